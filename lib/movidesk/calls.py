@@ -1,0 +1,116 @@
+"""The life of a call: its states, what moves it on, and its id. Pure; the journal applies it.
+
+Three kinds of call share one machine (design.md, "The life of a call"). `ENDED` states are final: exactly one
+ending per call id, whatever arrives twice, late or out of order.
+
+    control   received -> waiting <-> offered -> transferred -> completed | canceled | lost
+    watch     arrived -> transferred -> completed, or start_canceled
+    made      dialled -> ended
+"""
+
+from __future__ import annotations
+
+CONTROL, WATCH, MADE = "control", "watch", "made"
+
+RECEIVED, WAITING, OFFERED, TRANSFERRED = "received", "waiting", "offered", "transferred"
+COMPLETED, CANCELED, LOST = "completed", "canceled", "lost"
+ARRIVED, START_TRANSFERRED, START_CANCELED = "arrived", "start_transferred", "start_canceled"
+DIALLED, FINISHED = "dialled", "ended"
+LINK = "link"
+
+ENDED = frozenset({COMPLETED, CANCELED, LOST, START_CANCELED, FINISHED})
+
+#: Codes of receivedCall after which no agent will answer (queue control document, "Identificación de códigos").
+CLOSED_CODES = frozenset("012")
+#: Codes after which the document wants us to ask again.
+BUSY_CODES = frozenset("34")
+
+MAX_ID = 256
+
+_BEFORE_AGENT = (RECEIVED, WAITING, OFFERED)
+_MOVES = {
+    CONTROL: {
+        TRANSFERRED: {state: TRANSFERRED for state in _BEFORE_AGENT},
+        COMPLETED: {TRANSFERRED: COMPLETED},
+        LOST: {state: LOST for state in _BEFORE_AGENT},
+        CANCELED: {state: CANCELED for state in _BEFORE_AGENT},
+    },
+    WATCH: {
+        START_TRANSFERRED: {ARRIVED: TRANSFERRED},
+        COMPLETED: {TRANSFERRED: COMPLETED},
+        START_CANCELED: {ARRIVED: START_CANCELED},
+    },
+    MADE: {FINISHED: {DIALLED: FINISHED}},
+}
+
+_FIRST_STATE = {CONTROL: RECEIVED, WATCH: ARRIVED, MADE: DIALLED}
+
+
+def first_state(mode: str) -> str:
+    """The state in which a call of this mode begins."""
+    return _FIRST_STATE[mode]
+
+
+def move(mode: str, state: str, event: str) -> str | None:
+    """The state that `event` leads to, or None where it contradicts the call's life and must be ignored.
+
+    A link moves nothing and fits every state: recordings are often ready after the end.
+    """
+    if event == LINK:
+        return state
+    return _MOVES[mode].get(event, {}).get(state)
+
+
+def ending_at_hangup(mode: str, state: str, code: str, gave_up: bool) -> str | None:
+    """The ending that a hangup means; None where the call has one already.
+
+    code: the last code of receivedCall, or ''. gave_up: we had stopped waiting for an agent (a message is being left).
+    """
+    if state in ENDED:
+        return None
+    if mode == MADE:
+        return FINISHED
+    if state == TRANSFERRED:
+        return COMPLETED
+    if mode == WATCH:
+        return START_CANCELED
+    return LOST if gave_up or code in CLOSED_CODES else CANCELED
+
+
+def mode_of(event: str) -> str:
+    """The mode of a call of which only this event is known (its journal was lost, say)."""
+    if event in (START_TRANSFERRED, START_CANCELED):
+        return WATCH
+    return MADE if event == LINK else CONTROL
+
+
+def state_before(event: str) -> str:
+    """The state in which `event` makes sense, for a call of which nothing else is known."""
+    if event == COMPLETED:
+        return TRANSFERRED
+    return first_state(mode_of(event))
+
+
+def call_id(pbx: str, uniqueid: str, visit: int = 1) -> str:
+    """`<pbx>-<uniqueid>`, and `-2`, `-3` where the channel enters a queue again after its call has ended.
+
+    Where Asterisk's systemname already is the prefix it is not repeated. Raises ValueError for an empty unique id and
+    for a result longer than the 256 characters that the API takes.
+    """
+    if not uniqueid:
+        raise ValueError("the channel has no unique id")
+    prefix = pbx + "-"
+    base = uniqueid if uniqueid.startswith(prefix) else prefix + uniqueid
+    result = base if visit == 1 else "%s-%d" % (base, visit)
+    if len(result) > MAX_ID:
+        raise ValueError("the call id %r has %d characters; Movidesk takes %d" % (result[:40] + "...", len(result), MAX_ID))
+    return result
+
+
+def client_number(caller_id: str) -> str:
+    """The caller's number as Movidesk gets it: digits and a leading `+`, else `anonymous`."""
+    digits = "".join(c for c in caller_id if c in "0123456789")
+    if not digits:
+        return "anonymous"
+    number = "+" + digits if caller_id.lstrip().startswith("+") else digits
+    return number[:128]

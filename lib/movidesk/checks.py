@@ -1,0 +1,55 @@
+"""What `movidesk check` looks at: each check is a name and its problem, '' where all is well."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+
+from movidesk import journal
+from movidesk.config import Config
+
+
+def all_checks(config: Config):
+    """Yield (name, problem) for every check, in the order in which an admin would mend them."""
+    yield "configuration %s" % config.path, "; ".join(config.all_problems())
+    if os.path.exists(config.path):
+        yield "configuration is not readable by everybody", _readable_by_all(config.path)
+    yield "journal %s" % config["journal", "path"], _journal(config)
+    yield "Movidesk at %s" % config["movidesk", "url"], _reachable(config)
+    yield "FastAGI at %s:%d" % config["agid", "listen"], _listening(config)
+
+
+def _readable_by_all(path: str) -> str:
+    if os.stat(path).st_mode & stat.S_IROTH:
+        return "it holds the token: chown root:asterisk, chmod 0640 %s" % path
+    return ""
+
+
+def _journal(config: Config) -> str:
+    try:
+        journal.Journal(config["journal", "path"]).close()
+    except journal.JournalError as error:
+        return str(error)
+    return ""
+
+
+def _reachable(config: Config) -> str:
+    """Whether anything answers there. Sent without the token, so that it counts for no account."""
+    import requests
+
+    try:
+        requests.head(config["movidesk", "url"], timeout=config["movidesk", "timeout"], allow_redirects=False)
+    except requests.exceptions.SSLError:
+        return "its certificate is not trusted by this machine"
+    except requests.RequestException as error:
+        return "no answer (%s): look at the network, the firewall, the proxy" % type(error).__name__
+    return ""
+
+
+def _listening(config: Config) -> str:
+    try:
+        socket.create_connection(config["agid", "listen"], timeout=2).close()
+    except OSError as error:
+        return "%s: is movidesk serve running? Calls go on with the scripts, more slowly" % (error.strerror or error)
+    return ""

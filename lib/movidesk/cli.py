@@ -1,0 +1,229 @@
+"""The `movidesk` command: run the service, look at the calls, check the installation.
+
+Exit status: 0 good, 1 trouble, 2 misuse.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+import threading
+import time
+
+from tabulate import tabulate
+
+from movidesk import __version__, config, journal, trigger, verbs
+
+GOOD, TROUBLE, MISUSE = 0, 1, 2
+
+
+def main(arguments: list[str] | None = None) -> int:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["simulate"]:
+        return _simulate(arguments[1:])
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options, config.load(options.config))
+    except (config.ConfigError, journal.JournalError) as error:
+        print("movidesk: %s" % error, file=sys.stderr)
+    except OSError as error:
+        print("movidesk: %s" % error, file=sys.stderr)
+    except KeyboardInterrupt:
+        pass
+    return TROUBLE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="movidesk", description="Connects Asterisk with Movidesk's telephony API.",
+        epilog="Exit status: 0 good, 1 trouble, 2 misuse. Times are local; on the wire they are UTC.")
+    parser.add_argument("--version", action="version", version="movidesk-agi " + __version__)
+    parser.add_argument("--config", metavar="FILE", help="default: $%s, else %s" % (
+        config.PATH_VARIABLE, config.DEFAULT_PATH))
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(name: str, run, text: str):
+        sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        sub.set_defaults(run=run)
+        return sub
+
+    command("serve", serve, "answer FastAGI and deliver events, until stopped")
+    command("deliver", deliver, "deliver events without FastAGI").add_argument(
+        "--once", action="store_true", help="send what is due, then exit (for cron)")
+    command("status", status, "show the line, the window of requests and what waits").add_argument(
+        "--json", action="store_true", help="for programs")
+    command("calls", show_calls, "show the last calls and what became of each event").add_argument(
+        "-n", type=_count, default=20, metavar="COUNT", help="how many calls (20)")
+    outbox = command("outbox", show_outbox, "show the events that wait or were refused, and why")
+    outbox.add_argument("--replay", metavar="EVENT", help="send a refused event once more: its number, or 'all'")
+    command("check", check, "check configuration, journal and connections")
+    commands.add_parser("simulate", help="run a stand-in for Movidesk to rehearse against (see simulate --help)")
+    return parser
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return count
+
+
+def _simulate(arguments: list[str]) -> int:
+    try:
+        from movidesk_sim.web import main as simulate
+    except ImportError as error:
+        print("movidesk: the simulator needs more packages (%s): pip install 'movidesk-agi[sim]'" % error.name,
+              file=sys.stderr)
+        return TROUBLE
+    return simulate(arguments) or GOOD
+
+
+def _start_log() -> None:
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("urllib3").setLevel(logging.WARNING)  # its debug lines hold the address, and so the token
+
+
+def serve(options, settings: config.Config) -> int:
+    from movidesk.service import Service
+
+    _start_log()
+    Service(settings).run()
+    return GOOD
+
+
+def deliver(options, settings: config.Config) -> int:
+    from movidesk.delivery import Delivery
+
+    _start_log()
+    settings.require()
+    desk = verbs.Desk(settings)
+    if options.once:
+        return GOOD if Delivery(desk).once() else TROUBLE
+    desk.journal
+    Delivery(desk).run(trigger.Trigger(trigger.path_beside(desk.journal.path)), threading.Event())
+    return GOOD
+
+
+def status(options, settings: config.Config) -> int:
+    facts = _facts(settings)
+    if options.json:
+        print(json.dumps(facts, indent=2, ensure_ascii=False))
+    else:
+        waiting = ["queue %s: %d waiting, the first for %s" % (line["queue"], line["waiting"], _span(line["longest"]))
+                   for line in facts["line"]] or ["nobody waits"]
+        rows = [("line", text) for text in waiting]
+        rows += [("calls", "%(open)d open, %(with_agents)d with agents" % facts["calls"]),
+                 ("requests", "%(used)d of %(limit)d in the last minute" % facts["requests"]),
+                 ("outbox", "%(pending)d pending, %(refused)d refused" % facts["outbox"])]
+        rows += [("trouble", text) for text in facts["trouble"]]
+        print(tabulate(rows, tablefmt="plain"))
+    return TROUBLE if facts["trouble"] else GOOD
+
+
+def _facts(settings: config.Config) -> dict:
+    """Everything `status` knows, as JSON would have it. Ages in seconds."""
+    settings.require("journal")
+    book = _open(settings)
+    now = time.time()
+    open_calls, totals = book.open_calls(), book.totals()
+    waiting: dict[str, list] = {}
+    for call in open_calls:
+        if call.state in ("received", "waiting", "offered"):
+            waiting.setdefault(call.queue, []).append(call)
+    trouble = settings.all_problems()
+    refused_token = book.note(verbs.TOKEN_REFUSED)
+    if refused_token and not settings.problems and verbs.Desk(settings).silence():
+        trouble.append("Movidesk refuses the token since %s (%s): put a valid one into %s" % (
+            _clock(refused_token[1]), refused_token[0].partition(" ")[2], settings.path))
+    if totals["refused"]:
+        trouble.append("%d events were refused by Movidesk: see movidesk outbox" % totals["refused"])
+    return {
+        "line": [{"queue": queue, "waiting": len(found), "longest": now - found[0].arrived}
+                 for queue, found in waiting.items()],
+        "calls": {"open": totals["open"], "with_agents": sum(c.state == "transferred" for c in open_calls)},
+        "requests": {"used": book.requests_in_window(), "limit": settings["movidesk", "requests_per_minute"]},
+        "outbox": {"pending": totals["pending"], "refused": totals["refused"]},
+        "trouble": trouble,
+    }
+
+
+def _open(settings: config.Config) -> journal.Journal:
+    path = settings["journal", "path"]
+    if not os.path.exists(path) and os.path.isdir(os.path.dirname(path)):
+        print("movidesk: %s: no journal yet; the first call, or movidesk serve, begins it" % path, file=sys.stderr)
+    return journal.Journal(path)
+
+
+def show_calls(options, settings: config.Config) -> int:
+    settings.require("journal")
+    book = _open(settings)
+    rows = []
+    for call in reversed(book.last_calls(options.n)):
+        rows.append((_clock(call.arrived), call.call_id, call.queue, call.number, call.extension, call.state,
+                     ", ".join(_outcome(event) for event in book.events(call))))
+    print(tabulate(rows, ("arrived", "call", "queue", "number", "ext", "state", "events"), tablefmt="simple",
+                   disable_numparse=True) if rows else "no calls yet")
+    return GOOD
+
+
+def _outcome(event: journal.Event) -> str:
+    if event.status == journal.DELIVERED:
+        return "%s delivered" % event.kind
+    if event.status == journal.REFUSED:
+        return "%s REFUSED (%s)" % (event.kind, event.note)
+    return "%s pending%s" % (event.kind, " (%s)" % event.note if event.note else "")
+
+
+def show_outbox(options, settings: config.Config) -> int:
+    settings.require("journal")
+    book = _open(settings)
+    if options.replay:
+        return _replay(book, options.replay)
+    rows = []
+    for status_ in (journal.REFUSED, journal.PENDING):
+        for event, call in book.outbox(status_):
+            again = "" if status_ == journal.REFUSED or event.due <= time.time() else _span(event.due - time.time())
+            rows.append((event.id, _clock(event.at), call.call_id, event.kind, status_, event.attempts, again, event.note))
+    print(tabulate(rows, ("event", "at", "call", "kind", "status", "tries", "again in", "why"), tablefmt="simple",
+                   disable_numparse=True) if rows else "the outbox is empty: Movidesk has everything")
+    return TROUBLE if any(row[4] == journal.REFUSED for row in rows) else GOOD
+
+
+def _replay(book: journal.Journal, which: str) -> int:
+    refused = {event.id for event, _ in book.outbox(journal.REFUSED)}
+    try:
+        wanted = refused if which == "all" else {int(which)}
+    except ValueError:
+        print("movidesk: --replay takes an event's number or 'all', not %r" % which, file=sys.stderr)
+        return MISUSE
+    unknown = wanted - refused
+    for number in sorted(wanted - unknown):
+        book.replay(number)
+        print("event %d will be sent again" % number)
+    trigger.pull(trigger.path_beside(book.path))
+    for number in sorted(unknown):
+        print("movidesk: no refused event has the number %d" % number, file=sys.stderr)
+    return TROUBLE if unknown else GOOD
+
+
+def check(options, settings: config.Config) -> int:
+    from movidesk.checks import all_checks
+
+    good = True
+    for name, problem in all_checks(settings):
+        good = good and not problem
+        print("%-8s %s%s" % ("ok" if not problem else "TROUBLE", name, ": " + problem if problem else ""))
+    return GOOD if good else TROUBLE
+
+
+def _clock(epoch: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(epoch))
+
+
+def _span(seconds: float) -> str:
+    minutes, seconds = divmod(int(max(0, seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return "%d:%02d:%02d" % (hours, minutes, seconds) if hours else "%d:%02d" % (minutes, seconds)

@@ -1,0 +1,136 @@
+"""`movidesk serve`: the FastAGI server and the delivery loop, in one process.
+
+An accelerator and never a single point of failure: where it does not answer, the dialplan runs the same verbs as scripts.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socketserver
+import threading
+
+from movidesk import agi, trigger, verbs
+from movidesk.config import Config
+from movidesk.delivery import Delivery
+
+log = logging.getLogger("movidesk.service")
+
+SESSION_TIMEOUT = 30.0  # seconds in which Asterisk must send its next line
+MAX_SESSIONS = 1000     # connections at once; one more is closed, and the dialplan runs the script
+PRUNE_EVERY = 3600.0    # seconds
+
+
+class LoggedChannel(agi.Channel):
+    """A channel whose console lines stand in the service's log too."""
+
+    def say(self, text: str, level: int = 1) -> None:
+        log.log(logging.WARNING if level == 1 else logging.INFO, "%s", text)
+        super().say(text, level)
+
+
+class _Session(socketserver.StreamRequestHandler):
+    timeout = SESSION_TIMEOUT
+    disable_nagle_algorithm = True
+
+    def handle(self) -> None:
+        peer = "%s:%d" % self.client_address[:2]
+        try:
+            channel = LoggedChannel(self.rfile, self.wfile)
+            verb = channel.env.get("agi_network_script", "").partition("?")[0].strip("/")
+            verbs.run(verb, channel, self.server.desk, channel.arguments)
+        except agi.ChannelGone as error:
+            log.info("%s: %s", peer, error)
+        except agi.ProtocolError as error:
+            log.warning("%s does not speak AGI: %s", peer, error)
+
+    def finish(self) -> None:
+        try:
+            super().finish()
+        except OSError as error:
+            log.info("closing a connection: %s", error)
+
+
+class FastAGI(socketserver.ThreadingTCPServer):
+    """Answers `agi://HOST:PORT/VERB` with the handlers of `verbs`."""
+
+    allow_reuse_address = True
+    daemon_threads = True
+    request_queue_size = 512
+
+    def __init__(self, address: tuple[str, int], desk: verbs.Desk):
+        self.desk = desk
+        self._places = threading.BoundedSemaphore(MAX_SESSIONS)
+        super().__init__(address, _Session)
+
+    def process_request(self, request, client_address) -> None:
+        if not self._places.acquire(blocking=False):
+            log.error("%d connections at once: one more was closed, its verb runs as a script", MAX_SESSIONS)
+            self.shutdown_request(request)
+            return
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request, client_address) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
+
+    def handle_error(self, request, client_address) -> None:
+        log.exception("a session with %s failed", client_address)
+
+
+class Service:
+    """The service's parts; `run` returns when `stop` is called or on SIGTERM or SIGINT.
+
+    Raises ConfigError, JournalError or OSError (the port is taken) before it begins to serve.
+    """
+
+    def __init__(self, config: Config):
+        config.require()
+        self._stop = threading.Event()
+        self._trigger = trigger.Trigger(trigger.path_beside(config["journal", "path"]))
+        self.desk = verbs.Desk(config, wake=self._trigger.pull)
+        self.desk.journal  # opened now, so that what is wrong with it is said at the start
+        self.desk.client   # and requests is loaded before the first caller asks
+        self.fastagi = FastAGI(config["agid", "listen"], self.desk)
+
+    def stop(self, *_) -> None:
+        self._stop.set()
+        self._trigger.pull()
+
+    def run(self) -> None:
+        signal.signal(signal.SIGTERM, self.stop)
+        signal.signal(signal.SIGINT, self.stop)
+        for name, target in (("fastagi", self.fastagi.serve_forever), ("housekeeping", self._housekeeping)):
+            threading.Thread(target=target, name=name, daemon=True).start()
+        log.info("FastAGI on %s:%d, journal %s", *self.fastagi.server_address[:2], self.desk.journal.path)
+        tell_systemd("READY=1")
+        Delivery(self.desk).run(self._trigger, self._stop)
+        self.fastagi.shutdown()
+        self.fastagi.server_close()
+        self.desk.journal.close()
+        log.info("stopped")
+
+    def _housekeeping(self) -> None:
+        """Forget old calls, in small steps between which events are recorded."""
+        while True:
+            try:
+                while self.desk.journal.prune(self.desk.config["journal", "keep_days"]):
+                    if self._stop.wait(0.05):
+                        return
+            except Exception:  # the edge of this thread: the next hour tries again
+                log.exception("pruning the journal failed")
+            if self._stop.wait(PRUNE_EVERY):
+                return
+
+
+def tell_systemd(state: str) -> None:
+    """Tell systemd (Type=notify) how the service is; does nothing where systemd did not ask."""
+    import socket
+
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if address:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+            notify.sendto(state.encode(), "\0" + address[1:] if address[0] == "@" else address)

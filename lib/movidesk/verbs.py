@@ -1,0 +1,336 @@
+"""The verbs: what the dialplan asks of us, one function each, the same for a script and for FastAGI.
+
+A verb never fails the dialplan. It records first, talks to the channel afterwards, and `run` sets MOVIDESK_RESULT last:
+the one sign that the dialplan trusts.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from urllib.parse import quote
+
+from movidesk import agi, calls, trigger
+from movidesk.config import Config, ConfigError
+from movidesk.journal import Journal, JournalError
+
+OK, ERROR = "ok", "error"
+UNASKED = "E"
+
+ASK_AGAIN = 6      # seconds until a waiting caller asks again
+AFTER_ERROR = 10   # seconds until a caller asks again whose question failed
+LONGEST_WAIT = 60  # seconds; a caller is never told to wait longer, whatever Movidesk asks for
+
+TOKEN_REFUSED = "token_refused"  # the journal's note: which token (its mark) was refused, and with what words
+TRY_TOKEN_AGAIN = 900            # seconds; a refused token is tried this seldom, a new one at once
+
+WAV_HEADER = 44    # bytes; a recording of this size holds no sound
+
+
+class VerbError(Exception):
+    """A verb was called in a way that makes no sense; the text names the value."""
+
+
+class Desk:
+    """What the verbs work with: configuration, journal, API. Each is opened when it is first needed.
+
+    An event needs no network and no HTTP library: the client is imported by the first request.
+    """
+
+    def __init__(self, config: Config, clock=time.time, wake=None):
+        self.config = config
+        self.clock = clock
+        self._wake = wake
+        self._journal: Journal | None = None
+        self._client = None
+
+    @property
+    def journal(self) -> Journal:
+        if self._journal is None:
+            self.config.require("journal", "pbx")
+            self._journal = Journal(self.config["journal", "path"], self.clock)
+        return self._journal
+
+    @property
+    def client(self):
+        if self._client is None:
+            self.config.require("movidesk")
+            from movidesk.api import Client
+
+            self._client = Client(self.config["movidesk", "url"], self.config["movidesk", "token"],
+                                  self.config["movidesk", "timeout"])
+        return self._client
+
+    def wake(self) -> None:
+        """Tell the delivery loop, in this process or another, that there is something to send."""
+        if self._wake is not None:
+            self._wake()
+        else:
+            trigger.pull(trigger.path_beside(self.config["journal", "path"]))
+
+    def note_trouble(self, result) -> None:
+        """Keep what a failed request means for all others: a pause after 429, silence after 401 and 403."""
+        if result.status == 429:
+            self.journal.close_window(result.after)
+        elif result.status in (401, 403):
+            self.journal.set_note(TOKEN_REFUSED, "%s %s" % (self._token_mark(), result.why))
+
+    def silence(self) -> float:
+        """Seconds for which nothing may be sent because Movidesk refused this very token; 0.0 where it may."""
+        refused = self.journal.note(TOKEN_REFUSED)
+        if refused is None or not refused[0].startswith(self._token_mark()):
+            return 0.0
+        return max(0.0, refused[1] + TRY_TOKEN_AGAIN - self.clock())
+
+    def _token_mark(self) -> str:
+        """Tells tokens apart without telling them."""
+        from hashlib import sha256
+
+        return sha256(self.config["movidesk", "token"].reveal().encode()).hexdigest()[:12]
+
+    def call_id(self, channel: agi.Channel) -> str:
+        """The id of the channel's call: MOVIDESK_ID (an agent's channel inherits it), else the channel's last call."""
+        known = channel.get(agi.ID)
+        if known:
+            return known
+        call = self.journal.latest(channel.uniqueid)
+        return call.call_id if call else calls.call_id(self.config["pbx", "name"], channel.uniqueid)
+
+    def link(self, call: calls, recording: str) -> str:
+        """The address of a recording: what is one already, else the file's name in [recordings] link; '' for none."""
+        recording = recording.strip()
+        template = self.config["recordings", "link"]
+        if recording.startswith(("http://", "https://")):
+            return recording
+        if not recording or not template or is_silent(recording):
+            return ""
+        return template.format(
+            file=quote(os.path.basename(recording)), id=quote(call.call_id if call else ""),
+            date=time.strftime("%Y-%m-%d", time.localtime(call.arrived if call else self.clock())),
+            queue=quote(call.queue if call else ""), extension=quote(call.extension if call else ""))
+
+
+def is_silent(path: str) -> bool:
+    """Whether a recording on this machine is missing or holds no sound. Only absolute paths are looked at."""
+    if not os.path.isabs(path):
+        return False
+    try:
+        return os.path.getsize(path) <= WAV_HEADER
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False  # not ours to see: the web server may
+
+
+# -- queue control -----------------------------------------------------------------------------------------------------
+
+def received(desk: Desk, channel: agi.Channel, queue: str = "") -> None:
+    """The caller waits in `queue`: ask Movidesk who is free. Sets EXT, CODE, WAIT, POSITION and __MOVIDESK_ID."""
+    answer = {agi.EXT: "", agi.CODE: UNASKED, agi.WAIT: AFTER_ERROR, agi.POSITION: ""}
+    try:
+        if not (queue.isascii() and queue.isdigit() and len(queue) <= 10):
+            raise VerbError("the queue %r is no number of at most 10 digits" % queue[:40])
+        call = desk.journal.arrive(desk.config["pbx", "name"], channel.uniqueid, queue,
+                                   calls.client_number(channel.env.get("agi_callerid", "")))
+        channel.set("__" + agi.ID, call.call_id)
+        answer.update(_ask(desk, channel, call))
+        answer[agi.POSITION] = desk.journal.position(call)
+    finally:
+        for name, value in answer.items():
+            channel.set(name, value)
+
+
+def _ask(desk: Desk, channel: agi.Channel, call) -> dict[str, object]:
+    """Ask Movidesk for an agent for this call, if the window allows it; the variables that the answer sets."""
+    client = desk.client
+    from movidesk import api
+
+    silence = desk.silence()
+    if silence:
+        channel.say("%s: Movidesk refuses the token: put a valid one into %s" % (call.call_id, desk.config.path))
+        return {agi.WAIT: _seconds(silence)}
+    claim = desk.journal.claim(desk.config["movidesk", "requests_per_minute"])
+    if not claim.granted:
+        channel.say("%s waits: %s" % (call.call_id, claim.reason), 3)
+        if claim.paused:
+            return {agi.WAIT: _seconds(claim.wait)}
+        return {agi.CODE: call.code if call.code in calls.BUSY_CODES else "4", agi.WAIT: _seconds(claim.wait)}
+    result = client.send("received", queue=call.queue, number=call.number, id=call.call_id, arrived=call.arrived)
+    if isinstance(result, api.Delivered):
+        return _judge(desk, channel, call, result.text)
+    channel.say("%s: receivedCall: %s" % (call.call_id, result.why))
+    if isinstance(result, api.Rejected):
+        desk.journal.refused(call, result.why)
+        return {}
+    desk.note_trouble(result)
+    return {agi.WAIT: _seconds(result.after or AFTER_ERROR)}
+
+
+def _judge(desk: Desk, channel: agi.Channel, call, text: str) -> dict[str, object]:
+    """What receivedCall's answer means for the caller."""
+    from movidesk import api
+
+    try:
+        answer = api.parse_answer(text, desk.config["pbx", "extension_pattern"])
+    except api.NonsenseAnswer as error:
+        desk.journal.answered(call, "", "", str(error))
+        channel.say("%s: %s" % (call.call_id, error))
+        return {}
+    again = call.state == calls.OFFERED and answer.extension == call.extension
+    if again:
+        # The phone that has just refused is offered once more: Movidesk has nobody else. Dialling it at once would
+        # spend the whole window on one dead phone.
+        answer = api.Answer("", "4")
+    report = desk.config["pbx", "report_transfer"] == "ring"
+    desk.journal.answered(call, answer.extension, answer.code, text, report=report)
+    if answer.extension and report:
+        desk.wake()
+    channel.say("%s: %s" % (call.call_id, "offered %s" % answer.extension if answer.extension
+                            else "code %s" % answer.code), 3)
+    return {agi.EXT: answer.extension, agi.CODE: answer.code, agi.WAIT: ASK_AGAIN}
+
+
+def _seconds(wait: float) -> int:
+    return max(1, min(LONGEST_WAIT, int(wait + 0.999)))
+
+
+def transferred(desk: Desk, channel: agi.Channel, extension: str = "") -> None:
+    """The agent has answered. Runs on either channel; the extension is the one that was offered where none is given."""
+    _record(desk, channel, calls.TRANSFERRED, extension=_extension(desk, extension) if extension else "")
+
+
+def completed(desk: Desk, channel: agi.Channel, recording: str = "") -> None:
+    """The talk with the agent is over."""
+    _record(desk, channel, calls.COMPLETED, recording=recording)
+
+
+def lost(desk: Desk, channel: agi.Channel, recording: str = "") -> None:
+    """No agent will answer: code 0, 1 or 2, or we gave up; with the message that the caller left."""
+    _record(desk, channel, calls.LOST, recording=recording)
+
+
+def canceled(desk: Desk, channel: agi.Channel) -> None:
+    """The caller hung up before an agent had the call."""
+    _record(desk, channel, calls.CANCELED)
+
+
+def hangup(desk: Desk, channel: agi.Channel) -> None:
+    """The caller's channel is ending: so does its call, as its state says."""
+    call_id = desk.call_id(channel)
+    gave_up = channel.get(agi.ENDING) == calls.LOST
+    link = desk.link(desk.journal.find(call_id), channel.get(agi.RECORDING))
+    _tell(desk, channel, call_id, desk.journal.hang_up(call_id, gave_up, link))
+
+
+# -- no queue control --------------------------------------------------------------------------------------------------
+
+def start_transferred(desk: Desk, channel: agi.Channel, queue: str = "", extension: str = "") -> None:
+    """Asterisk's own queue has put the caller through to an agent."""
+    _record(desk, channel, calls.START_TRANSFERRED, queue=queue, extension=_extension(desk, extension))
+
+
+def start_canceled(desk: Desk, channel: agi.Channel, queue: str = "") -> None:
+    """The caller left Asterisk's own queue without an agent."""
+    _record(desk, channel, calls.START_CANCELED, queue=queue)
+
+
+# -- both --------------------------------------------------------------------------------------------------------------
+
+def link(desk: Desk, channel: agi.Channel, recording: str = "") -> None:
+    """A recording became available after its call was reported."""
+    call_id = desk.call_id(channel)
+    if not desk.link(desk.journal.find(call_id), recording):
+        raise VerbError("link: %r is no address, and no recording that [recordings] link can turn into one"
+                        % recording[:80])
+    _record(desk, channel, calls.LINK, recording=recording)
+
+
+def _record(desk: Desk, channel: agi.Channel, kind: str, recording: str = "", **fields) -> None:
+    call_id = desk.call_id(channel)
+    if recording:
+        fields["link"] = desk.link(desk.journal.find(call_id), recording)
+    done = desk.journal.record(call_id, kind, uniqueid=channel.uniqueid,
+                               number=calls.client_number(channel.env.get("agi_callerid", "")), **fields)
+    _tell(desk, channel, call_id, done)
+
+
+def _tell(desk: Desk, channel: agi.Channel, call_id: str, done) -> None:
+    """Wake the delivery, and say on the console what was recorded, or why nothing was."""
+    if done.kind:
+        desk.wake()
+        channel.say("%s: %s" % (call_id, done.kind), 3)
+    else:
+        channel.say("%s: ignored, %s" % (call_id, done.reason), 3)
+
+
+def _extension(desk: Desk, extension: str) -> str:
+    if not desk.config["pbx", "extension_pattern"].fullmatch(extension):
+        raise VerbError("the extension %r does not match extension_pattern = %s" % (
+            extension[:40], desk.config["pbx", "extension_pattern"].pattern))
+    return extension
+
+
+#: Verb -> handler; also the names of the scripts, the FastAGI paths and the journal's events.
+VERBS = {function.__name__: function for function in (
+    received, transferred, completed, lost, canceled, hangup, start_transferred, start_canceled, link)}
+
+
+def _given(arguments: list[str]) -> list[str]:
+    """The arguments without the empty ones at the end: the dialplan passes as many as the longest verb takes."""
+    while arguments and not arguments[-1]:
+        arguments = arguments[:-1]
+    return arguments
+
+
+def _handler(verb: str, arguments: list[str]):
+    if verb not in VERBS:
+        raise VerbError("no verb %r; known: %s" % (verb[:40], ", ".join(VERBS)))
+    takes = VERBS[verb].__code__.co_argcount - 2
+    if len(_given(arguments)) > takes:
+        raise VerbError("%s takes at most %d arguments, not %r" % (verb, takes, arguments))
+    return VERBS[verb]
+
+
+def run(verb: str, channel: agi.Channel, desk: Desk, arguments: list[str]) -> str:
+    """Run one verb on a channel; sets MOVIDESK_RESULT and returns it.
+
+    Raises ChannelGone where the channel went away; what the verb had to record is recorded by then.
+    """
+    result = ERROR
+    try:
+        handler = _handler(verb, arguments)
+        handler(desk, channel, *_given(arguments))
+        result = OK
+    except agi.ChannelGone:
+        raise
+    except (VerbError, ConfigError, JournalError, agi.ProtocolError, ValueError) as error:
+        channel.say("%s failed: %s" % (verb[:40], error))
+    except Exception as error:  # the edge: whatever it was, the call goes on
+        traceback.print_exc(file=sys.stderr)
+        channel.say("%s failed: %s: %s" % (verb[:40], type(error).__name__, error))
+    channel.set(agi.RESULT, result)
+    return result
+
+
+def main(verb: str) -> None:
+    """What a script in agi/ does: run its verb on the channel that Asterisk hands it on stdin and stdout."""
+    import signal
+
+    from movidesk import config
+
+    # Asterisk sends SIGHUP when the caller hangs up, and Python's default is to die with the event unrecorded.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    code = 0
+    try:
+        channel = agi.Channel(sys.stdin.buffer, sys.stdout.buffer)
+        run(verb, channel, Desk(config.load()), sys.argv[1:])
+    except agi.ChannelGone:
+        pass  # a hangup is normal; what had to be recorded is
+    except agi.ProtocolError as error:
+        print("movidesk: %s: %s (this is an AGI script: Asterisk runs it)" % (verb, error), file=sys.stderr)
+        code = 1
+    sys.stderr.flush()
+    # Past here nothing is left to do but to tear the interpreter down, and the caller's channel waits for that.
+    os._exit(code)
