@@ -227,3 +227,7 @@ def _span(seconds: float) -> str:
     minutes, seconds = divmod(int(max(0, seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return "%d:%02d:%02d" % (hours, minutes, seconds) if hours else "%d:%02d" % (minutes, seconds)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -9,8 +9,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-import traceback
-from urllib.parse import quote
 
 from movidesk import agi, calls, trigger
 from movidesk.config import Config, ConfigError
@@ -106,6 +104,8 @@ class Desk:
             return recording
         if not recording or not template or is_silent(recording):
             return ""
+        from urllib.parse import quote
+
         return template.format(
             file=quote(os.path.basename(recording)), id=quote(call.call_id if call else ""),
             date=time.strftime("%Y-%m-%d", time.localtime(call.arrived if call else self.clock())),
@@ -126,7 +126,7 @@ def is_silent(path: str) -> bool:
 
 # -- queue control -----------------------------------------------------------------------------------------------------
 
-def received(desk: Desk, channel: agi.Channel, queue: str = "") -> None:
+def received(desk: Desk, channel: agi.Channel, queue: str = "") -> bool:
     """The caller waits in `queue`: ask Movidesk who is free. Sets EXT, CODE, WAIT, POSITION and __MOVIDESK_ID."""
     answer = {agi.EXT: "", agi.CODE: UNASKED, agi.WAIT: AFTER_ERROR, agi.POSITION: ""}
     try:
@@ -137,6 +137,7 @@ def received(desk: Desk, channel: agi.Channel, queue: str = "") -> None:
         channel.set("__" + agi.ID, call.call_id)
         answer.update(_ask(desk, channel, call))
         answer[agi.POSITION] = desk.journal.position(call)
+        return answer[agi.EXT] != "" and desk.config["pbx", "report_transfer"] == "ring"
     finally:
         for name, value in answer.items():
             channel.set(name, value)
@@ -185,8 +186,6 @@ def _judge(desk: Desk, channel: agi.Channel, call, text: str) -> dict[str, objec
         answer = api.Answer("", "4")
     report = desk.config["pbx", "report_transfer"] == "ring"
     desk.journal.answered(call, answer.extension, answer.code, text, report=report)
-    if answer.extension and report:
-        desk.wake()
     channel.say("%s: %s" % (call.call_id, "offered %s" % answer.extension if answer.extension
                             else "code %s" % answer.code), 3)
     return {agi.EXT: answer.extension, agi.CODE: answer.code, agi.WAIT: ASK_AGAIN}
@@ -196,73 +195,70 @@ def _seconds(wait: float) -> int:
     return max(1, min(LONGEST_WAIT, int(wait + 0.999)))
 
 
-def transferred(desk: Desk, channel: agi.Channel, extension: str = "") -> None:
+def transferred(desk: Desk, channel: agi.Channel, extension: str = "") -> bool:
     """The agent has answered. Runs on either channel; the extension is the one that was offered where none is given."""
-    _record(desk, channel, calls.TRANSFERRED, extension=_extension(desk, extension) if extension else "")
+    return _record(desk, channel, calls.TRANSFERRED, extension=_extension(desk, extension) if extension else "")
 
 
-def completed(desk: Desk, channel: agi.Channel, recording: str = "") -> None:
+def completed(desk: Desk, channel: agi.Channel, recording: str = "") -> bool:
     """The talk with the agent is over."""
-    _record(desk, channel, calls.COMPLETED, recording=recording)
+    return _record(desk, channel, calls.COMPLETED, recording=recording)
 
 
-def lost(desk: Desk, channel: agi.Channel, recording: str = "") -> None:
+def lost(desk: Desk, channel: agi.Channel, recording: str = "") -> bool:
     """No agent will answer: code 0, 1 or 2, or we gave up; with the message that the caller left."""
-    _record(desk, channel, calls.LOST, recording=recording)
+    return _record(desk, channel, calls.LOST, recording=recording)
 
 
-def canceled(desk: Desk, channel: agi.Channel) -> None:
+def canceled(desk: Desk, channel: agi.Channel) -> bool:
     """The caller hung up before an agent had the call."""
-    _record(desk, channel, calls.CANCELED)
+    return _record(desk, channel, calls.CANCELED)
 
 
-def hangup(desk: Desk, channel: agi.Channel) -> None:
+def hangup(desk: Desk, channel: agi.Channel) -> bool:
     """The caller's channel is ending: so does its call, as its state says."""
     call_id = desk.call_id(channel)
     gave_up = channel.get(agi.ENDING) == calls.LOST
     link = desk.link(desk.journal.find(call_id), channel.get(agi.RECORDING))
-    _tell(desk, channel, call_id, desk.journal.hang_up(call_id, gave_up, link))
+    return _tell(channel, call_id, desk.journal.hang_up(call_id, gave_up, link))
 
 
 # -- no queue control --------------------------------------------------------------------------------------------------
 
-def start_transferred(desk: Desk, channel: agi.Channel, queue: str = "", extension: str = "") -> None:
+def start_transferred(desk: Desk, channel: agi.Channel, queue: str = "", extension: str = "") -> bool:
     """Asterisk's own queue has put the caller through to an agent."""
-    _record(desk, channel, calls.START_TRANSFERRED, queue=queue, extension=_extension(desk, extension))
+    return _record(desk, channel, calls.START_TRANSFERRED, queue=queue, extension=_extension(desk, extension))
 
 
-def start_canceled(desk: Desk, channel: agi.Channel, queue: str = "") -> None:
+def start_canceled(desk: Desk, channel: agi.Channel, queue: str = "") -> bool:
     """The caller left Asterisk's own queue without an agent."""
-    _record(desk, channel, calls.START_CANCELED, queue=queue)
+    return _record(desk, channel, calls.START_CANCELED, queue=queue)
 
 
 # -- both --------------------------------------------------------------------------------------------------------------
 
-def link(desk: Desk, channel: agi.Channel, recording: str = "") -> None:
+def link(desk: Desk, channel: agi.Channel, recording: str = "") -> bool:
     """A recording became available after its call was reported."""
     call_id = desk.call_id(channel)
     if not desk.link(desk.journal.find(call_id), recording):
         raise VerbError("link: %r is no address, and no recording that [recordings] link can turn into one"
                         % recording[:80])
-    _record(desk, channel, calls.LINK, recording=recording)
+    return _record(desk, channel, calls.LINK, recording=recording)
 
 
-def _record(desk: Desk, channel: agi.Channel, kind: str, recording: str = "", **fields) -> None:
+def _record(desk: Desk, channel: agi.Channel, kind: str, recording: str = "", **fields) -> bool:
     call_id = desk.call_id(channel)
     if recording:
         fields["link"] = desk.link(desk.journal.find(call_id), recording)
     done = desk.journal.record(call_id, kind, uniqueid=channel.uniqueid,
                                number=calls.client_number(channel.env.get("agi_callerid", "")), **fields)
-    _tell(desk, channel, call_id, done)
+    return _tell(channel, call_id, done)
 
 
-def _tell(desk: Desk, channel: agi.Channel, call_id: str, done) -> None:
-    """Wake the delivery, and say on the console what was recorded, or why nothing was."""
-    if done.kind:
-        desk.wake()
-        channel.say("%s: %s" % (call_id, done.kind), 3)
-    else:
-        channel.say("%s: ignored, %s" % (call_id, done.reason), 3)
+def _tell(channel: agi.Channel, call_id: str, done) -> bool:
+    """Say on the console what was recorded, or why nothing was; True where something was."""
+    channel.say("%s: %s" % (call_id, done.kind or "ignored, %s" % done.reason), 3)
+    return done.kind is not None
 
 
 def _extension(desk: Desk, extension: str) -> str:
@@ -272,7 +268,8 @@ def _extension(desk: Desk, extension: str) -> str:
     return extension
 
 
-#: Verb -> handler; also the names of the scripts, the FastAGI paths and the journal's events.
+#: Verb -> handler, which says whether there is something new to deliver. Scripts, FastAGI paths and the journal's events
+#: bear the same names.
 VERBS = {function.__name__: function for function in (
     received, transferred, completed, lost, canceled, hangup, start_transferred, start_canceled, link)}
 
@@ -298,19 +295,26 @@ def run(verb: str, channel: agi.Channel, desk: Desk, arguments: list[str]) -> st
 
     Raises ChannelGone where the channel went away; what the verb had to record is recorded by then.
     """
-    result = ERROR
+    result, news = ERROR, True
     try:
-        handler = _handler(verb, arguments)
-        handler(desk, channel, *_given(arguments))
+        news = _handler(verb, arguments)(desk, channel, *_given(arguments))
         result = OK
     except agi.ChannelGone:
+        desk.wake()
         raise
     except (VerbError, ConfigError, JournalError, agi.ProtocolError, ValueError) as error:
         channel.say("%s failed: %s" % (verb[:40], error))
     except Exception as error:  # the edge: whatever it was, the call goes on
+        import traceback
+
         traceback.print_exc(file=sys.stderr)
         channel.say("%s failed: %s: %s" % (verb[:40], type(error).__name__, error))
-    channel.set(agi.RESULT, result)
+    try:
+        channel.set(agi.RESULT, result)
+    finally:
+        # Last of all: the delivery works while the channel goes on, not while it waits for us.
+        if news:
+            desk.wake()
     return result
 
 

@@ -14,8 +14,9 @@ WANTED_MODULES = (
 )
 UNWANTED_MODULES = (
     "app_adsiprog", "app_agent_pool", "app_alarmreceiver", "app_audiosocket", "app_dahdi*", "app_festival",
-    "app_followme", "app_getcpeid", "app_ices", "app_jack", "app_meetme", "app_minivm", "app_page", "app_sms",
-    "app_statsd", "app_stasis*", "app_voicemail_*", "codec_dahdi", "func_odbc", "res_pjsip_config_wizard",
+    "app_followme", "app_getcpeid", "app_ices", "app_image", "app_jack", "app_meetme", "app_minivm", "app_nbscat",
+    "app_page", "app_sms",
+    "app_statsd", "app_stasis*", "app_url", "app_voicemail_*", "codec_dahdi", "func_odbc", "res_pjsip_config_wizard",
     "res_pjsip_geolocation", "res_pjsip_notify", "res_pjsip_outbound_registration", "res_pjsip_phoneprov_provider",
     "res_pjsip_publish_asterisk", "res_pjsip_stir_shaken", "res_pjsip_transport_websocket", "res_sorcery_realtime",
 )

@@ -1,0 +1,139 @@
+"""Milliseconds that a channel waits for one event, on a real Asterisk: `bench/events.py [--calls 200] [--asterisk 22]`.
+
+Interleaved in one run, so that a noisy machine touches all alike: an empty step, a bare FastAGI server, a bare Python
+script, CURL() to the simulator, and the product's `transferred` through FastAGI and through the script, each committed to
+disk; with Movidesk answering at once, and after 4 s. Beside them a bare durable SQLite commit on the same disk.
+"""
+from __future__ import annotations
+
+import argparse
+import re
+import socketserver
+import sqlite3
+import sys
+import tempfile
+import threading
+import time
+
+from _table import median, percentile, save, show
+from movidesk_sim.asterisk import find_asterisk
+from movidesk_sim.control import Fault
+from movidesk_sim.rehearsal import Rehearsal, wait_for
+
+STEPS = {
+    "nothing": "NoOp()",
+    "bare FastAGI": "AGI(agi://{bare}/bare)",
+    "bare Python": "AGI(bare.py)",
+    "CURL()": "Set(CURLED=${{CURL({url}/control/limit)}})",
+    "FastAGI event": "AGI(agi://{agid}/transferred,5252)",
+    "script event": "AGI(movidesk/transferred,5252)",
+}
+
+BARE_SCRIPT = """#!%s
+import sys
+while sys.stdin.readline().strip():
+    pass
+print('SET VARIABLE BARE "ok"', flush=True)
+sys.stdin.readline()
+""" % sys.executable
+
+
+class BareFastAGI(socketserver.StreamRequestHandler):
+    """What no FastAGI server can be cheaper than: read the environment, set one variable."""
+
+    disable_nagle_algorithm = True
+
+    def handle(self) -> None:
+        while self.rfile.readline().strip():
+            pass
+        self.wfile.write(b'SET VARIABLE BARE "ok"\n')
+        self.rfile.readline()
+
+
+def dialplan(calls: int, bare: str, agid: str, url: str) -> str:
+    """A context that runs every step `calls` times and says how long each took, in microseconds."""
+    lines = ["[bench]", "exten => run,1,Set(COUNT=0)",
+             "same => n(next),Set(COUNT=$[${COUNT} + 1])"]
+    for number, step in enumerate(STEPS.values()):
+        lines += ["same => n,Set(MOVIDESK_ID=bench-${UNIQUEID}-%d-${COUNT})" % number,
+                  "same => n,Set(FROM=${STRFTIME(,,%s%6q)})",
+                  "same => n," + step.format(bare=bare, agid=agid, url=url),
+                  "same => n,Verbose(0,BENCH %d ${FROM} ${STRFTIME(,,%%s%%6q)})" % number]
+    lines += ["same => n,GotoIf($[${COUNT} < %d]?next)" % calls, "same => n,Verbose(0,BENCH END)", "same => n,Hangup()"]
+    return "\n".join(lines)
+
+
+def durable_commits(folder: str, count: int) -> list[float]:
+    """Milliseconds of one-row commits, WAL and synchronous=FULL like the journal's."""
+    db = sqlite3.connect(folder + "/bare.db", isolation_level=None)
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+    db.execute("CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT)")
+    took = []
+    for number in range(count):
+        begin = time.perf_counter()
+        db.execute("INSERT INTO t (b) VALUES (?)", ("event %d" % number,))
+        took.append((time.perf_counter() - begin) * 1000)
+    return took
+
+
+def measure(rehearsal: Rehearsal, calls: int) -> dict[str, list[float]]:
+    """Run the context once; step -> milliseconds of each call."""
+    seen = rehearsal.pbx.log().count("BENCH END")
+    rehearsal.pbx.cli("channel originate Local/run@bench/n application Wait 3600")
+    wait_for("the bench's calls", lambda: rehearsal.pbx.log().count("BENCH END") > seen, seconds=calls * 2 + 60,
+             instead=rehearsal.pbx.log_tail)
+    rehearsal.pbx.cli("channel request hangup all")
+    rows = re.findall(r"BENCH (\d) (\d+) (\d+)", rehearsal.pbx.log())[-calls * len(STEPS):]
+    names = list(STEPS)
+    found: dict[str, list[float]] = {name: [] for name in names}
+    for number, begin, end in rows:
+        found[names[int(number)]].append((int(end) - int(begin)) / 1000)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--calls", type=int, default=200)
+    parser.add_argument("--asterisk", default="22")
+    options = parser.parse_args()
+    bare = socketserver.ThreadingTCPServer(("127.0.0.1", 0), BareFastAGI)
+    bare.daemon_threads = True
+    threading.Thread(target=bare.serve_forever, daemon=True).start()
+    with tempfile.TemporaryDirectory(prefix="movidesk-bench-") as folder:
+        rehearsal = Rehearsal(find_asterisk(options.asterisk), folder, limit=1000)
+        script = rehearsal.pbx.agi_dir / "bare.py"
+        script.write_text(BARE_SCRIPT)
+        script.chmod(0o755)
+        rehearsal.more = dialplan(options.calls, "127.0.0.1:%d" % bare.server_address[1], rehearsal.agid,
+                                  rehearsal.simulator.home)
+        rehearsal.write_dialplan()
+        with rehearsal:
+            found = {"0 s": measure(rehearsal, options.calls)}
+            rehearsal.simulator.faults.rules = [Fault(delay=4.0, count=10 ** 6)]
+            found["4 s"] = measure(rehearsal, options.calls)
+            rehearsal.simulator.faults.rules = []
+        commit = median(durable_commits(folder, options.calls))
+    report(found, commit, options.calls)
+
+
+def report(found: dict, commit: float, calls: int) -> None:
+    rows, medians = [], {}
+    for latency, steps in found.items():
+        for name, took in steps.items():
+            medians[latency, name] = median(took)
+            rows.append([latency, name, median(took), percentile(took, 0.9), len(took)])
+    show("Milliseconds per event, %d calls each" % calls, ["API answers in", "step", "median", "p90", "calls"], rows)
+    base, ratios = medians["0 s", "bare FastAGI"] + commit, []
+    ratios.append(["FastAGI event / (bare FastAGI + bare commit)", medians["0 s", "FastAGI event"] / base, "<= 2"])
+    ratios.append(["script event / bare Python", medians["0 s", "script event"] / medians["0 s", "bare Python"], "<= 2"])
+    for name in ("FastAGI event", "script event"):
+        ratios.append(["%s, API at 4 s / at 0 s" % name, medians["4 s", name] / medians["0 s", name], "<= 1.1"])
+    show("Ratios (bare durable commit: %.2f ms)" % commit, ["ratio", "is", "goal"], ratios)
+    save("events", {"calls": calls, "commit_ms": commit,
+                    "median_ms": {"%s, API %s" % (name, latency): value for (latency, name), value in medians.items()},
+                    "ratios": {row[0]: row[1] for row in ratios}})
+
+
+if __name__ == "__main__":
+    main()
