@@ -41,7 +41,7 @@ POSITION = "MOVIDESK_POSITION"
 ID = "MOVIDESK_ID"
 RESULT = "MOVIDESK_RESULT"
 RECORDING = "MOVIDESK_RECORDING"   # the file of the recording or message that belongs to the call, set by the dialplan
-ENDING = "MOVIDESK_ENDING"         # `lost` once the dialplan has given up on an agent
+ENDING = "MOVIDESK_ENDING"         # `message` while the caller leaves one: `lost` is then told with its link
 
 MAX_LINE = 65536      # bytes; longer lines are no AGI
 MAX_ENVIRONMENT = 256  # lines; Asterisk sends about 25

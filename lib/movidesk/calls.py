@@ -27,13 +27,13 @@ BUSY_CODES = frozenset("34")
 
 MAX_ID = 256
 
-_BEFORE_AGENT = (RECEIVED, WAITING, OFFERED)
+BEFORE_AGENT = (RECEIVED, WAITING, OFFERED)  # of queue control
 _MOVES = {
     CONTROL: {
-        TRANSFERRED: {state: TRANSFERRED for state in _BEFORE_AGENT},
+        TRANSFERRED: {state: TRANSFERRED for state in BEFORE_AGENT},
         COMPLETED: {TRANSFERRED: COMPLETED},
-        LOST: {state: LOST for state in _BEFORE_AGENT},
-        CANCELED: {state: CANCELED for state in _BEFORE_AGENT},
+        LOST: {state: LOST for state in BEFORE_AGENT},
+        CANCELED: {state: CANCELED for state in BEFORE_AGENT},
     },
     WATCH: {
         START_TRANSFERRED: {ARRIVED: TRANSFERRED},
@@ -61,10 +61,10 @@ def move(mode: str, state: str, event: str) -> str | None:
     return _MOVES[mode].get(event, {}).get(state)
 
 
-def ending_at_hangup(mode: str, state: str, code: str, gave_up: bool) -> str | None:
+def ending_at_hangup(mode: str, state: str, code: str) -> str | None:
     """The ending that a hangup means; None where the call has one already.
 
-    code: the last code of receivedCall, or ''. gave_up: we had stopped waiting for an agent (a message is being left).
+    code: the last code of receivedCall, or ''.
     """
     if state in ENDED:
         return None
@@ -74,7 +74,7 @@ def ending_at_hangup(mode: str, state: str, code: str, gave_up: bool) -> str | N
         return COMPLETED
     if mode == WATCH:
         return START_CANCELED
-    return LOST if gave_up or code in CLOSED_CODES else CANCELED
+    return LOST if code in CLOSED_CODES else CANCELED
 
 
 def mode_of(event: str) -> str:

@@ -130,9 +130,8 @@ def _facts(settings: config.Config) -> dict:
     now = time.time()
     open_calls, totals = book.open_calls(), book.totals()
     waiting: dict[str, list] = {}
-    for call in open_calls:
-        if call.state in ("received", "waiting", "offered"):
-            waiting.setdefault(call.queue, []).append(call)
+    for call in book.waiting():
+        waiting.setdefault(call.queue, []).append(call)
     trouble = settings.all_problems()
     refused_token = book.note(verbs.TOKEN_REFUSED)
     if refused_token and not settings.problems and verbs.Desk(settings).silence():
@@ -184,8 +183,8 @@ def show_outbox(options, settings: config.Config) -> int:
         return _replay(book, options.replay)
     rows = []
     for status_ in (journal.REFUSED, journal.PENDING):
-        for event, call in book.outbox(status_):
-            again = "" if status_ == journal.REFUSED or event.due <= time.time() else _span(event.due - time.time())
+        for event, call, _ in book.outbox(status_):
+            again = "" if status_ == journal.REFUSED or event.due <= book.steady() else _span(event.due - book.steady())
             rows.append((event.id, _clock(event.at), call.call_id, event.kind, status_, event.attempts, again, event.note))
     print(tabulate(rows, ("event", "at", "call", "kind", "status", "tries", "again in", "why"), tablefmt="simple",
                    disable_numparse=True) if rows else "the outbox is empty: Movidesk has everything")
@@ -193,7 +192,7 @@ def show_outbox(options, settings: config.Config) -> int:
 
 
 def _replay(book: journal.Journal, which: str) -> int:
-    refused = {event.id for event, _ in book.outbox(journal.REFUSED)}
+    refused = {job.event.id for job in book.outbox(journal.REFUSED)}
     try:
         wanted = refused if which == "all" else {int(which)}
     except ValueError:

@@ -134,6 +134,10 @@ OPTIONS = {
         "extension_pattern": (_regex, "[0-9]{2,10}"),
         "report_transfer": (_choice("answer", "ring"), "answer"),
     },
+    "line": {
+        "ask_every": (_number(float, 1, 3600), "6"),
+        "ask_at_least_every": (_number(float, 1, 3600), "30"),
+    },
     "journal": {
         "path": (_path, "/var/lib/movidesk/journal.db"),
         "keep_days": (_number(int, 1, 36500), "90"),

@@ -57,7 +57,7 @@ class Delivery:
         """Send one event and note what came of it; True where Movidesk took it."""
         event, call = job.event, job.call
         try:
-            result = self.desk.client.send(event_name(job), queue=call.queue, number=call.number, id=call.call_id,
+            result = self.desk.send(job.request, event_name(job), queue=call.queue, number=call.number, id=call.call_id,
                                            extension=event.extension, link=event.link, arrived=call.arrived, at=event.at)
         except api.ParameterError as error:
             result = None

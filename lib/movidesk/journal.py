@@ -5,6 +5,7 @@ Invariants, and what keeps them:
   one ending per call id                          the state is read and moved inside that transaction (calls.move)
   events of a call are delivered in order         only a call's oldest unsettled event is ever handed out (`take`)
   no more than the limit in any 60 s              the claim is a row of `requests`, written before the request leaves
+  one head in each line, nobody overtaken         place, reason and claim are decided in one transaction (`turn`)
   a crash between sending and noting              the event's lease runs out and it is sent again: at least once
 """
 
@@ -17,10 +18,12 @@ import time
 from collections import namedtuple
 from contextlib import contextmanager
 
-from movidesk import calls
+from movidesk import budget, calls, line
+from movidesk.budget import WINDOW
 
-WINDOW = 60.0        # seconds; "10 solicitudes por minuto", read as strictly as it can be: any 60 s
 LEASE = 60.0         # seconds for which an event handed out belongs to its taker
+HOLD = 3600.0        # seconds for which an ending waits for the caller's message at the most
+HELD = "waits for the caller's message"
 BUSY_TIMEOUT = 5.0   # seconds to wait for another process's write
 
 PENDING, DELIVERED, REFUSED = "pending", "delivered", "refused"
@@ -63,6 +66,20 @@ MIGRATIONS = (
     CREATE INDEX requests_at ON requests (at);
     CREATE TABLE notes (name TEXT PRIMARY KEY, value TEXT NOT NULL, at REAL NOT NULL) WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE calls ADD COLUMN seen_until REAL NOT NULL DEFAULT 0;
+    ALTER TABLE calls ADD COLUMN wants INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE requests ADD COLUMN class INTEGER NOT NULL DEFAULT 1;
+    CREATE TABLE queues (
+        name  TEXT PRIMARY KEY,
+        asked REAL NOT NULL,
+        pace  REAL NOT NULL,
+        news  INTEGER NOT NULL,
+        "full"  INTEGER NOT NULL,
+        code  TEXT NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX calls_wants ON calls (wants) WHERE wants > 0;
+    """,
 )
 
 
@@ -72,27 +89,32 @@ class JournalError(Exception):
 
 Call = namedtuple("Call", "id call_id uniqueid mode state queue number extension code arrived ended")
 Event = namedtuple("Event", "id call kind at extension link status attempts due note settled")
-#: An event handed out for delivery, with the call it belongs to.
-Job = namedtuple("Job", "event call")
+#: An event with the call it belongs to; handed out for delivery, also the number of the request claimed for it.
+Job = namedtuple("Job", "event call request", defaults=(0,))
 #: What `record` did: the call (None where there is none) and the event's kind, or None with the reason why not.
 Recorded = namedtuple("Recorded", "call kind reason")
-#: Leave to send a request (granted), or the seconds until asking again makes sense, and why; paused: by Movidesk's wish.
+#: Leave to send a request (granted: its number), or the seconds until asking again makes sense, and why; paused: by
+#: Movidesk's wish.
 Claim = namedtuple("Claim", "granted wait reason paused", defaults=(False,))
 
 _CALL = ", ".join("calls." + field for field in Call._fields)
 _EVENT = ", ".join("events." + field for field in Event._fields)
+#: Who stands in a line, as a condition on calls; takes the steady time.
+_WAITS = "ended IS NULL AND state IN ('received', 'waiting') AND calls.code NOT IN ('0', '1', '2') AND seen_until > ?"
 
 
 class Journal:
     """One journal file, usable from any number of threads; any number of processes may open the same file.
 
-    clock: epoch seconds, passed in by tests and benches. Every method raises JournalError where the file cannot be
+    clock: epoch seconds, for what is reported. steady: seconds that nobody sets, the same for all processes of a machine,
+    for all that lasts (the window, leases, retries); where only a clock is passed in it serves for both. Every method raises JournalError where the file cannot be
     used; no event is reported as recorded then.
     """
 
-    def __init__(self, path: str, clock=time.time):
+    def __init__(self, path: str, clock=time.time, steady=None):
         self.path = path
         self.clock = clock
+        self.steady = steady or (time.monotonic if clock is time.time else clock)
         self._lock = threading.RLock()
         try:
             self._db = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
@@ -100,6 +122,7 @@ class Journal:
             self._db.execute("PRAGMA foreign_keys = ON")
             if self._db.execute("PRAGMA user_version").fetchone()[0] != len(MIGRATIONS):
                 self._migrate()
+            self._begin_boot()
         except sqlite3.Error as error:
             raise self._unusable(error) from None
 
@@ -132,6 +155,28 @@ class Journal:
                     for statement in script.split(";"):
                         self._db.execute(statement)
                     self._db.execute("PRAGMA user_version = %d" % number)
+
+    def _begin_boot(self) -> None:
+        """Make steady times of an earlier boot harmless: that clock began anew.
+
+        Requests count as sent now, a pause lasts another minute, retries are due, and the old line is gone.
+        """
+        boot = _boot_id()
+        if self.note("boot") is not None and self.note("boot")[0] == boot:
+            return
+        with self._writing():
+            known = self._note("boot")
+            if known and known[0] == boot:
+                return
+            self._set_note("boot", boot)
+            if known:
+                now = self.steady()
+                self._db.execute("UPDATE requests SET at = ?", (now,))
+                self._db.execute("UPDATE events SET due = 0 WHERE status = 'pending'")
+                self._db.execute("UPDATE calls SET seen_until = 0, wants = 0 WHERE ended IS NULL")
+                self._db.execute("DELETE FROM queues")
+                if self._note("closed"):
+                    self._set_note("closed", "%r 1" % (now + WINDOW))
 
     @contextmanager
     def _writing(self):
@@ -175,9 +220,11 @@ class Journal:
             if last and last.state not in calls.ENDED:
                 if last.queue == queue and last.mode == mode and last.state != calls.TRANSFERRED:
                     return last
-                self._end(last, calls.ending_at_hangup(last.mode, last.state, last.code, gave_up=True))
-            call_id = calls.call_id(pbx, uniqueid, len(visits) + 1)
-            return self._begin(call_id, uniqueid, mode, calls.first_state(mode), queue, number, arrived)
+                self._end(last, calls.ending_at_hangup(last.mode, last.state, code="0"))
+            visit = len(visits) + 1
+            while self.find(calls.call_id(pbx, uniqueid, visit)):  # begun by an event alone, on another channel
+                visit += 1
+            return self._begin(calls.call_id(pbx, uniqueid, visit), uniqueid, mode, calls.first_state(mode), queue, number, arrived)
 
     def _begin(self, call_id, uniqueid, mode, state, queue, number, arrived=None) -> Call:
         arrived = self.clock() if arrived is None else arrived
@@ -215,17 +262,30 @@ class Journal:
                                  (state, extension, call.id))
             return Recorded(self.find(call_id), kind, "")
 
-    def hang_up(self, call_id: str, gave_up: bool = False, link: str = "") -> Recorded:
-        """End the call as its state says (calls.ending_at_hangup)."""
+    def hang_up(self, call_id: str, link: str = "") -> Recorded:
+        """End the call as its state says (calls.ending_at_hangup), or let go the ending that was held for its message."""
         with self._writing():
             call = self.find(call_id)
             if call is None:
                 return Recorded(None, None, "no call %s" % call_id)
-            kind = calls.ending_at_hangup(call.mode, call.state, call.code, gave_up)
+            kind = calls.ending_at_hangup(call.mode, call.state, call.code)
+            if kind is None and self._let_go(call, link):
+                return Recorded(call, call.state, "")
             if kind is None:
                 return Recorded(call, None, "it has ended: %s" % call.state)
             self._end(call, kind, link)
             return Recorded(self.find(call_id), kind, "")
+
+    def hold(self, call_id: str) -> None:
+        """Deliver the call's ending only when its channel hangs up and the message is complete; at the latest when
+        HOLD is over, should nobody come back for it."""
+        with self._writing():
+            self._db.execute("UPDATE events SET due = ?, note = ? WHERE status = 'pending' AND kind = 'lost' AND call ="
+                             " (SELECT id FROM calls WHERE call_id = ?)", (self.steady() + HOLD, HELD, call_id))
+
+    def _let_go(self, call: Call, link: str) -> bool:
+        return self._db.execute("UPDATE events SET due = 0, note = '', link = ? WHERE call = ? AND note = ?"
+                                " AND status = 'pending'", (link, call.id, HELD)).rowcount == 1
 
     def _end(self, call: Call, kind: str, link: str = "") -> None:
         now = self.clock()
@@ -247,19 +307,25 @@ class Journal:
                                " ORDER BY id DESC LIMIT 1", (call.id,)).fetchone()
         return row is not None and extension in ("", row[0])
 
-    def answered(self, call: Call, extension: str, code: str, note: str, report: bool = False) -> None:
+    def answered(self, call: Call, extension: str, code: str, note: str, report: bool = False,
+                 pace: tuple[float, float] = (6.0, 30.0)) -> None:
         """Movidesk answered receivedCall for this call: it is registered there, and offered to `extension` or waiting.
 
         extension and code are both empty where the answer made no sense: the call is registered, and waits.
-        report: tell Movidesk of the transfer now, while the phone rings (report_transfer = ring).
+        report: tell Movidesk of the transfer now, while the phone rings (report_transfer = ring). An answer that comes
+        when the call has gone on only settles its arrival. pace: see line.after_answer.
         """
         state = calls.OFFERED if extension else calls.WAITING
         with self._writing():
-            if extension and report and not self._told_transferred(call, extension):
-                self._add_event(call, calls.TRANSFERRED, self.clock(), extension)
+            self._strike(False)
             self._settle_received(call, DELIVERED, note)
-            self._db.execute("UPDATE calls SET state = ?, extension = ?, code = ? WHERE id = ? AND ended IS NULL",
-                             (state, extension, code, call.id))
+            if self.find(call.call_id).state in calls.BEFORE_AGENT:
+                if extension and report and not self._told_transferred(call, extension):
+                    self._add_event(call, calls.TRANSFERRED, self.clock(), extension)
+                self._db.execute("UPDATE calls SET state = ?, extension = ?, code = ? WHERE id = ?",
+                                 (state, extension, code, call.id))
+            self._set_queue(line.after_answer(self._queue(call.queue), extension, code, self._taken(call.queue),
+                                              self.steady(), pace))
 
     def refused(self, call: Call, note: str) -> None:
         """Movidesk refused receivedCall for good: its event is set aside, the call goes on."""
@@ -279,84 +345,200 @@ class Journal:
         """The last call of the channel with this unique id, or None."""
         return self._row(Call, "SELECT %s FROM calls WHERE uniqueid = ? ORDER BY id DESC LIMIT 1" % _CALL, uniqueid)
 
-    def position(self, call: Call) -> int:
-        """The call's place among those that wait in its queue; 1 = first."""
-        return self._row(int, "SELECT 1 + count(*) FROM calls WHERE ended IS NULL AND queue = ? AND id < ?"
-                              " AND state IN ('received', 'waiting')", call.queue, call.id)
+    # -- the line ---------------------------------------------------------------------------------------------------
+
+    def turn(self, call: Call, limit: int, script: bool = False, hold: float = 20.0) -> line.Turn:
+        """Whether this caller asks Movidesk now, with the request claimed for it; else its place and when to look again.
+
+        script: its looks are dear (line.look_again). hold: seconds for which its question may take. Being here keeps
+        the caller's place for the wait that it is told and line.GRACE seconds.
+        """
+        with self._writing():
+            now = self.steady()
+            refused = self._rejoin(call, now)
+            position = 1 + self._count(_WAITS + " AND queue = ? AND id < ?", now, call.queue, call.id)
+            claim = klass = None
+            queue = self._queue(call.queue)
+            if position == 1:
+                klass = line.request_class(queue, self._taken(call.queue), refused, now)
+            if klass is not None:
+                claim = self._claim(limit, klass, self._demand(now, queue, klass))
+            if claim is not None and claim.granted:
+                self._db.execute("UPDATE calls SET wants = 0, seen_until = ? WHERE id = ?", (now + hold, call.id))
+                self._set_queue(queue._replace(asked=now))
+                return line.Turn(claim.granted, 1, 0, "", "")
+            until = claim.wait if claim else queue.asked + queue.pace - now
+            wait = line.look_again(position, until, script)
+            wants = 0 if klass is None else klass
+            self._db.execute("UPDATE calls SET wants = ?, seen_until = ? WHERE id = ? AND (wants != ? OR seen_until < ?)",
+                             (wants, now + wait + line.GRACE, call.id, wants, now + wait + line.GRACE / 2))
+            code = "" if claim and claim.paused and claim.wait > WINDOW else queue.code
+            return line.Turn(0, position, wait, code, claim.reason if claim else "")
+
+    def _rejoin(self, call: Call, now: float) -> bool:
+        """Put the caller (back) into its line; True where it comes from a phone that did not take it."""
+        refused = call.state == calls.OFFERED
+        if refused:
+            self._db.execute("UPDATE calls SET state = 'waiting' WHERE id = ? AND state = 'offered'", (call.id,))
+        elif call.state == calls.RECEIVED and not self._count(_WAITS + " AND queue = ?", now, call.queue):
+            # An arrival at an empty line: it is news, whatever the last caller was told.
+            self._set_queue(self._queue(call.queue)._replace(news=True, full=line.UNKNOWN))
+        return refused
+
+    def _queue(self, name: str) -> line.Queue:
+        row = self._db.execute('SELECT name, asked, pace, news, "full", code FROM queues WHERE name = ?', (name,)).fetchone()
+        return line.Queue(*row) if row else line.Queue(name)
+
+    def _set_queue(self, queue: line.Queue) -> None:
+        self._db.execute("REPLACE INTO queues VALUES (?, ?, ?, ?, ?, ?)", queue)
+
+    def _taken(self, queue: str) -> int:
+        """Agents who have a call of this queue as Movidesk sees it: also those whose call's end it has not heard yet."""
+        return (self._count("ended IS NULL AND queue = ? AND state IN ('offered', 'transferred')", queue)
+                + self._row(int, "SELECT count(*) FROM events JOIN calls ON calls.id = events.call"
+                                 " WHERE events.status = 'pending' AND events.kind IN ('completed', 'canceled', 'lost')"
+                                 " AND calls.queue = ? AND calls.extension != ''", queue))
+
+    def _count(self, condition: str, *args) -> int:
+        return self._db.execute("SELECT count(*) FROM calls WHERE " + condition, args).fetchone()[0]
 
     # -- the window of requests -------------------------------------------------------------------------------------
 
-    def claim(self, limit: int, window: float = WINDOW) -> Claim:
-        """Leave to send one request now, counted before it leaves; or how long to wait, and for what."""
+    def claim(self, limit: int) -> Claim:
+        """Leave to send one request now, whoever else wants to, counted before it leaves; or how long to wait."""
         with self._writing():
-            return self._claim(limit, window)
+            return self._claim(limit, budget.SCREEN, budget.Demand())
 
-    def _claim(self, limit: int, window: float = WINDOW) -> Claim:
-        now = self.clock()
+    def _claim(self, limit: int, klass: int, demand: budget.Demand, aged: bool = False) -> Claim:
+        now = self.steady()
         closed = self._note("closed")
-        if closed and now < float(closed[0]):
-            return Claim(False, float(closed[0]) - now, "Movidesk asked for a pause (429)", True)
-        # A clock set back leaves rows in the future: they would close the window for as long as it was set back.
-        self._db.execute("DELETE FROM requests WHERE at <= ? OR at > ?", (now - window, now + window))
-        used, oldest = self._db.execute("SELECT count(*), min(at) FROM requests").fetchone()
-        if used >= limit:
-            return Claim(False, max(0.05, oldest + window - now), "%d requests were sent in the last minute" % used)
-        self._db.execute("INSERT INTO requests (at) VALUES (?)", (now,))
-        return Claim(True, 0.0, "")
+        if closed:
+            left = float(closed[0].split()[0]) - now
+            if left > 0:
+                return Claim(0, left, "Movidesk asked for a pause (429)", True)
+        self._db.execute("DELETE FROM requests WHERE at < ?", (now - 10 * WINDOW,))
+        used, oldest = self._db.execute("SELECT count(*), min(at) FROM requests WHERE at > ?", (now - WINDOW,)).fetchone()
+        if not budget.may_go(klass, limit - used, demand, limit, aged):
+            return Claim(0, max(0.05, (oldest or now) + WINDOW - now), "%d requests were sent in the last minute" % used)
+        number = self._db.execute("INSERT INTO requests (at, class) VALUES (?, ?)", (now, klass)).lastrowid
+        return Claim(number, 0.0, "")
+
+    def _demand(self, now: float, asker: line.Queue | None = None, klass: int = budget.HEAD) -> budget.Demand:
+        """What wants a place now. For a head of this class only such heads count whose queues asked longer ago."""
+        kinds = dict(self._db.execute(
+            "SELECT kind, count(*) FROM events WHERE status = 'pending' AND due <= ? AND kind IN"
+            " ('transferred', 'start_transferred', 'completed') AND NOT EXISTS (SELECT 1 FROM events AS earlier"
+            " WHERE earlier.call = events.call AND earlier.id < events.id AND earlier.status = 'pending') GROUP BY kind",
+            (now,)))
+        waiting = self._count(_WAITS, now)
+        heads = ("SELECT count(*) FROM calls LEFT JOIN queues ON queues.name = calls.queue"
+                 " WHERE wants BETWEEN 1 AND ? AND " + _WAITS)
+        if asker:
+            wanting = self._row(int, heads + " AND queue != ? AND coalesce(asked, 0) < ?", klass, now, asker.name,
+                                asker.asked)
+        else:
+            wanting = self._row(int, heads, budget.HEAD, now)
+        return budget.Demand(kinds.get("transferred", 0) + kinds.get("start_transferred", 0), wanting,
+                             kinds.get("completed", 0) if waiting else 0,
+                             bool(waiting) or bool(self._count("ended IS NULL AND state = 'offered'")),
+                             self._aged(now))
+
+    def _aged(self, now: float) -> int:
+        """1 where something that nobody waits for is due for the place that its patience has earned it."""
+        last = self._db.execute("SELECT max(at) FROM requests WHERE class = ?", (budget.SLACK,)).fetchone()[0]
+        if last is not None and now - last < budget.PATIENCE:
+            return 0
+        for row in self._candidates(now, slack_only=True):
+            return int(self.clock() - Event(*row[:len(Event._fields)]).at >= budget.PATIENCE)
+        return 0
+
+    def took_long(self, request: int) -> None:
+        """A request's answer was slow: nobody knows when Movidesk counted it, so it counts from now."""
+        with self._writing():
+            self._db.execute("UPDATE requests SET at = ? WHERE rowid = ?", (self.steady(), request))
 
     def close_window(self, seconds: float) -> None:
-        """Send nothing for so many seconds: Movidesk answered 429."""
+        """Send nothing for so many seconds, longer after repeated ones (budget.pause_after): Movidesk answered 429."""
         with self._writing():
-            self._set_note("closed", str(self.clock() + seconds))
+            strikes = self._strike(True)
+            self._set_note("closed", "%r %d" % (self.steady() + budget.pause_after(seconds, strikes), strikes))
 
-    def requests_in_window(self, window: float = WINDOW) -> int:
-        return self._row(int, "SELECT count(*) FROM requests WHERE at > ?", self.clock() - window)
+    def _strike(self, refused: bool) -> int:
+        """Count the 429s in a row; an answer ends the row."""
+        closed = self._note("closed")
+        if not refused and closed and float(closed[0].split()[0]) <= self.steady():
+            self._db.execute("DELETE FROM notes WHERE name = 'closed'")
+        return 1 + int(closed[0].split()[1]) if closed else 1
+
+    def requests_in_window(self) -> int:
+        return self._row(int, "SELECT count(*) FROM requests WHERE at > ?", self.steady() - WINDOW)
 
     # -- delivery ---------------------------------------------------------------------------------------------------
 
-    def take(self, limit: int, window: float = WINDOW) -> tuple[Job | None, float | None]:
+    def take(self, limit: int) -> tuple[Job | None, float | None]:
         """The next event to send, with the request claimed for it and the event leased to the caller.
 
         Returns (job, 0), or (None, seconds until another try makes sense), or (None, None) where nothing is pending.
-        An arrival is left to the caller that asks for itself, until its call has ended.
+        An arrival is left to the caller that asks for itself, until its call has ended; then it is registered late,
+        when nobody waits in its queue, or all of that queue's agents are taken: it must not be given one.
         """
         with self._writing():
-            now = self.clock()
-            row = self._db.execute(
-                "SELECT %s, %s FROM events JOIN calls ON calls.id = events.call"
-                " WHERE events.status = 'pending'"
-                "   AND NOT EXISTS (SELECT 1 FROM events AS earlier WHERE earlier.call = events.call"
-                "                   AND earlier.id < events.id AND earlier.status = 'pending')"
-                "   AND NOT (events.kind = 'received' AND calls.ended IS NULL)"
-                " ORDER BY max(events.due, ?), events.id LIMIT 1" % (_EVENT, _CALL), (now,)).fetchone()
-            if row is None:
-                return None, None
-            event = Event(*row[:len(Event._fields)])
-            if event.due > now:
-                return None, event.due - now
-            claim = self._claim(limit, window)
-            if not claim.granted:
+            now = self.steady()
+            demand = self._demand(now)
+            claim = None
+            for row in self._candidates(now):
+                event, call = Event(*row[:len(Event._fields)]), Call(*row[len(Event._fields):])
+                klass = budget.event_class(event.kind, demand.anybody)
+                claim = self._claim(limit, klass, demand, aged=klass == budget.SLACK and demand.aged)
+                if claim.granted:
+                    self._db.execute("UPDATE events SET due = ?, attempts = attempts + 1 WHERE id = ?",
+                                     (now + LEASE, event.id))
+                    return Job(event._replace(attempts=event.attempts + 1), call, claim.granted), 0.0
+            if claim is not None:
                 return None, claim.wait
-            self._db.execute("UPDATE events SET due = ?, attempts = attempts + 1 WHERE id = ?", (now + LEASE, event.id))
-            return Job(event._replace(attempts=event.attempts + 1), Call(*row[len(Event._fields):])), 0.0
+            later = self._row(lambda due: due, "SELECT min(due) FROM events WHERE status = 'pending' AND due > ?", now)
+            return None, None if later is None else later - now
+
+    def _candidates(self, now: float, slack_only: bool = False):
+        """The most urgent event that is due, and the oldest of those that nobody waits for; each the first of its call."""
+        first = ("SELECT %s, %s FROM events JOIN calls ON calls.id = events.call"
+                 " WHERE events.status = 'pending' AND events.due <= ?"
+                 "   AND NOT EXISTS (SELECT 1 FROM events AS earlier WHERE earlier.call = events.call"
+                 "                   AND earlier.id < events.id AND earlier.status = 'pending')"
+                 "   AND NOT (events.kind = 'received' AND (calls.ended IS NULL OR EXISTS ("
+                 "       SELECT 1 FROM calls AS live LEFT JOIN queues ON queues.name = live.queue"
+                 "       WHERE live.queue = calls.queue AND live.ended IS NULL AND live.state IN ('received', 'waiting')"
+                 "       AND live.seen_until > ? AND coalesce(news, 1) = 1)))" % (_EVENT, _CALL))
+        if not slack_only:
+            yield from self._db.execute(
+                first + " ORDER BY CASE WHEN events.kind IN ('transferred', 'start_transferred') THEN 0"
+                        " WHEN events.kind = 'completed' THEN 1 ELSE 2 END, events.id LIMIT 1", (now, now)).fetchall()
+        yield from self._db.execute(
+            first + " AND events.kind NOT IN ('transferred', 'start_transferred', 'completed')"
+                    " ORDER BY events.id LIMIT 1", (now, now)).fetchall()
 
     def delivered(self, job: Job, note: str) -> None:
-        self._settle(job, DELIVERED, note)
+        """Movidesk took the event. Where it ends a call that had an agent, that agent is free: news for its line."""
+        with self._writing():
+            self._strike(False)
+            self._settle(job, DELIVERED, note)
+            if job.event.kind in calls.ENDED and job.call.extension:
+                self._db.execute("UPDATE queues SET news = 1 WHERE name = ?", (job.call.queue,))
 
     def rejected(self, job: Job, why: str) -> None:
         """Set the event aside, visible and replayable; the later ones of its call go on."""
-        self._settle(job, REFUSED, why)
+        with self._writing():
+            self._settle(job, REFUSED, why)
 
     def _settle(self, job: Job, status: str, note: str) -> None:
-        with self._writing():
-            self._db.execute("UPDATE events SET status = ?, note = ?, settled = ? WHERE id = ?",
-                             (status, note, self.clock(), job.event.id))
+        self._db.execute("UPDATE events SET status = ?, note = ?, settled = ? WHERE id = ?",
+                         (status, note, self.clock(), job.event.id))
 
     def retry(self, job: Job, seconds: float, why: str) -> None:
         """Try the event again after so many seconds."""
         with self._writing():
             self._db.execute("UPDATE events SET due = ?, note = ? WHERE id = ?",
-                             (self.clock() + seconds, why, job.event.id))
+                             (self.steady() + seconds, why, job.event.id))
 
     def replay(self, event_id: int) -> bool:
         """Send a refused event once more; False where there is no such event."""
@@ -369,7 +551,7 @@ class Journal:
         with self._writing():
             return self._db.execute(
                 "DELETE FROM calls WHERE id IN (SELECT id FROM calls WHERE ended < ? AND NOT EXISTS"
-                " (SELECT 1 FROM events WHERE events.call = calls.id AND events.status = 'pending')"
+                " (SELECT 1 FROM events WHERE events.call = calls.id AND events.status != 'delivered')"
                 " ORDER BY ended LIMIT ?)", (self.clock() - keep_days * 86400, batch)).rowcount
 
     # -- notes: what all processes must know ------------------------------------------------------------------------
@@ -410,6 +592,10 @@ class Journal:
                           "SELECT %s, %s FROM events JOIN calls ON calls.id = events.call WHERE status = ?"
                           " ORDER BY events.id LIMIT ?" % (_EVENT, _CALL), status, count)
 
+    def waiting(self) -> list[Call]:
+        """Who stands in line now, of all queues, in order of arrival."""
+        return self._rows(Call, "SELECT %s FROM calls WHERE %s ORDER BY id" % (_CALL, _WAITS), self.steady())
+
     def totals(self) -> dict[str, int]:
         """How many calls are open, and how many events are pending and refused."""
         one = lambda sql: self._row(int, sql)  # noqa: E731
@@ -418,3 +604,12 @@ class Journal:
             "pending": one("SELECT count(*) FROM events WHERE status = 'pending'"),
             "refused": one("SELECT count(*) FROM events WHERE status = 'refused'"),
         }
+
+
+def _boot_id() -> str:
+    """What tells one boot of this machine from the next; '' where the kernel does not say."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""

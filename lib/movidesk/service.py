@@ -91,7 +91,7 @@ class Service:
         config.require()
         self._stop = threading.Event()
         self._trigger = trigger.Trigger(trigger.path_beside(config["journal", "path"]))
-        self.desk = verbs.Desk(config, wake=self._trigger.pull)
+        self.desk = verbs.Desk(config, wake=self._trigger.pull, is_script=False)
         self.desk.journal  # opened now, so that what is wrong with it is said at the start
         self.desk.client   # and requests is loaded before the first caller asks
         self.fastagi = FastAGI(config["agid", "listen"], self.desk)

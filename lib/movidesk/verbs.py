@@ -10,14 +10,16 @@ import os
 import sys
 import time
 
-from movidesk import agi, calls, trigger
+from movidesk import agi, calls, line, trigger
 from movidesk.config import Config, ConfigError
 from movidesk.journal import Journal, JournalError
 
 OK, ERROR = "ok", "error"
 UNASKED = "E"
 
-ASK_AGAIN = 6      # seconds until a waiting caller asks again
+LEAVING_MESSAGE = "message"  # MOVIDESK_ENDING while the caller leaves one
+
+SLOW = 0.5         # seconds; an answer that took longer may have been counted by Movidesk at any moment of them
 AFTER_ERROR = 10   # seconds until a caller asks again whose question failed
 LONGEST_WAIT = 60  # seconds; a caller is never told to wait longer, whatever Movidesk asks for
 
@@ -37,9 +39,10 @@ class Desk:
     An event needs no network and no HTTP library: the client is imported by the first request.
     """
 
-    def __init__(self, config: Config, clock=time.time, wake=None):
+    def __init__(self, config: Config, clock=time.time, wake=None, is_script: bool = True):
         self.config = config
         self.clock = clock
+        self.is_script = is_script
         self._wake = wake
         self._journal: Journal | None = None
         self._client = None
@@ -60,6 +63,20 @@ class Desk:
             self._client = Client(self.config["movidesk", "url"], self.config["movidesk", "token"],
                                   self.config["movidesk", "timeout"])
         return self._client
+
+    @property
+    def pace(self) -> tuple[float, float]:
+        """The shortest and the longest time between two questions of a waiting head, in seconds."""
+        return self.config["line", "ask_every"], self.config["line", "ask_at_least_every"]
+
+    def send(self, request: int, event: str, **fields):
+        """Send one event with the request that was claimed for it; its outcome (api.Client.send)."""
+        begun = time.monotonic()
+        try:
+            return self.client.send(event, **fields)
+        finally:
+            if time.monotonic() - begun > SLOW:
+                self.journal.took_long(request)
 
     def wake(self) -> None:
         """Tell the delivery loop, in this process or another, that there is something to send."""
@@ -136,7 +153,6 @@ def received(desk: Desk, channel: agi.Channel, queue: str = "") -> bool:
                                    calls.client_number(channel.env.get("agi_callerid", "")))
         channel.set("__" + agi.ID, call.call_id)
         answer.update(_ask(desk, channel, call))
-        answer[agi.POSITION] = desk.journal.position(call)
         return answer[agi.EXT] != "" and desk.config["pbx", "report_transfer"] == "ring"
     finally:
         for name, value in answer.items():
@@ -144,29 +160,29 @@ def received(desk: Desk, channel: agi.Channel, queue: str = "") -> bool:
 
 
 def _ask(desk: Desk, channel: agi.Channel, call) -> dict[str, object]:
-    """Ask Movidesk for an agent for this call, if the window allows it; the variables that the answer sets."""
-    client = desk.client
-    from movidesk import api
-
+    """Ask Movidesk for an agent for this call, if it is its turn; the variables to set."""
+    desk.config.require("movidesk")
     silence = desk.silence()
     if silence:
         channel.say("%s: Movidesk refuses the token: put a valid one into %s" % (call.call_id, desk.config.path))
         return {agi.WAIT: _seconds(silence)}
-    claim = desk.journal.claim(desk.config["movidesk", "requests_per_minute"])
-    if not claim.granted:
-        channel.say("%s waits: %s" % (call.call_id, claim.reason), 3)
-        if claim.paused:
-            return {agi.WAIT: _seconds(claim.wait)}
-        return {agi.CODE: call.code if call.code in calls.BUSY_CODES else "4", agi.WAIT: _seconds(claim.wait)}
-    result = client.send("received", queue=call.queue, number=call.number, id=call.call_id, arrived=call.arrived)
+    timeout = desk.config["movidesk", "timeout"]
+    turn = desk.journal.turn(call, desk.config["movidesk", "requests_per_minute"], desk.is_script, 3 * timeout + AFTER_ERROR)
+    if not turn.ask:
+        if turn.reason:
+            channel.say("%s waits: %s" % (call.call_id, turn.reason), 3)
+        return {agi.CODE: turn.code or UNASKED, agi.WAIT: turn.wait, agi.POSITION: turn.position}
+    from movidesk import api
+
+    result = desk.send(turn.ask, "received", queue=call.queue, number=call.number, id=call.call_id, arrived=call.arrived)
     if isinstance(result, api.Delivered):
-        return _judge(desk, channel, call, result.text)
+        return {agi.POSITION: 1, **_judge(desk, channel, call, result.text)}
     channel.say("%s: receivedCall: %s" % (call.call_id, result.why))
     if isinstance(result, api.Rejected):
         desk.journal.refused(call, result.why)
-        return {}
+        return {agi.POSITION: 1}
     desk.note_trouble(result)
-    return {agi.WAIT: _seconds(result.after or AFTER_ERROR)}
+    return {agi.POSITION: 1, agi.WAIT: _seconds(result.after or AFTER_ERROR)}
 
 
 def _judge(desk: Desk, channel: agi.Channel, call, text: str) -> dict[str, object]:
@@ -185,10 +201,11 @@ def _judge(desk: Desk, channel: agi.Channel, call, text: str) -> dict[str, objec
         # spend the whole window on one dead phone.
         answer = api.Answer("", "4")
     report = desk.config["pbx", "report_transfer"] == "ring"
-    desk.journal.answered(call, answer.extension, answer.code, text, report=report)
+    desk.journal.answered(call, answer.extension, answer.code, text, report, desk.pace)
     channel.say("%s: %s" % (call.call_id, "offered %s" % answer.extension if answer.extension
                             else "code %s" % answer.code), 3)
-    return {agi.EXT: answer.extension, agi.CODE: answer.code, agi.WAIT: ASK_AGAIN}
+    return {agi.EXT: answer.extension, agi.CODE: answer.code,
+            agi.WAIT: line.look_again(1, desk.pace[0], desk.is_script)}
 
 
 def _seconds(wait: float) -> int:
@@ -206,8 +223,16 @@ def completed(desk: Desk, channel: agi.Channel, recording: str = "") -> bool:
 
 
 def lost(desk: Desk, channel: agi.Channel, recording: str = "") -> bool:
-    """No agent will answer: code 0, 1 or 2, or we gave up; with the message that the caller left."""
-    return _record(desk, channel, calls.LOST, recording=recording)
+    """No agent will answer: code 0, 1 or 2, or we gave up; with the message that the caller left.
+
+    Where MOVIDESK_ENDING says that the message is only now being left, the caller leaves the line at once, and Movidesk
+    is told when the channel has hung up and the message is complete.
+    """
+    if channel.get(agi.ENDING) != LEAVING_MESSAGE:
+        return _record(desk, channel, calls.LOST, recording=recording)
+    if _record(desk, channel, calls.LOST):
+        desk.journal.hold(desk.call_id(channel))
+    return False
 
 
 def canceled(desk: Desk, channel: agi.Channel) -> bool:
@@ -218,9 +243,8 @@ def canceled(desk: Desk, channel: agi.Channel) -> bool:
 def hangup(desk: Desk, channel: agi.Channel) -> bool:
     """The caller's channel is ending: so does its call, as its state says."""
     call_id = desk.call_id(channel)
-    gave_up = channel.get(agi.ENDING) == calls.LOST
     link = desk.link(desk.journal.find(call_id), channel.get(agi.RECORDING))
-    return _tell(channel, call_id, desk.journal.hang_up(call_id, gave_up, link))
+    return _tell(channel, call_id, desk.journal.hang_up(call_id, link))
 
 
 # -- no queue control --------------------------------------------------------------------------------------------------

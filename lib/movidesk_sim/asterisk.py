@@ -182,7 +182,8 @@ class PrivateAsterisk:
             self._run_dir = Path(self._borrowed_run_dir)
         for path in self._directories().values():
             path.mkdir(parents=True, exist_ok=True)
-        (self.folder / "lib" / "keys").mkdir(exist_ok=True)
+        for path in (self.folder / "lib" / "keys", self.folder / "log" / "cdr-csv"):
+            path.mkdir(exist_ok=True)
         for name in ("monitor", "voicemail", "outgoing", "tmp"):
             (self.spool_dir / name).mkdir(exist_ok=True)
 

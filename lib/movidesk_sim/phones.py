@@ -11,7 +11,6 @@ import threading
 import time
 import uuid
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Callable, List, Optional, Tuple
 
@@ -21,8 +20,10 @@ from movidesk_sim.asterisk_tree import need_program
 
 START_SECONDS = 5.0
 POLL_SECONDS = 0.01
+ORDER_SECONDS = 0.3  # after which an order that was not taken is given again
+OVER = ("ended", "cancelled", "rejected", "failed")
 # One period of a 1 kHz sine at 8 kHz in A-law (the reference sequence of G.711).
-SINE = bytes.fromhex("342121 34b4a1a1b4")
+SINE = bytes.fromhex("34212134b4a1a1b4")
 
 
 class PhoneFailed(Exception):
@@ -31,7 +32,11 @@ class PhoneFailed(Exception):
 
 @dataclass(frozen=True)
 class Event:
-    """A step of a call: `name` is invited, ringing, progress, answered, rejected, failed, cancelled, referred, ended."""
+    """A step of a call.
+
+    `name` is sent or invited, ringing, progress, answered (by the agent: acknowledged), obeyed (an order), referred,
+    and at its end one of failed, rejected, cancelled, ended. `detail` is a status, who hung up, or the caller's URI.
+    """
 
     at: float  # seconds since the epoch
     call_id: str
@@ -129,7 +134,8 @@ class _Phone:
     def _wait(self, condition: Callable[[], bool], timeout: float, what: str) -> None:
         deadline = time.monotonic() + timeout
         while not condition():
-            if time.monotonic() > deadline:
+            gone = self._process is None or self._process.poll() is not None
+            if time.monotonic() > deadline or (gone and not condition()):
                 seen = ", ".join(f"{event.name} {event.detail}".strip() for event in self.events()) or "nothing"
                 raise PhoneFailed(f"{self}: no {what} within {timeout} s; seen: {seen}{self._errors()}")
             time.sleep(POLL_SECONDS)
@@ -165,9 +171,26 @@ class _Phone:
         process.wait()
 
     def _order(self, call_id: str, method: str, argument: str = "") -> None:
-        branch = uuid.uuid4().hex
-        message = (f"{method} sip:phone@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:9;branch=z9hG4bK{branch}\r\n"
-                   f"Call-ID: {call_id}\r\nCSeq: 1 {method}\r\nX-Argument: {argument}\r\nContent-Length: 0\r\n\r\n")
+        """Have an order obeyed; a call that is over by then needs none."""
+        serial = uuid.uuid4().hex
+        sent_at = 0.0
+
+        def obeyed() -> bool:
+            nonlocal sent_at
+            if time.monotonic() > sent_at + ORDER_SECONDS:
+                sent_at = time.monotonic()
+                self._send_order(call_id, method, argument, serial)
+            mine = [event for event in self.events() if event.call_id == call_id]
+            return any(event.name in OVER or (event.name, event.detail) == ("obeyed", serial) for event in mine)
+
+        self._wait(obeyed, 5.0, f"obedience to {method}")
+
+    def _send_order(self, call_id: str, method: str, argument: str, serial: str) -> None:
+        # SIPp drops a request without To, one that equals the request before it, and one that comes between two states.
+        message = (f"{method} sip:phone@127.0.0.1 SIP/2.0\r\n"
+                   f"Via: SIP/2.0/UDP 127.0.0.1:9;branch=z9hG4bK{uuid.uuid4().hex}\r\n"
+                   f"From: <sip:order@127.0.0.1>\r\nTo: <sip:phone@127.0.0.1>\r\nCall-ID: {call_id}\r\n"
+                   f"CSeq: 1 {method}\r\nX-Argument: {argument}\r\nX-Serial: {serial}\r\nContent-Length: 0\r\n\r\n")
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as order:
             order.sendto(message.encode(), ("127.0.0.1", self.port))
 
@@ -230,13 +253,15 @@ class Agent(_Phone):
 
     def _switch_on(self) -> None:
         phone = self.behaviour
-        self._run(sipp_scenarios.agent(reject=phone.reject, answer_after=phone.answer_after,
-                                       hang_up_after=phone.hang_up_after, tone=self._tone))
+        if phone.reject:
+            self._run(sipp_scenarios.rejecting_agent(phone.reject))
+        else:
+            self._run(sipp_scenarios.agent(phone.answer_after, phone.hang_up_after, self._tone))
         self.register()
 
     def _call(self, reached: str) -> str:
         """The Call-ID of the latest call that has `reached` a stage and has not ended."""
-        over = {event.call_id for event in self.events() if event.name in ("ended", "cancelled", "rejected")}
+        over = {event.call_id for event in self.events() if event.name in OVER}
         calls = [event.call_id for event in self.events(reached) if event.call_id not in over]
         if not calls:
             raise PhoneFailed(f"{self}: no call is {reached}")
@@ -267,8 +292,8 @@ class Caller(_Phone):
 
     def start(self) -> Caller:
         self._run(sipp_scenarios.caller(self.to, self.number, self.name, self._tone),
-                  "-m", "1", "-cid_str", self.call_id)
-        self.started_at = time.time()
+                  "-m", "1", "-r", "1000", "-cid_str", self.call_id)
+        self.started_at = self.wait_event("sent", START_SECONDS).at
         if self.hang_up_after is not None:
             self._later(self._hang_up_in_time)
         if self.key is not None:
@@ -283,7 +308,7 @@ class Caller(_Phone):
 
     @property
     def ended(self) -> bool:
-        return any(event.name in ("ended", "failed", "cancelled") for event in self.events())
+        return any(event.name in OVER for event in self.events())
 
     def hang_up(self) -> None:
         """CANCEL before the answer, BYE after it; nothing once the call is over."""
@@ -300,7 +325,7 @@ class Caller(_Phone):
         """Wait until the call is over."""
         self._wait(lambda: self.ended, timeout, "end of the call")
         ringing, answered = self.events("ringing"), self.events("answered")
-        last = [event for event in self.events() if event.name in ("ended", "failed", "cancelled")][0]
+        last = [event for event in self.events() if event.name in OVER][0]
         status = {"ended": 200, "cancelled": 487}.get(last.name) or int(last.detail)
         hung_up_by = {"ended": last.detail, "cancelled": "caller", "failed": None}[last.name]
         return CallResult(status, self.started_at, ringing[0].at if ringing else None,
@@ -331,11 +356,9 @@ class Caller(_Phone):
 
 
 def _parse_event(line: str) -> Optional[Event]:
-    found = re.match(r"(\d{4}-\d\d-\d\d)[T\s](\d\d:\d\d:\d\d\.\d+)\S*\s(?:\S+\s)??(\S+) ([a-z]+) ?(.*)$", line)
-    if found is None:
-        return None
-    at = datetime.strptime(f"{found[1]} {found[2]}", "%Y-%m-%d %H:%M:%S.%f").timestamp()
-    return Event(at, found[3], found[4], found[5].strip())
+    # SIPp's [timestamp] is date, time and epoch between tabs.
+    found = re.match(r"\S+\t\S+\t(\d+\.\d+) (\S+) ([a-z]+) (.*)$", line)
+    return Event(float(found[1]), found[2], found[3], found[4].strip()) if found else None
 
 
 def _udp_port_bound(port: int) -> bool:

@@ -1,19 +1,18 @@
 """The phones as SIPp scenarios.
 
-A phone is a small state machine: each state is a run of optional `recv` that ends in one mandatory `recv`. It takes
-orders as SIP requests of made-up methods (X-HANGUP, X-PRESS, X-REFER) that carry the call's Call-ID, because SIPp
+A phone is a small state machine; in each state it listens for several messages. It takes orders as SIP requests of made-up methods (X-HANGUP, X-PRESS, X-REFER) that carry the call's Call-ID, because SIPp
 matches messages to calls by that alone. A `pause` would leave it deaf, so time passes as the timeout of a `recv`.
 Each step of a call is logged as `TIME CALL-ID EVENT DETAIL`.
 """
 from __future__ import annotations
 
-from typing import Optional
-from xml.sax.saxutils import escape, quoteattr
+from typing import Optional, Sequence
+from xml.sax.saxutils import quoteattr
 
 # The codes a call may fail with; SIPp wants each of them named.
 FAILURES = (400, 401, 403, 404, 408, 410, 415, 420, 480, 481, 484, 486, 487, 488, 491, 500, 501, 502, 503, 504,
             600, 603, 604, 606)
-FOREVER_MS = 24 * 3600 * 1000
+_SAME_STATE = "{same state}"
 
 _SDP = """\
 Content-Type: application/sdp
@@ -30,8 +29,12 @@ a=rtpmap:8 PCMA/8000
 
 _EMPTY = "Content-Length: 0\n"
 
-# Headers of an answer to the request that came last.
-_LAST = """\
+_ALLOW = "Allow: INVITE, ACK, CANCEL, BYE, INFO, UPDATE, NOTIFY, REFER\n"
+_VIA = "Via: SIP/2.0/UDP 127.0.0.1:[local_port];branch=[branch]\n"
+
+# The head of an answer to the request that came last.
+_OK = """\
+SIP/2.0 200 OK
 [last_Via:]
 [last_From:]
 [last_To:]
@@ -43,128 +46,110 @@ Contact: <sip:phone@127.0.0.1:[local_port]>
 
 def caller(to: str, number: str, name: str, tone: Optional[str]) -> str:
     """A call from `number` to `to`; with the file `tone` (raw A-law) it is heard once it is answered."""
-    user = f"{to}@[remote_ip]:[remote_port]"
+    user = f"sip:{to}@[remote_ip]:[remote_port]"
     shown = f'"{name}" ' if name else ""
-    party = (f"From: {shown}<sip:{number}@127.0.0.1:[local_port]>;tag=[pid]caller\n"
-             f"To: <sip:{user}>{{to_tag}}\nCall-ID: [call_id]\nMax-Forwards: 70\n"
-             f"Contact: <sip:{number}@127.0.0.1:[local_port]>\n")
+    party = (f"From: {shown}<sip:{number}@127.0.0.1:[local_port]>;tag=[pid]caller\nTo: <{user}>{{to_tag}}\n"
+             f"Call-ID: [call_id]\nMax-Forwards: 70\nContact: <sip:{number}@127.0.0.1:[local_port]>\n{_ALLOW}")
     # CANCEL and the ACK of a refusal belong to the INVITE's transaction and bear its branch.
-    invite_via = "Via: SIP/2.0/UDP 127.0.0.1:[local_port];branch=z9hG4bK-invite-[pid]\n"
-    via = "Via: SIP/2.0/UDP 127.0.0.1:[local_port];branch=[branch]\n"
-    start, in_dialog = party.format(to_tag=""), party.format(to_tag="[peer_tag_param]")
-    ack = _send(f"ACK sip:{user} SIP/2.0\n{via}{in_dialog}CSeq: 1 ACK\n{_EMPTY}")
-    refused_ack = _send(f"ACK sip:{user} SIP/2.0\n{invite_via}{in_dialog}CSeq: 1 ACK\n{_EMPTY}")
-    failed = "".join(_recv(f'response="{code}"', _log("failed", str(code)), "refused") for code in FAILURES)
+    of_invite = "Via: SIP/2.0/UDP 127.0.0.1:[local_port];branch=z9hG4bK-invite-[pid]\n"
+    first = of_invite + party.format(to_tag="")
+    refusal_ack = _send(f"ACK {user} SIP/2.0\n{of_invite}{party.format(to_tag='[peer_tag_param]')}CSeq: 1 ACK\n{_EMPTY}", "end")
+    later = _VIA + party.format(to_tag="[peer_tag_param]")
+    ack = f"ACK {user} SIP/2.0\n{later}CSeq: 1 ACK\n{_EMPTY}"
+    answered = _log("answered", "[peer_tag_param]") + _play(tone)
     return _scenario("caller", [
-        _send(f"INVITE sip:{user} SIP/2.0\n{invite_via}{start}CSeq: 1 INVITE\n"
-              f"Allow: INVITE, ACK, CANCEL, BYE, INFO, UPDATE, NOTIFY\n{_SDP}", retransmit=True),
-        _label("ringing"),
-        _recv('response="100"'), _recv('response="180"', _log("ringing")), _recv('response="183"', _log("progress")),
-        failed, _recv('request="X-HANGUP"', next_label="cancel"),
-        _recv('response="200" rrs="true"', _log("answered", "[peer_tag_param]"), mandatory=True),
-        ack, _play(tone), _jump("talking"),
+        _nop(_log("sent")), _send(f"INVITE {user} SIP/2.0\n{first}CSeq: 1 INVITE\n{_SDP}", retransmit=True),
+        _state("calling", [
+            _recv("response", 100), _recv("response", 180, _log("ringing")), _recv("response", 183, _log("progress")),
+            _ordered("X-HANGUP", "cancel"), _recv("response", 200, answered, "answered"),
+            *(_recv("response", code, _log("failed", str(code)), "refused") for code in FAILURES)]),
+        _label("refused"), refusal_ack,
+        _label("answered"), _send(ack, "talking"),
 
         _label("press"),
-        _send(f"INFO sip:{user} SIP/2.0\n{via}{in_dialog}CSeq: [cseq] INFO\nContent-Type: application/dtmf-relay\n"
-              "Content-Length: [len]\n\nSignal=[$argument]\nDuration=160\n"),
-        _jump("talking"),
-        _label("reinvited"),
-        _send("SIP/2.0 200 OK\n" + _LAST + _SDP),
-        _label("talking"),
-        _recv('request="ACK"'), _recv('response="200"'), _recv('request="INVITE"', next_label="reinvited"),
-        _recv('request="X-PRESS"', _take_argument(), "press"), _recv('request="X-HANGUP"', next_label="hang_up"),
-        _recv('request="BYE"', _log("ended", "pbx"), mandatory=True),
-        _send("SIP/2.0 200 OK\n" + _LAST + _EMPTY), _jump("end"),
+        _send(f"INFO {user} SIP/2.0\n{later}CSeq: [cseq] INFO\nContent-Type: application/dtmf-relay\n"
+              "Content-Length: [len]\n\nSignal=[$argument]\nDuration=160\n", "talking"),
+        _label("reinvited"), _send(_OK + _SDP, "talking"),
+        _state("talking", [
+            _recv("request", "ACK"), _recv("response", 200), _recv("request", "INVITE", go="reinvited"),
+            _ordered("X-PRESS", "press"), _ordered("X-HANGUP", "hang_up"),
+            _recv("request", "BYE", _log("ended", "pbx"), "left")]),
+        _label("left"), _send(_OK + _EMPTY, "end"),
 
-        _label("hang_up"),
-        _send(f"BYE sip:{user} SIP/2.0\n{via}{in_dialog}CSeq: [cseq] BYE\n{_EMPTY}", retransmit=True),
-        _recv('request="BYE"'), _recv('response="481"', next_label="hung_up"),
-        _recv('response="200"', _answers_to("BYE"), "hung_up", test="matched"),
-        _recv('request="X-NEVER"', mandatory=True, timeout=2000, ontimeout="hung_up"),
-        _label("hung_up"), _nop(_log("ended", "caller")), _jump("end"),
+        _label("hang_up"), _send(f"BYE {user} SIP/2.0\n{later}CSeq: [cseq] BYE\n{_EMPTY}", retransmit=True),
+        _hung_up("caller"), _jump("end"),
 
-        _label("cancel"),
-        _send(f"CANCEL sip:{user} SIP/2.0\n{invite_via}{start}CSeq: 1 CANCEL\n{_EMPTY}", retransmit=True),
-        _label("cancelling"),
-        _recv('response="100"'), _recv('response="180"'), _recv('response="183"'), _recv('response="481"'),
-        # The answer may cross the CANCEL: then the call stands and has to be hung up.
-        _recv('response="200"', _answers_to("INVITE"), "crossed", test="matched"),
-        _recv('response="487"', _log("cancelled"), mandatory=True),
-        refused_ack, _jump("end"),
-        _label("crossed"), _nop(_log("answered", "[peer_tag_param]")), ack, _jump("hang_up"),
-
-        _label("refused"), refused_ack, _label("end")])
+        _label("cancel"), _send(f"CANCEL {user} SIP/2.0\n{first}CSeq: 1 CANCEL\n{_EMPTY}", retransmit=True),
+        _state("cancelling", [
+            _recv("response", 180), _recv("response", 183), _recv("response", 481),
+            # The answer may cross the CANCEL: then the call stands and has to be hung up. The first 200 is for
+            # either of the two; where it was for the CANCEL, SIPp listens on below it.
+            _recv("response", 200, _ereg("INVITE", "CSeq:", "crossed"), "crossed", test="crossed"),
+            _recv("response", 200, go="crossed"), _recv("response", 487, _log("cancelled"), "refused")], 5.0, "forsaken"),
+        _label("forsaken"), _nop(_log("cancelled")), _jump("end"),
+        _label("crossed"), _nop(answered), _send(ack, "hang_up"),
+        _label("end")])
 
 
-def agent(*, reject: Optional[int] = None, answer_after: Optional[float] = 0.0, hang_up_after: Optional[float] = None,
-          tone: Optional[str] = None) -> str:
-    """A phone that rejects each call with a status code, or answers (never: `answer_after` None) and may hang up."""
-    answer = _invite_answer
-    invited = _save_invite() + _log("invited", "[$caller]")
-    party = ("Via: SIP/2.0/UDP 127.0.0.1:[local_port];branch=[branch]\nFrom: [$to];tag=[pid]agent[call_number]\n"
-             "To: [$from]\nCall-ID: [call_id]\nMax-Forwards: 70\nContact: <sip:phone@127.0.0.1:[local_port]>\n")
-    peer = "sip:asterisk@[remote_ip]:[remote_port]"
-    if reject:
-        return _scenario("agent", [
-            _recv('request="INVITE"', invited, mandatory=True),
-            _send(answer(f"{reject} Rejected") + _EMPTY, retransmit=True), _nop(_log("rejected", str(reject))),
-            _recv('request="ACK"', mandatory=True)])
+def rejecting_agent(status: int) -> str:
+    """A phone that refuses each call with `status`."""
     return _scenario("agent", [
-        _recv('request="INVITE"', invited, mandatory=True),
-        _send(answer("180 Ringing") + _EMPTY), _nop(_log("ringing")),
-        _recv('request="CANCEL"', _log("cancelled"), "cancelled"), _recv('request="X-ANSWER"', next_label="answer"),
-        _recv('request="X-NEVER"', mandatory=True, timeout=_milliseconds(answer_after), ontimeout="answer"),
-        _label("answer"),
-        _send(answer("200 OK") + _SDP, retransmit=True), _nop(_log("answered")),
-        _recv('request="CANCEL"', next_label="late_cancel"), _recv('request="BYE"', _log("ended", "pbx"), "ended"),
-        _recv('request="ACK"', mandatory=True), _play(tone), _jump("talking"),
-        _label("late_cancel"), _send("SIP/2.0 200 OK\n" + _LAST + _EMPTY), _jump("talking"),
+        _invited(),
+        _nop(_log("rejected", str(status))), _send(_invite_answer(f"{status} Rejected") + _EMPTY, retransmit=True),
+        '<recv request="ACK"/>\n'])
+
+
+def agent(answer_after: Optional[float], hang_up_after: Optional[float], tone: Optional[str]) -> str:
+    """A phone that rings, answers (seconds; never: None) and may hang up (seconds after the answer)."""
+    peer = "sip:asterisk@[remote_ip]:[remote_port]"
+    own = (f"{_VIA}From: [$to];tag=[pid]agent[call_number]\nTo: [$from]\nCall-ID: [call_id]\nMax-Forwards: 70\n"
+           "Contact: <sip:phone@127.0.0.1:[local_port]>\n")
+    ended = _recv("request", "BYE", _log("ended", "pbx"), "left")
+    return _scenario("agent", [
+        _invited(),
+        _nop(_log("ringing")), _send(_invite_answer("180 Ringing") + _EMPTY),
+        _state("ringing", [_recv("request", "CANCEL", _log("cancelled"), "cancelled"),
+                           _ordered("X-ANSWER", "answer")], answer_after, "answer"),
+        _label("cancelled"), _send(_OK + _EMPTY),
+        _send(_invite_answer("487 Request Terminated") + _EMPTY, retransmit=True),
+        _state("cancelled_by", [_recv("request", "ACK", go="end")], 2.0, "end"),
+
+        _label("answer"), _send(_invite_answer("200 OK") + _SDP, retransmit=True),
+        _state("answered", [_recv("request", "ACK", _log("answered") + _play(tone), "talking"),
+                            _recv("request", "CANCEL", go="late_cancel"), ended]),
+        _label("late_cancel"), _send(_OK + _EMPTY, "answered"),
 
         _label("refer"),
-        _send(f"REFER {peer} SIP/2.0\n{party}CSeq: 100 REFER\nRefer-To: <[$argument]>\n"
-              f"Referred-By: [$to]\n{_EMPTY}"),
-        _jump("talking"),
-        _label("reinvited"),
-        _send("SIP/2.0 200 OK\n" + _LAST + _SDP),
-        _label("talking"),
-        _recv('request="ACK"'), _recv('response="202"', _log("referred", "202")),
-        _recv('request="INVITE"', next_label="reinvited"), _recv('request="X-HANGUP"', next_label="hang_up"),
-        _recv('request="X-REFER"', _take_argument(), "refer"),
-        _recv('request="BYE"', _log("ended", "pbx"), mandatory=True, timeout=_milliseconds(hang_up_after),
-              ontimeout="hang_up"),
-        _label("ended"), _send("SIP/2.0 200 OK\n" + _LAST + _EMPTY), _jump("end"),
+        _send(f"REFER {peer} SIP/2.0\n{own}CSeq: 100 REFER\nRefer-To: <[$argument]>\nReferred-By: [$to]\n{_EMPTY}",
+              "talking"),
+        _label("reinvited"), _send(_OK + _SDP, "talking"),
+        _state("talking", [
+            _recv("request", "ACK"), _recv("response", 202, _log("referred")),
+            _recv("request", "INVITE", go="reinvited"), _ordered("X-HANGUP", "hang_up"),
+            _ordered("X-REFER", "refer"), ended], hang_up_after, "hang_up"),
+        _label("left"), _send(_OK + _EMPTY, "end"),
 
-        _label("hang_up"),
-        _send(f"BYE {peer} SIP/2.0\n{party}CSeq: 101 BYE\n{_EMPTY}", retransmit=True),
-        _recv('request="BYE"'), _recv('response="481"', next_label="hung_up"), _recv('response="202"'),
-        _recv('response="200"', mandatory=True, timeout=2000, ontimeout="hung_up"),
-        _label("hung_up"), _nop(_log("ended", "agent")), _jump("end"),
+        _label("hang_up"), _send(f"BYE {peer} SIP/2.0\n{own}CSeq: 101 BYE\n{_EMPTY}", retransmit=True),
+        _hung_up("agent"), _label("end")])
 
-        _label("cancelled"),
-        _send("SIP/2.0 200 OK\n" + _LAST + _EMPTY),
-        _send(answer("487 Request Terminated") + _EMPTY, retransmit=True),
-        _recv('request="ACK"', mandatory=True, timeout=2000, ontimeout="end"), _label("end")])
+
+def _invited() -> str:
+    headers = (("Via:", "via"), ("From:", "from"), ("To:", "to"), ("CSeq:", "cseq"))
+    saved = "".join(_ereg("[^ ].*", header, variable) for header, variable in headers)
+    actions = saved + _ereg("sip:[^@&gt;]*", "From:", "caller") + _log("invited", "[$caller]")
+    return f'<recv request="INVITE"><action>{actions}</action></recv>\n'
 
 
 def _invite_answer(status: str) -> str:
     """The head of an answer to the INVITE, whatever came since."""
     return (f"SIP/2.0 {status}\nVia: [$via]\nFrom: [$from]\nTo: [$to];tag=[pid]agent[call_number]\n"
-            "Call-ID: [call_id]\nCSeq: [$cseq]\nContact: <sip:phone@127.0.0.1:[local_port]>\n"
-            "Allow: INVITE, ACK, CANCEL, BYE, INFO, UPDATE, NOTIFY, REFER\n")
+            f"Call-ID: [call_id]\nCSeq: [$cseq]\nContact: <sip:phone@127.0.0.1:[local_port]>\n{_ALLOW}")
 
 
-def _save_invite() -> str:
-    headers = (("Via:", "via"), ("From:", "from"), ("To:", "to"), ("CSeq:", "cseq"))
-    saved = "".join(_ereg("[^ ].*", header, variable) for header, variable in headers)
-    return saved + _ereg("sip:[^@&gt;]*", "From:", "caller")
-
-
-def _take_argument() -> str:
-    return _ereg("[^ ].*", "X-Argument:", "argument")
-
-
-def _answers_to(method: str) -> str:
-    return _ereg(method, "CSeq:", "matched")
+def _ordered(method: str, go: str) -> str:
+    """Within a state: take an order, with its argument, and say that it was taken."""
+    taken = _ereg("[^ ].*", "X-Argument:", "argument") + _ereg("[^ ].*", "X-Serial:", "serial")
+    return _recv("request", method, taken + _log("obeyed", "[$serial]"), go)
 
 
 def _ereg(regexp: str, header: str, variable: str) -> str:
@@ -175,16 +160,30 @@ def _log(event: str, detail: str = "") -> str:
     return f'<log message="[timestamp] [call_id] {event} {detail}"/>'
 
 
-def _recv(what: str, actions: str = "", next_label: str = "", *, mandatory: bool = False, test: str = "",
-          timeout: int = 0, ontimeout: str = "") -> str:
-    attributes = what + ("" if mandatory else ' optional="true"')
-    for name, value in (("next", next_label), ("test", test), ("timeout", timeout), ("ontimeout", ontimeout)):
-        attributes += f' {name}="{value}"' if value else ""
-    return f"<recv {attributes}>{_action(actions)}</recv>\n"
+def _recv(kind: str, what: object, actions: str = "", go: str = "", test: str = "") -> str:
+    """Within a state: one message to listen for, and the label to go to (back to the state unless given)."""
+    condition = f' test="{test}"' if test else ""
+    return (f'<recv {kind}="{what}" optional="true" next="{go or _SAME_STATE}"{condition}{{timeout}}>'
+            f"{_action(actions)}</recv>\n")
 
 
-def _send(message: str, retransmit: bool = False) -> str:
-    attributes = ' retrans="500"' if retransmit else ""
+def _state(name: str, listen: Sequence[str], seconds: Optional[float] = None, on_timeout: str = "") -> str:
+    """Wait for one of the messages, at most `seconds` since the last of them came."""
+    # SIPp looks at the timeout of the first `recv`, and wants the last one to be mandatory.
+    timeout = f' timeout="{max(1, int(seconds * 1000))}" ontimeout="{on_timeout}"' if seconds is not None else ""
+    body = "".join([listen[0].replace("{timeout}", timeout)] + [one.replace("{timeout}", "") for one in listen[1:]])
+    return _label(name) + body.replace(_SAME_STATE, name) + '<recv request="X-NEVER"/>\n'
+
+
+def _hung_up(by: str) -> str:
+    done = [_recv("response", 200, go="hung_up"), _recv("response", 481, go="hung_up"),
+            _recv("response", 202), _recv("request", "BYE")]
+    return _state("hanging_up", done, 2.0, "hung_up") + _label("hung_up") + _nop(_log("ended", by))
+
+
+def _send(message: str, go: str = "", retransmit: bool = False) -> str:
+    """Send, and go to a label; SIPp is deaf on its way through a nop, so none may follow what will be replied to."""
+    attributes = (f' next="{go}"' if go else "") + (' retrans="500"' if retransmit else "")
     return f"<send{attributes}><![CDATA[\n\n{message}\n]]></send>\n"
 
 
@@ -197,7 +196,7 @@ def _action(actions: str) -> str:
 
 
 def _play(tone: Optional[str]) -> str:
-    return _nop(f"<exec rtp_stream={quoteattr(escape(tone) + ',-1,8,PCMA/8000')}/>") if tone else ""
+    return f"<exec rtp_stream={quoteattr(tone + ',-1,8,PCMA/8000')}/>" if tone else ""
 
 
 def _label(name: str) -> str:
@@ -206,10 +205,6 @@ def _label(name: str) -> str:
 
 def _jump(label: str) -> str:
     return f'<nop next="{label}"/>\n'
-
-
-def _milliseconds(seconds: Optional[float]) -> int:
-    return FOREVER_MS if seconds is None else max(1, int(seconds * 1000))
 
 
 def _scenario(name: str, steps) -> str:

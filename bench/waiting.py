@@ -1,0 +1,100 @@
+"""500 callers in line for a minute on FastAGI: `bench/waiting.py [--callers 500] [--seconds 60]`.
+
+`movidesk serve` runs as it does on a PBX, against the simulator over HTTP, all agents busy. Each caller does what the
+dialplan does: asks over a connection of its own, waits as long as MOVIDESK_WAIT says, asks again.
+"""
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import re
+import tempfile
+import time
+from pathlib import Path
+
+from _table import median, percentile, save, show
+from movidesk_sim.asterisk import find_asterisk
+from movidesk_sim.rehearsal import QUEUE, Rehearsal
+
+
+async def verb(host: str, port: int, name: str, uniqueid: str, argument: str = "") -> dict[str, str]:
+    """Run one verb as Asterisk would; the variables it set."""
+    reader, writer = await asyncio.open_connection(host, port)
+    arguments = "agi_arg_1: %s\n" % argument if argument else ""
+    writer.write(("agi_network: yes\nagi_network_script: %s\nagi_request: agi://x/%s\nagi_uniqueid: %s\n"
+                  "agi_callerid: 4733990777\n%s\n" % (name, name, uniqueid, arguments)).encode())
+    found = {}
+    while True:
+        line = (await reader.readline()).decode()
+        if not line:
+            break
+        assigned = re.match(r'SET VARIABLE "_*(\w+)" "(.*)"', line)
+        if assigned:
+            found[assigned[1]] = assigned[2]
+        writer.write(b"200 result=0\n" if line.startswith("GET") else b"200 result=1\n")
+    writer.close()
+    return found
+
+
+async def caller(number: int, host: str, port: int, until: float, took: list[float], begin: float) -> None:
+    await asyncio.sleep(number * 0.01)
+    while time.monotonic() < until:
+        asked = time.monotonic()
+        found = await verb(host, port, "received", "%d.%d" % (begin, number), str(QUEUE))
+        if found.get("MOVIDESK_RESULT") != "ok":
+            raise SystemExit("a caller was answered %r" % found)
+        took.append((time.monotonic() - asked) * 1000)
+        await asyncio.sleep(float(found["MOVIDESK_WAIT"]))
+
+
+def used(pid: int) -> tuple[float, float]:
+    """Seconds of CPU and MB of memory of a process so far."""
+    fields = Path("/proc/%d/stat" % pid).read_text().rpartition(")")[2].split()
+    resident = int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/%d/status" % pid).read_text())[1]) / 1024
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), resident
+
+
+async def wait_in_line(rehearsal: Rehearsal, callers: int, seconds: float) -> tuple[list[float], list[float], float, float]:
+    """Everybody arrives within 10 ms of the one before; then `seconds` are measured."""
+    host, port = rehearsal.agid.split(":")
+    settle = callers * 0.01 + 5
+    begin = time.monotonic()
+    took: list[float] = []
+    tasks = [asyncio.create_task(caller(number, host, int(port), begin + settle + seconds, took, time.time()))
+             for number in range(callers)]
+    await asyncio.sleep(settle)
+    arriving, before = len(took), used(rehearsal.service_pid)
+    await asyncio.sleep(seconds)
+    after = used(rehearsal.service_pid)
+    await asyncio.gather(*tasks)
+    return took[:arriving], took[arriving:], (after[0] - before[0]) / seconds * 100, after[1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--callers", type=int, default=500)
+    parser.add_argument("--seconds", type=float, default=60)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="movidesk-bench-") as folder:
+        rehearsal = Rehearsal(find_asterisk(None), folder, agents=("5252",), limit=10)
+        rehearsal.model.agents["5252"].telephony = False  # code 3: everybody waits
+        with rehearsal.simulator:
+            rehearsal.start_service()
+            try:
+                arriving, took, cpu, memory = asyncio.run(wait_in_line(rehearsal, options.callers, options.seconds))
+                refused = sum(entry["status"] == 429 for entry in rehearsal.model.log)
+            finally:
+                rehearsal.stop_service()
+    show("%d callers in line for %g s" % (options.callers, options.seconds), ["figure", "is", "goal"], [
+        ["CPU of the service, % of one core", cpu, "< 25"], ["memory of the service, MB (peak)", memory, "< 150"],
+        ["answers a second", len(took) / options.seconds, ""],
+        ["answer time, median ms", median(took), ""], ["answer time, 99 % ms", percentile(took, 0.99), ""],
+        ["answer time, worst ms", max(took), "< 100"], ["answer time while all arrive, worst ms", max(arriving), ""],
+        ["429s", refused, "0"]])
+    save("waiting", {"callers": options.callers, "seconds": options.seconds, "cpu_percent": cpu, "memory_mb": memory,
+                     "median_ms": median(took), "worst_ms": max(took), "answers": len(took), "refused": refused})
+
+
+if __name__ == "__main__":
+    main()

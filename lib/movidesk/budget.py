@@ -1,0 +1,65 @@
+"""The budget: which request goes next when Movidesk takes ten a minute for the whole account. Pure; the journal applies it.
+
+The journal counts the requests of the last `WINDOW` seconds; what is free of the limit is given by who is waiting for it:
+
+    SCREEN     transferred: the agent talks already and has no screen yet
+    HEAD       the first in line asks, and has reason to
+    FREEING    completed, while somebody waits: it frees an agent
+    PROBE      the first in line asks at its slow pace, without a reason
+    COMPLETED  completed, while nobody waits
+    SLACK      canceled, lost, links, arrivals that are registered late: nobody waits for them
+
+A class goes when the free places exceed what higher classes want at this moment and what is kept for them. SLACK ages:
+past its PATIENCE one such request is given a place before the next HEAD, so that none starves.
+"""
+
+from __future__ import annotations
+
+from collections import namedtuple
+
+SCREEN, HEAD, FREEING, PROBE, COMPLETED, SLACK = range(6)
+
+#: Seconds for which a request counts: Movidesk's minute, and half a second for the network between its clock and ours.
+WINDOW = 60.5
+#: Seconds after which a waiting SLACK request is given a place, and the least time between two such favours. One in four
+#: minutes is 2.5 % of ten a minute: it fits between 180 answered calls an hour and the physical 200.
+PATIENCE = 240.0
+#: The part of the limit that a PROBE leaves free, and a SLACK request while anybody waits or rings.
+PROBE_LEAVES, SLACK_LEAVES = 0.4, 0.2
+
+#: What wants a place now: due events of the first classes, heads that go before the one who asks, whether anybody waits
+#: or rings, and how many (0 or 1) aged SLACK requests are due for their favour.
+Demand = namedtuple("Demand", "screens heads freeing anybody aged", defaults=(0, 0, 0, False, 0))
+
+
+def event_class(kind: str, somebody_waits: bool) -> int:
+    """The class of an event that is to be delivered."""
+    if kind in ("transferred", "start_transferred"):
+        return SCREEN
+    if kind == "completed":
+        return FREEING if somebody_waits else COMPLETED
+    return SLACK
+
+
+def may_go(klass: int, free: int, demand: Demand, limit: int, aged: bool = False) -> bool:
+    """Whether a request of this class may take one of `free` places; aged: it has waited past its PATIENCE."""
+    if aged:
+        klass = HEAD
+    wanted = 0
+    if klass > SCREEN:
+        wanted += demand.screens + (0 if aged else demand.aged)
+    if klass > HEAD:
+        wanted += demand.heads
+    if klass > FREEING:
+        wanted += demand.freeing
+    if klass == PROBE:
+        wanted += int(limit * PROBE_LEAVES)
+    if klass == SLACK and demand.anybody:
+        wanted += int(limit * SLACK_LEAVES)
+    return free > wanted
+
+
+def pause_after(retry_after: float, strikes: int) -> float:
+    """Seconds of silence after a 429: what Movidesk asked for, doubled with each further one (blocking is said to
+    lengthen with every error), at most an hour more than it asked for."""
+    return retry_after + min(3600.0, retry_after * (2 ** min(strikes - 1, 12) - 1))

@@ -1,0 +1,301 @@
+"""`make demo`: calls through a real Asterisk, with real SIP phones, against the simulator, told as they went.
+
+Each scenario is a small function that plays one call and a line in SCENARIOS that says what ticket must come of it.
+Exit status: 0 if every ticket is as it should be, else 1.
+"""
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import textwrap
+import time
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from tabulate import tabulate
+
+from movidesk_sim.asterisk import DEFAULT_VERSION, AsteriskFailed, AsteriskUnavailable, find_asterisk
+from movidesk_sim.asterisk_tree import need_program
+from movidesk_sim.model import CANCELED, LOST, RECEIVED, Ticket
+from movidesk_sim.phones import BUSY, RINGS, Agent, Behaviour, Caller, PhoneFailed, answers
+from movidesk_sim.rehearsal import QUEUE, NotInTime, Rehearsal, wait_for
+from movidesk_sim.timeline import MOVIDESK, Line, clock, tickets_of, timeline
+
+AGENTS = ("5252", "5253")
+LIMIT = 100            # requests a minute: the calls follow each other faster than in life
+MESSAGE_SECONDS = 3
+CALL_SECONDS = 30.0    # no call of the demo takes longer
+CLOCK_SLACK = 1.5      # seconds: the API's dates have whole seconds
+ORIGINS = {RECEIVED: "received", LOST: "lost", CANCELED: "abandoned"}
+
+
+class Stage:
+    """The rehearsal and its phones, on which a scenario plays."""
+
+    def __init__(self, rehearsal: Rehearsal) -> None:
+        self.rehearsal = rehearsal
+        self.agents: Dict[str, Agent] = {extension: Agent(rehearsal.pbx, extension) for extension in AGENTS}
+
+    def __enter__(self) -> Stage:
+        for agent in self.agents.values():
+            agent.start()
+        return self
+
+    def __exit__(self, *_exception) -> None:
+        for agent in self.agents.values():
+            agent.close()
+
+    def set_up(self, **behaviours: Behaviour) -> None:
+        """The group open, its agents free and in order; phones behave as given (`a5252=BUSY`)."""
+        model = self.rehearsal.model
+        model.in_call.clear()
+        group = model.groups[QUEUE]
+        group.opens, group.closes, group.last_offered = "00:00", "24:00", ""
+        for name, behaviour in behaviours.items():
+            self.agents[name[1:]].become(behaviour)
+
+    def talk_elsewhere(self) -> None:
+        """Every agent is in a call of which this PBX knows nothing."""
+        self.rehearsal.model.in_call.update((extension, "a call elsewhere") for extension in AGENTS)
+
+    def be_free(self) -> None:
+        self.rehearsal.model.in_call.clear()
+
+    def wait_asked(self, number: str) -> None:
+        """Wait until Movidesk has heard of this caller."""
+        wait_for(f"receivedCall for {number}", lambda: tickets_of(self.rehearsal, number))
+
+
+# The scenarios: each is given the stage and a caller who has not called yet.
+
+def answered(stage: Stage, caller: Caller) -> None:
+    stage.set_up(a5252=answers(after=1, hang_up_after=3))
+    caller.start().wait(CALL_SECONDS)
+
+
+def waits_then_answered(stage: Stage, caller: Caller) -> None:
+    stage.set_up(a5252=answers(after=1, hang_up_after=2))
+    stage.talk_elsewhere()
+    caller.start()
+    stage.wait_asked(caller.number)
+    stage.be_free()
+    caller.wait(CALL_SECONDS)
+
+
+def busy_then_next(stage: Stage, caller: Caller) -> None:
+    stage.set_up(a5252=BUSY, a5253=answers(after=1, hang_up_after=2))
+    caller.start().wait(CALL_SECONDS)
+
+
+def outside_hours(stage: Stage, caller: Caller) -> None:
+    stage.set_up()
+    group = stage.rehearsal.model.groups[QUEUE]
+    group.opens = group.closes = "00:00"
+    caller.start().wait(CALL_SECONDS)
+
+
+def abandoned_waiting(stage: Stage, caller: Caller) -> None:
+    stage.set_up()
+    stage.talk_elsewhere()
+    caller.hang_up_after = 3
+    caller.start().wait(CALL_SECONDS)
+
+
+def abandoned_ringing(stage: Stage, caller: Caller) -> None:
+    stage.set_up(a5252=RINGS)
+    caller.hang_up_after = 3
+    caller.start().wait(CALL_SECONDS)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The ticket that must come of a call. `recording`: how the linked file's name ends, empty for no link."""
+
+    origin: int
+    state: str
+    requests: Tuple[str, ...]
+    agent: str = ""
+    recording: str = ""
+
+
+class Scenario(NamedTuple):
+    title: str
+    play: Callable[[Stage, Caller], None]
+    expected: Expected
+
+
+ANSWERED = ("receivedCall", "transferedCall", "completedCall")
+
+SCENARIOS = (
+    Scenario("An agent answers, and the talk is recorded", answered,
+             Expected(RECEIVED, "completed", ANSWERED, agent="5252", recording=".wav")),
+    Scenario("All agents are in a call: the caller waits, then one answers", waits_then_answered,
+             Expected(RECEIVED, "completed", ("receivedCall",) + ANSWERED, agent="5252", recording=".wav")),
+    Scenario("The offered agent is busy: the next one answers", busy_then_next,
+             Expected(RECEIVED, "completed", ("receivedCall",) + ANSWERED, agent="5253", recording=".wav")),
+    Scenario("Outside business hours: the caller leaves a message", outside_hours,
+             Expected(LOST, "lost", ("receivedCall", "lostCall"), recording="-message.wav")),
+    Scenario("The caller gives up while waiting", abandoned_waiting,
+             Expected(CANCELED, "canceled", ("receivedCall", "canceledCall"))),
+    Scenario("The caller gives up while the agent's phone rings", abandoned_ringing,
+             Expected(CANCELED, "canceled", ("receivedCall", "canceledCall"))),
+)
+
+
+class Played(NamedTuple):
+    """A call that was played: its ticket (None: there is none) and what is wrong, nothing if all is well."""
+
+    title: str
+    ticket: Optional[Ticket]
+    faults: List[str]
+
+
+def play(stage: Stage, scenario: Scenario, number: str, show: Callable[[Sequence[Line]], None]) -> Played:
+    """Play one call, show its timeline, judge its ticket."""
+    rehearsal = stage.rehearsal
+    faults: List[str] = []
+    problems = len(rehearsal.model.problems)
+    with Caller(rehearsal.pbx, str(QUEUE), number) as caller:
+        try:
+            scenario.play(stage, caller)
+            wait_for("a complete ticket", lambda: any(ticket.complete for ticket in tickets_of(rehearsal, number)))
+            rehearsal.pbx.wait_idle()
+        except (PhoneFailed, NotInTime, AsteriskFailed) as error:
+            faults.append(str(error))
+        show(timeline(rehearsal, caller, stage.agents.values()))
+        started = caller.started_at
+    tickets = tickets_of(rehearsal, number)
+    faults += [problem["text"] for problem in rehearsal.model.problems[problems:]]
+    if len(tickets) != 1:
+        return Played(scenario.title, None, faults + [f"{len(tickets)} tickets instead of one"])
+    faults += judge(rehearsal, tickets[0], scenario.expected, (started, time.time()))
+    return Played(scenario.title, tickets[0], faults)
+
+
+def judge(rehearsal: Rehearsal, ticket: Ticket, expected: Expected, span: Tuple[float, float]) -> List[str]:
+    """What is wrong with the ticket of a call that took place within `span` (epoch seconds)."""
+    link = f"https://pbx.example.com/rec/{ticket.id}{expected.recording}"
+    compared = (
+        ("origin", ticket.origin, expected.origin),
+        ("state", ticket.state, expected.state),
+        ("agent", ticket.agent, expected.agent),
+        ("links", ticket.links, [link] if expected.recording else []),
+        ("requests", tuple(rehearsal.requests(ticket.id)), expected.requests),
+    )
+    faults = [f"{name} is {is_!r}, not {should!r}" for name, is_, should in compared if is_ != should]
+    for name, date in ticket.dates.items():
+        at = datetime.fromisoformat(date).replace(tzinfo=timezone.utc).timestamp()
+        if not span[0] - CLOCK_SLACK <= at <= span[1] + CLOCK_SLACK:
+            faults.append(f"{name} is {date}, which was not during the call (in UTC)")
+    recording = rehearsal.pbx.spool_dir / "monitor" / f"{ticket.id}{expected.recording}"
+    if expected.recording and not (recording.exists() and recording.stat().st_size > 8000):
+        faults.append(f"{recording} does not hold half a second of sound")
+    return faults
+
+
+class Printer:
+    """Writes the demo's output, coloured where somebody watches it."""
+
+    def __init__(self) -> None:
+        self.colours = sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+
+    def paint(self, text: str, code: str) -> str:
+        return f"\033[{code}m{text}\033[0m" if self.colours else text
+
+    def say(self, text: str = "") -> None:
+        print(text, flush=True)
+
+    def title(self, text: str) -> None:
+        self.say(self.paint(text, "1"))
+
+    def lines(self, lines: Sequence[Line]) -> None:
+        for line in lines:
+            who = f"{line.who:<10}"
+            arrow = "=>" if line.who == MOVIDESK else "  "
+            text = f"  {clock(line.at)}  {arrow} {who}  {line.what}"
+            wrapped = textwrap.fill(text, 118, subsequent_indent=" " * 31, break_long_words=False, break_on_hyphens=False)
+            self.say(self.paint(wrapped, "36") if line.who == MOVIDESK else wrapped)
+
+    def verdict(self, faults: Sequence[str], good: str) -> None:
+        self.say(self.paint(f"  ok: {good}", "32") if not faults else self.paint("  WRONG: " + "; ".join(faults), "31"))
+
+
+def introduce(printer: Printer, rehearsal: Rehearsal) -> None:
+    printer.title("movidesk-agi: a rehearsal")
+    printer.say(textwrap.dedent(f"""\
+        Asterisk {rehearsal.pbx.tree.version} with the dialplan of dialplan/, on this machine only; SIP phones (sipp) call and answer.
+        Movidesk is a simulator: queue {QUEUE}, agents {' and '.join(AGENTS)}, {LIMIT} requests a minute (in life: 10), codes as documented.
+        Lines marked => are what Movidesk heard; each request also carries the token and the call's id. Times are local,
+        dates on the wire UTC.
+        """))
+
+
+def conclude(printer: Printer, rehearsal: Rehearsal, played: Sequence[Played], seconds: float) -> bool:
+    """The tickets, a verdict for each, and where to look next; True where all are as they should be."""
+    printer.title("The tickets in Movidesk")
+    printer.say(tabulate([ticket_row(number, each.ticket) for number, each in enumerate(played, 1)],
+                         ("call", "id", "origin", "number", "agent", "state", "recording"), disable_numparse=True))
+    printer.say()
+    for number, each in enumerate(played, 1):
+        printer.verdict(each.faults, f"{number}. {each.title}")
+    printer.say()
+    printer.title("The same calls as this PBX saw them: movidesk calls")
+    printer.say(rehearsal.cli("calls").stdout)
+    wrong = sum(bool(each.faults) for each in played)
+    result = f"{wrong} of {len(played)} tickets are wrong" if wrong else f"All {len(played)} tickets are as they should be"
+    printer.title(f"{result} ({seconds:.0f} s).")
+    printer.say(textwrap.dedent(f"""\
+        What to look at next, in {rehearsal.folder} (delete it when you are done):
+          movidesk --config {rehearsal.config_path} status     (also: calls, outbox)
+          pbx/log/full     Asterisk's log           service.log   the service's log
+          pbx/etc/         Asterisk's config        pbx/spool/monitor/   recordings and messages
+        (movidesk is {Path(sys.executable).parent / 'movidesk'}.) To install on a PBX: docs/install.md"""))
+    return not wrong
+
+
+def ticket_row(number: int, ticket: Optional[Ticket]) -> Tuple[str, ...]:
+    if ticket is None:
+        return (str(number), "none", "", "", "", "", "")
+    files = ", ".join(link.rpartition("/")[2] for link in ticket.links)
+    return (str(number), ticket.id, f"{ticket.origin} {ORIGINS[ticket.origin]}", ticket.number, ticket.agent,
+            ticket.state, files)
+
+
+def perform(printer: Printer, rehearsal: Rehearsal) -> bool:
+    introduce(printer, rehearsal)
+    begun, played = time.monotonic(), []
+    with Stage(rehearsal) as stage:
+        for count, scenario in enumerate(SCENARIOS, 1):
+            printer.title(f"{count}. {scenario.title}")
+            played.append(play(stage, scenario, f"47339900{count:02}", printer.lines))
+            printer.verdict(played[-1].faults, "the ticket is as it should be")
+            printer.say()
+    return conclude(printer, rehearsal, played, time.monotonic() - begun)
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m movidesk_sim.demo", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--asterisk", default=DEFAULT_VERSION, help="major version (default: %(default)s)")
+    parser.add_argument("--folder", help="where logs, configuration and journal go (default: a new one in /tmp)")
+    options = parser.parse_args(arguments)
+    folder = None
+    try:
+        need_program("sipp", "sip-tester")
+        tree = find_asterisk(options.asterisk)
+        folder = options.folder or tempfile.mkdtemp(prefix="movidesk-demo-")
+        variables = {"MOVIDESK_RECORD": "yes", "MOVIDESK_MESSAGE_MAX": str(MESSAGE_SECONDS)}
+        with Rehearsal(tree, folder, agents=AGENTS, limit=LIMIT, variables=variables) as rehearsal:
+            return 0 if perform(Printer(), rehearsal) else 1
+    except (AsteriskUnavailable, AsteriskFailed, PhoneFailed, NotInTime, OSError) as error:
+        print(f"movidesk-agi demo: {error}{f' (see {folder})' if folder else ''}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

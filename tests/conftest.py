@@ -1,0 +1,66 @@
+"""Options of the whole test run, and what its tests share: a clock, a simulator, a configuration file."""
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from movidesk_sim.model import EXAMPLE_TOKEN, Limit, Movidesk
+from movidesk_sim.web import serve
+
+
+def pytest_addoption(parser):
+    parser.addoption("--asterisk", default="22", metavar="VERSION",
+                     help="major version of the Asterisk that tests/pbx runs on (default: %(default)s)")
+
+
+class Clock:
+    """Epoch seconds that only a test moves."""
+
+    def __init__(self, now: float = 1_700_000_000.0):
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def simulator():
+    """A simulator without a limit worth the name; queue 77 with the agents 5252 and 5253."""
+    model = Movidesk(time.time, limit=Limit(100_000))
+    model.add_group(77, ["5252", "5253"])
+    with serve(model) as running:
+        yield running
+
+
+@pytest.fixture
+def write_config(tmp_path):
+    """write_config(pbx={"name": "pbx2"}, ...): writes tmp_path/movidesk.conf and returns its path.
+
+    What is not given suits a test; None leaves a key out. Nothing answers at the address that stands for Movidesk.
+    """
+    def write(**sections) -> str:
+        settings = {
+            "movidesk": {"url": "http://127.0.0.1:9/public/v1", "token": EXAMPLE_TOKEN, "timeout": "2",
+                         "requests_per_minute": "1000"},
+            "pbx": {"name": "pbx1"},
+            "journal": {"path": str(tmp_path / "journal.db")},
+            "agid": {"listen": "127.0.0.1:0"},
+        }
+        for section, values in sections.items():
+            settings.setdefault(section, {}).update(values)
+        path = tmp_path / "movidesk.conf"
+        path.write_text("".join(
+            "[%s]\n%s\n" % (section, "".join("%s = %s\n" % pair for pair in values.items() if pair[1] is not None))
+            for section, values in settings.items()))
+        return str(path)
+
+    return write

@@ -1,0 +1,59 @@
+"""Two rehearsals that the tests on a real Asterisk share: one with the service, one with the scripts only."""
+from __future__ import annotations
+
+import pytest
+
+from movidesk_sim.asterisk import find_asterisk
+from movidesk_sim.rehearsal import Rehearsal
+from office import DIALPLAN, Office
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "/tests/pbx/" in str(item.fspath):
+            item.add_marker(pytest.mark.pbx)
+
+
+@pytest.fixture(scope="session")
+def tree(request):
+    return find_asterisk(request.config.getoption("--asterisk"))
+
+
+def rehearse(tree, folder, **options):
+    with Rehearsal(tree, folder, variables={"MOVIDESK_MESSAGE_MAX": "5"}, more=DIALPLAN, **options) as rehearsal:
+        sounds = rehearsal.pbx.folder / "data" / "sounds"
+        (sounds / "quick").mkdir()
+        for prompt in ("vm-intro", "vm-msgsaved"):
+            (sounds / "quick" / (prompt + ".gsm")).write_bytes((sounds / "en" / "beep.gsm").read_bytes())
+        yield rehearsal
+
+
+@pytest.fixture(scope="session")
+def with_service(tree, tmp_path_factory):
+    yield from rehearse(tree, tmp_path_factory.mktemp("service"))
+
+
+@pytest.fixture(scope="session")
+def with_scripts(tree, tmp_path_factory):
+    # Where Asterisk's systemname already is the PBX's name, call ids begin with it once.
+    yield from rehearse(tree, tmp_path_factory.mktemp("scripts"), service=False, systemname="pbx1")
+
+
+@pytest.fixture
+def service_office(with_service):
+    office = Office(with_service)
+    yield office
+    office.close()
+
+
+@pytest.fixture
+def scripts_office(with_scripts):
+    office = Office(with_scripts)
+    yield office
+    office.close()
+
+
+@pytest.fixture(params=["service", "scripts"])
+def office(request):
+    """The same test with the service and without it."""
+    return request.getfixturevalue(request.param + "_office")

@@ -1,0 +1,168 @@
+"""An office for one test: phones, a caller's number of its own, and what Movidesk heard, on a rehearsal that tests share."""
+from __future__ import annotations
+
+import itertools
+from contextlib import ExitStack
+from pathlib import Path
+
+from movidesk.journal import Journal
+from movidesk_sim.control import Fault
+from movidesk_sim.model import Ticket
+from movidesk_sim.phones import Agent, Behaviour, Caller, answers
+from movidesk_sim.rehearsal import QUEUE, Rehearsal, wait_for
+
+ANSWERED = ["receivedCall", "transferedCall", "completedCall"]
+CANCELED = ["receivedCall", "canceledCall"]
+LOST = ["receivedCall", "lostCall"]
+AGENTS = ("5252", "5253")
+RECORDINGS = "https://pbx.example.com/rec/"
+
+# `quick` is the queue with prompts of half a second. `reception` is where people are when Movidesk is not.
+# `s@again` is a fallback that comes back to the queue. `measured` notes how large the recording is right after
+# movidesk-hangup, while the channel still lives: handlers run last pushed first.
+DIALPLAN = """
+[from-trunk](+)
+exten => quick,1,Set(CHANNEL(language)=quick)
+ same => n,Goto(movidesk-queue,77,1)
+exten => measured,1,Set(CHANNEL(hangup_handler_push)=measure,s,1)
+ same => n,Goto(movidesk-queue,77,1)
+exten => _77.,1,Goto(movidesk-queue,77,1)
+
+[from-internal](+)
+exten => 77,1,Goto(movidesk-queue,77,1)
+
+[reception]
+exten => s,1,Answer()
+ same => n,Wait(30)
+ same => n,Hangup()
+
+[again]
+exten => s,1,Goto(movidesk-queue,77,1)
+
+[measure]
+exten => s,1,Set(GLOBAL(MEASURED)=${STAT(s,${MOVIDESK_RECORDING})})
+ same => n,Return()
+"""
+
+_serial = itertools.count(1)
+
+
+class Office:
+    """The rehearsal as one test has it. Agents 5252 and 5253 are online in Movidesk; no phone is on yet."""
+
+    def __init__(self, rehearsal: Rehearsal) -> None:
+        self.rehearsal = rehearsal
+        self.pbx, self.model, self.simulator = rehearsal.pbx, rehearsal.model, rehearsal.simulator
+        self._globals: dict[str, str] = {}
+        self._open = ExitStack()
+        self._log_from = len(self.pbx.log())
+        for recording in self.monitor.iterdir():
+            recording.unlink()
+        self.simulator.faults.rules = []
+        self.model.agents = {}
+        self.model.add_group(QUEUE, AGENTS)
+        self.model.reset()
+
+    @property
+    def monitor(self) -> Path:
+        return self.pbx.spool_dir / "monitor"
+
+    # The scene
+
+    def set(self, **settings: str) -> None:
+        """Dialplan globals, for this test."""
+        for name, value in settings.items():
+            self._globals.setdefault(name, self.rehearsal.variables.get(name, ""))
+            self._set_global(name, value)
+
+    def _set_global(self, name: str, value: str) -> None:
+        self.pbx.cli('dialplan set global %s "%s"' % (name, value))
+
+    def fault(self, endpoint: str, **what) -> None:
+        self.simulator.faults.rules.append(Fault("asterisk_" + endpoint, **what))
+
+    def all_in_calls(self) -> None:
+        """Movidesk answers 4: every agent talks to somebody."""
+        self.model.in_call.update((extension, "somebody") for extension in AGENTS)
+
+    def agent(self, extension: str = "5252", behaviour: Behaviour = answers()) -> Agent:
+        return self._open.enter_context(Agent(self.pbx, extension, behaviour))
+
+    def call(self, to: str = "77", number: str = "", **options) -> Caller:
+        """A call that is on its way; its number is nobody else's unless given."""
+        return self._open.enter_context(Caller(self.pbx, to, number or "4733%06d" % next(_serial), **options))
+
+    # What happens
+
+    def wait_stage(self, caller: Caller, application: str, data: str = "") -> None:
+        """Wait until the caller's channel runs this dialplan application."""
+        wait_for("%s runs %s(%s...)" % (caller, application, data), lambda: self._runs(caller, application, data),
+                 instead=lambda: self.pbx.cli("core show channels concise"))
+
+    def _runs(self, caller: Caller, application: str, data: str) -> bool:
+        channels = [line.split("!") for line in self.pbx.cli("core show channels concise").splitlines()]
+        return any(fields[7:8] == [caller.number] and fields[5] == application and fields[6].startswith(data)
+                   for fields in channels)
+
+    def wait_asked(self, count: int = 1) -> None:
+        """Wait until Movidesk was asked so many times for an agent."""
+        wait_for("receivedCall (%d)" % count, lambda: self.heard().count("receivedCall") >= count, instead=self.heard)
+
+    def console(self) -> str:
+        """What Asterisk logged since the test began."""
+        return self.pbx.log()[self._log_from:]
+
+    def speak(self, caller: Caller, seconds: float = 0.5) -> None:
+        """Wait until so much of the message that the caller leaves is recorded."""
+        size = 44 + int(16000 * seconds)
+        wait_for("%s speaks" % caller, lambda: any(p.stat().st_size >= size for p in self.monitor.glob("*-message.wav")),
+                 instead=self.console)
+
+    # What came of it
+
+    def heard(self, call_id: str = "") -> list[str]:
+        """The requests in order, each without `asterisk_`; one that was not taken bears its status (0: cut)."""
+        return [entry["endpoint"].replace("asterisk_", "") + ("" if entry["status"] == 200 else " %d" % entry["status"])
+                for entry in list(self.model.log) if call_id in ("", entry["params"].get("id"))]
+
+    def heard_at(self, what: str, call_id: str) -> list[float]:
+        """When such requests ended, in epoch seconds."""
+        entries = [entry for entry in list(self.model.log) if entry["params"].get("id") == call_id]
+        return [entry["time"] for entry, name in zip(entries, self.heard(call_id)) if name == what]
+
+    def settle(self) -> None:
+        """Wait until no channel is left and Movidesk has everything."""
+        self.pbx.wait_idle()
+        journal = Journal(str(self.rehearsal.journal_path))
+        try:
+            if self.rehearsal.service_pid is None:
+                run = self.rehearsal.cli("deliver", "--once")
+                assert run.returncode == 0, run.stderr
+            wait_for("everything is delivered", lambda: journal.totals() == {"open": 0, "pending": 0, "refused": 0},
+                     instead=lambda: (journal.totals(), journal.outbox("pending"), self.rehearsal.service_log()[-2000:]))
+        finally:
+            journal.close()
+
+    def tickets(self, caller: Caller) -> list[Ticket]:
+        """All tickets of this caller, once everything is told, oldest first."""
+        caller.wait()
+        self.settle()
+        digits = "".join(c for c in caller.number if c.isdigit())
+        return [ticket for ticket in self.rehearsal.tickets() if ticket.number == digits]
+
+    def ticket(self, caller: Caller, state: str, heard: list[str]) -> Ticket:
+        """The call's one ticket, which is complete, in this state, and was told exactly so."""
+        tickets = self.tickets(caller)
+        assert len(tickets) == 1, [ticket.to_json() for ticket in tickets]
+        assert self.heard(tickets[0].id) == heard
+        assert (tickets[0].state, tickets[0].complete) == (state, True)
+        return tickets[0]
+
+    def close(self) -> None:
+        """Everybody leaves; nothing may be left over, and Movidesk must have had no reason to complain."""
+        self._open.close()
+        for name, value in self._globals.items():
+            self._set_global(name, value)
+        self.settle()
+        assert self.model.problems == []
+        assert [ticket.to_json() for ticket in self.rehearsal.tickets() if not ticket.complete] == []

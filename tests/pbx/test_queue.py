@@ -1,0 +1,241 @@
+"""Calls through movidesk-queue on a real Asterisk: each ends as one complete ticket, told in the documents' order."""
+from __future__ import annotations
+
+import re
+import time
+import wave
+from datetime import datetime, timezone
+
+import pytest
+
+from movidesk_sim.phones import BUSY, DECLINES, RINGS, answers
+from movidesk_sim.rehearsal import wait_for
+from office import ANSWERED, CANCELED, LOST, RECORDINGS
+
+ASKED_TWICE = ["receivedCall"] + ANSWERED
+HOLIDAY, CLOSED, NOBODY_ONLINE = "0", "1", "2"
+
+
+def close(office, code):
+    """Bring Movidesk's group into the state in which it answers `code`."""
+    today = datetime.now(timezone.utc).date().isoformat()
+    office.model.groups[77].holidays = [today] if code == HOLIDAY else []
+    office.model.groups[77].closes = "00:00" if code == CLOSED else "24:00"
+    for agent in office.model.agents.values():
+        agent.online = code != NOBODY_ONLINE
+
+
+def sound(path):
+    """The recording's seconds and its loudest sample; fails for a file that is not a whole WAV."""
+    with wave.open(str(path)) as file:
+        frames = file.readframes(file.getnframes())
+        assert len(frames) == 2 * file.getnframes()
+        samples = [int.from_bytes(frames[i:i + 2], "little", signed=True) for i in range(0, len(frames), 2)]
+        return file.getnframes() / file.getframerate(), max(map(abs, samples), default=0)
+
+
+def recording(office, link):
+    assert link.startswith(RECORDINGS)
+    return office.monitor / link[len(RECORDINGS):]
+
+
+def test_answered(office):
+    office.agent("5252", answers())
+    caller = office.call()
+    caller.wait_answered()
+    caller.hang_up()
+    ticket = office.ticket(caller, "completed", ANSWERED)
+    assert (ticket.agent, ticket.links) == ("5252", [])
+    assert re.fullmatch(r"pbx1-\d+\.\d+", ticket.id)
+    assert set(ticket.dates) == {"callDate", "transferDate", "completedDate"}
+    for text in ticket.dates.values():
+        at = datetime.strptime(text, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=timezone.utc).timestamp()
+        assert abs(at - time.time()) < 60
+
+
+def test_waits_on_4_then_answered(office):
+    office.all_in_calls()
+    agent = office.agent("5252", answers())
+    caller = office.call()
+    caller.wait_answered()  # by the music
+    office.wait_asked()
+    assert agent.events() == []
+    office.model.in_call.clear()
+    agent.wait_event("answered", 20)
+    caller.hang_up()
+    assert office.ticket(caller, "completed", ASKED_TWICE).agent == "5252"
+
+
+@pytest.mark.parametrize("refusal", [BUSY, DECLINES, RINGS, None], ids=["busy", "declines", "no answer", "unregistered"])
+def test_the_offered_agent_does_not_take_it_and_the_next_one_does(office, refusal):
+    office.set(MOVIDESK_RING="1")
+    if refusal:
+        office.agent("5252", refusal)
+    office.agent("5253", answers())
+    caller = office.call()
+    caller.wait_answered()
+    caller.hang_up()
+    assert office.ticket(caller, "completed", ASKED_TWICE).agent == "5253"
+
+
+def test_the_only_agent_is_not_dialled_again_at_once(service_office):
+    office = service_office
+    office.model.agents["5253"].online = False
+    agent = office.agent("5252", BUSY)
+    caller = office.call()
+    office.wait_asked(2)
+    office.wait_stage(caller, "Wait")
+    assert len(agent.events("invited")) == 1
+    caller.hang_up()
+    office.ticket(caller, "canceled", ["receivedCall"] + CANCELED)
+
+
+@pytest.mark.parametrize("code", [HOLIDAY, CLOSED, NOBODY_ONLINE])
+def test_nobody_will_answer_and_the_caller_leaves_a_message(office, code):
+    close(office, code)
+    caller = office.call("quick")
+    office.speak(caller)
+    caller.press("#")
+    assert caller.wait().hung_up_by == "pbx"
+    ticket = office.ticket(caller, "lost", LOST)
+    assert ticket.links == [RECORDINGS + ticket.id + "-message.wav"]
+    seconds, peak = sound(recording(office, ticket.links[0]))
+    assert seconds >= 0.5 and peak > 1000
+
+
+def test_a_message_without_sound_is_no_link(service_office):
+    close(service_office, CLOSED)
+    caller = service_office.call("quick", audio=False)
+    service_office.wait_stage(caller, "Record")
+    caller.press("#")
+    assert service_office.ticket(caller, "lost", LOST).links == []
+
+
+@pytest.mark.parametrize("code", [HOLIDAY, CLOSED, NOBODY_ONLINE])
+def test_nobody_will_answer_and_no_message_is_wanted(office, code):
+    office.set(MOVIDESK_MESSAGE="no")
+    close(office, code)
+    caller = office.call()
+    result = caller.wait()
+    assert not result.answered
+    assert office.ticket(caller, "lost", LOST).links == []
+
+
+def test_gives_up_at_max_wait(office):
+    office.set(MOVIDESK_MAX_WAIT="1", MOVIDESK_MESSAGE="no")
+    for agent in office.model.agents.values():
+        agent.telephony = False  # code 3
+    caller = office.call()
+    assert caller.wait().hung_up_by == "pbx"
+    office.ticket(caller, "lost", ["receivedCall"] + LOST)
+
+
+def test_abandoned_while_waiting(office):
+    office.all_in_calls()
+    caller = office.call()
+    office.wait_stage(caller, "Wait")
+    caller.hang_up()
+    office.ticket(caller, "canceled", CANCELED)
+
+
+def test_abandoned_while_ringing(office):
+    agent = office.agent("5252", RINGS)
+    caller = office.call()
+    agent.wait_ringing()
+    caller.hang_up()
+    ticket = office.ticket(caller, "canceled", CANCELED)
+    assert set(ticket.dates) == {"callDate", "canceledDate"}
+    agent.wait_event("cancelled")
+
+
+def test_the_recording_is_complete_when_the_call_is_reported(office):
+    office.set(MOVIDESK_RECORD="yes", MEASURED="")
+    office.agent("5252", answers(hang_up_after=1.0))
+    caller = office.call("measured")
+    ticket = office.ticket(caller, "completed", ANSWERED)
+    assert ticket.links == [RECORDINGS + ticket.id + ".wav"]
+    path = recording(office, ticket.links[0])
+    seconds, peak = sound(path)
+    assert 0.5 < seconds < 3 and peak > 1000
+    assert "MEASURED=%d\n" % path.stat().st_size in office.pbx.cli("dialplan show globals").replace(" ", "")
+
+
+def test_the_recording_survives_an_agent_who_does_not_answer(service_office):
+    office = service_office
+    office.set(MOVIDESK_RECORD="yes")
+    office.agent("5252", BUSY)
+    office.agent("5253", answers(hang_up_after=1.0))
+    ticket = office.ticket(office.call(), "completed", ASKED_TWICE)
+    seconds, peak = sound(recording(office, ticket.links[0]))
+    assert 0.5 < seconds < 3 and peak > 1000
+
+
+def test_a_message_after_nobody_answered_has_no_older_recordings_link(service_office):
+    """The file that MixMonitor began for a talk that never was is not the caller's message."""
+    office = service_office
+    office.set(MOVIDESK_RECORD="yes", MOVIDESK_MAX_WAIT="1", MOVIDESK_RING="1", MOVIDESK_MESSAGE="no")
+    office.agent("5252", RINGS)
+    assert office.ticket(office.call(), "lost", LOST).links == []
+
+
+def test_back_in_the_queue_after_the_end_is_another_call(service_office):
+    """Movidesk fails once; the fallback sends the caller back into the queue, on the same channel."""
+    office = service_office
+    office.set(MOVIDESK_FALLBACK="again,s,1")
+    office.fault("receivedCall", status=500)
+    office.agent("5252", answers())
+    office.agent("5253", answers())
+    caller = office.call()
+    caller.wait_answered()
+    caller.hang_up()
+    first, second = sorted(office.tickets(caller), key=lambda ticket: ticket.id)
+    assert second.id == first.id + "-2"
+    assert (first.state, office.heard(first.id)) == ("lost", ["receivedCall 500"] + LOST)
+    assert (second.state, office.heard(second.id)) == ("completed", ANSWERED)
+
+
+def test_transferred_back_into_the_queue_is_another_call(office):
+    agent = office.agent("5252", answers())
+    office.agent("5253", answers())
+    caller = office.call()
+    agent.wait_event("answered")
+    office.wait_stage(caller, "Dial")
+    agent.transfer("77")
+    office.wait_asked(2)
+    wait_for("the second answer", lambda: office.pbx.cli("core show channels").count("AppDial") == 1
+             and len(agent.events("ended")) == 1, instead=office.console)
+    caller.hang_up()
+    first, second = sorted(office.tickets(caller), key=lambda ticket: ticket.id)
+    assert second.id == first.id + "-2"
+    assert office.heard(first.id) == office.heard(second.id) == ANSWERED
+
+
+def test_report_transfer_ring_tells_while_it_rings(scripts_office):
+    office = scripts_office
+    office.rehearsal.write_config({"pbx": ["report_transfer = ring"]})
+    try:
+        agent = office.agent("5252", RINGS)
+        caller = office.call()
+        agent.wait_ringing()
+        assert office.rehearsal.cli("deliver", "--once").returncode == 0
+        assert office.heard() == ["receivedCall", "transferedCall"]
+        agent.answer()
+        caller.wait_answered()
+        caller.hang_up()
+        office.ticket(caller, "completed", ANSWERED)
+    finally:
+        office.rehearsal.write_config({})
+
+
+def test_report_transfer_ring_and_the_caller_hangs_up_while_it_rings(scripts_office):
+    """Movidesk takes no cancellation after a transfer: the call is completed."""
+    office = scripts_office
+    office.rehearsal.write_config({"pbx": ["report_transfer = ring"]})
+    try:
+        agent = office.agent("5252", RINGS)
+        caller = office.call()
+        agent.wait_ringing()
+        caller.hang_up()
+        office.ticket(caller, "completed", ANSWERED)
+    finally:
+        office.rehearsal.write_config({})

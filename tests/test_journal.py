@@ -1,0 +1,749 @@
+"""The journal: one ending per call, order, the window, leases, several processes, and what a crash leaves."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from movidesk import calls, journal
+from movidesk.journal import DELIVERED, HOLD, LEASE, PENDING, REFUSED, WINDOW, Journal, JournalError
+
+NOON = 1_800_000_000.0
+LIMIT = 10
+FORK = multiprocessing.get_context("fork")
+
+
+class Clock:
+    def __init__(self, now=NOON):
+        self.now = now
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def book(tmp_path, clock):
+    with_file = Journal(str(tmp_path / "journal.db"), clock)
+    yield with_file
+    with_file.close()
+
+
+def arrive(book, uniqueid="1.1", queue="77", **more):
+    return book.arrive("pbx", uniqueid, queue, "4733990777", **more)
+
+
+def kinds(book, call):
+    return [event.kind for event in book.events(call)]
+
+
+def deliver_all(book, clock):
+    """Take and deliver until nothing is pending, however long that takes; the events in the order of delivery."""
+    found = []
+    while True:
+        job, wait = book.take(LIMIT)
+        if job:
+            book.delivered(job, "")
+            found.append(job)
+        elif wait is None:
+            return found
+        else:
+            clock.now += wait + 0.1
+
+
+# -- the life of a call ------------------------------------------------------------------------------------------------
+
+def test_an_answered_call(book, clock):
+    call = arrive(book)
+    book.answered(call, "5252", "", '"5252"')
+    clock.now += 5
+    assert book.record(call.call_id, "transferred", extension="5252").kind == "transferred"
+    clock.now += 60
+    done = book.record(call.call_id, "completed", link="https://pbx/1.wav")
+    assert (done.kind, done.call.state, done.call.extension, done.call.ended) == ("completed", "completed", "5252", NOON + 65)
+    assert [(e.kind, e.at, e.extension, e.link, e.status) for e in book.events(call)] == [
+        ("received", NOON, "", "", DELIVERED), ("transferred", NOON + 5, "5252", "", PENDING),
+        ("completed", NOON + 65, "", "https://pbx/1.wav", PENDING)]
+
+
+def test_a_second_and_a_contradicting_ending_are_ignored_with_a_reason(book):
+    call = arrive(book)
+    assert book.record(call.call_id, "canceled").kind == "canceled"
+    for kind in ("canceled", "lost", "completed", "transferred", "received"):
+        done = book.record(call.call_id, kind)
+        assert (done.kind, done.reason) == (None, "%s does not follow canceled" % kind)
+    assert book.hang_up(call.call_id).reason == "it has ended: canceled"
+    assert kinds(book, call) == ["received", "canceled"]
+
+
+def test_a_link_may_come_after_the_end(book):
+    call = arrive(book)
+    book.record(call.call_id, "lost")
+    assert book.record(call.call_id, "link", link="https://pbx/1.wav").call.state == "lost"
+    assert [(e.kind, e.link) for e in book.events(call)][2:] == [("link", "https://pbx/1.wav")]
+
+
+def test_asking_again_is_the_same_call_and_a_visit_after_the_end_a_new_one(book):
+    first = arrive(book)
+    assert arrive(book).call_id == first.call_id == "pbx-1.1"
+    book.hang_up(first.call_id)
+    assert [arrive(book).call_id, arrive(book).call_id] == ["pbx-1.1-2"] * 2
+    book.hang_up("pbx-1.1-2")
+    assert arrive(book).call_id == "pbx-1.1-3"
+    assert book.latest("1.1").call_id == "pbx-1.1-3" and book.latest("1.2") is None
+
+
+def test_another_queue_is_another_call_and_ends_the_one_before(book):
+    first = arrive(book, queue="77")
+    second = arrive(book, queue="78")
+    assert (second.call_id, second.queue) == ("pbx-1.1-2", "78")
+    assert (book.find(first.call_id).state, kinds(book, first)) == ("lost", ["received", "lost"])
+
+
+def test_a_caller_sent_back_by_the_agent_is_another_call_and_the_talk_is_completed(book):
+    first = arrive(book)
+    book.answered(first, "5252", "", "")
+    book.record(first.call_id, "transferred")
+    assert arrive(book).call_id == "pbx-1.1-2"
+    assert kinds(book, first) == ["received", "transferred", "completed"]
+
+
+@pytest.mark.parametrize("kind, mode, state", [
+    ("transferred", "control", "transferred"), ("completed", "control", "completed"), ("lost", "control", "lost"),
+    ("start_transferred", "watch", "transferred"), ("start_canceled", "watch", "start_canceled"),
+    ("link", "made", "dialled")])
+def test_an_event_of_a_call_that_the_journal_does_not_know_is_told(book, kind, mode, state):
+    done = book.record("pbx-9.9", kind, queue="77", number="47", uniqueid="9.9")
+    assert (done.kind, done.call.mode, done.call.state, done.call.uniqueid) == (kind, mode, state, "9.9")
+    assert kinds(book, done.call)[-1] == kind
+
+
+def test_a_new_visit_never_takes_the_id_of_a_call_begun_by_an_event_alone(book):
+    book.record("pbx-1.1", "transferred", uniqueid="2.2")  # seen on the agent's channel, the journal being new
+    book.hang_up("pbx-1.1")
+    assert arrive(book).call_id == "pbx-1.1-2"
+
+
+def test_without_queue_control(book):
+    call = arrive(book, mode=calls.WATCH)
+    assert kinds(book, call) == []
+    assert book.record(call.call_id, "start_transferred", extension="5252").kind == "start_transferred"
+    assert book.hang_up(call.call_id, link="https://pbx/1.wav").kind == "completed"
+    left = arrive(book, "1.2", mode=calls.WATCH)
+    assert book.record(left.call_id, "canceled").kind == "start_canceled"
+    assert (kinds(book, call), kinds(book, left)) == (["start_transferred", "completed"], ["start_canceled"])
+
+
+def test_hanging_up_an_unknown_call(book):
+    assert book.hang_up("pbx-9.9") == journal.Recorded(None, None, "no call pbx-9.9")
+
+
+@pytest.mark.parametrize("code, ending", [("0", "lost"), ("1", "lost"), ("2", "lost"), ("3", "canceled"), ("4", "canceled")])
+def test_a_hangup_ends_the_call_as_the_last_code_says(book, code, ending):
+    call = arrive(book)
+    book.answered(call, "", code, code)
+    assert book.hang_up(call.call_id).kind == ending
+    assert kinds(book, call) == ["received", ending]
+
+
+def test_ring_mode_reports_each_phone_once_and_ends_as_completed(book):
+    call = arrive(book)
+    book.answered(call, "5252", "", "", report=True)
+    book.answered(call, "5253", "", "", report=True)
+    book.answered(call, "5253", "", "", report=True)
+    book.record(call.call_id, "transferred", extension="5253")
+    assert [(e.kind, e.extension) for e in book.events(call)] == [
+        ("received", ""), ("transferred", "5252"), ("transferred", "5253")]
+    book.hang_up(call.call_id)
+    assert kinds(book, call)[3:] == ["completed"]
+
+
+def test_ring_mode_a_caller_who_hangs_up_while_it_rings_is_completed_since_canceled_may_not_follow(book):
+    call = arrive(book)
+    book.answered(call, "5252", "", "", report=True)
+    assert book.hang_up(call.call_id).call.state == "completed"
+    assert kinds(book, call) == ["received", "transferred", "completed"]
+
+
+@pytest.mark.parametrize("report", [False, True])
+def test_an_answer_that_comes_after_the_end_changes_nothing_but_received(book, report):
+    call = arrive(book)
+    book.hang_up(call.call_id)
+    book.answered(call, "5252", "", '"5252"', report=report)
+    assert (book.find(call.call_id).state, kinds(book, call)) == ("canceled", ["received", "canceled"])
+    assert book.events(call)[0].status == DELIVERED
+
+
+def test_an_answer_that_comes_after_the_transfer_does_not_take_it_back(book):
+    call = arrive(book)
+    book.answered(call, "5252", "", "")
+    book.record(call.call_id, "transferred")
+    book.answered(call, "", "4", "4")
+    assert (book.find(call.call_id).state, book.find(call.call_id).extension) == ("transferred", "5252")
+
+
+def test_refused_for_now_delivered_when_asked_again(book):
+    call = arrive(book)
+    book.refused(call, "HTTP 400")
+    assert [job.event.note for job in book.outbox(REFUSED)] == ["HTTP 400"]
+    book.answered(call, "", "4", "4")
+    event, = book.events(call)
+    assert (event.status, event.attempts, event.note, book.outbox(REFUSED)) == (DELIVERED, 2, "4", [])
+
+
+def test_an_ending_that_waits_for_its_message_goes_at_hangup_with_the_link_and_only_once(book, clock):
+    call = arrive(book)
+    book.answered(call, "", "1", "1")
+    book.record(call.call_id, "lost")
+    book.hold(call.call_id)
+    assert book.take(LIMIT) == (None, HOLD)
+    assert book.hang_up(call.call_id, "https://pbx/1.wav").kind == "lost"
+    assert book.hang_up(call.call_id, "https://pbx/2.wav").kind is None
+    assert [(job.event.kind, job.event.link) for job in deliver_all(book, clock)] == [("lost", "https://pbx/1.wav")]
+
+
+def test_an_ending_whose_channel_never_came_back_goes_when_the_hold_is_over(book, clock):
+    call = arrive(book)
+    book.answered(call, "", "1", "1")
+    book.record(call.call_id, "lost")
+    book.hold(call.call_id)
+    clock.now += HOLD
+    assert book.take(LIMIT)[0].event.kind == "lost"
+
+
+class Lives(RuleBasedStateMachine):
+    """Several channels, several visits, every event at any moment, delivery in between: what must hold at all times."""
+
+    channels = st.sampled_from(["1.1", "1.2", "1.3"])
+    extensions = st.sampled_from(["5252", "5253"])
+
+    @initialize(report=st.booleans())
+    def open(self, report):
+        self.clock = Clock()
+        self.book = Journal(":memory:", self.clock)
+        self.report = report   # report_transfer = ring
+        self.seen = []         # every Call as it was given out, stale ones too
+        self.ends = {}         # call id -> the state in which it ended
+        self.jobs = []         # every job that was handed out, settled or not
+        self.events = {}       # event id -> (call, kind)
+
+    def a_call(self, data):
+        return data.draw(st.sampled_from(self.seen))
+
+    @rule(channel=channels, queue=st.sampled_from(["77", "78"]), mode=st.sampled_from(["control", "control", "watch"]))
+    def arrives(self, channel, queue, mode):
+        call = self.book.arrive("pbx", channel, queue, "47", mode)
+        assert call.state not in calls.ENDED and call.ended is None
+        assert call.call_id not in self.ends, "the id of an ended call was used again"
+        self.seen.append(call)
+
+    @rule(number=st.integers(1, 4), kind=st.sampled_from(["transferred", "completed", "lost", "start_transferred",
+                                                          "start_canceled", "canceled", "link"]))
+    def an_event_without_its_call(self, number, kind):
+        self.seen.append(self.book.record("pbx-1.%d" % number, kind, uniqueid="other").call)
+
+    @precondition(lambda self: self.seen)
+    @rule(data=st.data(), answer=st.sampled_from([("5252", ""), ("5253", ""), ("", "1"), ("", "4"), ("", "")]))
+    def movidesk_answers(self, data, answer):
+        call = self.a_call(data)
+        assume(call.mode == calls.CONTROL)
+        self.book.answered(call, *answer, "note", report=self.report)
+
+    @precondition(lambda self: self.seen)
+    @rule(data=st.data())
+    def movidesk_refuses(self, data):
+        self.book.refused(self.a_call(data), "HTTP 400")
+
+    @precondition(lambda self: self.seen)
+    @rule(data=st.data(), extension=extensions, times=st.integers(1, 2),
+          kind=st.sampled_from(["transferred", "completed", "lost", "canceled", "start_transferred", "start_canceled",
+                                "link", "received", "ended"]))
+    def an_event(self, data, extension, times, kind):
+        call_id = self.a_call(data).call_id
+        for _ in range(times):
+            before = self.book.find(call_id)
+            done = self.book.record(call_id, kind, extension=extension, link="https://pbx/1.wav")
+            assert (done.kind is None) == bool(done.reason)
+            assert done.kind or self.book.find(call_id) == before
+
+    @precondition(lambda self: self.seen)
+    @rule(data=st.data())
+    def leaves_a_message(self, data):
+        self.book.hold(self.a_call(data).call_id)
+
+    @precondition(lambda self: self.seen)
+    @rule(data=st.data())
+    def hangs_up(self, data):
+        call_id = self.a_call(data).call_id
+        self.book.hang_up(call_id)
+        assert self.book.find(call_id).state in calls.ENDED
+
+    @rule()
+    def take(self):
+        job, _ = self.book.take(1000)
+        if job:
+            earlier = [e for e in self.book.events(job.call) if e.id < job.event.id and e.status == PENDING]
+            assert not earlier, "handed out before its elder"
+            assert job.event.due <= self.clock.now, "handed out before it was due, or while another has it"
+            self.jobs.append(job)
+
+    @precondition(lambda self: self.jobs)
+    @rule(data=st.data(), how=st.sampled_from(["delivered", "rejected", "retry", "forgotten"]))
+    def settle(self, data, how):
+        job = self.jobs.pop(data.draw(st.integers(0, len(self.jobs) - 1)))
+        if how == "retry":
+            self.book.retry(job, 5.0, "HTTP 500")
+        elif how != "forgotten":
+            getattr(self.book, how)(job, "note")
+
+    @rule()
+    def replay(self):
+        for job in self.book.outbox(REFUSED, 1):
+            assert self.book.replay(job.event.id) and not self.book.replay(job.event.id)
+
+    @rule(seconds=st.sampled_from([1.0, 30.0, LEASE]))
+    def time_passes(self, seconds):
+        self.clock.now += seconds
+
+    @invariant()
+    def one_life_each(self):
+        found = self.book.last_calls(1000)
+        assert len({call.call_id for call in found}) == len(found)
+        for call in found:
+            events = self.book.events(call)
+            endings = [e.kind for e in events if e.kind in calls.ENDED]
+            ended = call.state in calls.ENDED
+            assert (call.ended is not None) == ended
+            assert endings == ([call.state] if ended and call.mode != calls.MADE else [])
+            if endings:
+                after = [e.kind for e in events[[e.kind for e in events].index(endings[0]) + 1:]]
+                assert set(after) <= {"link"}, "told after the end"
+            assert self.ends.get(call.call_id, call.state) == call.state, "an ending was taken back"
+            if ended:
+                self.ends[call.call_id] = call.state
+
+    @invariant()
+    def nothing_is_lost(self):
+        now = {e.id: (call.call_id, e.kind) for call in self.book.last_calls(1000) for e in self.book.events(call)}
+        assert self.events.items() <= now.items()
+        self.events = now
+
+    def teardown(self):
+        if not hasattr(self, "book"):
+            return
+        for call in self.book.open_calls():
+            self.book.hang_up(call.call_id)
+        order = {}
+        for job in deliver_all(self.book, self.clock):
+            order.setdefault(job.call.call_id, []).append(job.event.id)
+        assert all(ids == sorted(ids) for ids in order.values())
+        assert self.book.totals()["pending"] == self.book.totals()["open"] == 0
+        self.one_life_each()
+        self.book.close()
+
+
+TestLives = Lives.TestCase
+TestLives.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+# -- the window of requests --------------------------------------------------------------------------------------------
+
+moments = st.lists(st.tuples(st.floats(0, 70), st.integers(1, 15)), min_size=1, max_size=20)
+
+
+@settings(max_examples=100, deadline=None)
+@given(moments, st.integers(1, 10))
+def test_never_more_than_the_limit_in_any_minute_and_never_longer_closed_than_it_says(moments, limit):
+    clock = Clock()
+    book = Journal(":memory:", clock)
+    sent = []
+    for pause, tries in moments:
+        clock.now += pause
+        for _ in range(tries):
+            claim = book.claim(limit)
+            if claim.granted:
+                sent.append(clock.now)
+            else:
+                assert 0 < claim.wait <= WINDOW and not claim.paused and claim.reason
+    assert WINDOW >= 60
+    assert all(sum(at - WINDOW < other <= at for other in sent) <= limit for at in sent)
+    assert book.requests_in_window() == sum(other > clock.now - WINDOW for other in sent)
+    while claim.granted:
+        claim = book.claim(limit)
+    clock.now += claim.wait + 0.1
+    assert book.claim(limit).granted
+    book.close()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 50), st.sampled_from([0, -3600, 3600, -30])), min_size=1, max_size=12))
+def test_a_jump_of_the_clock_neither_floods_nor_closes(steps):
+    clock, steady, sent = Clock(), Clock(1000.0), []
+    book = Journal(":memory:", clock, steady)
+    for seconds, jump in steps:
+        steady.now += seconds
+        clock.now += seconds + jump
+        sent += [steady.now for _ in range(LIMIT + 2) if book.claim(LIMIT).granted]
+    assert all(sum(at - WINDOW < other <= at for other in sent) <= LIMIT for at in sent)
+    steady.now += WINDOW + 0.1
+    assert book.claim(LIMIT).granted
+    book.close()
+
+
+@pytest.mark.parametrize("jump", [-3600, 3600])
+def test_a_jump_of_the_clock_changes_no_pause_no_lease_and_no_retry(tmp_path, jump):
+    clock, steady = Clock(), Clock(1000.0)
+    book = Journal(str(tmp_path / "journal.db"), clock, steady)
+    for number in range(2):
+        book.record("pbx-%d" % number, "completed")
+    leased, retried = book.take(LIMIT)[0], book.take(LIMIT)[0]
+    book.retry(retried, 30, "HTTP 500")
+    book.close_window(20)
+    clock.now += jump
+    assert (book.claim(LIMIT).wait, book.take(LIMIT)) == (20, (None, 30))
+    steady.now += 30
+    assert book.take(LIMIT)[0].event.id == retried.event.id
+    steady.now += 30
+    assert book.take(LIMIT)[0].event.id == leased.event.id
+    book.close()
+
+
+def test_a_pause_lasts_until_its_end_and_nothing_is_taken_in_it(book, clock):
+    book.hang_up(arrive(book).call_id)
+    book.close_window(30)
+    assert book.claim(LIMIT) == (0, 30, "Movidesk asked for a pause (429)", True)
+    assert book.take(LIMIT) == (None, 30)
+    clock.now += 29.5
+    assert not book.claim(LIMIT).granted
+    clock.now += 0.5
+    assert book.take(LIMIT)[0].event.kind == "received"
+
+
+# -- delivery ----------------------------------------------------------------------------------------------------------
+
+def test_an_arrival_is_left_to_its_caller_until_the_call_has_ended(book):
+    call = arrive(book)
+    assert book.take(LIMIT) == (None, None)
+    book.hang_up(call.call_id)
+    assert [job.event.kind for job in deliver_all(book, book.clock)] == ["received", "canceled"]
+
+
+def test_an_event_that_was_taken_belongs_to_its_taker_until_the_lease_ends(book, clock):
+    book.record("pbx-1", "lost")
+    first, _ = book.take(LIMIT)
+    assert book.take(LIMIT) == (None, LEASE)
+    clock.now += LEASE - 1
+    assert book.take(LIMIT) == (None, 1)
+    clock.now += 1
+    second, _ = book.take(LIMIT)
+    assert (second.event.id, first.event.attempts, second.event.attempts) == (first.event.id, 1, 2)
+
+
+def test_a_call_that_must_wait_holds_up_no_other(book, clock):
+    for number in range(3):
+        book.record("pbx-%d" % number, "lost")
+    job, _ = book.take(LIMIT)
+    book.retry(job, 30, "HTTP 500")
+    book.record("pbx-0", "link", link="https://pbx/0.wav")
+    assert [book.take(LIMIT)[0].call.call_id for _ in range(2)] == ["pbx-1", "pbx-2"]
+    assert book.take(LIMIT) == (None, 30)
+    clock.now += 30
+    assert (book.take(LIMIT)[0].event.id, book.outbox(PENDING)[0].event.note) == (job.event.id, "HTTP 500")
+
+
+def test_a_refused_event_stays_visible_lets_the_later_ones_go_on_and_can_be_replayed(book, clock):
+    call = arrive(book)
+    book.hang_up(call.call_id)
+    job, _ = book.take(LIMIT)
+    book.rejected(job, "HTTP 400: no")
+    assert [(j.event.kind, j.event.note) for j in book.outbox(REFUSED)] == [("received", "HTTP 400: no")]
+    assert [j.event.kind for j in deliver_all(book, clock)] == ["canceled"]
+    assert book.totals() == {"open": 0, "pending": 0, "refused": 1}
+    assert book.replay(job.event.id) and not book.replay(job.event.id) and not book.replay(12345)
+    assert [j.event.kind for j in deliver_all(book, clock)] == ["received"]
+
+
+def test_taking_costs_a_request_of_the_window(book):
+    for number in range(3):
+        book.record("pbx-%d" % number, "completed")
+    assert [book.take(2)[0] is not None for _ in range(3)] == [True, True, False]
+    assert book.take(2) == (None, WINDOW) and not book.claim(2).granted
+
+
+def test_prune_forgets_what_ended_long_ago_and_owes_nothing(book, clock):
+    def ended(uniqueid, settle):
+        call = arrive(book, uniqueid)
+        book.answered(call, "", "1", "1")
+        book.hang_up(call.call_id)
+        job, _ = book.take(1000)
+        settle(job, "")
+        return call.call_id
+
+    gone = [ended("1.%d" % number, book.delivered) for number in range(3)]
+    pending = ended("2.1", lambda job, note: book.retry(job, 1e7, note))
+    refused = ended("2.2", book.rejected)
+    clock.now += 86400 * 2
+    still_open = arrive(book, "2.3").call_id
+    young = ended("2.4", book.delivered)
+    assert [book.prune(1, batch=2), book.prune(1, batch=2), book.prune(1, batch=2)] == [2, 1, 0]
+    assert [call.call_id for call in reversed(book.last_calls(100))] == [pending, refused, still_open, young]
+    rows = sqlite3.connect(book.path).execute("SELECT count(*) FROM events WHERE call NOT IN (SELECT id FROM calls)")
+    assert rows.fetchone() == (0,) and not any(book.find(call_id) for call_id in gone)
+
+
+def test_notes(book, clock):
+    assert book.note("x") is None
+    book.set_note("x", "1")
+    clock.now += 1
+    book.set_note("x", "2")
+    assert book.note("x") == ("2", NOON + 1)
+    book.set_note("x", None)
+    assert book.note("x") is None
+
+
+# -- threads and processes ---------------------------------------------------------------------------------------------
+
+def test_one_journal_in_many_threads(book):
+    def work(number):
+        for visit in range(10):
+            book.hang_up(arrive(book, "%d.%d" % (number, visit)).call_id)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = book.last_calls(1000)
+    assert len(found) == 40 and all(kinds(book, call) == ["received", "canceled"] for call in found)
+
+
+def race(path, work, count=4):
+    """Run work(journal) in several processes at once on one file; what each returned."""
+    start, results = FORK.Barrier(count), FORK.SimpleQueue()
+
+    def run():
+        start.wait(10)
+        results.put(work(Journal(path, Clock())))
+
+    processes = [FORK.Process(target=run) for _ in range(count)]
+    for process in processes:
+        process.start()
+    found = [results.get() for _ in processes]
+    for process in processes:
+        process.join(10)
+    assert [process.exitcode for process in processes] == [0] * count
+    return found
+
+
+def test_processes_that_race_for_the_window_get_the_limit_together(book):
+    granted = race(book.path, lambda mine: sum(mine.claim(LIMIT).granted > 0 for _ in range(20)))
+    assert sum(granted) == LIMIT == book.requests_in_window()
+
+
+def test_processes_that_race_for_events_get_each_once_and_in_order(book, clock):
+    for number in range(15):
+        call = arrive(book, "1.%d" % number)
+        book.hang_up(call.call_id)
+
+    def work(mine):
+        taken = []
+        while True:
+            job, _ = mine.take(1000)
+            if job is None:
+                return taken
+            taken.append(job.event.id)
+            mine.delivered(job, "")
+
+    taken = race(book.path, work)
+    # Who finds everything leased stops: what is left then is taken by those who hold the leases.
+    assert sorted(sum(taken, [])) == sorted({e.id for call in book.last_calls(99) for e in book.events(call)})
+    assert book.totals()["pending"] == 0
+    for call in book.last_calls(99):
+        first, second = book.events(call)
+        assert first.settled <= second.settled and (first.attempts, second.attempts) == (1, 1)
+
+
+def test_processes_that_race_for_one_channel_begin_one_call(book):
+    found = race(book.path, lambda mine: [arrive(mine).call_id, mine.hang_up("pbx-1.1").kind])
+    assert len(book.events(book.find("pbx-1.1"))) == 2
+    assert sorted(kind or "" for _, kind in found) == ["", "", "", "canceled"]
+
+
+def test_an_event_is_on_disk_before_record_returns(tmp_path):
+    """A writer killed with -9 keeps everything that it was told is recorded."""
+    path = str(tmp_path / "journal.db")
+    writer = subprocess.Popen([sys.executable, "-c", """if 1:
+        import itertools, sys
+        from movidesk.journal import Journal
+        book = Journal(sys.argv[1])
+        for number in itertools.count():
+            print(book.record("pbx-%d" % number, "lost").call.call_id, flush=True)
+        """, path], stdout=subprocess.PIPE, text=True)
+    with writer:
+        promised = [writer.stdout.readline() for _ in range(50)]
+        writer.send_signal(signal.SIGKILL)
+        promised += writer.stdout.readlines()
+    assert writer.returncode == -signal.SIGKILL
+    book = Journal(path)
+    for call_id in (line.strip() for line in promised if line.endswith("\n")):
+        assert kinds(book, book.find(call_id)) == ["received", "lost"]
+    assert sqlite3.connect(path).execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert book.record("pbx-after", "lost").kind == "lost"
+
+
+def test_every_commit_is_synced(book):
+    assert book._db.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert sqlite3.connect(book.path).execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_a_failing_event_leaves_nothing_behind_and_the_journal_usable(book):
+    call = arrive(book)
+    with pytest.raises(ValueError):
+        book.record(call.call_id, "lost", link="https://pbx/\udce9.wav")  # not to be written as UTF-8
+    assert (book.find(call.call_id), kinds(book, call)) == (call, ["received"])
+    assert book.record(call.call_id, "lost").kind == "lost"
+
+
+# -- migrations --------------------------------------------------------------------------------------------------------
+
+def version(path):
+    return sqlite3.connect(path).execute("PRAGMA user_version").fetchone()[0]
+
+
+def test_a_fresh_file_has_this_version(book):
+    assert version(book.path) == len(journal.MIGRATIONS)
+
+
+def test_an_older_file_is_brought_up_to_date_and_keeps_its_calls(book, monkeypatch):
+    call = arrive(book)
+    monkeypatch.setattr(journal, "MIGRATIONS", journal.MIGRATIONS + ("CREATE TABLE more (x); INSERT INTO more VALUES (1)",))
+    newer = Journal(book.path)
+    assert newer.find(call.call_id) == call and version(book.path) == len(journal.MIGRATIONS)
+    Journal(book.path)
+    assert sqlite3.connect(book.path).execute("SELECT count(*) FROM more").fetchone() == (1,)
+
+
+def test_a_migration_that_fails_leaves_the_version_before(book, monkeypatch):
+    before = version(book.path)
+    monkeypatch.setattr(journal, "MIGRATIONS", journal.MIGRATIONS + ("CREATE TABLE more (x); no SQL",))
+    with pytest.raises(JournalError, match="syntax error"):
+        Journal(book.path)
+    tables = sqlite3.connect(book.path).execute("SELECT count(*) FROM sqlite_master WHERE name = 'more'")
+    assert version(book.path) == before and tables.fetchone() == (0,)
+
+
+def test_a_file_of_a_newer_version_is_left_alone_with_clear_words(book):
+    with sqlite3.connect(book.path) as other:
+        other.execute("PRAGMA user_version = 99")
+    with pytest.raises(JournalError, match=r"journal .*journal\.db: written by a newer movidesk-agi \(schema 99, .*upgrade"):
+        Journal(book.path)
+    assert version(book.path) == 99
+
+
+def test_processes_that_begin_one_file_at_once(tmp_path):
+    for number in range(8):
+        path = str(tmp_path / ("%d.db" % number))
+        assert race(path, lambda mine: mine.claim(LIMIT).wait) == [0] * 4
+        assert version(path) == len(journal.MIGRATIONS)
+
+
+# -- what cannot be used -----------------------------------------------------------------------------------------------
+
+def as_nobody(work):
+    """What work() returns in a process without root's rights."""
+    results = FORK.SimpleQueue()
+
+    def run():
+        if os.geteuid() == 0:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+        results.put(work())
+
+    process = FORK.Process(target=run)
+    process.start()
+    process.join(10)
+    assert process.exitcode == 0
+    return results.get()
+
+
+def failure(path):
+    try:
+        Journal(path).record("pbx-1", "lost")
+    except JournalError as error:
+        return str(error)
+    return "no failure"
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    path = str(tmp_path / "none" / "journal.db")
+    assert failure(path) == ("journal %s: unable to open database file; the folder %s does not exist: create it, owned by "
+                             "Asterisk's user" % (path, tmp_path / "none"))
+
+
+@pytest.fixture
+def open_folder(tmp_path):
+    """A folder that every user can reach."""
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.stat().st_uid == os.geteuid() and not folder.stat().st_mode & 1:
+            folder.chmod(folder.stat().st_mode | 0o011)
+    return tmp_path
+
+
+def test_a_folder_that_cannot_be_written(open_folder):
+    open_folder.chmod(0o555)
+    text = as_nobody(lambda: failure(str(open_folder / "journal.db")))
+    assert "journal %s/journal.db: unable to open database file; the folder" % open_folder in text
+    assert "is not writable for this user" in text
+
+
+def test_a_file_that_cannot_be_written(open_folder):
+    path = str(open_folder / "journal.db")
+    Journal(path).close()
+    os.chmod(path, 0o444)
+    open_folder.chmod(0o555)
+    text = as_nobody(lambda: failure(path))
+    assert path in text and "is not writable for this user" in text
+
+
+@pytest.mark.parametrize("content", [b"no database at all, but long enough to look at" * 100, b"SQLite format 3\0" + b"\xff" * 4096])
+def test_a_damaged_file(tmp_path, content):
+    path = tmp_path / "journal.db"
+    path.write_bytes(content)
+    text = failure(str(path))
+    assert text.startswith("journal %s: " % path) and "the file is damaged: move it aside" in text
+    assert path.read_bytes() == content
+
+
+def test_a_folder_in_the_files_place(tmp_path):
+    assert failure(str(tmp_path)).startswith("journal %s: unable to open database file; " % tmp_path)
+
+
+def test_a_journal_that_another_process_keeps_locked(book, monkeypatch):
+    other = sqlite3.connect(book.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    book._db.execute("PRAGMA busy_timeout = 50")
+    with pytest.raises(JournalError, match="%s: database is locked; " % book.path):
+        arrive(book)
+    other.execute("ROLLBACK")
+    assert arrive(book)
+
+
+def test_a_journal_that_is_closed(book):
+    book.close()
+    with pytest.raises(JournalError, match="closed"):
+        book.totals()

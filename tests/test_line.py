@@ -1,0 +1,334 @@
+"""The line and the budget as the journal applies them: never two heads, never an overtaking, never over the window,
+always progress. A hypothesis machine drives callers, answers, hang-ups and dead processes through a virtual clock."""
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings, strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from movidesk import budget, calls, line
+from movidesk.journal import Journal
+
+PACE = (6.0, 30.0)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class LineMachine(RuleBasedStateMachine):
+    """Callers of two queues; `looking` are those whose process still lives."""
+
+    @initialize(limit=st.integers(1, 12))
+    def begin(self, limit: int) -> None:
+        self.limit, self.clock = limit, Clock()
+        self.journal = Journal(":memory:", self.clock)
+        self.sent: list[float] = []
+        self.looking: dict[str, float] = {}
+        self.count = 0
+
+    def teardown(self) -> None:
+        if hasattr(self, "journal"):
+            self.journal.close()
+
+    def pick(self, number: int):
+        ids = sorted(self.looking)
+        return self.journal.find(ids[number % len(ids)]) if ids else None
+
+    @rule(queue=st.sampled_from(["1", "2"]))
+    def arrive(self, queue: str) -> None:
+        self.count += 1
+        call = self.journal.arrive("p", "%04d" % self.count, queue, "1")
+        self.looking[call.call_id] = self.clock.now
+        self.look(call, "4")
+
+    @rule(number=st.integers(0, 50), answer=st.sampled_from(["4", "3", "5252", "5253", "nothing", "1"]))
+    def look_again(self, number: int, answer: str) -> None:
+        call = self.pick(number)
+        if call is not None and call.state in calls.BEFORE_AGENT:
+            self.look(call, answer)
+
+    def look(self, call, answer: str) -> None:
+        turn = self.journal.turn(call, self.limit)
+        assert turn.position >= 1
+        if not turn.ask:
+            assert 1 <= turn.wait <= line.FAR_LOOK
+            return
+        self.sent.append(self.clock.now)
+        earlier = [other for other in self.journal.waiting() if other.queue == call.queue and other.id < call.id]
+        assert not earlier, "%s asked before %s" % (call.call_id, earlier)
+        assert turn.position == 1
+        if answer.isdigit():
+            code = answer if len(answer) == 1 else ""
+            self.journal.answered(call, "" if code else answer, code, answer, pace=PACE)
+
+    @rule(number=st.integers(0, 50))
+    def agent_answers(self, number: int) -> None:
+        call = self.pick(number)
+        if call is not None and call.state == calls.OFFERED:
+            assert self.journal.record(call.call_id, "transferred").kind
+
+    @rule(number=st.integers(0, 50))
+    def hang_up(self, number: int) -> None:
+        call = self.pick(number)
+        if call is not None:
+            self.journal.hang_up(call.call_id)
+            del self.looking[call.call_id]
+
+    @rule(number=st.integers(0, 50))
+    def process_dies(self, number: int) -> None:
+        call = self.pick(number)
+        if call is not None:
+            del self.looking[call.call_id]
+
+    @rule(good=st.booleans())
+    def deliver(self, good: bool) -> None:
+        job, _ = self.journal.take(self.limit)
+        if job is not None:
+            self.sent.append(self.clock.now)
+            first = [event for event in self.journal.events(job.call) if event.status == "pending"][0]
+            assert first.id == job.event.id
+            self.journal.delivered(job, "") if good else self.journal.retry(job, 5, "HTTP 500")
+
+    @rule(seconds=st.sampled_from([0.3, 1, 3, 10, 30, 70]))
+    def time_passes(self, seconds: float) -> None:
+        self.clock.now += seconds
+
+    @rule()
+    def everybody_gets_on(self) -> None:
+        """Whatever state it is in: if all live callers keep looking, the head of each queue is asked for within the
+        longest pace, the ghosts' lease and two windows."""
+        heads = {}
+        for call in self.journal.waiting():
+            if call.call_id in self.looking:
+                heads.setdefault(call.queue, call)
+        until = self.clock.now + PACE[1] + 20 + line.GRACE + line.FAR_LOOK + 2 * budget.WINDOW * max(1, 12 / self.limit)
+        asked: set[str] = set()
+        while set(heads) - asked and self.clock.now < until:
+            self.clock.now += 1
+            job, _ = self.journal.take(self.limit)
+            if job is not None:
+                self.sent.append(self.clock.now)
+                self.journal.delivered(job, "")
+            for queue, call in heads.items():
+                call = self.journal.find(call.call_id)
+                turn = self.journal.turn(call, self.limit)
+                if turn.ask:
+                    self.sent.append(self.clock.now)
+                    self.journal.answered(call, "", "4", "4", pace=PACE)
+                    asked.add(queue)
+        assert not set(heads) - asked
+
+    @invariant()
+    def never_over_the_window(self) -> None:
+        for index, at in enumerate(getattr(self, "sent", [])[self.limit:] if hasattr(self, "limit") else []):
+            assert at - self.sent[index] >= 60, "more than %d requests in 60 s" % self.limit
+
+
+TestLineMachine = LineMachine.TestCase
+TestLineMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def journal(clock):
+    with_journal = Journal(":memory:", clock)
+    yield with_journal
+    with_journal.close()
+
+
+def arrive(journal, number: int, queue: str = "1"):
+    return journal.arrive("p", str(number), queue, "1")
+
+
+def test_only_the_first_asks_and_the_others_learn_their_place(journal):
+    first, second, third = (arrive(journal, number) for number in (1, 2, 3))
+    assert journal.turn(first, 10).ask
+    assert [journal.turn(call, 10)[:2] for call in (second, third)] == [(0, 2), (0, 3)]
+
+
+def test_the_next_asks_at_once_when_the_one_before_it_was_served(journal):
+    first, second = arrive(journal, 1), arrive(journal, 2)
+    assert journal.turn(first, 10).ask and not journal.turn(second, 10).ask
+    journal.answered(first, "5252", "", "")
+    assert journal.turn(second, 10).ask
+
+
+def test_the_head_asks_at_once_when_a_completed_was_delivered_and_not_before_its_pace(journal, clock):
+    talking, waiting = arrive(journal, 1), arrive(journal, 2)
+    assert journal.turn(talking, 10).ask
+    journal.answered(talking, "5252", "", "")
+    journal.record(talking.call_id, "transferred")
+    assert journal.turn(waiting, 10).ask
+    journal.answered(waiting, "", "4", "4")
+    clock.now += 1
+    assert not journal.turn(waiting, 10).ask
+    journal.hang_up(talking.call_id)
+    for _ in range(2):
+        job, _wait = journal.take(10)
+        journal.delivered(job, "")
+    assert job.event.kind == "completed"
+    assert journal.turn(waiting, 10).ask
+
+
+def test_a_refused_phone_is_replaced_at_once_and_the_caller_keeps_its_place(journal):
+    first, second = arrive(journal, 1), arrive(journal, 2)
+    assert journal.turn(first, 10).ask
+    journal.answered(first, "5252", "", "")
+    assert journal.turn(second, 10).ask
+    journal.answered(second, "", "4", "4")
+    turn = journal.turn(journal.find(first.call_id), 10)
+    assert turn.ask and turn.position == 1
+    assert journal.turn(second, 10).position == 2
+
+
+def test_nobody_waits_behind_a_ghost(journal, clock):
+    ghost, second = arrive(journal, 1), arrive(journal, 2)
+    assert journal.turn(ghost, 10, hold=20).ask
+    assert journal.turn(second, 10).position == 2
+    clock.now += 21
+    assert journal.turn(second, 10).position == 1
+
+
+def test_who_hangs_up_leaves_the_line_at_once(journal):
+    first, second = arrive(journal, 1), arrive(journal, 2)
+    journal.turn(first, 10)
+    journal.hang_up(first.call_id)
+    assert journal.turn(second, 10).position == 1
+
+
+def test_who_leaves_a_message_leaves_the_line_at_once_and_is_reported_when_it_hangs_up(journal, clock):
+    first, second = arrive(journal, 1), arrive(journal, 2)
+    assert journal.turn(first, 10).ask
+    journal.answered(first, "", "4", "4")
+    journal.record(first.call_id, "lost")
+    journal.hold(first.call_id)
+    assert journal.turn(second, 10).position == 1
+    assert journal.take(10)[0] is None
+    assert journal.hang_up(first.call_id, "https://x/1.wav").kind == "lost"
+    assert journal.take(10)[0].event.link == "https://x/1.wav"
+
+
+def test_a_caller_behind_asks_nothing_however_often_it_looks(journal):
+    arrive(journal, 1)
+    first, second = journal.find("p-1"), arrive(journal, 2)
+    journal.turn(first, 10)
+    for _ in range(100):
+        journal.turn(second, 10)
+    assert journal.requests_in_window() == 1
+
+
+def test_an_arrival_that_was_never_asked_for_is_registered_late_but_not_before_live_callers(journal, clock):
+    gone, live = arrive(journal, 1), arrive(journal, 2)
+    journal.hang_up(gone.call_id)
+    assert journal.turn(live, 10).ask
+    job, _ = journal.take(10)
+    assert job is None, "an agent that is free for the live caller would be offered to one that is gone"
+    journal.answered(live, "", "4", "4")
+    job, _ = journal.take(10)
+    assert (job.event.kind, job.call.call_id, job.event.at) == ("received", gone.call_id, gone.arrived)
+
+
+def test_heads_of_several_queues_take_turns(journal, clock):
+    """With one request a window, no queue's head is asked for twice before the other's."""
+    heads = [arrive(journal, 1, "1"), arrive(journal, 2, "2")]
+    asked = []
+    while len(asked) < 8:
+        clock.now += 1
+        for call in heads:
+            if journal.turn(call, 1).ask:
+                journal.answered(call, "", "4", "4", pace=(6.0, 6.0))
+                asked.append(call.queue)
+    assert abs(asked.count("1") - asked.count("2")) <= 1
+
+
+@pytest.mark.parametrize("klass, free, demand, expected", [
+    (budget.SCREEN, 1, budget.Demand(5, 5, 5, True), True),
+    (budget.SCREEN, 0, budget.Demand(), False),
+    (budget.HEAD, 1, budget.Demand(1, 0, 0, True), False),
+    (budget.HEAD, 2, budget.Demand(1, 0, 9, True), True),
+    (budget.FREEING, 1, budget.Demand(0, 1, 0, True), False),
+    (budget.FREEING, 2, budget.Demand(0, 1, 0, True), True),
+    (budget.PROBE, 4, budget.Demand(0, 0, 0, True), False),
+    (budget.PROBE, 5, budget.Demand(0, 0, 0, True), True),
+    (budget.SLACK, 2, budget.Demand(0, 0, 0, True), False),
+    (budget.SLACK, 3, budget.Demand(0, 0, 0, True), True),
+    (budget.SLACK, 1, budget.Demand(0, 0, 0, False), True),
+])
+def test_who_goes_when_places_are_few(klass, free, demand, expected):
+    assert budget.may_go(klass, free, demand, 10) is expected
+
+
+def test_what_nobody_waits_for_ages_and_gets_a_place(journal, clock):
+    for number in range(40):
+        call = arrive(journal, number, "9")
+        journal.answered(call, "5252", "", "")
+        journal.record(call.call_id, "transferred")
+    canceled = arrive(journal, 100, "9")
+    journal.answered(canceled, "", "4", "4")
+    journal.hang_up(canceled.call_id)
+    arrive(journal, 101, "1")
+    sent = []
+    for _ in range(400):
+        clock.now += 1
+        journal.turn(journal.find("p-101"), 10)
+        job, _ = journal.take(10)
+        if job:
+            sent.append(job.event.kind)
+            journal.delivered(job, "")
+    assert "canceled" in sent
+
+
+def test_a_pause_grows_with_repeated_429s_and_an_answer_ends_the_row(journal, clock):
+    journal.close_window(60)
+    assert journal.turn(arrive(journal, 1), 10).reason.endswith("(429)")
+    clock.now += 61
+    journal.close_window(60)
+    clock.now += 100
+    assert not journal.turn(journal.find("p-1"), 10).ask
+    clock.now += 21
+    assert journal.turn(journal.find("p-1"), 10).ask
+    journal.answered(journal.find("p-1"), "", "4", "4")
+    assert journal.note("closed") is None
+
+
+def test_a_new_boot_makes_the_old_steady_clock_harmless(tmp_path, monkeypatch):
+    import movidesk.journal as module
+
+    path, wall = str(tmp_path / "journal.db"), Clock()
+    monkeypatch.setattr(module, "_boot_id", lambda: "one")
+    before = Journal(path, wall, steady=lambda: 5_000_000.0)
+    call = arrive(before, 1)
+    assert before.turn(call, 10).ask
+    before.answered(call, "", "1", "1")
+    before.hang_up(call.call_id)
+    job, _ = before.take(10)
+    before.retry(job, 300, "HTTP 500")
+    before.close_window(3600)
+    before.close()
+    monkeypatch.setattr(module, "_boot_id", lambda: "two")
+    steady = Clock()
+    steady.now = 10.0
+    after = Journal(path, wall, steady=steady)
+    assert after.take(10)[0] is None
+    steady.now += 2 * budget.WINDOW
+    assert after.take(10)[0].event.kind == "lost"
+    after.close()
+
+
+def test_a_slow_request_counts_from_its_answer(journal, clock):
+    claim = journal.turn(arrive(journal, 1), 1).ask
+    clock.now += 5
+    journal.took_long(claim)
+    clock.now += 57
+    assert journal.requests_in_window() == 1
+    clock.now += 4
+    assert journal.requests_in_window() == 0

@@ -1,0 +1,486 @@
+"""The verbs against a scripted Asterisk, a real journal and, where they ask Movidesk, the simulator over HTTP."""
+from __future__ import annotations
+
+import os
+
+import pytest
+
+import peer as asterisk
+from movidesk import agi, config, verbs
+from movidesk.journal import Journal
+from movidesk_sim.control import Fault
+from movidesk_sim.model import EXAMPLE_TOKEN
+from peer import Peer
+
+QUEUE = "77"
+CALLER = "1700000000.1"
+CALL = "pbx1-" + CALLER
+
+
+def run(settings: str, verb: str, *arguments: str, **about) -> Peer:
+    """One verb as a process of its own would run it: with a fresh Desk. Returns the peer, after the last answer."""
+    peer = Peer(**about)
+    with peer.channel(*arguments) as channel:
+        result = verbs.run(verb, channel, verbs.Desk(config.load(settings)), channel.arguments)
+    assert peer.sets[-1] == (agi.RESULT, result)
+    return peer
+
+
+class Book:
+    """The journal beside a configuration, as the tests look at it."""
+
+    def __init__(self, settings: str):
+        self.journal = Journal(config.load(settings)["journal", "path"])
+
+    def call(self, call_id: str = CALL):
+        return self.journal.find(call_id)
+
+    def kinds(self, call_id: str = CALL) -> list[str]:
+        call = self.call(call_id)
+        return [event.kind for event in self.journal.events(call)] if call else []
+
+    def last(self, call_id: str = CALL):
+        return self.journal.events(self.call(call_id))[-1]
+
+
+@pytest.fixture
+def settings(write_config, simulator) -> str:
+    return write_config(movidesk={"url": simulator.url}, recordings={"link": "https://pbx.example.com/rec/{file}"})
+
+
+@pytest.fixture
+def book(settings):
+    found = Book(settings)
+    yield found
+    found.journal.close()
+
+
+def asked(simulator) -> list[dict]:
+    return [request for request in simulator.model.log if request["endpoint"] == "asterisk_receivedCall"]
+
+
+# -- received --------------------------------------------------------------------------------------------------------
+
+def test_received_sets_the_extension(settings, simulator, book):
+    peer = run(settings, "received", QUEUE, callerid="+55 (47) 3399-0777")
+    assert (peer[agi.EXT], peer[agi.CODE], peer[agi.POSITION], peer[agi.RESULT]) == ("5252", "", "1", "ok")
+    assert int(peer[agi.WAIT]) >= 1
+    assert ("__" + agi.ID, CALL) in peer.sets
+    request, = asked(simulator)
+    assert (request["params"]["id"], request["params"]["clientNumber"]) == (CALL, "+554733990777")
+    assert book.call().state == "offered"
+    assert not any(line for line in peer.console if "failed" in line)
+
+
+@pytest.mark.parametrize("body, code", [('"0"', "0"), ("1", "1"), ("2 nobody is online", "2"), ('"3"', "3"), ('"4"', "4")])
+def test_received_sets_the_code(settings, simulator, body, code):
+    simulator.faults.rules.append(Fault(body=body))
+    peer = run(settings, "received", QUEUE)
+    assert (peer[agi.EXT], peer[agi.CODE], peer[agi.RESULT]) == ("", code, "ok")
+    assert 1 <= int(peer[agi.WAIT]) <= 60
+
+
+@pytest.mark.parametrize("scene, code", [
+    ({"holidays": ["2000-01-01"]}, ""), ({"opens": "00:00", "closes": "00:00"}, "1"), ({"agents": []}, "2")])
+def test_received_at_a_group_that_is_closed(settings, simulator, scene, code):
+    simulator.model.add_group(78, **{"agents": ["5252"], **scene})
+    assert run(settings, "received", "78")[agi.CODE] == code
+
+
+@pytest.mark.parametrize("fault, said", [
+    (Fault(status=500), "HTTP 500"),
+    (Fault(status=401, body="bad key"), "HTTP 401: bad key"),
+    (Fault(status=403), "HTTP 403"),
+    (Fault(status=429, retry_after="7"), "HTTP 429"),
+    (Fault(status=404), "HTTP 404"),
+    (Fault(status=302), "HTTP 302"),
+    (Fault(cut="before"), "cut"),
+    (Fault(cut="after"), "cut"),
+    (Fault(delay=1.0), "no answer within 0.2 s"),
+    (Fault(body='"5252&PJSIP/00900@trunk"'), "5252&PJSIP"),
+    (Fault(body="<html>Welcome</html>"), "<html>Welcome"),
+    (Fault(body=""), "answered ''"),
+    (Fault(body="[5252]"), "[5252]"),
+    (Fault(body='"5252,1,gU(evil)"'), "gU(evil)"),
+    (Fault(body="7"), "'7'"),
+], ids=str)
+def test_received_when_movidesk_cannot_be_asked(write_config, simulator, fault, said):
+    settings = write_config(movidesk={"url": simulator.url, "timeout": "0.2"})
+    simulator.faults.rules.append(fault)
+    peer = run(settings, "received", QUEUE)
+    assert (peer[agi.EXT], peer[agi.CODE], peer[agi.RESULT]) == ("", "E", "ok")
+    assert 1 <= int(peer[agi.WAIT]) <= 60
+    assert [line for line in peer.console if CALL in line and said in line]
+    assert EXAMPLE_TOKEN not in "".join(peer.console) and "token=" not in "".join(peer.console)
+
+
+def test_received_when_nothing_answers(write_config):
+    peer = run(write_config(), "received", QUEUE)
+    assert (peer[agi.CODE], peer[agi.RESULT]) == ("E", "ok")
+    assert "movidesk: %s: receivedCall: the connection was refused or cut" % CALL in peer.console
+
+
+def test_received_in_a_pause_that_movidesk_asked_for(settings, simulator):
+    simulator.faults.rules.append(Fault(status=429, retry_after="40"))
+    first, second = (run(settings, "received", QUEUE) for _ in range(2))
+    assert 35 < int(first[agi.WAIT]) <= 60
+    assert second[agi.CODE] == "E" and int(second[agi.WAIT]) <= 60
+    assert len(asked(simulator)) == 1
+
+
+def test_received_with_a_refused_token_is_not_sent_again(settings, simulator):
+    simulator.model.token = "00000000-0000-0000-0000-000000000000"
+    first, second = (run(settings, "received", QUEUE) for _ in range(2))
+    assert (first[agi.CODE], second[agi.CODE]) == ("E", "E")
+    assert len(asked(simulator)) == 1
+    assert [line for line in second.console if "refuses the token" in line and settings in line]
+
+
+def test_received_keeps_to_the_limit(write_config, simulator):
+    settings = write_config(movidesk={"url": simulator.url, "requests_per_minute": "1"})
+    assert run(settings, "received", QUEUE)[agi.EXT] == "5252"
+    second = run(settings, "received", QUEUE, uniqueid="1700000000.2")
+    assert (second[agi.EXT], second[agi.RESULT]) == ("", "ok") and second[agi.CODE] in ("4", "E")
+    assert 1 <= int(second[agi.WAIT]) <= 60
+    assert len(asked(simulator)) == 1
+
+
+def test_the_next_agent_is_offered_when_the_first_did_not_answer(settings):
+    assert [run(settings, "received", QUEUE)[agi.EXT] for _ in range(2)] == ["5252", "5253"]
+
+
+def test_the_only_phone_that_did_not_answer_is_not_dialled_again_at_once(settings, simulator):
+    simulator.model.add_group(78, ["5252"])
+    assert run(settings, "received", "78")[agi.EXT] == "5252"
+    again = run(settings, "received", "78")
+    assert (again[agi.EXT], again[agi.CODE]) == ("", "4") and int(again[agi.WAIT]) >= 1
+    assert len(asked(simulator)) == 2
+
+
+def test_position_counts_those_who_came_before(settings, simulator):
+    simulator.faults.rules.append(Fault(body='"4"'))
+    run(settings, "received", QUEUE)
+    assert run(settings, "received", QUEUE, uniqueid="1700000000.2")[agi.POSITION] == "2"
+
+
+@pytest.mark.parametrize("number, told", [
+    ('47"33', "4733"), ("+5547\x07\x00\x1b[2J1", "+554721"), ("", "anonymous"), ("unknown", "anonymous"),
+    ("9" * 10_000, "9" * 128), ("<sip:a@b>;--", "anonymous"), ("\udcff\udcfe12", "12"), ("a=b&c=d 5", "5")])
+def test_callers_numbers(settings, simulator, number, told):
+    peer = run(settings, "received", QUEUE, callerid=number)
+    assert peer[agi.EXT] == "5252"
+    assert asked(simulator)[0]["params"]["clientNumber"] == told
+
+
+@pytest.mark.parametrize("queue", [(), ("",), ("abc",), ("7 7",), ("12345678901",), ("-1",), ("٧٧",), ("77;",)])
+def test_a_queue_that_is_no_number(settings, simulator, book, queue):
+    peer = run(settings, "received", *queue)
+    assert (peer[agi.EXT], peer[agi.CODE], peer[agi.RESULT]) == ("", "E", "error")
+    assert [line for line in peer.console if "received failed: the queue" in line]
+    assert book.call() is None and not asked(simulator)
+
+
+def test_systemname_is_not_repeated(settings):
+    assert run(settings, "received", QUEUE, uniqueid="pbx1-1700000000.1")[agi.ID] == "pbx1-1700000000.1"
+
+
+def test_a_channel_without_unique_id(settings):
+    peer = run(settings, "received", QUEUE, uniqueid="")
+    assert (peer[agi.CODE], peer[agi.RESULT]) == ("E", "error")
+    assert "movidesk: received failed: the channel has no unique id" in peer.console
+
+
+def test_a_queue_entered_again_after_the_end_gets_a_new_id(settings, book):
+    run(settings, "received", QUEUE)
+    run(settings, "lost")
+    assert [run(settings, "received", QUEUE)[agi.ID] for _ in range(2)] == [CALL + "-2"] * 2
+    run(settings, "hangup", variables={agi.ID: CALL + "-2"})
+    assert run(settings, "received", QUEUE)[agi.ID] == CALL + "-3"
+    assert [book.kinds(CALL + end)[-1] for end in ("", "-2")] == ["lost", "canceled"]
+
+
+# -- report_transfer = ring --------------------------------------------------------------------------------------------
+
+def test_ring_tells_the_transfer_while_the_phone_rings(write_config, simulator):
+    settings = write_config(movidesk={"url": simulator.url}, pbx={"report_transfer": "ring"})
+    book = Book(settings)
+    run(settings, "received", QUEUE)
+    assert book.kinds() == ["received", "transferred"] and book.last().extension == "5252"
+    run(settings, "transferred", "5252")
+    assert book.kinds() == ["received", "transferred"] and book.call().state == "transferred"
+    run(settings, "hangup")
+    assert book.kinds() == ["received", "transferred", "completed"]
+
+
+# -- events ----------------------------------------------------------------------------------------------------------
+
+def test_the_life_of_an_answered_call(settings, book):
+    caller = run(settings, "received", QUEUE)
+    agent = run(settings, "transferred", "5252", "", uniqueid="1700000000.9", variables={agi.ID: caller[agi.ID]})
+    run(settings, "completed", "https://pbx.example.com/a.wav")
+    assert book.kinds() == ["received", "transferred", "completed"]
+    assert agent[agi.RESULT] == "ok" and book.call("pbx1-1700000000.9") is None
+    assert book.last().link == "https://pbx.example.com/a.wav"
+
+
+@pytest.mark.parametrize("before, verb, after", [
+    ((), "lost", "lost"), ((), "canceled", "canceled"), ((), "hangup", "canceled"),
+    ((("transferred", "5252"),), "hangup", "completed"), ((("transferred", "5252"),), "completed", "completed"),
+    ((("lost",),), "hangup", "lost"), ((("lost",),), "canceled", "lost"), ((("canceled",),), "completed", "canceled")])
+def test_one_ending(settings, book, before, verb, after):
+    run(settings, "received", QUEUE)
+    for step in before:
+        run(settings, *step)
+    assert run(settings, verb)[agi.RESULT] == "ok"
+    assert run(settings, verb)[agi.RESULT] == "ok"
+    endings = [kind for kind in book.kinds() if kind in ("completed", "lost", "canceled")]
+    assert endings == [after] and book.call().state == after
+
+
+@pytest.mark.parametrize("code", "012")
+def test_a_hangup_after_a_code_that_closes_is_a_lost_call(settings, simulator, book, code):
+    simulator.faults.rules.append(Fault(body=code))
+    run(settings, "received", QUEUE)
+    run(settings, "hangup")
+    assert book.kinds()[-1] == "lost"
+
+
+def test_transferred_without_an_extension_names_the_one_that_was_offered(settings, book):
+    run(settings, "received", QUEUE)
+    run(settings, "transferred")
+    assert book.last().extension == "5252"
+
+
+def test_calls_without_queue_control(settings, book):
+    assert run(settings, "start_transferred", QUEUE, "5253")[agi.RESULT] == "ok"
+    assert run(settings, "start_canceled", QUEUE, uniqueid="1700000000.2")[agi.RESULT] == "ok"
+    assert book.kinds() == ["start_transferred"] and book.last().extension == "5253"
+    assert book.kinds("pbx1-1700000000.2") == ["start_canceled"]
+    assert {call.queue for call in book.journal.last_calls(9)} == {QUEUE}
+
+
+@pytest.mark.parametrize("verb, arguments, said", [
+    ("transferred", ["5252&PJSIP/00900@trunk"], "extension '5252&PJSIP/00900@trunk' does not match"),
+    ("transferred", ["5252,1,gU(evil)"], "does not match"),
+    ("transferred", ["5252", "x"], "at most 1"),
+    ("start_transferred", [QUEUE], "extension '' does not match"),
+    ("completed", ["a", "b"], "at most 1"),
+    ("canceled", ["a"], "at most 0"),
+    ("link", [], "link: '' is no address"),
+    ("nonsense", [], "no verb 'nonsense'; known: received, transferred"),
+    ("../../etc/passwd", [], "no verb"),
+    ("__init__", [], "no verb"),
+])
+def test_wrong_arguments_are_told_and_record_nothing(settings, book, verb, arguments, said):
+    peer = run(settings, verb, *arguments)
+    assert peer[agi.RESULT] == "error"
+    assert [line for line in peer.console if "failed: " in line and said in line]
+    assert book.journal.last_calls(9) == []
+
+
+# -- links -----------------------------------------------------------------------------------------------------------
+
+def recording(tmp_path, name: str, size: int = 1000) -> str:
+    (tmp_path / name).write_bytes(b"\0" * size)
+    return str(tmp_path / name)
+
+
+@pytest.mark.parametrize("given, link", [
+    ("talk 1&2.wav", "https://pbx.example.com/rec/talk%201%262.wav"),
+    ("https://elsewhere.example.com/x?y=1", "https://elsewhere.example.com/x?y=1"),
+    ("", ""),
+])
+def test_the_link_of_a_recording(settings, book, given, link):
+    run(settings, "received", QUEUE)
+    run(settings, "lost", given)
+    assert book.last().link == link
+
+
+@pytest.mark.parametrize("size, link", [(None, ""), (44, ""), (45, "https://pbx.example.com/rec/m.wav")])
+def test_a_recording_without_sound_gets_no_link(settings, book, tmp_path, size, link):
+    path = recording(tmp_path, "m.wav", size) if size else str(tmp_path / "m.wav")
+    run(settings, "received", QUEUE)
+    run(settings, "lost", path)
+    assert book.last().link == link
+
+
+def test_hangup_takes_the_recording_from_the_channel(settings, book, tmp_path):
+    run(settings, "received", QUEUE)
+    run(settings, "transferred", "5252")
+    run(settings, "hangup", variables={agi.RECORDING: recording(tmp_path, "talk.wav")})
+    assert book.last().link == "https://pbx.example.com/rec/talk.wav"
+
+
+def test_the_links_template(write_config, simulator):
+    settings = write_config(movidesk={"url": simulator.url},
+                            recordings={"link": "https://x.example.com/{queue}/{extension}/{id}/{file}"})
+    run(settings, "received", QUEUE)
+    run(settings, "transferred", "5252")
+    run(settings, "completed", "a.wav")
+    assert Book(settings).last().link == "https://x.example.com/77/5252/%s/a.wav" % CALL
+
+
+def test_without_a_template_a_file_gets_no_link(write_config, simulator):
+    settings = write_config(movidesk={"url": simulator.url})
+    run(settings, "received", QUEUE)
+    run(settings, "lost", "a.wav")
+    assert (Book(settings).last().kind, Book(settings).last().link) == ("lost", "")
+
+
+def test_a_link_after_the_end(settings, book):
+    run(settings, "received", QUEUE)
+    run(settings, "transferred", "5252")
+    run(settings, "hangup")
+    run(settings, "link", "late.wav")
+    assert (book.last().kind, book.last().link) == ("link", "https://pbx.example.com/rec/late.wav")
+
+
+# -- hangups in the middle -------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("fault", [asterisk.EOF, asterisk.DEAD], ids=["EOF", "511"])
+@pytest.mark.parametrize("command", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("before, verb, kind", [
+    ([], "received", "received"), ([], "lost", "lost"), ([], "canceled", "canceled"), ([], "hangup", "canceled"),
+    ([], "transferred", "transferred"), (["transferred"], "completed", "completed"), (["transferred"], "hangup", "completed")])
+def test_a_channel_that_ends_in_mid_verb_loses_no_event(settings, book, before, verb, kind, command, fault):
+    for step in ["received", *before] if verb != "received" else []:
+        run(settings, step, *([QUEUE] if step == "received" else []))
+    peer = Peer(faults={command: fault})
+    with peer.channel(*([QUEUE] if verb == "received" else [])) as channel:
+        desk = verbs.Desk(config.load(settings))
+        if command <= len(COMMANDS[verb]):
+            with pytest.raises(agi.ChannelGone):
+                verbs.run(verb, channel, desk, channel.arguments)
+        else:
+            verbs.run(verb, channel, desk, channel.arguments)
+    assert kind in book.kinds()
+
+
+COMMANDS = {  # what a verb says to Asterisk: the table of what the test above cuts
+    "received": ["SET ID", "VERBOSE", "SET EXT", "SET CODE", "SET WAIT", "SET POSITION", "SET RESULT"],
+    "transferred": ["GET ID", "VERBOSE", "SET RESULT"],
+    "completed": ["GET ID", "VERBOSE", "SET RESULT"],
+    "canceled": ["GET ID", "VERBOSE", "SET RESULT"],
+    "lost": ["GET ENDING", "GET ID", "VERBOSE", "SET RESULT"],
+    "hangup": ["GET ID", "GET RECORDING", "VERBOSE", "SET RESULT"],
+}
+
+
+@pytest.mark.parametrize("verb", COMMANDS)
+def test_what_a_verb_says_to_asterisk(settings, verb):
+    """Every exchange costs the channel its time, and the test above counts them."""
+    arguments = [QUEUE] if verb == "received" else []
+    if verb != "received":
+        run(settings, "received", QUEUE)
+    if verb == "completed":
+        run(settings, "transferred")
+    said = [b" ".join(asterisk.words(line[:-1])).decode() for line in run(settings, verb, *arguments).commands]
+    short = [line.replace(" VARIABLE __MOVIDESK_", " ").replace(" VARIABLE MOVIDESK_", " ") for line in said]
+    assert [" ".join(line.split(" ")[:1 if line.startswith("VERBOSE") else 2]) for line in short] == COMMANDS[verb]
+
+
+def test_an_agents_channel_that_is_gone_begins_no_call(settings, book):
+    run(settings, "received", QUEUE)
+    with Peer(uniqueid="1700000000.9", faults={1: asterisk.EOF}).channel("5252") as channel:
+        with pytest.raises(agi.ChannelGone):
+            verbs.run("transferred", channel, verbs.Desk(config.load(settings)), channel.arguments)
+    assert [call.call_id for call in book.journal.last_calls(9)] == [CALL]
+
+
+@pytest.mark.parametrize("fault", [asterisk.UNKNOWN, asterisk.USAGE, asterisk.USAGE_LINES, b"nonsense\n"])
+def test_a_console_line_that_asterisk_refuses_fails_no_event(settings, book, fault):
+    run(settings, "received", QUEUE)
+    run(settings, "canceled", faults={2: fault})
+    assert book.kinds()[-1] == "canceled"
+
+
+# -- configuration ---------------------------------------------------------------------------------------------------
+
+EVENTS = [("lost", "lost"), ("canceled", "canceled"), ("hangup", "canceled"), ("transferred", "transferred")]
+
+
+@pytest.mark.parametrize("change", [
+    {"movidesk": {"token": "no-guid"}}, {"movidesk": {"token": None}}, {"movidesk": {"url": "http://example.com"}},
+    {"movidesk": {"timeout": "soon"}}, {"movidesk": {"colour": "red"}}, {"agid": {"listen": "here"}},
+    {"recordings": {"link": "{nonsense}"}}], ids=str)
+@pytest.mark.parametrize("verb, kind", EVENTS)
+def test_what_is_wrong_elsewhere_in_the_configuration_stops_no_event(write_config, settings, book, change, verb, kind):
+    run(settings, "received", QUEUE)
+    assert run(write_config(**change), verb)[agi.RESULT] == "ok"
+    assert kind in book.kinds()
+
+
+@pytest.mark.parametrize("change, said", [
+    ({"movidesk": {"token": "no-guid"}}, ["[movidesk] token", "is no GUID"]),
+    ({"movidesk": {"token": None}}, ["[movidesk] token is missing"]),
+    ({"movidesk": {"url": "http://example.com"}}, ["[movidesk] url", "must be https"])], ids=str)
+def test_received_without_a_sound_configuration(write_config, change, said):
+    settings = write_config(**change)
+    peer = run(settings, "received", QUEUE)
+    assert (peer[agi.CODE], peer[agi.RESULT], peer[agi.ID]) == ("E", "error", CALL)
+    line, = [line for line in peer.console if "received failed" in line]
+    assert all(part in line for part in [settings, *said]) and "no-guid" not in line
+    assert Book(settings).kinds() == ["received"]
+
+
+@pytest.mark.parametrize("broken, said", [
+    ("this is no setting\n", "not of the form 'key = value'"), ("[colours]\nred = 1\n", "unknown section [colours]")])
+@pytest.mark.parametrize("verb, kind", EVENTS)
+def test_a_malformed_file_stops_no_event(settings, book, broken, said, verb, kind):
+    run(settings, "received", QUEUE)
+    with open(settings, "a") as file:
+        file.write(broken)
+    peer = run(settings, verb)
+    assert peer[agi.RESULT] == "ok" and kind in book.kinds()
+    assert [line for line in peer.console if settings in line and said in line]
+
+
+def test_a_missing_file_stops_no_event(write_config, tmp_path, monkeypatch):
+    place = str(tmp_path / "default.db")
+    monkeypatch.setitem(config.OPTIONS["journal"], "path", (config.OPTIONS["journal"]["path"][0], place))
+    missing = str(tmp_path / "missing.conf")
+    asked_of, told = run(missing, "received", QUEUE), run(missing, "hangup")
+    assert (asked_of[agi.CODE], asked_of[agi.RESULT], told[agi.RESULT]) == ("E", "error", "ok")
+    for peer in asked_of, told:
+        assert [line for line in peer.console if missing + ": No such file or directory" in line]
+    book = Journal(place)
+    assert [event.kind for event in book.events(book.latest(CALLER))] == ["received", "canceled"]
+
+
+@pytest.mark.parametrize("text, said", [
+    ("path = /tmp/j.db\n[journal]\n", ":1: a setting before any [section]"),
+    ("[journal]\npath = /tmp/j.db\npath = /tmp/k.db\n", ":3: [journal] path is set twice"),
+    ("[journal]\npath = j.db\n", ":2: [journal] path: 'j.db' must be an absolute path"),
+    ("[pbx]\nname = my pbx\n", ":2: [pbx] name: 'my pbx' must be"),
+])
+def test_without_knowing_where_the_journal_is_nothing_is_recorded_elsewhere(write_config, tmp_path, monkeypatch, text, said):
+    place = tmp_path / "default.db"
+    monkeypatch.setitem(config.OPTIONS["journal"], "path", (config.OPTIONS["journal"]["path"][0], str(place)))
+    settings = tmp_path / "movidesk.conf"
+    settings.write_text(text)
+    for verb, *arguments in ("received", QUEUE), ("hangup",):
+        peer = run(str(settings), verb, *arguments)
+        assert peer[agi.RESULT] == "error" and peer.variables.get(agi.CODE, "E") == "E"
+        assert [line for line in peer.console if str(settings) + said in line]
+    assert not place.exists()
+
+
+@pytest.mark.parametrize("place, said", [("missing/journal.db", "missing does not exist"), ("file/journal.db", "file"),
+                                         ("folder", "unable to open"), ("file", "the file is damaged")])
+def test_a_journal_that_cannot_be_used(write_config, tmp_path, place, said):
+    (tmp_path / "file").write_text("this is no database, but it is long enough to be looked at\n" * 100)
+    (tmp_path / "folder").mkdir()
+    settings = write_config(journal={"path": str(tmp_path / place)})
+    for verb, *arguments in ("received", QUEUE), ("lost",), ("hangup",):
+        peer = run(settings, verb, *arguments)
+        assert peer[agi.RESULT] == "error" and peer.variables.get(agi.CODE, "E") == "E"
+        line, = [line for line in peer.console if "failed" in line]
+        assert os.path.join(tmp_path, place) in line and said in line
+
+
+def test_a_defect_of_ours_fails_no_call(settings, monkeypatch, capfd):
+    monkeypatch.setattr(Journal, "arrive", lambda *args: 1 / 0)
+    peer = run(settings, "received", QUEUE)
+    assert (peer[agi.CODE], peer[agi.RESULT]) == ("E", "error")
+    assert "movidesk: received failed: ZeroDivisionError: division by zero" in peer.console
+    assert "Traceback" in capfd.readouterr().err
