@@ -11,6 +11,7 @@ import os
 import socket
 import subprocess
 import threading
+import time
 from contextlib import contextmanager
 
 from movidesk.agi import Channel
@@ -23,7 +24,22 @@ USAGE_LINES = (b"520-Invalid command syntax.  Proper usage follows:\n"
                b" Usage: SET VARIABLE <variablename> <value>\n520 End of proper usage.\n")
 FAILED = b"200 result=-1\n"
 
+#: Arguments with which each verb does its work; those that are not here need none.
+ARGUMENTS = {"received": ["77"], "arrived": ["77"], "start_transferred": ["77", "5252"], "start_canceled": ["77"],
+             "link": ["https://pbx.example.com/a.wav"]}
+
 TIMEOUT = 10  # seconds after which a test that waits for the other side fails
+
+
+def until(condition, seconds: float = TIMEOUT):
+    """Wait until `condition()` is true, and return it; AssertionError where it does not become so in time."""
+    end = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if found:
+            return found
+        assert time.monotonic() < end, "waited %g s in vain" % seconds
+        time.sleep(0.01)
 
 
 class Before(bytes):

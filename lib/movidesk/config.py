@@ -72,6 +72,13 @@ def _regex(text: str) -> re.Pattern:
         raise ValueError("is no regular expression: %s" % error) from None
 
 
+def _group_regex(text: str) -> re.Pattern:
+    pattern = _regex(text)
+    if pattern.groups != 1:
+        raise ValueError("must have one (group): the extension")
+    return pattern
+
+
 def _choice(*words: str):
     def parse(text: str) -> str:
         if text not in words:
@@ -133,6 +140,8 @@ OPTIONS = {
         "name": (_name, _hostname()),
         "extension_pattern": (_regex, "[0-9]{2,10}"),
         "report_transfer": (_choice("answer", "ring"), "answer"),
+        "agent_channel": (_group_regex, "(?:PJSIP|SIP|IAX2|DAHDI|Local|SCCP)/([0-9]{2,10})(?![0-9]).*"),
+        "asterisk": (str, "asterisk -rx"),
     },
     "line": {
         "ask_every": (_number(float, 1, 3600), "6"),
@@ -174,15 +183,18 @@ class Config:
     def complain(self, section: str, text: str) -> None:
         self.problems.setdefault(section, []).append(text)
 
-    def require(self, *sections: str) -> Config:
-        """This configuration, when these sections (default: all) and the file's form are sound; else ConfigError."""
-        for section in ("", *(sections or OPTIONS)):
+    def require(self, *sections: str, form: bool = True) -> Config:
+        """This configuration, when these sections (default: all) and the file's form are sound; else ConfigError.
+
+        form: False lets a file pass that is missing, or of which the rest could be read.
+        """
+        for section in (*([""] if form else []), *(sections or OPTIONS)):
             for text in self.problems.get(section, ()):
                 raise ConfigError(text)
         return self
 
     def all_problems(self) -> list[str]:
-        return [text for texts in self.problems.values() for text in texts]
+        return list(dict.fromkeys(text for texts in self.problems.values() for text in texts))
 
 
 def config_path() -> str:
@@ -207,7 +219,10 @@ def load(path: str | None = None) -> Config:
         parser.read_string(text, config.path)
     except configparser.Error as error:
         config.complain("", _form_problem(config.path, text, error))
-        return config
+        if type(error) is not configparser.ParsingError:
+            # The reading stopped there: nobody knows where the journal is.
+            config.complain("journal", _form_problem(config.path, text, error))
+            return config
     for section in parser.sections():
         _read_section(config, text, section, parser[section])
     _read_token(config)

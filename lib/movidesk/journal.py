@@ -496,12 +496,13 @@ class Journal:
                     return Job(event._replace(attempts=event.attempts + 1), call, claim.granted), 0.0
             if claim is not None:
                 return None, claim.wait
-            later = self._row(lambda due: due, "SELECT min(due) FROM events WHERE status = 'pending' AND due > ?", now)
+            later = self._row(lambda due: due, "SELECT min(due) FROM events INDEXED BY events_pending"
+                                               " WHERE status = 'pending' AND due > ?", now)
             return None, None if later is None else later - now
 
     def _candidates(self, now: float, slack_only: bool = False):
         """The most urgent event that is due, and the oldest of those that nobody waits for; each the first of its call."""
-        first = ("SELECT %s, %s FROM events JOIN calls ON calls.id = events.call"
+        first = ("SELECT %s, %s FROM events INDEXED BY events_pending JOIN calls ON calls.id = events.call"
                  " WHERE events.status = 'pending' AND events.due <= ?"
                  "   AND NOT EXISTS (SELECT 1 FROM events AS earlier WHERE earlier.call = events.call"
                  "                   AND earlier.id < events.id AND earlier.status = 'pending')"
@@ -546,7 +547,7 @@ class Journal:
             return self._db.execute("UPDATE events SET status = 'pending', due = 0, settled = NULL"
                                     " WHERE id = ? AND status = 'refused'", (event_id,)).rowcount == 1
 
-    def prune(self, keep_days: float, batch: int = 500) -> int:
+    def prune(self, keep_days: float, batch: int = 100) -> int:
         """Forget calls that ended more than keep_days ago and owe nothing; returns how many, at most `batch`."""
         with self._writing():
             return self._db.execute(
@@ -577,7 +578,13 @@ class Journal:
     # -- what people look at ----------------------------------------------------------------------------------------
 
     def open_calls(self) -> list[Call]:
-        return self._rows(Call, "SELECT %s FROM calls WHERE ended IS NULL ORDER BY id" % _CALL)
+        return self._rows(Call, "SELECT %s FROM calls INDEXED BY calls_open WHERE ended IS NULL ORDER BY id" % _CALL)
+
+    def unended(self) -> list[Call]:
+        """The calls that a hangup would still move: those without an ending, and those whose ending waits for a message."""
+        return self._rows(Call, "SELECT %s FROM calls INDEXED BY calls_open WHERE ended IS NULL UNION"
+                                " SELECT %s FROM events INDEXED BY events_pending JOIN calls ON calls.id = events.call"
+                                " WHERE status = 'pending' AND note = ?" % (_CALL, _CALL), HELD)
 
     def last_calls(self, count: int) -> list[Call]:
         return self._rows(Call, "SELECT %s FROM calls ORDER BY id DESC LIMIT ?" % _CALL, count)
@@ -589,12 +596,12 @@ class Journal:
         """The events that are pending or refused, oldest first."""
         split = len(Event._fields)
         return self._rows(lambda *row: Job(Event(*row[:split]), Call(*row[split:])),
-                          "SELECT %s, %s FROM events JOIN calls ON calls.id = events.call WHERE status = ?"
-                          " ORDER BY events.id LIMIT ?" % (_EVENT, _CALL), status, count)
+                          "SELECT %s, %s FROM events INDEXED BY events_%s JOIN calls ON calls.id = events.call WHERE status = '%s'"
+                          " ORDER BY events.id LIMIT ?" % (_EVENT, _CALL, status, status), count)
 
     def waiting(self) -> list[Call]:
         """Who stands in line now, of all queues, in order of arrival."""
-        return self._rows(Call, "SELECT %s FROM calls WHERE %s ORDER BY id" % (_CALL, _WAITS), self.steady())
+        return self._rows(Call, "SELECT %s FROM calls INDEXED BY calls_open WHERE %s ORDER BY id" % (_CALL, _WAITS), self.steady())
 
     def totals(self) -> dict[str, int]:
         """How many calls are open, and how many events are pending and refused."""

@@ -11,7 +11,7 @@ import signal
 import socketserver
 import threading
 
-from movidesk import agi, trigger, verbs
+from movidesk import agi, sweep, trigger, verbs
 from movidesk.config import Config
 from movidesk.delivery import Delivery
 
@@ -62,7 +62,10 @@ class FastAGI(socketserver.ThreadingTCPServer):
     def __init__(self, address: tuple[str, int], desk: verbs.Desk):
         self.desk = desk
         self._places = threading.BoundedSemaphore(MAX_SESSIONS)
-        super().__init__(address, _Session)
+        try:
+            super().__init__(address, _Session)
+        except OSError as error:
+            raise OSError(error.errno, "[agid] listen = %s:%d: %s" % (*address, error.strerror)) from None
 
     def process_request(self, request, client_address) -> None:
         if not self._places.acquire(blocking=False):
@@ -90,9 +93,9 @@ class Service:
     def __init__(self, config: Config):
         config.require()
         self._stop = threading.Event()
-        self._trigger = trigger.Trigger(trigger.path_beside(config["journal", "path"]))
-        self.desk = verbs.Desk(config, wake=self._trigger.pull, is_script=False)
+        self.desk = verbs.Desk(config, wake=lambda: self._trigger.pull(), is_script=False)
         self.desk.journal  # opened now, so that what is wrong with it is said at the start
+        self._trigger = trigger.Trigger(trigger.path_beside(config["journal", "path"]))
         self.desk.client   # and requests is loaded before the first caller asks
         self.fastagi = FastAGI(config["agid", "listen"], self.desk)
 
@@ -103,7 +106,7 @@ class Service:
     def run(self) -> None:
         signal.signal(signal.SIGTERM, self.stop)
         signal.signal(signal.SIGINT, self.stop)
-        for name, target in (("fastagi", self.fastagi.serve_forever), ("housekeeping", self._housekeeping)):
+        for name, target in (("fastagi", self.fastagi.serve_forever), ("sweep", self._sweep), ("prune", self._prune)):
             threading.Thread(target=target, name=name, daemon=True).start()
         log.info("FastAGI on %s:%d, journal %s", *self.fastagi.server_address[:2], self.desk.journal.path)
         tell_systemd("READY=1")
@@ -113,7 +116,24 @@ class Service:
         self.desk.journal.close()
         log.info("stopped")
 
-    def _housekeeping(self) -> None:
+    def _sweep(self) -> None:
+        """End the calls that died with Asterisk: at the start, and once a minute."""
+        told = True
+        while True:
+            try:
+                if sweep.sweep(self.desk.journal, self.desk.config):
+                    self._trigger.pull()
+                told = True
+            except sweep.NotTold as error:
+                if told:  # once: an Asterisk that is down is down for every minute
+                    log.warning("calls that died with Asterisk cannot be told from live ones: %s", error)
+                told = False
+            except Exception:  # the edge of this thread: the next minute tries again
+                log.exception("the sweep failed")
+            if self._stop.wait(sweep.EVERY):
+                return
+
+    def _prune(self) -> None:
         """Forget old calls, in small steps between which events are recorded."""
         while True:
             try:

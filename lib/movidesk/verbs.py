@@ -50,7 +50,8 @@ class Desk:
     @property
     def journal(self) -> Journal:
         if self._journal is None:
-            self.config.require("journal", "pbx")
+            # Whatever else is wrong with the configuration: while it says where the journal is, no event is lost.
+            self.config.require("journal", "pbx", form=False)
             self._journal = Journal(self.config["journal", "path"], self.clock)
         return self._journal
 
@@ -107,11 +108,19 @@ class Desk:
 
     def call_id(self, channel: agi.Channel) -> str:
         """The id of the channel's call: MOVIDESK_ID (an agent's channel inherits it), else the channel's last call."""
-        known = channel.get(agi.ID)
+        known, gone = "", None
+        try:
+            known = channel.get(agi.ID)
+        except agi.ChannelGone as error:
+            gone = error
         if known:
             return known
         call = self.journal.latest(channel.uniqueid)
-        return call.call_id if call else calls.call_id(self.config["pbx", "name"], channel.uniqueid)
+        if call:
+            return call.call_id
+        if gone:
+            raise gone  # it may be an agent's channel: no call is to begin under its name
+        return calls.call_id(self.config["pbx", "name"], channel.uniqueid)
 
     def link(self, call: calls, recording: str) -> str:
         """The address of a recording: what is one already, else the file's name in [recordings] link; '' for none."""
@@ -147,8 +156,7 @@ def received(desk: Desk, channel: agi.Channel, queue: str = "") -> bool:
     """The caller waits in `queue`: ask Movidesk who is free. Sets EXT, CODE, WAIT, POSITION and __MOVIDESK_ID."""
     answer = {agi.EXT: "", agi.CODE: UNASKED, agi.WAIT: AFTER_ERROR, agi.POSITION: ""}
     try:
-        if not (queue.isascii() and queue.isdigit() and len(queue) <= 10):
-            raise VerbError("the queue %r is no number of at most 10 digits" % queue[:40])
+        _check_queue(queue)
         call = desk.journal.arrive(desk.config["pbx", "name"], channel.uniqueid, queue,
                                    calls.client_number(channel.env.get("agi_callerid", "")))
         channel.set("__" + agi.ID, call.call_id)
@@ -228,7 +236,7 @@ def lost(desk: Desk, channel: agi.Channel, recording: str = "") -> bool:
     Where MOVIDESK_ENDING says that the message is only now being left, the caller leaves the line at once, and Movidesk
     is told when the channel has hung up and the message is complete.
     """
-    if channel.get(agi.ENDING) != LEAVING_MESSAGE:
+    if _known(channel, agi.ENDING) != LEAVING_MESSAGE:
         return _record(desk, channel, calls.LOST, recording=recording)
     if _record(desk, channel, calls.LOST):
         desk.journal.hold(desk.call_id(channel))
@@ -243,15 +251,25 @@ def canceled(desk: Desk, channel: agi.Channel) -> bool:
 def hangup(desk: Desk, channel: agi.Channel) -> bool:
     """The caller's channel is ending: so does its call, as its state says."""
     call_id = desk.call_id(channel)
-    link = desk.link(desk.journal.find(call_id), channel.get(agi.RECORDING))
+    link = desk.link(desk.journal.find(call_id), _known(channel, agi.RECORDING))
     return _tell(channel, call_id, desk.journal.hang_up(call_id, link))
 
 
 # -- no queue control --------------------------------------------------------------------------------------------------
 
+def arrived(desk: Desk, channel: agi.Channel, queue: str = "") -> bool:
+    """The caller enters Asterisk's own queue. Sets __MOVIDESK_ID; nothing is told to Movidesk yet."""
+    _check_queue(queue)
+    call = desk.journal.arrive(desk.config["pbx", "name"], channel.uniqueid, queue,
+                               calls.client_number(channel.env.get("agi_callerid", "")), calls.WATCH)
+    channel.set("__" + agi.ID, call.call_id)
+    channel.say("%s: arrived" % call.call_id, 3)
+    return False
+
+
 def start_transferred(desk: Desk, channel: agi.Channel, queue: str = "", extension: str = "") -> bool:
     """Asterisk's own queue has put the caller through to an agent."""
-    return _record(desk, channel, calls.START_TRANSFERRED, queue=queue, extension=_extension(desk, extension))
+    return _record(desk, channel, calls.START_TRANSFERRED, queue=queue, extension=_agent(desk, extension))
 
 
 def start_canceled(desk: Desk, channel: agi.Channel, queue: str = "") -> bool:
@@ -270,6 +288,14 @@ def link(desk: Desk, channel: agi.Channel, recording: str = "") -> bool:
     return _record(desk, channel, calls.LINK, recording=recording)
 
 
+def _known(channel: agi.Channel, name: str) -> str:
+    """A variable of the channel; '' also where the channel is gone, for the event is recorded all the same."""
+    try:
+        return channel.get(name)
+    except agi.ChannelGone:
+        return ""
+
+
 def _record(desk: Desk, channel: agi.Channel, kind: str, recording: str = "", **fields) -> bool:
     call_id = desk.call_id(channel)
     if recording:
@@ -285,6 +311,17 @@ def _tell(channel: agi.Channel, call_id: str, done) -> bool:
     return done.kind is not None
 
 
+def _check_queue(queue: str) -> None:
+    if not (queue.isascii() and queue.isdigit() and len(queue) <= 10):
+        raise VerbError("the queue %r is no number of at most 10 digits" % queue[:40])
+
+
+def _agent(desk: Desk, name: str) -> str:
+    """The agent's extension: as it is, or read from the name of a channel or queue member ([pbx] agent_channel)."""
+    found = desk.config["pbx", "agent_channel"].fullmatch(name)
+    return _extension(desk, found.group(1) if found else name)
+
+
 def _extension(desk: Desk, extension: str) -> str:
     if not desk.config["pbx", "extension_pattern"].fullmatch(extension):
         raise VerbError("the extension %r does not match extension_pattern = %s" % (
@@ -295,7 +332,7 @@ def _extension(desk: Desk, extension: str) -> str:
 #: Verb -> handler, which says whether there is something new to deliver. Scripts, FastAGI paths and the journal's events
 #: bear the same names.
 VERBS = {function.__name__: function for function in (
-    received, transferred, completed, lost, canceled, hangup, start_transferred, start_canceled, link)}
+    received, transferred, completed, lost, canceled, hangup, arrived, start_transferred, start_canceled, link)}
 
 
 def _given(arguments: list[str]) -> list[str]:
@@ -323,6 +360,8 @@ def run(verb: str, channel: agi.Channel, desk: Desk, arguments: list[str]) -> st
     try:
         news = _handler(verb, arguments)(desk, channel, *_given(arguments))
         result = OK
+        for problem in desk.config.problems.get("", ()):
+            channel.say(problem)
     except agi.ChannelGone:
         desk.wake()
         raise

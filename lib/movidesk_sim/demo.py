@@ -11,6 +11,7 @@ import sys
 import tempfile
 import textwrap
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -159,7 +160,7 @@ def play(stage: Stage, scenario: Scenario, number: str, show: Callable[[Sequence
     rehearsal = stage.rehearsal
     faults: List[str] = []
     problems = len(rehearsal.model.problems)
-    with Caller(rehearsal.pbx, str(QUEUE), number) as caller:
+    with closing(Caller(rehearsal.pbx, str(QUEUE), number)) as caller:
         try:
             scenario.play(stage, caller)
             wait_for("a complete ticket", lambda: any(ticket.complete for ticket in tickets_of(rehearsal, number)))
@@ -217,20 +218,25 @@ class Printer:
             who = f"{line.who:<10}"
             arrow = "=>" if line.who == MOVIDESK else "  "
             text = f"  {clock(line.at)}  {arrow} {who}  {line.what}"
-            wrapped = textwrap.fill(text, 118, subsequent_indent=" " * 31, break_long_words=False, break_on_hyphens=False)
+            wrapped = textwrap.fill(text, 118, subsequent_indent=" " * 31, break_long_words=False,
+                                    break_on_hyphens=False)
             self.say(self.paint(wrapped, "36") if line.who == MOVIDESK else wrapped)
 
-    def verdict(self, faults: Sequence[str], good: str) -> None:
-        self.say(self.paint(f"  ok: {good}", "32") if not faults else self.paint("  WRONG: " + "; ".join(faults), "31"))
+    def verdict(self, faults: Sequence[str], text: str) -> None:
+        if faults:
+            self.say(self.paint(f"  WRONG  {text}: {'; '.join(faults)}", "31"))
+        else:
+            self.say(self.paint(f"  ok     {text}", "32"))
 
 
 def introduce(printer: Printer, rehearsal: Rehearsal) -> None:
     printer.title("movidesk-agi: a rehearsal")
     printer.say(textwrap.dedent(f"""\
-        Asterisk {rehearsal.pbx.tree.version} with the dialplan of dialplan/, on this machine only; SIP phones (sipp) call and answer.
-        Movidesk is a simulator: queue {QUEUE}, agents {' and '.join(AGENTS)}, {LIMIT} requests a minute (in life: 10), codes as documented.
-        Lines marked => are what Movidesk heard; each request also carries the token and the call's id. Times are local,
-        dates on the wire UTC.
+        Asterisk {rehearsal.pbx.tree.version} runs the dialplan of dialplan/, on this machine only.
+        SIP phones (sipp) are the callers and the agents {' and '.join(AGENTS)}. A simulator is Movidesk; its queue is {QUEUE}.
+        It takes {LIMIT} requests a minute here, so that the calls can follow each other at once; the real one takes 10.
+        Lines with => are what Movidesk heard; each request also carries the token and the call's id.
+        Times are local, dates in requests are UTC.
         """))
 
 
@@ -246,14 +252,17 @@ def conclude(printer: Printer, rehearsal: Rehearsal, played: Sequence[Played], s
     printer.title("The same calls as this PBX saw them: movidesk calls")
     printer.say(rehearsal.cli("calls").stdout)
     wrong = sum(bool(each.faults) for each in played)
-    result = f"{wrong} of {len(played)} tickets are wrong" if wrong else f"All {len(played)} tickets are as they should be"
+    result = f"{wrong} of {len(played)} tickets are wrong"
+    if not wrong:
+        result = f"All {len(played)} tickets are as they should be"
     printer.title(f"{result} ({seconds:.0f} s).")
     printer.say(textwrap.dedent(f"""\
         What to look at next, in {rehearsal.folder} (delete it when you are done):
-          movidesk --config {rehearsal.config_path} status     (also: calls, outbox)
-          pbx/log/full     Asterisk's log           service.log   the service's log
-          pbx/etc/         Asterisk's config        pbx/spool/monitor/   recordings and messages
-        (movidesk is {Path(sys.executable).parent / 'movidesk'}.) To install on a PBX: docs/install.md"""))
+          pbx/log/full  Asterisk's log      pbx/spool/monitor/  recordings and messages
+          service.log   the service's log   movidesk.conf       configuration
+        Its status (outbox and calls work the same way):
+          {Path(sys.executable).parent / 'movidesk'} --config {rehearsal.config_path} status
+        To install on a PBX: docs/install.md"""))
     return not wrong
 
 
@@ -265,6 +274,13 @@ def ticket_row(number: int, ticket: Optional[Ticket]) -> Tuple[str, ...]:
             ticket.state, files)
 
 
+def summary(ticket: Optional[Ticket]) -> str:
+    if ticket is None:
+        return "no ticket"
+    agent = f", agent {ticket.agent}" if ticket.agent else ""
+    return f"ticket {ticket.id}: {ORIGINS[ticket.origin]}{agent}, {ticket.state}{', with its recording' * bool(ticket.links)}"
+
+
 def perform(printer: Printer, rehearsal: Rehearsal) -> bool:
     introduce(printer, rehearsal)
     begun, played = time.monotonic(), []
@@ -272,24 +288,26 @@ def perform(printer: Printer, rehearsal: Rehearsal) -> bool:
         for count, scenario in enumerate(SCENARIOS, 1):
             printer.title(f"{count}. {scenario.title}")
             played.append(play(stage, scenario, f"47339900{count:02}", printer.lines))
-            printer.verdict(played[-1].faults, "the ticket is as it should be")
+            printer.verdict(played[-1].faults, summary(played[-1].ticket))
             printer.say()
     return conclude(printer, rehearsal, played, time.monotonic() - begun)
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m movidesk_sim.demo", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--asterisk", default=DEFAULT_VERSION, help="major version (default: %(default)s)")
+    parser.add_argument("--asterisk", metavar="VERSION",
+                        help=f"major version (default: that of an installed Asterisk, else {DEFAULT_VERSION})")
     parser.add_argument("--folder", help="where logs, configuration and journal go (default: a new one in /tmp)")
     options = parser.parse_args(arguments)
-    folder = None
+    printer, folder = Printer(), None
     try:
+        printer.say("Looking for sipp and Asterisk; what is missing is fetched once, within a minute or so ...")
         need_program("sipp", "sip-tester")
-        tree = find_asterisk(options.asterisk)
+        tree = find_asterisk(options.asterisk or None)
         folder = options.folder or tempfile.mkdtemp(prefix="movidesk-demo-")
         variables = {"MOVIDESK_RECORD": "yes", "MOVIDESK_MESSAGE_MAX": str(MESSAGE_SECONDS)}
         with Rehearsal(tree, folder, agents=AGENTS, limit=LIMIT, variables=variables) as rehearsal:
-            return 0 if perform(Printer(), rehearsal) else 1
+            return 0 if perform(printer, rehearsal) else 1
     except (AsteriskUnavailable, AsteriskFailed, PhoneFailed, NotInTime, OSError) as error:
         print(f"movidesk-agi demo: {error}{f' (see {folder})' if folder else ''}", file=sys.stderr)
     except KeyboardInterrupt:

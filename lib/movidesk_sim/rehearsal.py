@@ -5,6 +5,7 @@ The demo, the tests and the benches all stand on this one arrangement; nothing o
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -65,6 +66,7 @@ class Rehearsal:
                  limit: int = 1000, settings: Optional[Mapping[str, Sequence[str]]] = None,
                  variables: Optional[Mapping[str, str]] = None, more: str = "", service: bool = True,
                  systemname: str = "", manager: Optional[Mapping[str, str]] = None) -> None:
+        self.tree = tree
         self.folder = Path(folder).resolve()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.model = Movidesk(time.time, limit=Limit(limit))
@@ -101,7 +103,8 @@ class Rehearsal:
         sections = {
             "movidesk": [f"url = {self.simulator.url}", f"token = {self.model.token}",
                          f"requests_per_minute = {self.limit}"],
-            "pbx": ["name = pbx1"],
+            "pbx": ["name = pbx1", "asterisk = " + shlex.join(
+                [*self.tree.command, "-C", str(self.folder / "pbx" / "etc" / "asterisk.conf"), "-rx"])],
             "journal": [f"path = {self.journal_path}"],
             "recordings": ["link = https://pbx.example.com/rec/{file}"],
             "agid": [f"listen = {self.agid}"],

@@ -15,13 +15,12 @@ from movidesk_sim.rehearsal import Rehearsal
 ASTERISK, JOURNAL, MOVIDESK = "Asterisk", "journal", "Movidesk"
 
 _LOG_LINE = re.compile(r"\[(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3})\] \w+\[\d+\]\[(C-[0-9a-f]+)\] (.*)")
-# What of Asterisk's log an admin wants to read, and in which words; the first that is found counts.
+# What of Asterisk's log an admin wants to read, and in which words.
 _ASTERISK_DID = (
     (re.compile(r"app_verbose\.c: (Movidesk .*)"), "{0}"),
-    (re.compile(r"Executing \[[^\]]*\] Dial\(\"[^\"]*\", \"([^,&]*)"), "dials {0}"),
     (re.compile(r"Started music on hold, class '([^']*)'"), "music on hold ({0})"),
     (re.compile(r"Begin MixMonitor Recording"), "records the talk"),
-    (re.compile(r"Playing '(vm-[^'.]*)"), "plays {0}"),
+    (re.compile(r"Playing '((?:vm|queue)-[^'.]*)"), "plays {0}"),
     (re.compile(r"Executing \[[^\]]*\] Record\("), "beeps, and records the caller's message"),
 )
 _JOURNAL_DID = re.compile(r"movidesk: \S+: (transferred|completed|lost|canceled)$")
@@ -61,7 +60,7 @@ def tickets_of(rehearsal: Rehearsal, number: str) -> List[Ticket]:
 
 
 def clock(at: float) -> str:
-    """Local time, with tenths of milliseconds left out: the sources' clocks agree on no more."""
+    """Local time, to the millisecond."""
     return datetime.fromtimestamp(at).strftime("%H:%M:%S.%f")[:-3]
 
 
@@ -79,30 +78,29 @@ def _log_lines(log: str, ids: Sequence[str]) -> List[Line]:
     """Asterisk tags each line with the call it belongs to (C-...); which that is, its lines with our id tell."""
     found = [match.groups() for match in map(_LOG_LINE.match, log.splitlines()) if match]
     tags = {tag for _, tag, text in found if any(f"movidesk: {call_id}: " in text for call_id in ids)}
-    lines = []
+    lines, recorded = [], set()
     for time, tag, text in found:
-        if tag in tags:
-            at = datetime.strptime(time, "%Y-%m-%d %H:%M:%S.%f").timestamp()
-            lines += _worth_telling(at, text)
+        if tag not in tags:
+            continue
+        at = datetime.strptime(time, "%Y-%m-%d %H:%M:%S.%f").timestamp()
+        record = _JOURNAL_DID.search(text)
+        if record and record.group(1) not in recorded:  # a call that is lost is told once more with its message
+            recorded.add(record.group(1))
+            lines.append(Line(at, JOURNAL, f"{record.group(1)}, on disk"))
+        lines += [Line(at, ASTERISK, words) for words in _asterisk_did(text)]
     return lines
 
 
-def _worth_telling(at: float, text: str) -> List[Line]:
-    recorded = _JOURNAL_DID.search(text)
-    if recorded:
-        return [Line(at, JOURNAL, f"{recorded.group(1)}, on disk")]
-    for pattern, words in _ASTERISK_DID:
-        match = pattern.search(text)
-        if match:
-            return [Line(at, ASTERISK, words.format(*match.groups()))]
-    return []
+def _asterisk_did(text: str) -> List[str]:
+    matches = ((pattern.search(text), words) for pattern, words in _ASTERISK_DID)
+    return [words.format(*match.groups()) for match, words in matches if match]
 
 
 def _request_lines(rehearsal: Rehearsal, ids: Sequence[str]) -> List[Line]:
     lines = []
     for entry in list(rehearsal.model.log):
         if entry["params"].get("id") in ids:
-            shown = " ".join(f"{name}={value}" for name, value in entry["params"].items() if name not in ("id", "token"))
+            shown = " ".join(f"{name}={value}" for name, value in entry["params"].items() if name != "id")
             name = entry["endpoint"].replace("asterisk_", "")
             lines.append(Line(entry["time"], MOVIDESK, f"{name} {shown}{_answer(entry)}"))
     return lines

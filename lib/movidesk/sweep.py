@@ -1,0 +1,64 @@
+"""The sweep: calls whose channel is gone without an ending are ended as their state says.
+
+Asterisk is killed, the power fails, a handler cannot run: the journal then holds calls that no channel will ever end.
+What is alive is asked of Asterisk itself, never guessed from a call's age; an Asterisk that does not answer has told
+nothing, and nothing is ended then.
+"""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import subprocess
+
+from movidesk.config import Config
+from movidesk.journal import Journal
+
+log = logging.getLogger("movidesk.sweep")
+
+EVERY = 60.0     # seconds
+PATIENCE = 10.0  # seconds for Asterisk's answer
+
+
+class NotTold(Exception):
+    """Asterisk could not be asked for its channels; the text says why and what to do."""
+
+
+def live_channels(command: str) -> set[str]:
+    """The unique ids of Asterisk's channels, from `core show channels concise`. Raises NotTold."""
+    try:
+        done = subprocess.run([*shlex.split(command), "core show channels concise"], stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=PATIENCE, check=False)
+    except (OSError, ValueError) as error:
+        raise NotTold("%s: %s; see [pbx] asterisk in movidesk.conf" % (command, error)) from None
+    except subprocess.TimeoutExpired:
+        raise NotTold("%s: no answer within %g s" % (command, PATIENCE)) from None
+    text = done.stdout.decode("utf-8", "replace")
+    if done.returncode != 0:
+        said = (done.stderr.decode("utf-8", "replace") or text).strip().splitlines()
+        raise NotTold("%s: %s" % (command, said[-1] if said else "exit status %d" % done.returncode))
+    found = set()
+    for line in text.splitlines():
+        if line.count("!") < 13:
+            continue  # Asterisk's greeting, a warning of the console
+        found.add(line.rpartition("!")[2].strip())
+    return found
+
+
+def sweep(journal: Journal, config: Config) -> int:
+    """End what is over; returns how many calls. Raises NotTold where Asterisk does not say what is alive.
+
+    The journal is read first: a call that begins meanwhile is not among those that are compared.
+    """
+    unended = journal.unended()
+    if not unended:
+        return 0
+    alive = live_channels(config["pbx", "asterisk"])
+    swept = 0
+    for call in unended:
+        if call.uniqueid not in alive:
+            done = journal.hang_up(call.call_id)
+            if done.kind:
+                swept += 1
+                log.warning("%s: its channel is gone: %s", call.call_id, done.kind)
+    return swept

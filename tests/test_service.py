@@ -1,0 +1,221 @@
+"""`movidesk serve` as a process of its own: FastAGI over TCP, bad peers, delivery, its start and its end."""
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+
+from movidesk import agi, verbs
+from movidesk.config import load
+from movidesk.journal import Journal
+from movidesk_sim.model import EXAMPLE_TOKEN
+from peer import ARGUMENTS, Peer, until
+
+QUEUE = "77"
+AGI = os.path.join(os.path.dirname(__file__), "..", "agi")
+SERVE = [sys.executable, "-c", "import sys; from movidesk.cli import main; sys.exit(main(['serve']))"]
+
+
+class Service:
+    """A running service: its port, its journal, what it has logged."""
+
+    def __init__(self, process: subprocess.Popen, port: int, settings: str, log):
+        self.process, self.port, self.settings, self._log = process, port, settings, log
+        self.journal = Journal(load(settings)["journal", "path"])
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def events(self, call_id: str) -> list[tuple[str, str]]:
+        call = self.journal.find(call_id)
+        return [(event.kind, event.status) for event in self.journal.events(call)] if call else []
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(2)
+
+
+def environment(settings: str, **more: str) -> dict[str, str]:
+    return {**os.environ, "MOVIDESK_CONFIG": settings, **more}
+
+
+@contextmanager
+def serving(settings: str, folder):
+    """A service that has said READY=1, as systemd would see it."""
+    log = folder / "serve.log"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify, log.open("w") as stderr:
+        notify.bind(str(folder / "notify"))
+        notify.settimeout(10)
+        process = subprocess.Popen(SERVE, env=environment(settings, NOTIFY_SOCKET=str(folder / "notify")), stderr=stderr)
+        try:
+            assert notify.recv(100) == b"READY=1"
+            port = int(re.search(r"FastAGI on 127\.0\.0\.1:(\d+)", log.read_text()).group(1))
+            service = Service(process, port, settings, log)
+            yield service
+            service.journal.close()
+        finally:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def service(write_config, simulator, tmp_path):
+    with serving(write_config(movidesk={"url": simulator.url}), tmp_path) as running:
+        yield running
+
+
+def ticket(simulator, call_id: str) -> str:
+    found = simulator.model.tickets.get(call_id)
+    return found.state if found else ""
+
+
+# -- verbs over TCP --------------------------------------------------------------------------------------------------
+
+def test_the_life_of_a_call_over_fastagi(service, simulator):
+    caller = Peer(uniqueid="1.1").call(service.port, "received", QUEUE, "")
+    assert (caller[agi.EXT], caller[agi.RESULT]) == ("5252", "ok")
+    agent = Peer(uniqueid="1.2", variables={agi.ID: caller[agi.ID]}).call(service.port, "transferred", "5252", "")
+    assert agent[agi.RESULT] == "ok"
+    until(lambda: ticket(simulator, "pbx1-1.1") == "transferred")
+    assert Peer(uniqueid="1.1").call(service.port, "completed", "", "")[agi.RESULT] == "ok"
+    until(lambda: ticket(simulator, "pbx1-1.1") == "completed")
+    assert simulator.model.problems == []
+    assert EXAMPLE_TOKEN not in service.log()
+
+
+def test_every_verb_is_served(service):
+    for number, verb in enumerate(verbs.VERBS):
+        peer = Peer(uniqueid="1.%d" % number).call(service.port, verb, *ARGUMENTS.get(verb, []))
+        assert (verb, peer.sets[-1]) == (verb, (agi.RESULT, "ok"))
+
+
+@pytest.mark.parametrize("path", ["nonsense", "", "lost/../received", "__class__"])
+def test_a_path_that_is_no_verb(service, path):
+    peer = Peer().call(service.port, path)
+    assert peer[agi.RESULT] == "error" and [line for line in peer.console if "no verb" in line]
+
+
+def test_a_path_may_carry_a_query(service):
+    assert Peer().call(service.port, "canceled?x=1")[agi.RESULT] == "ok"
+
+
+def test_fifty_callers_at_once(service, simulator):
+    def life(number: int) -> list[str]:
+        about = {"uniqueid": "1.%d" % number}
+        first = Peer(**about).call(service.port, "received", QUEUE)
+        return [first[agi.RESULT], Peer(**about).call(service.port, "hangup")[agi.RESULT]]
+
+    with ThreadPoolExecutor(50) as pool:
+        assert list(pool.map(life, range(50))) == [["ok", "ok"]] * 50
+    calls = [service.journal.find("pbx1-1.%d" % number) for number in range(50)]
+    assert {call.state for call in calls} == {"canceled"}
+
+
+# -- peers that are no Asterisk --------------------------------------------------------------------------------------
+
+def test_bad_peers_do_not_harm_the_service(service):
+    address = ("127.0.0.1", service.port)
+    with socket.create_connection(address) as silent, socket.create_connection(address) as half:
+        half.sendall(b"agi_network: yes\nagi_netw")
+        socket.create_connection(address).close()
+        for sent in b"\0\xff\xfe\n", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"\n" * 1000, b"agi_x: y\n" * 1000:
+            assert hears_the_end(address, sent)
+        assert hears_the_end(address, b"agi_callerid: " + b"9" * 10_000_000)
+        assert Peer().call(service.port, "canceled")[agi.RESULT] == "ok"
+        assert silent.fileno() > 0 and service.process.poll() is None
+    assert "Traceback" not in service.log()
+    assert len(max(service.log().splitlines(), key=len)) < 1000
+
+
+def hears_the_end(address, sent: bytes) -> bool:
+    """Whether the service closes the connection of a peer that sends this, and listens no more."""
+    with socket.create_connection(address, timeout=10) as peer:
+        try:
+            peer.sendall(sent)
+            peer.shutdown(socket.SHUT_WR)
+            while peer.recv(65536):
+                pass
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+    return True
+
+
+# -- delivery --------------------------------------------------------------------------------------------------------
+
+def test_what_a_script_records_is_delivered_at_once(service, simulator):
+    """The script pulls the trigger: by itself the service looks only every few seconds, so three in a row take longer."""
+    def script(verb: str, *arguments: str) -> None:
+        peer = Peer(uniqueid="1.1")
+        peer.script([sys.executable, os.path.join(AGI, verb)], *arguments, env=environment(service.settings))
+        assert peer[agi.RESULT] == "ok"
+
+    script("received", QUEUE)
+    for verb, state in ("transferred", "transferred"), ("completed", "completed"):
+        script(verb)
+        until(lambda: ticket(simulator, "pbx1-1.1") == state, 2)
+    script("link", "https://pbx.example.com/a.wav")
+    until(lambda: simulator.model.tickets["pbx1-1.1"].links, 2)
+    until(lambda: {status for _, status in service.events("pbx1-1.1")} == {"delivered"})
+
+
+def test_what_was_recorded_while_no_service_ran_is_delivered_at_its_start(write_config, simulator, tmp_path):
+    settings = write_config(movidesk={"url": simulator.url})
+    for verb, *arguments in ("received", QUEUE), ("hangup",):
+        with Peer(uniqueid="1.1").channel(*arguments) as channel:
+            verbs.run(verb, channel, verbs.Desk(load(settings)), channel.arguments)
+    assert ticket(simulator, "pbx1-1.1") == "offered"
+    with serving(settings, tmp_path):
+        until(lambda: ticket(simulator, "pbx1-1.1") == "canceled")
+
+
+# -- its start and its end ----------------------------------------------------------------------------------------------
+
+def test_sigterm_stops_it_within_two_seconds(service):
+    with socket.create_connection(("127.0.0.1", service.port)):
+        assert service.stop() == 0
+    assert service.log().splitlines()[-1].endswith("stopped")
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", service.port))
+
+
+def refused_start(settings: str) -> str:
+    """The one line with which the service refuses to start."""
+    done = subprocess.run(SERVE, env=environment(settings), capture_output=True, text=True, timeout=10)
+    line, = done.stderr.splitlines()
+    assert done.returncode == 1 and done.stdout == ""
+    return line
+
+
+def test_a_port_that_is_taken(write_config):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = "127.0.0.1:%d" % taken.getsockname()[1]
+        line = refused_start(write_config(agid={"listen": address}))
+    assert line.startswith("movidesk: ") and "Address already in use" in line and address in line
+
+
+@pytest.mark.parametrize("change, said", [
+    ({"movidesk": {"token": "no-guid"}}, ":3: [movidesk] token: 7 characters is no GUID"),
+    ({"movidesk": {"token": None}}, "[movidesk] token is missing"),
+    ({"pbx": {"report_transfer": "never"}}, "[pbx] report_transfer: 'never' must be one of: answer, ring"),
+    ({"colours": {"red": "1"}}, "unknown section [colours]"),
+], ids=str)
+def test_a_bad_configuration(write_config, change, said):
+    settings = write_config(**change)
+    line = refused_start(settings)
+    assert line.startswith("movidesk: " + settings) and said in line
+
+
+def test_a_missing_configuration(tmp_path):
+    assert "missing.conf: No such file or directory" in refused_start(str(tmp_path / "missing.conf"))
+
+
+def test_a_missing_folder_of_the_journal(write_config, tmp_path):
+    line = refused_start(write_config(journal={"path": str(tmp_path / "none" / "journal.db")}))
+    assert line.startswith("movidesk: journal %s/none/journal.db: " % tmp_path) and "none does not exist" in line
