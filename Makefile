@@ -1,7 +1,8 @@
 # movidesk-agi: make demo, make test, make bench, make install, make uninstall (see README.md)
 
 PYTHON     ?= python3
-ASTERISK   ?= 22
+# A major version for demo and test; empty: an installed Asterisk of any, else 22.
+ASTERISK   ?=
 PREFIX     ?= /opt/movidesk-agi
 ASTETCDIR  ?= /etc/asterisk
 ASTAGIDIR  ?= $(firstword $(wildcard /var/lib/asterisk/agi-bin /usr/share/asterisk/agi-bin) /var/lib/asterisk/agi-bin)
@@ -16,7 +17,12 @@ STAMP      := $(VENV)/.ready
 
 .PHONY: help demo test bench install uninstall clean
 help:
-	@sed -n 's/^# \(movidesk-agi: .*\)/\1/p' Makefile
+	@echo "make demo        six calls through a real Asterisk, against a simulator of Movidesk"
+	@echo "make test        every test; ASTERISK=16 tests on that version, PYTEST='-k queue' picks some"
+	@echo "make bench       the measurements"
+	@echo "make install     into PREFIX, ASTETCDIR, ASTAGIDIR, STATEDIR, SYSTEMD (yes or no):"
+	@echo "                 $(PREFIX), $(ASTETCDIR), $(ASTAGIDIR), $(STATEDIR), $(SYSTEMD)"
+	@echo "make uninstall   removes it again; configuration and journal stay"
 
 $(STAMP): setup.cfg pyproject.toml
 	@echo "Setting up $(VENV) ..."
@@ -26,6 +32,8 @@ $(STAMP): setup.cfg pyproject.toml
 
 # Debian keeps ensurepip in a package of its own; as root we fetch it, else we say so.
 define make-venv
+$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 9))' || { \
+	echo "$(PYTHON) is missing or older than 3.9: name a newer one with make PYTHON=..." >&2; exit 1; }; \
 $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get update -qq && apt-get install -qqy python3-venv >/dev/null; \
@@ -34,13 +42,26 @@ $(PYTHON) -m venv $(1)
 endef
 
 demo: $(STAMP)
-	@$(VENV)/bin/python -m movidesk_sim.demo --asterisk $(ASTERISK)
+	@$(VENV)/bin/python -m movidesk_sim.demo $(if $(ASTERISK),--asterisk $(ASTERISK))
 
 test: $(STAMP)
-	$(VENV)/bin/python -m pytest --asterisk $(ASTERISK) $(PYTEST)
+	$(VENV)/bin/python -m pytest $(if $(ASTERISK),--asterisk $(ASTERISK)) $(PYTEST)
 
 bench: $(STAMP)
 	@for bench in bench/*.py; do case $$bench in */_*) ;; *) $(VENV)/bin/python $$bench || exit 1;; esac; done
+
+# The command. Root becomes the owner of the journal's folder, Asterisk's user: a journal begun by root would be closed to
+# Asterisk, and its events lost.
+define CLI
+#!/bin/sh
+export MOVIDESK_CONFIG="$${MOVIDESK_CONFIG:-$(ASTETCDIR)/movidesk.conf}"
+owner=$$(stat -c %U "$(STATEDIR)")
+if [ "$$(id -u)" = 0 ] && [ "$$owner" != root ]; then
+    exec runuser -u "$$owner" -- "$(PREFIX)/venv/bin/movidesk" "$$@"
+fi
+exec "$(PREFIX)/venv/bin/movidesk" "$$@"
+endef
+export CLI
 
 # Everything Python lives in its own virtual environment; the scripts name its interpreter, and skip the site module that
 # would cost each of them 4 ms. Configuration and journal are never overwritten.
@@ -48,15 +69,19 @@ install:
 	@[ "$(SYSTEMD)" != yes ] || [ "$$(id -u)" = 0 ] || { echo "SYSTEMD=yes needs root; or SYSTEMD=no" >&2; exit 1; }
 	@mkdir -p "$(PREFIX)/bin" "$(ASTETCDIR)/movidesk" "$(ASTAGIDIR)/movidesk" "$(STATEDIR)"
 	@[ -x "$(PREFIX)/venv/bin/python3" ] || { $(call make-venv,"$(PREFIX)/venv"); }
+	@[ "$$(id -u)" != 0 ] || ! id $(ASTUSER) >/dev/null 2>&1 || runuser -u $(ASTUSER) -- "$(PREFIX)/venv/bin/python3" -c '' || { \
+		echo "$(ASTUSER) may not run $(PYTHON): make uninstall, then make install PYTHON=/usr/bin/python3" >&2; exit 1; }
+	@rm -rf build # setuptools would install what an earlier version left in it
 	@"$(PREFIX)/venv/bin/python3" -m pip install -q '.[cli,sim]'
-	@ln -sf ../venv/bin/movidesk "$(PREFIX)/bin/movidesk"
+	@rm -f "$(PREFIX)/bin/movidesk"; echo "$$CLI" >"$(PREFIX)/bin/movidesk"; chmod 755 "$(PREFIX)/bin/movidesk"
 	@site=$$("$(PREFIX)/venv/bin/python3" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
+	config="os.environ.setdefault('MOVIDESK_CONFIG', '$(ASTETCDIR)/movidesk.conf')"; \
 	for verb in $(VERBS); do \
-		sed "1c #!$(PREFIX)/venv/bin/python3 -IS\nimport sys; sys.path.append('$$site')" agi/$$verb >"$(ASTAGIDIR)/movidesk/$$verb.new" && \
+		sed "1c #!$(PREFIX)/venv/bin/python3 -IS\nimport os, sys; sys.path.append('$$site'); $$config" agi/$$verb >"$(ASTAGIDIR)/movidesk/$$verb.new" && \
 		chmod 755 "$(ASTAGIDIR)/movidesk/$$verb.new" && \
 		mv "$(ASTAGIDIR)/movidesk/$$verb.new" "$(ASTAGIDIR)/movidesk/$$verb" || exit 1; \
 	done
-	@install -m 644 $(DIALPLAN) "$(ASTETCDIR)/movidesk/"
+	@install -m 644 $(DIALPLAN) "$(ASTETCDIR)/movidesk/"; rm -f "$(ASTETCDIR)/movidesk/removed.conf"
 	@[ -e "$(ASTETCDIR)/movidesk.conf" ] || { \
 		sed 's|^;\? *path = .*|path = $(STATEDIR)/journal.db|' etc/movidesk.conf >"$(ASTETCDIR)/movidesk.conf" && \
 		chmod 640 "$(ASTETCDIR)/movidesk.conf"; }
@@ -70,17 +95,22 @@ install:
 	@echo "Installed. Next:"
 	@echo "  1. put url and token into $(ASTETCDIR)/movidesk.conf"
 	@echo "  2. add '#include movidesk/*.conf' at the end of extensions.conf (FreePBX, Issabel: extensions_custom.conf)"
-	@echo "  3. $(PREFIX)/bin/movidesk --config $(ASTETCDIR)/movidesk.conf check"
-	@[ "$(SYSTEMD)" != yes ] || echo "  4. systemctl start movidesk; asterisk -rx 'dialplan reload'"
+	@echo "  3. $(if $(filter yes,$(SYSTEMD)),systemctl restart movidesk,run $(PREFIX)/bin/movidesk serve as Asterisk's user)"
+	@echo "  4. asterisk -rx 'dialplan reload'"
+	@echo "  5. $(PREFIX)/bin/movidesk check"
 
-# Configuration and journal stay. Where the dialplan goes on to movidesk-queue, point it elsewhere first.
+# Configuration and journal stay, and a small dialplan in place of ours: an #include that finds no file would keep Asterisk
+# from loading any dialplan at its next start.
 uninstall:
-	@if [ "$(SYSTEMD)" = yes ]; then systemctl disable --now movidesk.service; \
+	@if [ "$(SYSTEMD)" = yes ]; then systemctl disable -q --now movidesk.service; \
 		rm -f /etc/systemd/system/movidesk.service /etc/logrotate.d/movidesk; systemctl daemon-reload; fi
 	@rm -f $(foreach verb,$(VERBS),"$(ASTAGIDIR)/movidesk/$(verb)") $(foreach file,$(notdir $(DIALPLAN)),"$(ASTETCDIR)/movidesk/$(file)")
-	@rmdir --ignore-fail-on-non-empty "$(ASTAGIDIR)/movidesk" "$(ASTETCDIR)/movidesk"
-	@rm -rf "$(PREFIX)/venv"; rm -f "$(PREFIX)/bin/movidesk"; rmdir --ignore-fail-on-non-empty "$(PREFIX)/bin" "$(PREFIX)"
-	@echo "Removed. $(ASTETCDIR)/movidesk.conf and $(STATEDIR) are kept: delete them by hand if you mean it."
+	@rm -rf "$(PREFIX)/venv" "$(PREFIX)/bin/movidesk"
+	@for folder in "$(ASTAGIDIR)/movidesk" "$(PREFIX)/bin" "$(PREFIX)"; do \
+		[ ! -d "$$folder" ] || rmdir --ignore-fail-on-non-empty "$$folder"; done
+	@[ ! -d "$(ASTETCDIR)/movidesk" ] || install -m 644 etc/removed.conf "$(ASTETCDIR)/movidesk/"
+	@echo "Removed; $(ASTETCDIR)/movidesk.conf and $(STATEDIR) are kept. Now: asterisk -rx 'dialplan reload'"
+	@echo "Calls to movidesk-queue go to MOVIDESK_FALLBACK, see $(ASTETCDIR)/movidesk/removed.conf"
 
 clean:
 	rm -rf $(VENV) build bench/results

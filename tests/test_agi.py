@@ -104,8 +104,10 @@ def test_a_line_that_is_no_environment_is_refused(line):
 
 
 def test_a_line_without_end_is_refused():
+    reader = io.BytesIO(b"agi_callerid: " + b"9" * 10_000_000)
     with pytest.raises(agi.ProtocolError, match="more than 65536 bytes"):
-        channel_of(b"agi_callerid: " + b"9" * 10_000_000)
+        agi.Channel(reader, io.BytesIO())
+    assert reader.tell() == 65536  # and is not read to wherever it goes
 
 
 def test_an_environment_without_end_is_refused():

@@ -531,22 +531,36 @@ def test_one_journal_in_many_threads(book):
     assert len(found) == 40 and all(kinds(book, call) == ["received", "canceled"] for call in found)
 
 
+def in_processes(*works):
+    """What each work() returns in a process of its own; fails where one fails."""
+    pipes = [FORK.Pipe(duplex=False) for _ in works]
+
+    def run(work, mine):
+        try:
+            mine.send(work())
+        except Exception as error:
+            mine.send(error)
+
+    processes = [FORK.Process(target=run, args=(work, mine)) for work, (_, mine) in zip(works, pipes)]
+    for process in processes:
+        process.start()
+    found = [theirs.recv() if theirs.poll(20) else TimeoutError("no answer in 20 s") for theirs, _ in pipes]
+    for process in processes:
+        process.kill()
+        process.join()
+    assert not [result for result in found if isinstance(result, Exception)]
+    return found
+
+
 def race(path, work, count=4):
     """Run work(journal) in several processes at once on one file; what each returned."""
-    start, results = FORK.Barrier(count), FORK.SimpleQueue()
+    start = FORK.Barrier(count)
 
     def run():
         start.wait(10)
-        results.put(work(Journal(path, Clock())))
+        return work(Journal(path, Clock()))
 
-    processes = [FORK.Process(target=run) for _ in range(count)]
-    for process in processes:
-        process.start()
-    found = [results.get() for _ in processes]
-    for process in processes:
-        process.join(10)
-    assert [process.exitcode for process in processes] == [0] * count
-    return found
+    return in_processes(*[run] * count)
 
 
 def test_processes_that_race_for_the_window_get_the_limit_together(book):
@@ -665,20 +679,14 @@ def test_processes_that_begin_one_file_at_once(tmp_path):
 
 def as_nobody(work):
     """What work() returns in a process without root's rights."""
-    results = FORK.SimpleQueue()
-
     def run():
         if os.geteuid() == 0:
             os.setgroups([])
             os.setgid(65534)
             os.setuid(65534)
-        results.put(work())
+        return work()
 
-    process = FORK.Process(target=run)
-    process.start()
-    process.join(10)
-    assert process.exitcode == 0
-    return results.get()
+    return in_processes(run)[0]
 
 
 def failure(path):

@@ -125,6 +125,12 @@ def test_received_when_movidesk_cannot_be_asked(write_config, simulator, fault, 
     assert EXAMPLE_TOKEN not in "".join(peer.console) and "token=" not in "".join(peer.console)
 
 
+def test_a_token_that_comes_back_is_not_shown(online, simulator, book):
+    simulator.faults.rules.append(Fault(status=500, body="no account has the key %s" % EXAMPLE_TOKEN))
+    peer = run(online, "received", QUEUE)
+    assert "movidesk: %s: receivedCall: HTTP 500: no account has the key ***" % CALL in peer.console
+
+
 def test_received_when_nothing_answers(write_config):
     peer = run(write_config(), "received", QUEUE)
     assert (peer[agi.CODE], peer[agi.RESULT]) == ("E", "ok")

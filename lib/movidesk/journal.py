@@ -144,7 +144,7 @@ class Journal:
 
     def _migrate(self) -> None:
         """Bring the schema to this version. Each step commits together with its own number."""
-        self._db.execute("PRAGMA journal_mode = WAL")
+        self._use_wal()
         for number, script in enumerate(MIGRATIONS, 1):
             with self._writing():
                 version = self._db.execute("PRAGMA user_version").fetchone()[0]
@@ -155,6 +155,18 @@ class Journal:
                     for statement in script.split(";"):
                         self._db.execute(statement)
                     self._db.execute("PRAGMA user_version = %d" % number)
+
+    def _use_wal(self) -> None:
+        """Switch the file to WAL. Where two processes begin one file at once SQLite fails here; elsewhere it waits."""
+        give_up = time.monotonic() + BUSY_TIMEOUT
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > give_up:
+                    raise
+                time.sleep(0.01)
 
     def _begin_boot(self) -> None:
         """Make steady times of an earlier boot harmless: that clock began anew.

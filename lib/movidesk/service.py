@@ -106,6 +106,8 @@ class Service:
     def run(self) -> None:
         signal.signal(signal.SIGTERM, self.stop)
         signal.signal(signal.SIGINT, self.stop)
+        # A signal may reach any thread, but its handler runs in this one, and only when this one wakes up.
+        signal.set_wakeup_fd(self._trigger.fileno(), warn_on_full_buffer=False)
         for name, target in (("fastagi", self.fastagi.serve_forever), ("sweep", self._sweep), ("prune", self._prune)):
             threading.Thread(target=target, name=name, daemon=True).start()
         log.info("FastAGI on %s:%d, journal %s", *self.fastagi.server_address[:2], self.desk.journal.path)

@@ -54,5 +54,9 @@ class Trigger:
     def pull(self) -> None:
         pull(self.path)
 
+    def fileno(self) -> int:
+        """The pipe, for signal.set_wakeup_fd: what is written to it wakes the waiter."""
+        return self._pipe
+
     def close(self) -> None:
         os.close(self._pipe)

@@ -114,7 +114,7 @@ class PrivateAsterisk:
         raise AsteriskFailed(f"no SIP transport came up in {START_ATTEMPTS} attempts\n{self.log_tail()}")
 
     def stop(self, kill: bool = False) -> None:
-        """End Asterisk; `kill` as a crash would, without hanging up anything. Its files stay, so start() works again."""
+        """End Asterisk; `kill` as a crash would, without hanging up anything. Its files stay for another start()."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -191,7 +191,7 @@ class PrivateAsterisk:
         """Sounds, music and documentation come from the tree, in a folder that may be written to."""
         sounds = self.folder / "data" / "sounds"
         sounds.mkdir(exist_ok=True)
-        links = {self.folder / "data" / name: self.tree.data / name for name in ("documentation", "moh", "rest-api")}
+        links = {self.folder / "data" / name: self.tree.data / name for name in ("documentation", "moh")}
         links.update({sounds / language: self.tree.data / "sounds" / language for language in ("en", "es")})
         for link, source in links.items():
             if source.exists() and not link.is_symlink():

@@ -67,7 +67,7 @@ def need_program(program: str, package: str) -> str:
         _apt_install(package)
         found = shutil.which(program)
     if found is None:
-        raise AsteriskUnavailable(f"{program} is missing: install the package {package} (as root: apt-get install {package})")
+        raise AsteriskUnavailable(f"{program} is missing; as root: apt-get install {package}")
     return found
 
 
@@ -84,7 +84,7 @@ def _installed(version: Optional[str]) -> Optional[AsteriskTree]:
 def _unpacked(folder: Path) -> AsteriskTree:
     libraries = [folder / "usr/lib/x86_64-linux-gnu", folder / "lib/x86_64-linux-gnu", folder / "usr/lib"]
     # 16's lib64/ld-linux-x86-64.so.2 is an absolute link, out of the tree: take the loader itself.
-    loaders = [loader for folder_ in libraries[:2] for loader in sorted(folder_.glob("ld-*.so*")) if loader.is_file()]
+    loaders = [file for library in libraries[:2] for file in sorted(library.glob("ld-*.so*")) if file.is_file()]
     if not loaders:
         raise AsteriskUnavailable(f"{folder} holds no loader: remove the folder, so that it is unpacked again")
     path = ":".join(str(library) for library in libraries)
@@ -110,7 +110,7 @@ def _version_of(command: Tuple[str, ...]) -> str:
     run = subprocess.run(command + ("-V",), capture_output=True, text=True)
     found = re.match(r"Asterisk (?:certified[/-])?(\d+(?:\.\d+)*)", run.stdout)
     if found is None:
-        raise AsteriskUnavailable(f"{command[-1]} -V says {(run.stdout + run.stderr).strip()!r}, which is no version")
+        raise AsteriskUnavailable(f"{command[-1]} -V names no version: {(run.stdout + run.stderr).strip()!r}")
     return found.group(1)
 
 
@@ -140,7 +140,7 @@ def _apt_install(*packages: str) -> None:
 
 def _unpack(version: str, target: Path) -> None:
     if version not in SUITES:
-        raise AsteriskUnavailable(f"no Asterisk {version} is installed, and only {', '.join(SUITES)} can be unpacked")
+        raise AsteriskUnavailable(f"Asterisk {version} is not installed, and only {', '.join(SUITES)} can be unpacked")
     suite, packages = SUITES[version]
     program = need_program("mmdebstrap", "mmdebstrap")
     mirror = _debian_mirror()
@@ -172,7 +172,7 @@ def _run_mmdebstrap(program: str, suite: str, packages: Tuple[str, ...], mirror:
 
 
 def _link_sounds(folder: Path) -> None:
-    """Debian's alternatives link each language to a voice from outside the tree; without a `beep` nothing records."""
+    """Link each language to its voice, as Debian's alternatives would; without a `beep` nothing is recorded."""
     sounds = folder / "usr/share/asterisk/sounds"
     for voice in sorted(sounds.glob("??_*")):
         link = sounds / voice.name[:2]

@@ -1,7 +1,8 @@
 """The phones as SIPp scenarios.
 
-A phone is a small state machine; in each state it listens for several messages. It takes orders as SIP requests of made-up methods (X-HANGUP, X-PRESS, X-REFER) that carry the call's Call-ID, because SIPp
-matches messages to calls by that alone. A `pause` would leave it deaf, so time passes as the timeout of a `recv`.
+A phone is a small state machine; in each state it listens for several messages. It takes orders as SIP requests of
+made-up methods (X-ANSWER, X-HANGUP, X-PRESS, X-REFER) that carry the call's Call-ID, because SIPp matches messages to
+calls by that alone. A `pause` would leave it deaf, so time passes as the timeout of a `recv`.
 Each step of a call is logged as `TIME CALL-ID EVENT DETAIL`.
 """
 from __future__ import annotations
@@ -53,8 +54,9 @@ def caller(to: str, number: str, name: str, tone: Optional[str]) -> str:
     # CANCEL and the ACK of a refusal belong to the INVITE's transaction and bear its branch.
     of_invite = "Via: SIP/2.0/UDP 127.0.0.1:[local_port];branch=z9hG4bK-invite-[pid]\n"
     first = of_invite + party.format(to_tag="")
-    refusal_ack = _send(f"ACK {user} SIP/2.0\n{of_invite}{party.format(to_tag='[peer_tag_param]')}CSeq: 1 ACK\n{_EMPTY}", "end")
-    later = _VIA + party.format(to_tag="[peer_tag_param]")
+    party = party.format(to_tag="[peer_tag_param]")
+    refusal_ack = _send(f"ACK {user} SIP/2.0\n{of_invite}{party}CSeq: 1 ACK\n{_EMPTY}", "end")
+    later = _VIA + party
     ack = f"ACK {user} SIP/2.0\n{later}CSeq: 1 ACK\n{_EMPTY}"
     answered = _log("answered", "[peer_tag_param]") + _play(tone)
     return _scenario("caller", [
@@ -85,7 +87,8 @@ def caller(to: str, number: str, name: str, tone: Optional[str]) -> str:
             # The answer may cross the CANCEL: then the call stands and has to be hung up. The first 200 is for
             # either of the two; where it was for the CANCEL, SIPp listens on below it.
             _recv("response", 200, _ereg("INVITE", "CSeq:", "crossed"), "crossed", test="crossed"),
-            _recv("response", 200, go="crossed"), _recv("response", 487, _log("cancelled"), "refused")], 5.0, "forsaken"),
+            _recv("response", 200, go="crossed"),
+            _recv("response", 487, _log("cancelled"), "refused")], 5.0, "forsaken"),
         _label("forsaken"), _nop(_log("cancelled")), _jump("end"),
         _label("crossed"), _nop(answered), _send(ack, "hang_up"),
         _label("end")])

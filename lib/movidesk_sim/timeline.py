@@ -4,9 +4,12 @@ A call is known everywhere by its caller's number, which therefore has to differ
 """
 from __future__ import annotations
 
+import os
 import re
 from datetime import datetime
 from typing import Iterable, List, NamedTuple, Sequence
+
+from dateutil import tz
 
 from movidesk_sim.model import REASONS, Ticket
 from movidesk_sim.phones import Agent, Caller, Event
@@ -14,6 +17,7 @@ from movidesk_sim.rehearsal import Rehearsal
 
 ASTERISK, JOURNAL, MOVIDESK = "Asterisk", "journal", "Movidesk"
 
+_ZONE = "/etc/localtime"  # Asterisk's log keeps to it, whatever TZ says
 _LOG_LINE = re.compile(r"\[(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3})\] \w+\[\d+\]\[(C-[0-9a-f]+)\] (.*)")
 # What of Asterisk's log an admin wants to read, and in which words.
 _ASTERISK_DID = (
@@ -78,11 +82,12 @@ def _log_lines(log: str, ids: Sequence[str]) -> List[Line]:
     """Asterisk tags each line with the call it belongs to (C-...); which that is, its lines with our id tell."""
     found = [match.groups() for match in map(_LOG_LINE.match, log.splitlines()) if match]
     tags = {tag for _, tag, text in found if any(f"movidesk: {call_id}: " in text for call_id in ids)}
+    zone = tz.tzfile(_ZONE) if os.path.exists(_ZONE) else tz.UTC
     lines, recorded = [], set()
     for time, tag, text in found:
         if tag not in tags:
             continue
-        at = datetime.strptime(time, "%Y-%m-%d %H:%M:%S.%f").timestamp()
+        at = datetime.strptime(time, "%Y-%m-%d %H:%M:%S.%f").replace(tzinfo=zone).timestamp()
         record = _JOURNAL_DID.search(text)
         if record and record.group(1) not in recorded:  # a call that is lost is told once more with its message
             recorded.add(record.group(1))

@@ -5,7 +5,7 @@ import pytest
 
 from movidesk_sim.asterisk import find_asterisk
 from movidesk_sim.rehearsal import Rehearsal
-from office import DIALPLAN, Office
+from office import DIALPLAN, SETTINGS, VARIABLES, Office
 
 
 def pytest_collection_modifyitems(items):
@@ -20,7 +20,7 @@ def tree(request):
 
 
 def rehearse(tree, folder, **options):
-    with Rehearsal(tree, folder, variables={"MOVIDESK_MESSAGE_MAX": "5"}, more=DIALPLAN, **options) as rehearsal:
+    with Rehearsal(tree, folder, settings=SETTINGS, variables=VARIABLES, more=DIALPLAN, **options) as rehearsal:
         sounds = rehearsal.pbx.folder / "data" / "sounds"
         (sounds / "quick").mkdir()
         for prompt in ("vm-intro", "vm-msgsaved"):

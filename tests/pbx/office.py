@@ -16,6 +16,9 @@ CANCELED = ["receivedCall", "canceledCall"]
 LOST = ["receivedCall", "lostCall"]
 AGENTS = ("5252", "5253")
 RECORDINGS = "https://pbx.example.com/rec/"
+# A head of the line that asks every second, a message of a few seconds, nothing said about places.
+SETTINGS = {"line": ["ask_every = 1", "ask_at_least_every = 1"]}
+VARIABLES = {"MOVIDESK_MESSAGE_MAX": "5", "MOVIDESK_ANNOUNCE": "0"}
 
 # `quick` is the queue with prompts of half a second. `reception` is where people are when Movidesk is not.
 # `s@again` is a fallback that comes back to the queue. `measured` notes how large the recording is right after
@@ -78,6 +81,10 @@ class Office:
     def _set_global(self, name: str, value: str) -> None:
         self.pbx.cli('dialplan set global %s "%s"' % (name, value))
 
+    def configure(self, settings: dict[str, list[str]]) -> None:
+        """movidesk.conf with these lines in its sections, for this test; a running service does not read it again."""
+        self.rehearsal.write_config({**SETTINGS, **settings})
+
     def fault(self, endpoint: str, **what) -> None:
         self.simulator.faults.rules.append(Fault("asterisk_" + endpoint, **what))
 
@@ -103,6 +110,10 @@ class Office:
         channels = [line.split("!") for line in self.pbx.cli("core show channels concise").splitlines()]
         return any(fields[7:8] == [caller.number] and fields[5] == application and fields[6].startswith(data)
                    for fields in channels)
+
+    def wait_music(self, caller: Caller) -> None:
+        """Wait until the caller waits for an agent."""
+        self.wait_stage(caller, "WaitExten")
 
     def wait_asked(self, count: int = 1) -> None:
         """Wait until Movidesk was asked so many times for an agent."""
@@ -163,6 +174,7 @@ class Office:
         self._open.close()
         for name, value in self._globals.items():
             self._set_global(name, value)
+        self.configure({})
         self.settle()
         assert self.model.problems == []
         assert [ticket.to_json() for ticket in self.rehearsal.tickets() if not ticket.complete] == []

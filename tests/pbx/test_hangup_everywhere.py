@@ -24,7 +24,7 @@ def while_movidesk_is_asked(office):
 def in_the_music(office):
     office.all_in_calls()
     caller = office.call()
-    office.wait_stage(caller, "Wait")
+    office.wait_music(caller)
     caller.hang_up()
     return caller, "canceled", CANCELED
 
@@ -39,10 +39,9 @@ def while_it_rings(office):
 
 def while_it_rings_after_music(office):
     office.all_in_calls()
-    office.set(MOVIDESK_MAX_WAIT="3")  # which shortens the pause between two questions
     agent = office.agent("5252", RINGS)
     caller = office.call()
-    office.wait_stage(caller, "Wait")
+    office.wait_music(caller)
     office.model.in_call.clear()
     agent.wait_ringing()
     caller.hang_up()

@@ -155,3 +155,15 @@ def test_two_at_once_and_a_crash(rig, make_pbx):
             assert time.monotonic() - started < 5
             assert "5252@127.0.0.1" in other.cli("pjsip show contacts")
     assert rig.running and not other.running
+
+
+def test_caller_who_is_refused_at_once(rig):
+    with Caller(rig, "999") as caller:
+        assert (caller.wait().status, len(caller.events("sent"))) == (404, 1)
+
+
+def test_caller_who_leaves_in_the_middle_says_goodbye(rig):
+    with Agent(rig, "5252", answers()) as agent:
+        with Caller(rig) as caller:
+            caller.wait_answered()
+        assert agent.wait_event("ended").detail == "pbx"

@@ -1,0 +1,246 @@
+"""What may go wrong around a call on a real Asterisk: Movidesk, the service, the configuration, the caller's number."""
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+
+from movidesk_sim.phones import RINGS, answers
+from movidesk_sim.rehearsal import wait_for
+from office import ANSWERED, LOST
+from test_queue import ASKED_TWICE
+
+PROMPT = 1.0  # seconds; a channel that waited for any of these faults would be held for longer
+
+
+# Movidesk fails
+
+@pytest.mark.parametrize("fault, heard, at_least", [
+    (dict(status=500), "completedCall 500", 1.0),
+    (dict(cut="before"), "completedCall 0", 1.0),
+    (dict(cut="after"), "completedCall", 1.0),
+    (dict(status=429, retry_after="3"), "completedCall 429", 3.0),
+], ids=["500", "cut before", "cut after", "429"])
+def test_completed_arrives_in_the_end(service_office, fault, heard, at_least):
+    office = service_office
+    office.fault("completedCall", **fault)
+    agent = office.agent("5252", answers())
+    caller = office.call()
+    caller.wait_answered()
+    hung_up = time.time()
+    agent.hang_up()
+    assert caller.wait().ended_at - hung_up < PROMPT
+    ticket = office.ticket(caller, "completed", ANSWERED[:2] + [heard, "completedCall"])
+    assert office.model.duplicates == (fault.get("cut") == "after")
+    entries = [entry["time"] for entry in office.model.log if entry["params"]["id"] == ticket.id]
+    assert entries[-1] - entries[-2] >= at_least
+    assert ticket.dates["completedDate"] <= time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(hung_up + PROMPT))
+
+
+def test_a_slow_answer_holds_nobody(service_office):
+    office = service_office
+    office.fault("completedCall", delay=4.0)
+    agent = office.agent("5252", answers())
+    caller = office.call()
+    caller.wait_answered()
+    hung_up = time.time()
+    agent.hang_up()
+    assert caller.wait().ended_at - hung_up < PROMPT
+    office.pbx.wait_idle(PROMPT)
+    ticket = office.ticket(caller, "completed", ANSWERED)
+    assert office.heard_at("completedCall", ticket.id)[0] - hung_up >= 4.0
+
+
+def test_the_answer_is_not_held_by_a_slow_transferred(service_office):
+    office = service_office
+    office.fault("transferedCall", delay=4.0)
+    agent = office.agent("5252", RINGS)
+    caller = office.call()
+    agent.wait_ringing()
+    agent.answer()
+    assert caller.wait_answered(PROMPT).at - agent.wait_event("answered").at < PROMPT
+    caller.hang_up()
+    office.ticket(caller, "completed", ANSWERED)
+
+
+def test_without_the_service_a_refused_completed_waits_for_the_next_delivery(scripts_office):
+    office = scripts_office
+    office.fault("completedCall", status=500)
+    office.agent("5252", answers())
+    caller = office.call()
+    caller.wait_answered()
+    caller.hang_up()
+    office.pbx.wait_idle()
+    assert office.rehearsal.cli("deliver", "--once").returncode == 1
+    wait_for("the next delivery", lambda: office.rehearsal.cli("deliver", "--once").returncode == 0
+             and "completedCall" in office.heard(), instead=office.heard)
+    office.ticket(caller, "completed", ANSWERED[:2] + ["completedCall 500", "completedCall"])
+
+
+# The service fails
+
+@pytest.fixture
+def killed_service(service_office):
+    """kill(), and a service that runs again afterwards."""
+    rehearsal = service_office.rehearsal
+    yield lambda: rehearsal.stop_service(kill=True)
+    if rehearsal.service_pid is None:
+        rehearsal.start_service()
+
+
+def test_the_service_killed_in_talk(service_office, killed_service):
+    office = service_office
+    office.agent("5252", answers())
+    caller = office.call()
+    caller.wait_answered()
+    killed_service()
+    caller.hang_up()
+    ticket = office.ticket(caller, "completed", ANSWERED)  # by `deliver --once`: no service runs
+    assert "movidesk/hangup" in office.console()
+    assert ticket.agent == "5252"
+
+
+def test_the_service_killed_while_it_asks(service_office, killed_service):
+    """The script asks again, for the same call."""
+    office = service_office
+    office.agent("5252", answers())
+    office.agent("5253", answers())
+    office.fault("receivedCall", delay=1.0)
+    caller = office.call()
+    wait_for("Movidesk is asked", lambda: not office.simulator.faults.rules)
+    killed_service()
+    caller.wait_answered(20)
+    wait_for("both questions are answered", lambda: office.heard().count("receivedCall") == 2, instead=office.heard)
+    caller.hang_up()
+    ticket, = office.tickets(caller)
+    assert ticket.state == "completed"
+    assert sorted(office.heard(ticket.id)) == sorted(ASKED_TWICE)
+
+
+def test_the_service_killed_while_it_rings_and_back_before_the_end(service_office, killed_service):
+    office = service_office
+    agent = office.agent("5252", RINGS)
+    caller = office.call()
+    agent.wait_ringing()
+    killed_service()
+    agent.answer()
+    caller.wait_answered()
+    office.rehearsal.start_service()
+    caller.hang_up()
+    office.ticket(caller, "completed", ANSWERED)
+
+
+# The configuration is wrong
+
+def broken(office, how):
+    """Break the configuration; the words that the console must have for it."""
+    path = office.rehearsal.config_path
+    if how == "missing":
+        path.unlink()
+        return [str(path), "No such file", "etc/movidesk.conf"]
+    if how == "malformed":
+        path.write_text("[movidesk]\nurl https://api.movidesk.com\n")
+        return ["%s:2" % path, "key = value"]
+    if how == "unknown key":
+        path.write_text("[pbx]\n\nnmae = pbx1\n")
+        return ["%s:3" % path, "[pbx] nmae", "unknown key"]
+    if how == "token":
+        office.configure({"movidesk": ["token = no-guid"]})
+        return ["%s:" % path, "[movidesk] token", "no GUID"]
+    folder = path if how == "journal below a file" else path.parent / "missing"
+    office.configure({"journal": ["path = %s/journal.db" % folder]})
+    return ["%s/journal.db" % folder, "unable to open", "folder %s does not exist" % folder]
+
+
+@pytest.mark.parametrize("how", ["missing", "malformed", "unknown key", "token", "journal below a file",
+                                 "journal without a folder"])
+def test_with_a_broken_configuration_the_caller_reaches_people(scripts_office, how):
+    office = scripts_office
+    office.set(MOVIDESK_FALLBACK="reception,s,1")
+    words = broken(office, how)
+    caller = office.call()
+    caller.wait_answered()
+    office.wait_stage(caller, "Wait")
+    caller.hang_up()
+    caller.wait()
+    office.pbx.wait_idle()
+    said = [line for line in office.console().splitlines() if "movidesk: received" in line or "movidesk: pbx1-" in line]
+    told = [line for line in said if all(word in line for word in words)]
+    assert len(told) == 1, said
+    assert "Traceback" not in office.console() and "no-guid" not in office.console()
+    if how == "token":  # everything that was seen is told once the token is right
+        office.configure({})
+        office.ticket(caller, "lost", LOST)
+
+
+@pytest.mark.parametrize("how", ["missing", "malformed", "token"])
+def test_with_a_broken_configuration_and_no_fallback_the_caller_waits(scripts_office, how):
+    office = scripts_office
+    broken(office, how)
+    office.set(MOVIDESK_MAX_WAIT="1", MOVIDESK_MESSAGE="no")
+    caller = office.call()
+    caller.wait_answered()  # by the music
+    assert caller.wait(10).hung_up_by == "pbx"
+    if how == "token":
+        office.configure({})
+        office.ticket(caller, "lost", LOST)
+
+
+@pytest.mark.parametrize("how", ["missing", "malformed", "token", "journal below a file"])
+def test_the_service_refuses_a_broken_configuration_with_one_line(scripts_office, how):
+    words = broken(scripts_office, how)
+    run = scripts_office.rehearsal.cli("serve")
+    assert run.returncode == 1
+    line, = run.stderr.strip().splitlines()
+    assert all(word in line for word in words)
+
+
+# Somebody means harm
+
+@pytest.mark.parametrize("number, name", [
+    ("4733990001%0Aagi_uniqueid:%206.6", ""),
+    ("4733990002%0A%0A200%20result=1%20(5253)", ""),
+    ("+4733990003", 'he said \\"hi\\" \\\\'),
+    ("4733990004", "x%0Aagi_uniqueid: 6.6"),
+], ids=["forged line", "forged answer", "quotes", "forged line in the name"])
+def test_a_caller_cannot_forge_agi_lines(office, number, name):
+    office.agent("5252", answers())
+    caller = office.call(number=number, name=name)
+    caller.wait_answered()
+    caller.hang_up()
+    caller.wait()
+    office.settle()
+    ticket, = office.rehearsal.tickets()
+    number = number.replace("%0A", "").replace("%20", "")
+    assert ticket.number == re.sub("[^0-9+]", "", number)
+    assert re.fullmatch(r"pbx1-\d{9,}\.\d+", ticket.id)
+    assert office.heard(ticket.id) == office.heard() == ANSWERED
+    assert "failed" not in office.console()
+
+
+def test_the_dialled_number_cannot_forge_agi_lines(office):
+    office.agent("5252", answers())
+    caller = office.call("77%0Aagi_callerid:%2066")
+    caller.wait_answered()
+    caller.hang_up()
+    office.ticket(caller, "completed", ANSWERED)
+    assert "failed" not in office.console()
+
+
+@pytest.mark.parametrize("pattern", ["[0-9]{2,10}", ".+"], ids=["as delivered", "a pattern that lets everything through"])
+@pytest.mark.parametrize("answer", ["5252&PJSIP/5253", "5252,1,gU(evil)", "5252@trunk"])
+def test_an_answer_that_is_no_extension_is_never_dialled(scripts_office, answer, pattern):
+    office = scripts_office
+    office.set(MOVIDESK_FALLBACK="reception,s,1")
+    office.configure({"pbx": ["extension_pattern = " + pattern]})
+    phones = [office.agent("5252", answers()), office.agent("5253", answers())]
+    office.fault("receivedCall", body='"%s"' % answer)
+    caller = office.call()
+    office.wait_stage(caller, "Wait")
+    caller.hang_up()
+    office.ticket(caller, "lost", LOST)
+    assert [phone.events() for phone in phones] == [[], []]
+    assert "Dial(" not in office.console()
+    if pattern != ".+":
+        assert "Movidesk answered" in office.console() and answer in office.console()
