@@ -605,7 +605,7 @@ def test_an_event_is_on_disk_before_record_returns(tmp_path):
         from movidesk.journal import Journal
         book = Journal(sys.argv[1])
         for number in itertools.count():
-            print(book.record("pbx-%d" % number, "lost").call.call_id, flush=True)
+            print(book.record("pbx-%d" % number, "lost", queue="7").call.call_id, flush=True)
         """, path], stdout=subprocess.PIPE, text=True)
     with writer:
         promised = [writer.stdout.readline() for _ in range(50)]

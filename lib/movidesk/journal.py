@@ -24,7 +24,7 @@ from movidesk.budget import WINDOW
 LEASE = 60.0         # seconds for which an event handed out belongs to its taker
 HOLD = 3600.0        # seconds for which an ending waits for the caller's message at the most
 HELD = "waits for the caller's message"
-BUSY_TIMEOUT = 5.0   # seconds to wait for another process's write
+BUSY_TIMEOUT = 2.0   # seconds to wait for another process's write: a caller's answer may wait for it
 
 PENDING, DELIVERED, REFUSED = "pending", "delivered", "refused"
 
@@ -84,7 +84,11 @@ MIGRATIONS = (
 
 
 class JournalError(Exception):
-    """The journal cannot be used; the text names its path, the reason and what to do."""
+    """The journal cannot be used; the text names its path, the reason and what to do. damaged: the file is no good."""
+
+    def __init__(self, text: str, damaged: bool = False):
+        super().__init__(text)
+        self.damaged = damaged
 
 
 Call = namedtuple("Call", "id call_id uniqueid mode state queue number extension code arrived ended")
@@ -130,17 +134,24 @@ class Journal:
         with self._lock:
             self._db.close()
 
+    def check(self) -> None:
+        """Read the whole file once. Raises JournalError where it is damaged."""
+        found = self._row(str, "PRAGMA quick_check(1)")
+        if found != "ok":
+            raise self._unusable(sqlite3.DatabaseError("malformed: " + found))
+
     def _unusable(self, error: sqlite3.Error) -> JournalError:
         folder = os.path.dirname(self.path) or "."
+        damaged = "malformed" in str(error) or "not a database" in str(error)
         if not os.path.isdir(folder):
             advice = "the folder %s does not exist: create it, owned by Asterisk's user" % folder
         elif not os.access(folder, os.W_OK | os.X_OK):
             advice = "the folder %s is not writable for this user: give it to Asterisk's user" % folder
-        elif "malformed" in str(error) or "not a database" in str(error):
+        elif damaged:
             advice = "the file is damaged: move it aside (keep it), a fresh one is made at once"
         else:
             advice = "see [journal] path in movidesk.conf"
-        return JournalError("journal %s: %s; %s" % (self.path, error, advice))
+        return JournalError("journal %s: %s; %s" % (self.path, error, advice), damaged)
 
     def _migrate(self) -> None:
         """Bring the schema to this version. Each step commits together with its own number."""
@@ -243,13 +254,13 @@ class Journal:
         self._db.execute("INSERT INTO calls (call_id, uniqueid, mode, state, queue, number, arrived)"
                          " VALUES (?, ?, ?, ?, ?, ?, ?)", (call_id, uniqueid, mode, state, queue, number, arrived))
         call = self.find(call_id)
-        if mode == calls.CONTROL and state == calls.RECEIVED:
+        if mode == calls.CONTROL and state == calls.RECEIVED and queue:  # without a queue it could not be registered
             self._add_event(call, calls.RECEIVED, arrived)
         return call
 
     def record(self, call_id: str, kind: str, extension: str = "", link: str = "", queue: str = "", number: str = "",
-               uniqueid: str = "", arrived: float | None = None) -> Recorded:
-        """Record one event of a call, if it fits the call's life; on return it is on disk.
+               uniqueid: str = "", arrived: float | None = None, at: float | None = None) -> Recorded:
+        """Record one event of a call, if it fits the call's life; on return it is on disk. at: when it was, if not now.
 
         A call that the journal does not know (it was lost, or the PBX's own dialplan comes without `received`) is
         begun in the state the event needs: the PBX is the only witness, and what it saw must be told.
@@ -265,16 +276,16 @@ class Journal:
             if state is None:
                 return Recorded(call, None, "%s does not follow %s" % (kind, call.state))
             if state in calls.ENDED and call.state not in calls.ENDED:
-                self._end(call, kind, link)
+                self._end(call, kind, link, at)
             else:
                 extension = extension or call.extension
                 if kind != calls.TRANSFERRED or not self._told_transferred(call, extension):
-                    self._add_event(call, kind, self.clock(), extension if kind != calls.LINK else "", link)
+                    self._add_event(call, kind, self.clock() if at is None else at, extension if kind != calls.LINK else "", link)
                 self._db.execute("UPDATE calls SET state = ?, extension = ? WHERE id = ?",
                                  (state, extension, call.id))
             return Recorded(self.find(call_id), kind, "")
 
-    def hang_up(self, call_id: str, link: str = "") -> Recorded:
+    def hang_up(self, call_id: str, link: str = "", at: float | None = None) -> Recorded:
         """End the call as its state says (calls.ending_at_hangup), or let go the ending that was held for its message."""
         with self._writing():
             call = self.find(call_id)
@@ -285,7 +296,7 @@ class Journal:
                 return Recorded(call, call.state, "")
             if kind is None:
                 return Recorded(call, None, "it has ended: %s" % call.state)
-            self._end(call, kind, link)
+            self._end(call, kind, link, at)
             return Recorded(self.find(call_id), kind, "")
 
     def hold(self, call_id: str) -> None:
@@ -299,8 +310,8 @@ class Journal:
         return self._db.execute("UPDATE events SET due = 0, note = '', link = ? WHERE call = ? AND note = ?"
                                 " AND status = 'pending'", (link, call.id, HELD)).rowcount == 1
 
-    def _end(self, call: Call, kind: str, link: str = "") -> None:
-        now = self.clock()
+    def _end(self, call: Call, kind: str, link: str = "", at: float | None = None) -> None:
+        now = self.clock() if at is None else at
         if call.mode == calls.CONTROL and kind in (calls.CANCELED, calls.LOST) and self._told_transferred(call):
             # With report_transfer = ring Movidesk shows the call as transferred: only `completed` may follow that
             # ("canceledCall ... antes del método asterisk_transferedCall").
@@ -632,3 +643,25 @@ def _boot_id() -> str:
             return file.read().strip()
     except OSError:
         return ""
+
+
+def set_aside(path: str) -> str | None:
+    """Rename a damaged journal, so that a fresh one can begin; returns its new name, None where another process did.
+
+    Processes that find the damage at once take turns, and look again before they touch the file.
+    """
+    import fcntl
+
+    with open(path + ".lock", "a", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            Journal(path).check()
+            return None
+        except JournalError as error:
+            if not error.damaged:
+                raise
+        kept = "%s.damaged-%s" % (path, time.strftime("%Y%m%d-%H%M%S"))
+        for suffix in ("", "-wal", "-shm"):
+            if os.path.exists(path + suffix):
+                os.rename(path + suffix, kept + suffix)
+        return kept

@@ -11,7 +11,7 @@ import signal
 import socketserver
 import threading
 
-from movidesk import agi, sweep, trigger, verbs
+from movidesk import agi, emergency, sweep, trigger, verbs
 from movidesk.config import Config
 from movidesk.delivery import Delivery
 
@@ -123,6 +123,7 @@ class Service:
         told = True
         while True:
             try:
+                self._take_in_emergencies()
                 if sweep.sweep(self.desk.journal, self.desk.config):
                     self._trigger.pull()
                 told = True
@@ -134,6 +135,14 @@ class Service:
                 log.exception("the sweep failed")
             if self._stop.wait(sweep.EVERY):
                 return
+
+    def _take_in_emergencies(self) -> None:
+        taken, nonsense = emergency.take_in(self.desk.journal, self.desk.config["pbx", "name"])
+        for text in nonsense:
+            log.error("emergency file: %s", text)
+        if taken:
+            log.warning("%d events of the emergency file are in the journal now", taken)
+            self._trigger.pull()
 
     def _prune(self) -> None:
         """Forget old calls, in small steps between which events are recorded."""

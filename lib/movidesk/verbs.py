@@ -12,7 +12,7 @@ import time
 
 from movidesk import agi, calls, line, trigger
 from movidesk.config import Config, ConfigError
-from movidesk.journal import Journal, JournalError
+from movidesk.journal import Journal, JournalError, set_aside
 
 OK, ERROR = "ok", "error"
 UNASKED = "E"
@@ -52,8 +52,22 @@ class Desk:
         if self._journal is None:
             # Whatever else is wrong with the configuration: while it says where the journal is, no event is lost.
             self.config.require("journal", "pbx", form=False)
-            self._journal = Journal(self.config["journal", "path"], self.clock)
+            path = self.config["journal", "path"]
+            try:
+                self._journal = Journal(path, self.clock)
+            except JournalError as error:
+                if not error.damaged:
+                    raise
+                self.set_aside()
+                self._journal = Journal(path, self.clock)
         return self._journal
+
+    def set_aside(self) -> None:
+        """Keep a damaged journal under another name; the next use begins a fresh one."""
+        self._journal = None
+        kept = set_aside(self.config["journal", "path"])
+        if kept:
+            print("movidesk: the journal was damaged: it is kept as %s, and a fresh one begun" % kept, file=sys.stderr)
 
     @property
     def client(self):
@@ -365,7 +379,10 @@ def run(verb: str, channel: agi.Channel, desk: Desk, arguments: list[str]) -> st
     except agi.ChannelGone:
         desk.wake()
         raise
-    except (VerbError, ConfigError, JournalError, agi.ProtocolError, ValueError) as error:
+    except (JournalError, ConfigError) as error:
+        channel.say("%s failed: %s" % (verb[:40], error))
+        _save(desk, channel, verb, _given(arguments), getattr(error, "damaged", False))
+    except (VerbError, agi.ProtocolError, ValueError) as error:
         channel.say("%s failed: %s" % (verb[:40], error))
     except Exception as error:  # the edge: whatever it was, the call goes on
         import traceback
@@ -379,6 +396,29 @@ def run(verb: str, channel: agi.Channel, desk: Desk, arguments: list[str]) -> st
         if news:
             desk.wake()
     return result
+
+
+def _save(desk: Desk, channel: agi.Channel, verb: str, arguments: list[str], damaged: bool) -> None:
+    """Write what the journal could not take into the emergency file, and say where it is."""
+    from movidesk import emergency
+
+    queue = arguments[0] if arguments and verb in (calls.RECEIVED, calls.ARRIVED, calls.START_TRANSFERRED,
+                                                   calls.START_CANCELED) else ""
+    extension = {calls.TRANSFERRED: arguments[:1], calls.START_TRANSFERRED: arguments[1:2]}.get(verb, [])
+    recording = arguments[0] if arguments and verb in (calls.COMPLETED, calls.LOST, calls.LINK) else ""
+    if verb == "hangup":
+        recording = _known(channel, agi.RECORDING)
+    event = {"kind": verb, "at": desk.clock(), "uniqueid": channel.uniqueid, "queue": queue,
+             "call_id": _known(channel, agi.ID) or calls.call_id(desk.config["pbx", "name"], channel.uniqueid),
+             "number": calls.client_number(channel.env.get("agi_callerid", "")),
+             "extension": "".join(extension), "link": desk.link(None, recording)}
+    try:
+        path = emergency.save(desk.config["journal", "path"], event)
+        channel.say("%s is kept in %s until the journal is back" % (verb, path))
+        if damaged:
+            desk.set_aside()
+    except (OSError, JournalError) as error:
+        channel.say("%s of call %s IS LOST: %s" % (verb, event["call_id"], error), 0)
 
 
 def main(verb: str) -> None:
