@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import time
+import zlib
 
 from movidesk import calls
 
@@ -17,8 +18,8 @@ MAX_LINE = 4096  # bytes; no event of ours is longer
 
 
 def paths(journal: str) -> list[str]:
-    """Where emergency lines may be, best first."""
-    return [journal + ".emergency", "/var/tmp/movidesk-%d.emergency" % os.geteuid()]
+    """Where the emergency lines of this journal may be, best first."""
+    return [journal + ".emergency", "/var/tmp/movidesk-%d-%08x.emergency" % (os.geteuid(), zlib.crc32(journal.encode()))]
 
 
 def save(journal: str, event: dict) -> str:
