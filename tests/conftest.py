@@ -10,8 +10,8 @@ from movidesk_sim.web import serve
 
 
 def pytest_addoption(parser):
-    parser.addoption("--asterisk", default="22", metavar="VERSION",
-                     help="major version of the Asterisk that tests/pbx runs on (default: %(default)s)")
+    parser.addoption("--asterisk", default=None, metavar="VERSION",
+                     help="major version of the Asterisk that tests/pbx runs on (default: an installed one, else 22)")
 
 
 class Clock:
@@ -25,6 +25,12 @@ class Clock:
 
     def advance(self, seconds: float) -> None:
         self.now += seconds
+
+
+@pytest.fixture(autouse=True)
+def own_emergency_place(tmp_path, monkeypatch):
+    """Emergency files that find no other place stay in the test's folder."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
 
 
 @pytest.fixture

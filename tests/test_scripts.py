@@ -84,8 +84,10 @@ def test_a_folder_that_asterisks_user_may_not_write(write_config, tmp_path):
     peer = Peer()
     peer.script([*as_a_mere_user(), *script("canceled")], env={**os.environ, "MOVIDESK_CONFIG": settings})
     assert peer[agi.RESULT] == "error"
-    assert peer.console == ["movidesk: canceled failed: journal %s/journal.db: unable to open database file; the folder %s"
+    assert peer.console[:1] == ["movidesk: canceled failed: journal %s/journal.db: unable to open database file; the folder %s"
                             " is not writable for this user: give it to Asterisk's user" % (folder, folder)]
+    assert re.fullmatch("movidesk: canceled is kept in .*emergency until the journal is back|movidesk: canceled of call .*"
+                        " IS LOST: .*", peer.console[1])
 
 
 def as_a_mere_user() -> list[str]:
@@ -138,7 +140,7 @@ CODE = re.sub(r"^\s*;.*$", "", DIALPLAN, flags=re.MULTILINE)
 #: The globals of the contract, and those that later features added (dialplan/README.md).
 GLOBALS = {"MOVIDESK_" + name for name in (
     "AGID", "DIAL_PREFIX", "DIAL_SUFFIX", "DIAL_OPTIONS", "RING", "MAX_WAIT", "MOH", "FALLBACK", "MESSAGE", "MESSAGE_MAX",
-    "RECORD", "ANNOUNCE", "EXIT_KEY")}
+    "RECORD", "ANNOUNCE", "EXIT_KEY", "OUT_PREFIX", "OUT_SUFFIX", "VOICEMAIL")}
 VARIABLES = {value for name, value in vars(agi).items() if name.isupper() and str(value).startswith("MOVIDESK_")}
 
 

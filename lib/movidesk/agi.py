@@ -41,6 +41,9 @@ POSITION = "MOVIDESK_POSITION"
 ID = "MOVIDESK_ID"
 RESULT = "MOVIDESK_RESULT"
 RECORDING = "MOVIDESK_RECORDING"   # the file of the recording or message that belongs to the call, set by the dialplan
+CALLER = "MOVIDESK_CALLER"         # the number that a made call shows to the customer
+QUEUE = "MOVIDESK_QUEUE"            # the Movidesk queue that the caller is in, set by movidesk-queue
+ANSWERED_BY = "MOVIDESK_ANSWERED_BY"  # the extension that took the call, set by the dialplan at answer
 ENDING = "MOVIDESK_ENDING"         # `message` while the caller leaves one: `lost` is then told with its link
 
 MAX_LINE = 65536      # bytes; longer lines are no AGI

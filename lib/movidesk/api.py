@@ -7,10 +7,11 @@ module loads requests: import it only where a request is about to be made.
 from __future__ import annotations
 
 import json
+import logging
 import re
 import time
 from collections import namedtuple
-from email.utils import parsedate_to_datetime
+from datetime import datetime, timezone
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -64,6 +65,9 @@ class ParameterError(ValueError):
 class NonsenseAnswer(ValueError):
     """receivedCall answered something that is neither a code nor an extension."""
 
+
+# urllib3 logs addresses, and the token travels in ours: at DEBUG each one, as a warning where an answer is malformed.
+logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 # The three outcomes of a request.
 Delivered = namedtuple("Delivered", "text")
@@ -126,9 +130,13 @@ def retry_seconds(header: str | None, now: float) -> float | None:
     text = (header or "").strip()
     if re.fullmatch(r"[0-9]{1,9}", text):
         return min(float(text), RETRY_AFTER_MAX)
+    from dateutil import parser  # slow to load, and seldom needed
+
     try:
-        date = parsedate_to_datetime(text)
-    except (TypeError, ValueError, IndexError):
+        date = parser.parse(text, default=datetime(1, 1, 1, tzinfo=timezone.utc))
+    except (ValueError, OverflowError):
+        return None
+    if date.year == 1:  # dateutil makes a date of any number; this text names no year
         return None
     return min(max(date.timestamp() - now, 0.0), RETRY_AFTER_MAX)
 
@@ -195,13 +203,12 @@ class Client:
     def _exchange(self, endpoint: Endpoint, params: dict) -> tuple[int, str, str | None]:
         deadline = time.monotonic() + 3 * self._timeout
         params = {"token": self._token.reveal(), **params}
-        # data="" makes requests send Content-Length: 0, without which IIS answers a POST with 411.
+        # With a POST requests sends Content-Length: 0, without which IIS answers 411.
         # A redirect is not followed: it would carry the token to wherever it points.
         with self._session.request(endpoint.method, "%s/%s" % (self._url, endpoint.path), params=params,
-                                   data="" if endpoint.method == "POST" else None, timeout=self._timeout,
-                                   allow_redirects=False, stream=True) as response:
-            body = b""
-            for chunk in response.iter_content(4096):
+                                   timeout=self._timeout, allow_redirects=False, stream=True) as response:
+            body = bytearray()
+            for chunk in response.iter_content(1):  # more would wait until so much has come, however slowly
                 body += chunk
                 if len(body) > MAX_BODY:
                     break
@@ -210,7 +217,7 @@ class Client:
             return response.status_code, body[:MAX_BODY].decode("utf-8", "replace"), response.headers.get("Retry-After")
 
     def _mask(self, text: str) -> str:
-        return text.replace(self._token.reveal(), "***")
+        return re.sub(re.escape(self._token.reveal()), "***", text, flags=re.IGNORECASE)
 
 
 def _reason(error: requests.RequestException, timeout: float) -> str:
@@ -223,6 +230,6 @@ def _reason(error: requests.RequestException, timeout: float) -> str:
         return "no answer within %g s" % timeout
     if isinstance(error, requests.exceptions.ProxyError):
         return "the proxy refused (see HTTPS_PROXY in the service's environment)"
-    if isinstance(error, requests.ConnectionError):
+    if isinstance(error, (requests.ConnectionError, requests.exceptions.ChunkedEncodingError)):
         return "the connection was refused or cut"
     return "the request failed (%s)" % type(error).__name__

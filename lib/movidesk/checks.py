@@ -18,6 +18,12 @@ def all_checks(config: Config):
     yield "journal %s" % config["journal", "path"], _journal(config)
     yield "Movidesk at %s" % config["movidesk", "url"], _reachable(config)
     yield "FastAGI at %s:%d" % config["agid", "listen"], _listening(config)
+    if config["made_calls", "listen"]:
+        yield "Asterisk's manager at %s:%d, for made calls" % config["made_calls", "ami"], _manager(config)
+    if config["recordings", "publish"]:
+        yield "recordings at %s:%d" % config["recordings", "publish"], _publishes(config)
+    if config["recordings", "convert"]:
+        yield "recordings as .%s" % config["recordings", "convert"], _converts(config)
 
 
 def _readable_by_all(path: str) -> str:
@@ -47,9 +53,39 @@ def _reachable(config: Config) -> str:
     return ""
 
 
+def _publishes(config: Config) -> str:
+    try:
+        os.scandir(config["recordings", "folder"]).close()
+        socket.create_connection(config["recordings", "publish"], timeout=2).close()
+    except OSError as error:
+        return "%s: is movidesk serve running?%s" % (error.strerror or error, " (%s)" % error.filename if error.filename else "")
+    return ""
+
+
+def _converts(config: Config) -> str:
+    from movidesk import convert
+
+    try:
+        convert.tool(config["recordings", "convert"])
+    except convert.NotConverted as error:
+        return "%s; until then links name the unconverted files" % error
+    return ""
+
+
 def _listening(config: Config) -> str:
     try:
         socket.create_connection(config["agid", "listen"], timeout=2).close()
     except OSError as error:
         return "%s: is movidesk serve running? Calls go on with the scripts, more slowly" % (error.strerror or error)
+    return ""
+
+
+def _manager(config: Config) -> str:
+    """Whether Asterisk takes the login with which made calls are ordered."""
+    from movidesk import ami
+
+    try:
+        ami.try_login(*(config["made_calls", key] for key in ("ami", "ami_user", "ami_secret")))
+    except ami.AmiError as error:
+        return "%s: see docs/made-calls.md for the lines in manager.conf" % error
     return ""

@@ -15,7 +15,7 @@ import time
 
 from tabulate import tabulate
 
-from movidesk import __version__, config, journal, trigger, verbs
+from movidesk import __version__, calls, config, journal, trigger, verbs
 
 GOOD, TROUBLE, MISUSE = 0, 1, 2
 
@@ -83,7 +83,6 @@ def _simulate(arguments: list[str]) -> int:
 
 def _start_log() -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("urllib3").setLevel(logging.WARNING)  # its debug lines hold the address, and so the token
 
 
 def serve(options, settings: config.Config) -> int:
@@ -110,7 +109,7 @@ def deliver(options, settings: config.Config) -> int:
 def status(options, settings: config.Config) -> int:
     facts = _facts(settings)
     if options.json:
-        print(json.dumps(facts, indent=2, ensure_ascii=False))
+        print(json.dumps(facts, indent=2))
     else:
         waiting = ["queue %s: %d waiting, the first for %s" % (line["queue"], line["waiting"], _span(line["longest"]))
                    for line in facts["line"]] or ["nobody waits"]
@@ -119,7 +118,7 @@ def status(options, settings: config.Config) -> int:
                  ("requests", "%(used)d of %(limit)d in the last minute" % facts["requests"]),
                  ("outbox", "%(pending)d pending, %(refused)d refused" % facts["outbox"])]
         rows += [("trouble", text) for text in facts["trouble"]]
-        print(tabulate(rows, tablefmt="plain"))
+        print(_table(rows))
     return TROUBLE if facts["trouble"] else GOOD
 
 
@@ -161,11 +160,16 @@ def show_calls(options, settings: config.Config) -> int:
     book = _open(settings)
     rows = []
     for call in reversed(book.last_calls(options.n)):
-        rows.append((_clock(call.arrived), call.call_id, call.queue, call.number, call.extension, call.state,
+        rows.append((_clock(call.arrived), call.call_id, call.queue, call.number, call.extension, _state(call),
                      ", ".join(_outcome(event) for event in book.events(call))))
-    print(tabulate(rows, ("arrived", "call", "queue", "number", "ext", "state", "events"), tablefmt="simple",
-                   disable_numparse=True) if rows else "no calls yet")
+    headers = ("arrived", "call", "queue", "number", "ext", "state", "events")
+    print(_table(rows, headers) if rows else "no calls yet")
     return GOOD
+
+
+def _state(call: journal.Call) -> str:
+    """A made call that did not come about has the reason in its code."""
+    return "%s: %s" % (call.state, call.code) if call.mode == calls.MADE and call.code else call.state
 
 
 def _outcome(event: journal.Event) -> str:
@@ -186,8 +190,8 @@ def show_outbox(options, settings: config.Config) -> int:
         for event, call, _ in book.outbox(status_):
             again = "" if status_ == journal.REFUSED or event.due <= book.steady() else _span(event.due - book.steady())
             rows.append((event.id, _clock(event.at), call.call_id, event.kind, status_, event.attempts, again, event.note))
-    print(tabulate(rows, ("event", "at", "call", "kind", "status", "tries", "again in", "why"), tablefmt="simple",
-                   disable_numparse=True) if rows else "the outbox is empty: Movidesk has everything")
+    headers = ("event", "at", "call", "kind", "status", "tries", "again in", "why")
+    print(_table(rows, headers) if rows else "the outbox is empty: Movidesk has everything")
     return TROUBLE if any(row[4] == journal.REFUSED for row in rows) else GOOD
 
 
@@ -216,6 +220,12 @@ def check(options, settings: config.Config) -> int:
         good = good and not problem
         print("%-8s %s%s" % ("ok" if not problem else "TROUBLE", name, ": " + problem if problem else ""))
     return GOOD if good else TROUBLE
+
+
+def _table(rows: list[tuple], headers: tuple = ()) -> str:
+    """A table for a terminal: what callers and Movidesk sent is shown, and never obeyed."""
+    shown = [["".join(c if c.isprintable() else "?" for c in str(cell)) for cell in row] for row in rows]
+    return tabulate(shown, headers, tablefmt="simple" if headers else "plain", disable_numparse=True)
 
 
 def _clock(epoch: float) -> str:

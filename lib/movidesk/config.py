@@ -36,8 +36,11 @@ class Secret:
         return "Secret(***)" if self._value else "Secret(empty)"
 
 
+_GUID = r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+
+
 def _guid(text: str) -> Secret:
-    if not re.fullmatch(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", text):
+    if not re.fullmatch(_GUID, text):
         raise ValueError("is no GUID (Movidesk: Settings, Account, Parameters, Environment: 36 characters, 8-4-4-4-12)")
     return Secret(text)
 
@@ -45,7 +48,7 @@ def _guid(text: str) -> Secret:
 def _url(text: str) -> str:
     # A pattern, not urllib.parse: every script reads this file, and that module costs as much as the journal.
     address = re.fullmatch(r"(https?)://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[^\s?#]*)?", text)
-    if not address:
+    if not address or int((address.group(3) or ":0")[1:]) > 65535:
         raise ValueError("must be a plain http or https address, without user, query or fragment")
     if address.group(1) == "http" and address.group(2) not in ("localhost", "127.0.0.1", "[::1]"):
         raise ValueError("must be https: the token travels in it (plain http is for a simulator on this machine)")
@@ -68,7 +71,7 @@ def _number(kind, low, high):
 def _regex(text: str) -> re.Pattern:
     try:
         return re.compile(text)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise ValueError("is no regular expression: %s" % error) from None
 
 
@@ -104,9 +107,12 @@ def _link(text: str) -> str:
     from string import Formatter
 
     try:
-        fields = {field for _, field, _, _ in Formatter().parse(text) if field is not None}
+        parts = [part for part in Formatter().parse(text) if part[1] is not None]
     except ValueError as error:
         raise ValueError("is no template: %s" % error) from None
+    if any(form or conversion for _, _, form, conversion in parts):
+        raise ValueError("is no template: only names may stand in { }")
+    fields = {field for _, field, _, _ in parts}
     unknown = fields - {"file", "date", "id", "queue", "extension"}
     if unknown:
         raise ValueError("knows no {%s}; it may use {file} {date} {id} {queue} {extension}" % "}, {".join(sorted(unknown)))
@@ -117,9 +123,47 @@ def _link(text: str) -> str:
 
 def _listen(text: str) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
-    if not colon or not port.isdigit() or not 0 <= int(port) <= 65535:
+    if not colon or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
         raise ValueError("must be ADDRESS:PORT, such as 127.0.0.1:4573")
     return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def _secret(text: str) -> Secret:
+    # These characters need no quoting, neither here nor in nginx's configuration.
+    if not re.fullmatch(r"[0-9A-Za-z_+/=.-]{16,128}", text):
+        raise ValueError("must be 16 to 128 letters, digits, or _ + / = . - (openssl rand -hex 24 makes one)")
+    return Secret(text)
+
+
+def _manager(text: str) -> tuple[str, int]:
+    address = _listen(text)
+    if not is_loopback(address):
+        raise ValueError("must be on loopback (127.0.0.1:5038): AMI sends its secret in the clear")
+    return address
+
+
+def is_loopback(address: tuple[str, int]) -> bool:
+    """Whether only this machine reaches an address to listen on."""
+    return address[0] == "localhost" or re.fullmatch(r"127(\.[0-9]{1,3}){3}", address[0]) is not None
+
+
+def _channel_part(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_./@-]{1,80}", text):
+        raise ValueError("must be part of a channel's name, such as PJSIP/ or @from-internal/n")
+    return text
+
+
+def _prefixes(text: str) -> tuple[str, ...]:
+    found = tuple(part.strip() for part in text.split(","))
+    if not all(re.fullmatch(r"\+|\+?[0-9]{1,20}", part) for part in found):
+        raise ValueError("must be prefixes of numbers with commas between, such as 0, 47, +55")
+    return found
+
+
+def _caller_number(text: str) -> str:
+    if not re.fullmatch(r"\+?[0-9]{1,20}", text):
+        raise ValueError("must be a number: digits, with or without a leading +")
+    return text
 
 
 def _hostname() -> str:
@@ -153,13 +197,39 @@ OPTIONS = {
     },
     "recordings": {
         "link": (_link, ""),
+        "folder": (_path, "/var/spool/asterisk/monitor"),
+        "publish": (_listen, ""),
+        "secret": (_secret, ""),
+        "secret_file": (_path, ""),
+        "valid_days": (_number(int, 1, 36500), "365"),
+        "keep_days": (_number(int, 0, 36500), "0"),
+        "convert": (_choice("mp3", "opus"), ""),
     },
     "agid": {
         "listen": (_listen, "127.0.0.1:4573"),
     },
+    "made_calls": {
+        "listen": (_listen, ""),
+        "auth": (_choice("none", "login", "token"), "token"),
+        "user": (_name, ""),
+        "password": (_secret, ""),
+        "token": (_secret, ""),
+        "allow": (_prefixes, ""),
+        "deny": (_prefixes, "0900, 0500, 0300"),
+        "number_pattern": (_regex, r"\+?[0-9]{3,20}"),
+        "per_minute": (_number(int, 1, 1000), "6"),
+        "ring": (_number(int, 1, 120), "20"),
+        "dial_prefix": (_channel_part, "PJSIP/"),
+        "dial_suffix": (_channel_part, ""),
+        "caller_id": (_caller_number, ""),
+        "monitor": (_choice("no", "yes"), "no"),
+        "ami": (_manager, "127.0.0.1:5038"),
+        "ami_user": (_name, ""),
+        "ami_secret": (_secret, ""),
+    },
 }
 
-_SECRET_KEYS = {"token"}
+_SECRET_KEYS = {"token", "secret", "password", "ami_secret"}
 
 
 class Config:
@@ -181,7 +251,8 @@ class Config:
         return self._values[name]
 
     def complain(self, section: str, text: str) -> None:
-        self.problems.setdefault(section, []).append(text)
+        """Keep a problem; a token that stood in the wrong place is not repeated in it."""
+        self.problems.setdefault(section, []).append(re.sub(_GUID, "***", text))
 
     def require(self, *sections: str, form: bool = True) -> Config:
         """This configuration, when these sections (default: all) and the file's form are sound; else ConfigError.
@@ -206,7 +277,7 @@ def load(path: str | None = None) -> Config:
     """Read movidesk.conf. Never raises for its content: see `Config.problems` and `Config.require`."""
     config = Config(path or config_path())
     try:
-        with open(config.path, encoding="utf-8") as file:
+        with open(config.path, encoding="utf-8-sig") as file:
             text = file.read()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text (%s)" % error.reason
@@ -225,8 +296,30 @@ def load(path: str | None = None) -> Config:
             return config
     for section in parser.sections():
         _read_section(config, text, section, parser[section])
-    _read_token(config)
+    _read_secret_file(config, "movidesk", "token", _guid)
+    if not config["movidesk", "token"] and not config.problems.get("movidesk"):
+        config.complain("movidesk", "%s: [movidesk] token is missing" % config.path)
+    _read_secret_file(config, "recordings", "secret", _secret)
+    for key in "secret", "link":
+        if config["recordings", "publish"] and not config["recordings", key] and not config.problems.get("recordings"):
+            config.complain("recordings", "%s: [recordings] publish needs %s" % (config.path, key))
+    _check_made_calls(config)
     return config
+
+
+def _check_made_calls(config: Config) -> None:
+    """Made calls are off, or complete and closed to strangers."""
+    section = "made_calls"
+    if not config[section, "listen"] or config.problems.get(section):
+        return
+    auth = config[section, "auth"]
+    needed = {"none": (), "login": ("user", "password"), "token": ("token",)}[auth]
+    for key in (*needed, "ami_user", "ami_secret"):
+        if not config[section, key]:
+            config.complain(section, "%s: [made_calls] listen with auth = %s needs %s" % (config.path, auth, key))
+    if auth == "none" and not is_loopback(config[section, "listen"]):
+        config.complain(section, "%s: [made_calls] auth = none is for loopback only, not for %s" % (
+            config.path, config[section, "listen"][0]))
 
 
 def _form_problem(path: str, text: str, error: configparser.Error) -> str:
@@ -259,20 +352,19 @@ def _read_section(config: Config, text: str, section: str, values) -> None:
             config.complain(section, "%s: %s %s" % (where, shown, error))
 
 
-def _read_token(config: Config) -> None:
-    """Take the token from token_file where one is given."""
-    path = config["movidesk", "token_file"]
-    if path:
-        try:
-            with open(path, encoding="ascii") as file:
-                config._values["movidesk", "token"] = _guid(file.read().strip())
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error)
-            if isinstance(error, UnicodeDecodeError):
-                reason = "is not ASCII text"
-            config.complain("movidesk", "%s: [movidesk] token_file: %s: %s" % (config.path, path, reason))
-    if not config["movidesk", "token"] and not config.problems.get("movidesk"):
-        config.complain("movidesk", "%s: [movidesk] token is missing" % config.path)
+def _read_secret_file(config: Config, section: str, key: str, parse) -> None:
+    """Take a secret from the file that `<key>_file` names, where it does."""
+    path = config[section, key + "_file"]
+    if not path:
+        return
+    try:
+        with open(path, encoding="ascii") as file:
+            config._values[section, key] = parse(file.read().strip())
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        if isinstance(error, UnicodeDecodeError):
+            reason = "is not ASCII text"
+        config.complain(section, "%s: [%s] %s_file: %s: %s" % (config.path, section, key, path, reason))
 
 
 def _line_of(text: str, section: str, key: str | None = None) -> int:

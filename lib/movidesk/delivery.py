@@ -1,4 +1,4 @@
-"""Sends the journal's events to Movidesk: in order per call, several calls at a time, until each is settled.
+r"""Sends the journal's events to Movidesk: in order per call, several calls at a time, until each is settled.
 
     pending --delivered--> settled
        |  \--retry-------> pending, due later (backoff with jitter, or what Retry-After says)

@@ -1,7 +1,7 @@
 """The emergency file: where an event goes that the journal cannot take (disk full, locked, damaged, no folder).
 
 One JSON line each, appended and on disk before the verb goes on; beside the journal where that folder can be written, else
-in /var/tmp. The service takes the lines into the journal when it is back, and then removes them.
+in $TMPDIR or /var/tmp. The service takes the lines into the journal when it is back, and then removes them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ MAX_LINE = 4096  # bytes; no event of ours is longer
 
 def paths(journal: str) -> list[str]:
     """Where the emergency lines of this journal may be, best first."""
-    return [journal + ".emergency", "/var/tmp/movidesk-%d-%08x.emergency" % (os.geteuid(), zlib.crc32(journal.encode()))]
+    elsewhere = "movidesk-%d-%08x.emergency" % (os.geteuid(), zlib.crc32(journal.encode()))
+    return [journal + ".emergency", os.path.join(os.environ.get("TMPDIR") or "/var/tmp", elsewhere)]
 
 
 def save(journal: str, event: dict) -> str:

@@ -24,6 +24,7 @@ from movidesk.budget import WINDOW
 LEASE = 60.0         # seconds for which an event handed out belongs to its taker
 HOLD = 3600.0        # seconds for which an ending waits for the caller's message at the most
 HELD = "waits for the caller's message"
+CONVERTS = "waits until this is converted: "  # and the file's name
 BUSY_TIMEOUT = 2.0   # seconds to wait for another process's write: a caller's answer may wait for it
 
 PENDING, DELIVERED, REFUSED = "pending", "delivered", "refused"
@@ -120,6 +121,7 @@ class Journal:
         self.clock = clock
         self.steady = steady or (time.monotonic if clock is time.time else clock)
         self._lock = threading.RLock()
+        _begin_as_the_folders_owner(path)
         try:
             self._db = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA synchronous = FULL")
@@ -258,6 +260,19 @@ class Journal:
             self._add_event(call, calls.RECEIVED, arrived)
         return call
 
+    def dial(self, pbx: str, uniqueid: str, extension: str, number: str) -> Call:
+        """Begin a made call: the channel with this unique id will call the agent's extension, then the number."""
+        with self._writing():
+            call = self._begin(calls.call_id(pbx, uniqueid), uniqueid, calls.MADE, calls.DIALLED, "", number)
+            self._db.execute("UPDATE calls SET extension = ? WHERE id = ?", (extension, call.id))
+            return self.find(call.call_id)
+
+    def dialled_in_vain(self, call_id: str, why: str) -> None:
+        """End a made call that did not reach its agent; `why` stands in the call's code."""
+        with self._writing():
+            self._db.execute("UPDATE calls SET state = ?, code = ?, ended = ? WHERE call_id = ? AND state = ?",
+                             (calls.FINISHED, why, self.clock(), call_id, calls.DIALLED))
+
     def record(self, call_id: str, kind: str, extension: str = "", link: str = "", queue: str = "", number: str = "",
                uniqueid: str = "", arrived: float | None = None, at: float | None = None) -> Recorded:
         """Record one event of a call, if it fits the call's life; on return it is on disk. at: when it was, if not now.
@@ -285,18 +300,31 @@ class Journal:
                                  (state, extension, call.id))
             return Recorded(self.find(call_id), kind, "")
 
-    def hang_up(self, call_id: str, link: str = "", at: float | None = None) -> Recorded:
-        """End the call as its state says (calls.ending_at_hangup), or let go the ending that was held for its message."""
+    def hang_up(self, call_id: str, link: str = "", at: float | None = None, converts: str = "") -> Recorded:
+        """End the call as its state says (calls.ending_at_hangup), or let go the ending that was held for its message.
+
+        converts: the name of the link's file where that is to be converted first (`converting`). The end of a talk is
+        told at once then, and the link after it by an event of its own; the end with a message, for which no agent
+        waits, waits.
+        """
         with self._writing():
             call = self.find(call_id)
             if call is None:
                 return Recorded(None, None, "no call %s" % call_id)
             kind = calls.ending_at_hangup(call.mode, call.state, call.code)
-            if kind is None and self._let_go(call, link):
+            if kind is None and self._let_go(call, link, converts):
                 return Recorded(call, call.state, "")
+            if kind is None and call.mode == calls.MADE and link and not self._told_link(call):
+                # The sweep, say, had ended the call before its recording was known.
+                self._add_event(call, calls.LINK, self.clock() if at is None else at, link=link)
+                return Recorded(call, calls.LINK, "")
             if kind is None:
                 return Recorded(call, None, "it has ended: %s" % call.state)
-            self._end(call, kind, link, at)
+            self._end(call, kind, "" if converts else link, at)
+            if converts and link and kind in (calls.COMPLETED, calls.LOST, calls.FINISHED):
+                self._add_event(call, calls.LINK, self.clock() if at is None else at, link=link)
+                self._db.execute("UPDATE events SET due = ?, note = ? WHERE id = last_insert_rowid()",
+                                 (self.steady() + HOLD, CONVERTS + converts))
             return Recorded(self.find(call_id), kind, "")
 
     def hold(self, call_id: str) -> None:
@@ -306,9 +334,21 @@ class Journal:
             self._db.execute("UPDATE events SET due = ?, note = ? WHERE status = 'pending' AND kind = 'lost' AND call ="
                              " (SELECT id FROM calls WHERE call_id = ?)", (self.steady() + HOLD, HELD, call_id))
 
-    def _let_go(self, call: Call, link: str) -> bool:
-        return self._db.execute("UPDATE events SET due = 0, note = '', link = ? WHERE call = ? AND note = ?"
-                                " AND status = 'pending'", (link, call.id, HELD)).rowcount == 1
+    def _let_go(self, call: Call, link: str, converts: str = "") -> bool:
+        due, note = (self.steady() + HOLD, CONVERTS + converts) if converts and link else (0, "")
+        return self._db.execute("UPDATE events SET due = ?, note = ?, link = ? WHERE call = ? AND note = ?"
+                                " AND status = 'pending'", (due, note, link, call.id, HELD)).rowcount == 1
+
+    def converting(self) -> list[tuple[Job, str]]:
+        """The events that wait for the conversion of a file, with its name. They go as they are when HOLD is over."""
+        return [(job, job.event.note[len(CONVERTS):]) for job in self.outbox(PENDING)
+                if job.event.note.startswith(CONVERTS)]
+
+    def converted(self, job: Job, link: str) -> None:
+        """Deliver such an event now, with this link."""
+        with self._writing():
+            self._db.execute("UPDATE events SET due = 0, note = '', link = ? WHERE id = ? AND status = 'pending'"
+                             " AND note = ?", (link, job.event.id, job.event.note))
 
     def _end(self, call: Call, kind: str, link: str = "", at: float | None = None) -> None:
         now = self.clock() if at is None else at
@@ -318,11 +358,16 @@ class Journal:
             kind = calls.COMPLETED
         if kind != calls.FINISHED:
             self._add_event(call, kind, now, link=link if kind in (calls.COMPLETED, calls.LOST) else "")
+        elif link:  # all that Movidesk is told of a made call
+            self._add_event(call, calls.LINK, now, link=link)
         self._db.execute("UPDATE calls SET state = ?, ended = ? WHERE id = ?", (kind, now, call.id))
 
     def _add_event(self, call: Call, kind: str, at: float, extension: str = "", link: str = "") -> None:
         self._db.execute("INSERT INTO events (call, kind, at, extension, link) VALUES (?, ?, ?, ?, ?)",
                          (call.id, kind, at, extension, link))
+
+    def _told_link(self, call: Call) -> bool:
+        return self._db.execute("SELECT 1 FROM events WHERE call = ? AND kind = 'link'", (call.id,)).fetchone() is not None
 
     def _told_transferred(self, call: Call, extension: str = "") -> bool:
         """Whether a `transferred` (the last one to this extension, if given) is on its way to Movidesk already."""
@@ -634,6 +679,20 @@ class Journal:
             "pending": one("SELECT count(*) FROM events WHERE status = 'pending'"),
             "refused": one("SELECT count(*) FROM events WHERE status = 'refused'"),
         }
+
+
+def _begin_as_the_folders_owner(path: str) -> None:
+    """Where root opens a journal that is not there (an admin looks before the first call), it becomes Asterisk's all the
+    same, as its folder is. SQLite then gives the files beside it to the same owner."""
+    if os.geteuid() != 0 or not os.path.isabs(path):
+        return
+    try:
+        file = os.open(path, os.O_CREAT | os.O_EXCL, 0o644)
+    except OSError:
+        return  # it exists, or cannot: SQLite says why
+    folder = os.stat(os.path.dirname(path))
+    os.fchown(file, folder.st_uid, folder.st_gid)
+    os.close(file)
 
 
 def _boot_id() -> str:

@@ -11,9 +11,10 @@ import signal
 import socketserver
 import threading
 
-from movidesk import agi, emergency, sweep, trigger, verbs
+from movidesk import agi, convert, emergency, recordings, sweep, trigger, verbs
 from movidesk.config import Config
 from movidesk.delivery import Delivery
+from movidesk.publish import Publisher
 
 log = logging.getLogger("movidesk.service")
 
@@ -98,6 +99,12 @@ class Service:
         self._trigger = trigger.Trigger(trigger.path_beside(config["journal", "path"]))
         self.desk.client   # and requests is loaded before the first caller asks
         self.fastagi = FastAGI(config["agid", "listen"], self.desk)
+        self.publisher = Publisher(config) if config["recordings", "publish"] else None
+        self.made_calls = None
+        if config["made_calls", "listen"]:
+            from movidesk import made_http  # with pyst2's manager, which few need
+
+            self.made_calls = made_http.Server(self.desk)
 
     def stop(self, *_) -> None:
         self._stop.set()
@@ -108,7 +115,16 @@ class Service:
         signal.signal(signal.SIGINT, self.stop)
         # A signal may reach any thread, but its handler runs in this one, and only when this one wakes up.
         signal.set_wakeup_fd(self._trigger.fileno(), warn_on_full_buffer=False)
-        for name, target in (("fastagi", self.fastagi.serve_forever), ("sweep", self._sweep), ("prune", self._prune)):
+        threads = {"fastagi": self.fastagi.serve_forever, "sweep": self._sweep, "prune": self._prune}
+        if self.publisher:
+            threads["publish"] = self.publisher.serve_forever
+            log.info("recordings on %s:%d", *self.publisher.server_address[:2])
+        if self.desk.config["recordings", "convert"]:
+            threads["convert"] = self._convert
+        if self.made_calls:
+            threads["made calls"] = self.made_calls.serve_forever
+            log.info("made calls on %s:%d", *self.made_calls.server_address[:2])
+        for name, target in threads.items():
             threading.Thread(target=target, name=name, daemon=True).start()
         log.info("FastAGI on %s:%d, journal %s", *self.fastagi.server_address[:2], self.desk.journal.path)
         tell_systemd("READY=1")
@@ -145,16 +161,26 @@ class Service:
             self._trigger.pull()
 
     def _prune(self) -> None:
-        """Forget old calls, in small steps between which events are recorded."""
+        """Forget old calls, in small steps between which events are recorded, and delete old recordings."""
         while True:
             try:
                 while self.desk.journal.prune(self.desk.config["journal", "keep_days"]):
                     if self._stop.wait(0.05):
                         return
+                recordings.delete_old(self.desk.config, self.desk.clock())
             except Exception:  # the edge of this thread: the next hour tries again
-                log.exception("pruning the journal failed")
+                log.exception("pruning the journal and the recordings failed")
             if self._stop.wait(PRUNE_EVERY):
                 return
+
+    def _convert(self) -> None:
+        """Convert the recordings of calls that have ended, and send their links."""
+        while not self._stop.wait(convert.EVERY):
+            try:
+                if convert.work_off(self.desk):
+                    self._trigger.pull()
+            except Exception:  # the edge of this thread: the next look tries again
+                log.exception("converting recordings failed")
 
 
 def tell_systemd(state: str) -> None:

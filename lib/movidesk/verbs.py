@@ -146,10 +146,15 @@ class Desk:
             return ""
         from urllib.parse import quote
 
-        return template.format(
+        link = template.format(
             file=quote(os.path.basename(recording)), id=quote(call.call_id if call else ""),
             date=time.strftime("%Y-%m-%d", time.localtime(call.arrived if call else self.clock())),
             queue=quote(call.queue if call else ""), extension=quote(call.extension if call else ""))
+        if not self.config["recordings", "secret"]:
+            return link
+        from movidesk import recordings
+
+        return recordings.sign(link, os.path.basename(recording), self.config, self.clock())
 
 
 def is_silent(path: str) -> bool:
@@ -262,11 +267,42 @@ def canceled(desk: Desk, channel: agi.Channel) -> bool:
     return _record(desk, channel, calls.CANCELED)
 
 
-def hangup(desk: Desk, channel: agi.Channel) -> bool:
-    """The caller's channel is ending: so does its call, as its state says."""
+def hangup(desk: Desk, channel: agi.Channel, message: str = "") -> bool:
+    """The caller's channel is ending: so does its call, as its state says.
+
+    message: what the caller left in a voicemail box (VM_MESSAGEFILE), which then is the call's recording.
+    """
     call_id = desk.call_id(channel)
-    link = desk.link(desk.journal.find(call_id), _known(channel, agi.RECORDING))
-    return _tell(channel, call_id, desk.journal.hang_up(call_id, link))
+    _catch_up(desk, channel, call_id)
+    recording = _recording(desk, channel, call_id, message)
+    link = desk.link(desk.journal.find(call_id), recording)
+    converts = os.path.basename(recording) if link and desk.config["recordings", "convert"] else ""
+    return _tell(channel, call_id, desk.journal.hang_up(call_id, link, converts=converts))
+
+
+def _catch_up(desk: Desk, channel: agi.Channel, call_id: str) -> None:
+    """Record what the dialplan saw and the journal did not, because it was away or a verb was killed: that the caller
+    came, and that an agent answered."""
+    call, queue = desk.journal.find(call_id), _known(channel, agi.QUEUE)
+    if call is None and queue:
+        call = desk.journal.arrive(desk.config["pbx", "name"], channel.uniqueid, queue,
+                                   calls.client_number(channel.env.get("agi_callerid", "")))
+    answered_by = _known(channel, agi.ANSWERED_BY)
+    if answered_by and call is not None and call.mode == calls.CONTROL and call.state in calls.BEFORE_AGENT:
+        desk.journal.record(call_id, calls.TRANSFERRED, _extension(desk, answered_by))
+
+
+def _recording(desk: Desk, channel: agi.Channel, call_id: str, message: str) -> str:
+    """The file that belongs to a call which hangs up; a message in a voicemail box is copied from there first."""
+    if not message:
+        return _known(channel, agi.RECORDING)
+    from movidesk import recordings
+
+    try:
+        return recordings.own_message(message, desk.config["recordings", "folder"], call_id)
+    except OSError as error:
+        channel.say("%s: its message stays in the voicemail box, without a link: %s" % (call_id, error))
+        return ""
 
 
 # -- no queue control --------------------------------------------------------------------------------------------------
@@ -380,7 +416,9 @@ def run(verb: str, channel: agi.Channel, desk: Desk, arguments: list[str]) -> st
         desk.wake()
         raise
     except (JournalError, ConfigError) as error:
-        channel.say("%s failed: %s" % (verb[:40], error))
+        # The journal that cannot be opened may be the default, for a file that could not be read: that comes first.
+        reasons = dict.fromkeys([*desk.config.problems.get("", ()), str(error)])
+        channel.say("%s failed: %s" % (verb[:40], "; ".join(reasons)))
         _save(desk, channel, verb, _given(arguments), getattr(error, "damaged", False))
     except (VerbError, agi.ProtocolError, ValueError) as error:
         channel.say("%s failed: %s" % (verb[:40], error))
@@ -406,11 +444,11 @@ def _save(desk: Desk, channel: agi.Channel, verb: str, arguments: list[str], dam
                                                    calls.START_CANCELED) else ""
     extension = {calls.TRANSFERRED: arguments[:1], calls.START_TRANSFERRED: arguments[1:2]}.get(verb, [])
     recording = arguments[0] if arguments and verb in (calls.COMPLETED, calls.LOST, calls.LINK) else ""
+    call_id = _known(channel, agi.ID) or calls.call_id(desk.config["pbx", "name"], channel.uniqueid)
     if verb == "hangup":
-        recording = _known(channel, agi.RECORDING)
+        recording = _recording(desk, channel, call_id, "".join(arguments[:1]))
     event = {"kind": verb, "at": desk.clock(), "uniqueid": channel.uniqueid, "queue": queue,
-             "call_id": _known(channel, agi.ID) or calls.call_id(desk.config["pbx", "name"], channel.uniqueid),
-             "number": calls.client_number(channel.env.get("agi_callerid", "")),
+             "call_id": call_id, "number": calls.client_number(channel.env.get("agi_callerid", "")),
              "extension": "".join(extension), "link": desk.link(None, recording)}
     try:
         path = emergency.save(desk.config["journal", "path"], event)

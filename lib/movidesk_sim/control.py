@@ -7,6 +7,7 @@ from typing import Any, Dict, List, Optional
 
 from flask import Blueprint, Response, jsonify, request
 
+from .made_calls import make_call
 from .model import Agent, Group, Movidesk
 
 
@@ -53,6 +54,10 @@ def create_control(model: Movidesk, faults: Faults, lock: AbstractContextManager
         if what == "state":
             return shown
         return jsonify(shown[what]) if what in shown else ({"error": "no such thing to show"}, 404)
+
+    @control.post("/make_call")
+    def call_now() -> Any:
+        return make_call(model, lock, **request.get_json())  # without the lock: the PBX answers when the agent has
 
     @control.post("/<what>")
     def change(what: str) -> Any:

@@ -25,6 +25,7 @@ REASONS = {
     "4": "all agents in a call",
 }
 RECEIVED, MADE, LOST, CANCELED = 13, 14, 15, 16  # ticket origins
+MAX_ID = 256  # characters of a call id
 
 
 class Parameter(NamedTuple):
@@ -38,7 +39,7 @@ class Parameter(NamedTuple):
 
 QUEUE_ID = Parameter("queueId", "int", 10, "required")
 NUMBER = Parameter("clientNumber", "string", 128, "required")
-ID = Parameter("id", "string", 256, "required")
+ID = Parameter("id", "string", MAX_ID, "required")
 BRANCH_LINE = Parameter("branchLine", "string", 128, "required")
 CALL_DATE, TRANSFER_DATE, COMPLETED_DATE = (
     Parameter(name, "date") for name in ("callDate", "transferDate", "completedDate"))
@@ -394,6 +395,15 @@ class Movidesk:
             ticket.state = "canceled"
         else:
             self._put_in_call(ticket, extension)
+        return ticket
+
+    def made(self, call_id: str, source: str, destination: str) -> Ticket:
+        """The PBX answered with this id when it was asked to call `destination` from the extension `source`."""
+        ticket = self.tickets.get(call_id) or Ticket(call_id, MADE, queue_control=False, state="made")
+        if ticket.agent and (ticket.agent, ticket.number) != (source, destination):
+            self.problem(f"{call_id}: the id of two made calls")
+        ticket.agent, ticket.number = source, destination
+        self.tickets[call_id] = ticket
         return ticket
 
     def _made_link(self, ticket: Optional[Ticket], params: Mapping[str, str]) -> Ticket:

@@ -152,6 +152,10 @@ class Office:
         wait_for("everything is delivered", lambda: self._totals() == done,
                  instead=lambda: "%s\n%s" % (self.rehearsal.cli("outbox").stdout, self.rehearsal.service_log()[-2000:]))
 
+    def wait_told(self) -> None:
+        """Wait until Movidesk has all that was recorded so far."""
+        wait_for("nothing is pending", lambda: self._totals()["pending"] == 0)
+
     def _totals(self) -> dict[str, int]:
         journal = Journal(str(self.rehearsal.journal_path))
         try:

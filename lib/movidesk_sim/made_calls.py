@@ -1,0 +1,47 @@
+"""What Movidesk does when an agent clicks on a number: it calls the URL that an admin has given it."""
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any, Dict, Optional
+
+import requests
+
+from .model import MAX_ID, Movidesk
+
+PATIENCE = 60.0  # seconds for the PBX's answer; Movidesk's own is not known
+
+
+def make_call(model: Movidesk, lock: AbstractContextManager, *, source: str, destination: str, url: str,
+              method: str = "GET", auth: Optional[Dict[str, str]] = None) -> Dict[str, Any]:
+    """Ask the PBX for a call; where it returns an id there is a ticket, to which setMadeCallLink adds the recording.
+
+    url: with the placeholders {call.source.number} and {call.destination.number}. A POST bears the numbers as JSON
+    too. auth: {} for none, {"user", "password"} for login, {"token"}. Returns status, text, and call_id ("" for none).
+    """
+    for name, value in (("source", source), ("destination", destination)):
+        url = url.replace("{call.%s.number}" % name, requests.utils.quote(value, safe=""))
+    auth = auth or {}
+    headers = {"Authorization": "Bearer " + auth["token"]} if "token" in auth else {}
+    login = (auth["user"], auth["password"]) if "user" in auth else None
+    body = {"source": source, "destination": destination} if method == "POST" else None
+    try:
+        answer = requests.request(method, url, json=body, headers=headers, auth=login, timeout=PATIENCE)
+    except requests.RequestException as error:
+        return {"status": 0, "text": type(error).__name__, "call_id": ""}
+    call_id = _call_id(method, answer) if answer.status_code == 200 else ""
+    with lock:
+        if 0 < len(call_id) <= MAX_ID:
+            model.made(call_id, source, destination)
+        elif answer.status_code == 200:
+            model.problem(f"made call: {method} was answered without a call id")
+    return {"status": answer.status_code, "text": answer.text, "call_id": call_id}
+
+
+def _call_id(method: str, answer: requests.Response) -> str:
+    """A GET is answered with the id as text, of one word, a POST with JSON; '' where it is neither."""
+    if method == "GET":
+        return answer.text if len(answer.text.split()) == 1 else ""
+    try:
+        return str(answer.json()["call_id"])
+    except (ValueError, TypeError, KeyError):
+        return ""

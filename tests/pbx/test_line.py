@@ -1,0 +1,88 @@
+"""The line on a real Asterisk, with Movidesk's true limit of ten requests a minute."""
+from __future__ import annotations
+
+import pytest
+
+from movidesk_sim.phones import Agent, Caller, answers
+from movidesk_sim.rehearsal import QUEUE, Rehearsal, wait_for
+
+NUMBERS = ["47330000%02d" % number for number in range(1, 7)]
+
+
+@pytest.fixture
+def limited(tree, tmp_path):
+    with Rehearsal(tree, tmp_path, agents=["5252"], limit=10,
+                   variables={"MOVIDESK_MAX_WAIT": "600", "MOVIDESK_ANNOUNCE": "0"}) as rehearsal:
+        yield rehearsal
+
+
+def waiting(rehearsal) -> list[str]:
+    """The numbers of those who wait, in order of arrival, as `movidesk calls` shows them."""
+    lines = [line.split() for line in rehearsal.cli("calls").stdout.splitlines()[2:]]
+    return [fields[4] for fields in lines if fields[5] in ("waiting", "received")]
+
+
+def served(rehearsal) -> list[str]:
+    """The numbers of those whose transfer Movidesk heard, in order."""
+    return [rehearsal.model.tickets[entry["params"]["id"]].number for entry in list(rehearsal.model.log)
+            if entry["endpoint"] == "asterisk_transferedCall" and entry["status"] == 200]
+
+
+def test_six_callers_are_served_in_order_within_the_limit(limited):
+    """A caller in the middle hangs up and the service is restarted meanwhile: nobody behind notices, the order stands."""
+    agent = limited.model.agents["5252"]
+    agent.telephony = False  # code 3: nobody is free yet
+    callers = []
+    try:
+        for number in NUMBERS:
+            callers.append(Caller(limited.pbx, str(QUEUE), number).start())
+            wait_for("%s is in line" % number, lambda: len(waiting(limited)) == len(callers), instead=limited.service_log)
+        assert waiting(limited) == NUMBERS
+        callers[2].hang_up()
+        wait_for("the third has left", lambda: len(waiting(limited)) == 5, instead=limited.service_log)
+        limited.stop_service()
+        limited.start_service()
+        stayed = NUMBERS[:2] + NUMBERS[3:]
+        assert waiting(limited) == stayed
+        agent.telephony = True
+        with Agent(limited.pbx, "5252", answers(hang_up_after=0.5)):
+            wait_for("all five are served", lambda: len(served(limited)) == 5, 200, lambda: served(limited))
+            assert served(limited) == stayed
+            wait_for("every call is complete", lambda: sum(t.complete for t in limited.tickets()) == 6, 150,
+                     lambda: [ticket.to_json() for ticket in limited.tickets()])
+    finally:
+        for caller in callers:
+            caller.close()
+    assert [entry for entry in list(limited.model.log) if entry["status"] == 429] == []
+    assert limited.model.problems == []
+    states = {ticket.number: ticket.state for ticket in limited.tickets()}
+    assert states == {**dict.fromkeys(stayed, "completed"), NUMBERS[2]: "canceled"}
+
+
+def test_a_key_leads_to_a_message_and_the_place_is_said(service_office):
+    office = service_office
+    office.all_in_calls()
+    office.set(MOVIDESK_EXIT_KEY="9", MOVIDESK_ANNOUNCE="30")
+    caller = office.call("quick")
+    office.wait_stage(caller, "WaitExten")
+    assert "Playing 'queue-youarenext" in office.console()
+    caller.press("9")
+    office.wait_stage(caller, "Record")
+    office.speak(caller)
+    caller.hang_up()
+    ticket = office.ticket(caller, "lost", ["receivedCall", "lostCall"])
+    assert ticket.links[0].endswith("-message.wav")
+
+
+def test_who_died_with_asterisk_gets_its_ending_from_the_sweep(tree, tmp_path):
+    with Rehearsal(tree, tmp_path, agents=["5252", "5253"]) as rehearsal:
+        with Agent(rehearsal.pbx, "5252", answers()):
+            with Caller(rehearsal.pbx, str(QUEUE)) as caller:
+                wait_for("the agent talks", lambda: any(t.state == "transferred" for t in rehearsal.tickets()))
+                rehearsal.pbx.restart(kill=True)
+                caller.cut_off()
+        rehearsal.stop_service()
+        rehearsal.start_service()  # sweeps at its start
+        ticket, = rehearsal.wait_for_tickets(1)
+        assert ticket.state == "completed"
+        assert rehearsal.requests() == ["receivedCall", "transferedCall", "completedCall"]

@@ -1,0 +1,338 @@
+"""The `movidesk` command: what it prints, and its exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from movidesk import __version__, checks, cli, config, verbs
+from movidesk.journal import Journal
+from movidesk_sim.control import Fault
+
+GOOD, TROUBLE, MISUSE = 0, 1, 2
+
+
+@pytest.fixture
+def movidesk(write_config, capsys, simulator):
+    """movidesk("status", "--json"): exit status, standard output, standard error. movidesk.path: the configuration's."""
+    def run(*arguments):
+        try:
+            status = cli.main(["--config", run.path, *arguments])
+        except SystemExit as error:
+            status = error.code
+        return (status, *capsys.readouterr())
+
+    def configure(**sections):
+        run.path = write_config(**{"movidesk": {"url": simulator.url, **sections.pop("movidesk", {})}, **sections})
+
+    run.configure = configure
+    configure()
+    return run
+
+
+@pytest.fixture
+def book(movidesk):
+    opened = Journal(config.load(movidesk.path)["journal", "path"])
+    yield opened
+    opened.close()
+
+
+def arrive(book, uniqueid="1.1", queue="77", number="4733990777", **more):
+    return book.arrive("pbx1", uniqueid, queue, number, **more)
+
+
+def refuse(book, uniqueid="1.1", why="HTTP 400: no such id"):
+    """A call with a refused `received` and a pending `canceled`."""
+    call = arrive(book, uniqueid)
+    book.refused(call, why)
+    book.hang_up(call.call_id)
+    return book.events(call)[0].id
+
+
+# -- misuse ------------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("arguments", [(), ("nonsense",), ("status", "--xml"), ("calls", "-n", "0"), ("calls", "-n", "x"),
+                                       ("outbox", "--replay"), ("deliver", "--twice")])
+def test_misuse(movidesk, arguments):
+    status, out, err = movidesk(*arguments)
+    assert (status, out) == (MISUSE, "") and "usage: movidesk" in err
+
+
+def test_version_and_help(movidesk):
+    assert movidesk("--version") == (GOOD, "movidesk-agi %s\n" % __version__, "")
+    status, out, _ = movidesk("--help")
+    assert status == GOOD and "Exit status: 0 good, 1 trouble, 2 misuse" in out
+    for command in ("serve", "deliver", "status", "calls", "outbox", "check", "simulate"):
+        assert command in out
+        assert movidesk(command, "--help")[0] == GOOD
+
+
+def test_the_installed_command(movidesk):
+    command = os.path.join(os.path.dirname(sys.executable), "movidesk")
+    done = subprocess.run([command, "outbox", "--replay", "x"], capture_output=True, text=True,
+                          env={**os.environ, "MOVIDESK_CONFIG": movidesk.path})
+    assert (done.returncode, done.stdout) == (MISUSE, "")
+    assert done.stderr.splitlines()[-1] == "movidesk: --replay takes an event's number or 'all', not 'x'"
+
+
+# -- configuration and journal that do not serve -----------------------------------------------------------------------
+
+@pytest.mark.parametrize("command", [("status",), ("calls",), ("outbox",), ("deliver", "--once"), ("serve",)])
+def test_without_a_configuration(movidesk, tmp_path, command):
+    movidesk.path = str(tmp_path / "none.conf")
+    status, out, err = movidesk(*command)
+    assert (status, out) == (TROUBLE, "")
+    assert err == "movidesk: %s: No such file or directory; copy the commented sample etc/movidesk.conf there\n" % movidesk.path
+
+
+@pytest.mark.parametrize("command", [("deliver", "--once"), ("serve",)])
+def test_what_sends_needs_a_sound_configuration(movidesk, command):
+    movidesk.configure(movidesk={"timeout": "soon"})
+    status, out, err = movidesk(*command)
+    assert (status, out) == (TROUBLE, "")
+    assert err.startswith("movidesk: %s:" % movidesk.path) and "[movidesk] timeout: 'soon' is no number" in err
+
+
+def test_what_only_looks_names_the_trouble_and_goes_on(movidesk, book):
+    movidesk.configure(movidesk={"token": "x"})
+    status, out, _ = movidesk("status")
+    assert status == TROUBLE and "[movidesk] token: 1 characters is no GUID" in out and "nobody waits" in out
+    assert movidesk("calls")[:2] == (GOOD, "no calls yet\n")
+
+
+@pytest.mark.parametrize("command", ["status", "calls", "outbox"])
+def test_a_journal_that_cannot_be_opened(movidesk, tmp_path, command):
+    movidesk.configure(journal={"path": str(tmp_path / "none" / "journal.db")})
+    status, out, err = movidesk(command)
+    assert (status, out) == (TROUBLE, "")
+    assert "movidesk: journal %s/none/journal.db: " % tmp_path in err and "does not exist: create it" in err
+
+
+# -- an empty journal --------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("command, out", [
+    ("calls", "no calls yet\n"), ("outbox", "the outbox is empty: Movidesk has everything\n")])
+def test_an_empty_journal(movidesk, command, out):
+    status, found, err = movidesk(command)
+    assert (status, found) == (GOOD, out) and "journal.db: no journal yet; the first call, or movidesk serve, begins" in err
+
+
+def test_the_status_of_an_empty_journal(movidesk):
+    status, out, _ = movidesk("status")
+    assert status == GOOD and [line.split(None, 1) for line in out.splitlines()] == [
+        ["line", "nobody waits"], ["calls", "0 open, 0 with agents"], ["requests", "0 of 1000 in the last minute"],
+        ["outbox", "0 pending, 0 refused"]]
+
+
+# -- status ------------------------------------------------------------------------------------------------------------
+
+def test_the_status_of_a_busy_hour(movidesk, book):
+    now = time.time()
+    for number, queue in (("2", "77"), ("1", "77"), ("3", "78")):
+        book.turn(arrive(book, "1." + number, queue, arrived=now - 100 * int(number)), 1000)
+    talking = arrive(book, "2.1")
+    book.answered(talking, "5252", "", "5252")
+    book.record(talking.call_id, "transferred")
+    refuse(book, "3.1")
+    status, out, _ = movidesk("status")
+    assert status == TROUBLE and [line.split(None, 1) for line in out.splitlines()] == [
+        ["line", "queue 77: 2 waiting, the first for 3:20"],
+        ["line", "queue 78: 1 waiting, the first for 5:00"], ["calls", "4 open, 1 with agents"],
+        ["requests", "2 of 1000 in the last minute"], ["outbox", "5 pending, 1 refused"],
+        ["trouble", "1 events were refused by Movidesk: see movidesk outbox"]]
+    status, out, _ = movidesk("status", "--json")
+    facts = json.loads(out)
+    assert status == TROUBLE and facts["calls"] == {"open": 4, "with_agents": 1}
+    assert [(line["queue"], line["waiting"], round(line["longest"], -1)) for line in facts["line"]] == [
+        ("77", 2, 200), ("78", 1, 300)]
+    assert (facts["requests"], facts["outbox"]) == ({"used": 2, "limit": 1000}, {"pending": 5, "refused": 1})
+    assert facts["trouble"] == ["1 events were refused by Movidesk: see movidesk outbox"]
+
+
+def test_a_token_that_movidesk_refuses(movidesk, book, simulator):
+    book.hang_up(arrive(book).call_id)
+    simulator.model.token = "00000000-0000-0000-0000-00000000cafe"
+    assert movidesk("deliver", "--once")[0] == TROUBLE
+    status, out, _ = movidesk("status")
+    assert status == TROUBLE and "Movidesk refuses the token since" in out and "HTTP 401" in out
+    assert "put a valid one into %s" % movidesk.path in out
+    movidesk.configure(movidesk={"token": simulator.model.token})
+    assert movidesk("status")[0] == GOOD
+
+
+# -- calls and outbox --------------------------------------------------------------------------------------------------
+
+def rows(out):
+    return [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in out.splitlines()[2:]]
+
+
+def test_the_last_calls_in_local_time_with_each_events_outcome(movidesk, book, monkeypatch):
+    monkeypatch.setenv("TZ", "America/Sao_Paulo")
+    time.tzset()
+    try:
+        call = arrive(book, arrived=1525194000.0)
+        book.answered(call, "5252", "", "5252")
+        book.record(call.call_id, "transferred")
+        refuse(book, "1.2")
+        status, out, _ = movidesk("calls")
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    first, second = rows(out)
+    assert status == GOOD and first == ["2018-05-01 14:00:00", "pbx1-1.1", "77", "4733990777", "5252", "transferred",
+                                        "received delivered, transferred pending"]
+    assert second[1:] == ["pbx1-1.2", "77", "4733990777", "canceled",
+                          "received REFUSED (HTTP 400: no such id), canceled pending"]
+
+
+def test_as_many_calls_as_asked_for_the_newest_last(movidesk, book):
+    for number in range(25):
+        arrive(book, "1.%d" % number)
+    assert len(rows(movidesk("calls")[1])) == 20
+    assert [row[1] for row in rows(movidesk("calls", "-n", "2")[1])] == ["pbx1-1.23", "pbx1-1.24"]
+
+
+def test_the_outbox_shows_what_waits_or_was_refused_and_why(movidesk, book):
+    refused = refuse(book)
+    job, _ = book.take(1000)
+    book.retry(job, 90, "HTTP 500: oops")
+    status, out, _ = movidesk("outbox")
+    first, second = rows(out)
+    assert status == TROUBLE and [first[0], *first[2:]] == [
+        str(refused), "pbx1-1.1", "received", "refused", "1", "HTTP 400: no such id"]
+    assert second[2:6] == ["pbx1-1.1", "canceled", "pending", "1"] and second[6] in ("1:29", "1:30")
+    assert second[7:] == ["HTTP 500: oops"]
+
+
+def test_what_only_waits_is_no_trouble(movidesk, book):
+    arrive(book)
+    assert movidesk("outbox")[0] == GOOD
+
+
+def test_a_refused_event_is_replayed(movidesk, book):
+    first, second = refuse(book, "1.1"), refuse(book, "1.2")
+    assert movidesk("outbox", "--replay", str(first)) == (GOOD, "event %d will be sent again\n" % first, "")
+    assert movidesk("outbox", "--replay", str(first)) == (
+        TROUBLE, "", "movidesk: no refused event has the number %d\n" % first)
+    assert movidesk("outbox", "--replay", "all") == (GOOD, "event %d will be sent again\n" % second, "")
+    assert movidesk("outbox", "--replay", "all") == (GOOD, "", "")
+    assert movidesk("outbox", "--replay", "first")[0] == MISUSE
+    assert book.totals()["refused"] == 0
+
+
+NASTY = "\x1b[31mred\x1b[0m \x07\r\n\x9b2J\u202eevil ação"
+
+
+@pytest.mark.parametrize("command", [("calls",), ("outbox",), ("status",), ("status", "--json")])
+def test_a_terminal_is_never_given_more_than_text(movidesk, book, command):
+    for kind in ("completed", "start_transferred"):
+        book.record(kind + NASTY, kind, extension=NASTY, link=NASTY, number=NASTY, queue=NASTY, uniqueid=NASTY)
+    book.rejected(book.take(1000)[0], NASTY)
+    book.retry(book.take(1000)[0], 60, NASTY)
+    book.turn(arrive(book, "2.1", queue=NASTY, number=NASTY), 1000)
+    book.set_note(verbs.TOKEN_REFUSED, verbs.Desk(config.load(movidesk.path))._token_mark() + " " + NASTY)
+    status, out, err = movidesk(*command)
+    assert status in (GOOD, TROUBLE) and (command != ("status", "--json") or json.loads(out))
+    assert [c for c in out + err if not c.isprintable() and c != "\n"] == []
+    assert command == ("status", "--json") or "ação" in out
+
+
+# -- deliver -----------------------------------------------------------------------------------------------------------
+
+def test_deliver_once(movidesk, book, simulator):
+    call = arrive(book)
+    book.hang_up(call.call_id)
+    assert movidesk("deliver", "--once")[0] == GOOD
+    ticket, = simulator.model.tickets.values()
+    assert (ticket.id, ticket.state, ticket.complete) == ("pbx1-1.1", "canceled", True)
+    assert movidesk("deliver", "--once")[0] == GOOD and len(simulator.model.log) == 2
+
+
+def test_deliver_once_says_that_not_all_was_taken(movidesk, book, simulator):
+    book.hang_up(arrive(book).call_id)
+    simulator.faults.rules.append(Fault(status=500))
+    assert movidesk("deliver", "--once")[0] == TROUBLE
+    assert book.totals()["pending"] == 2
+
+
+def test_deliver_goes_on_until_it_is_stopped(movidesk, book, simulator):
+    process = subprocess.Popen([sys.executable, "-m", "movidesk.cli", "--config", movidesk.path, "deliver"],
+                               stderr=subprocess.PIPE, text=True)
+    try:
+        book.hang_up(arrive(book).call_id)
+        seen = []
+        for line in process.stderr:
+            seen.append(line)
+            if "canceled delivered" in line:
+                break
+        assert simulator.model.tickets["pbx1-1.1"].complete, seen
+    finally:
+        process.terminate()
+        process.stderr.close()
+        process.wait(10)
+
+
+# -- check -------------------------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def agid(movidesk):
+    """Something listens where the service would."""
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        movidesk.configure(agid={"listen": "127.0.0.1:%d" % listener.getsockname()[1]})
+        os.chmod(movidesk.path, 0o640)
+        yield listener
+
+
+def test_check_finds_nothing(movidesk, agid, simulator):
+    status, out, _ = movidesk("check")
+    assert status == GOOD and len(out.splitlines()) == 5
+    assert all(line.startswith("ok       ") for line in out.splitlines())
+    assert not [line for line in simulator.model.log if line["status"] == 200]
+
+
+def troubles(out):
+    return [line.split(None, 1)[1] for line in out.splitlines() if line.startswith("TROUBLE")]
+
+
+def test_check_names_what_is_wrong(movidesk, agid, simulator):
+    agid.close()
+    os.chmod(movidesk.path, 0o644)
+    simulator.close()
+    status, out, _ = movidesk("check")
+    readable, reachable, listening = troubles(out)
+    assert status == TROUBLE and "chmod 0640 %s" % movidesk.path in readable
+    assert reachable.startswith("Movidesk at %s: no answer (" % simulator.url)
+    assert "is movidesk serve running?" in listening
+
+
+def test_check_of_a_bad_configuration_and_journal(movidesk, agid, tmp_path):
+    movidesk.configure(pbx={"name": "a b"}, journal={"path": str(tmp_path / "none" / "journal.db")})
+    os.chmod(movidesk.path, 0o640)
+    out = troubles(movidesk("check")[1])
+    assert "[pbx] name: 'a b' must be 1 to 64 letters" in out[0] and "journal.db: unable to open" in out[1]
+
+
+def test_check_without_a_configuration(movidesk, tmp_path, monkeypatch):
+    for name in ("_journal", "_reachable", "_listening"):  # they would look at this machine's own
+        monkeypatch.setattr(checks, name, lambda _: "")
+    movidesk.path = str(tmp_path / "none.conf")
+    status, out, _ = movidesk("check")
+    assert (status, len(troubles(out))) == (TROUBLE, 1) and "No such file or directory" in out
+
+
+def test_a_journal_that_root_begins_belongs_to_the_folders_owner(movidesk, tmp_path):
+    if os.geteuid() != 0:
+        pytest.skip("needs root, as an admin who looks before the first call has it")
+    folder = tmp_path / "state"
+    folder.mkdir()
+    os.chown(folder, 65534, 65534)
+    movidesk.configure(journal={"path": str(folder / "journal.db")})
+    assert movidesk("calls")[0] == GOOD
+    assert {(entry.stat().st_uid, entry.stat().st_gid) for entry in folder.iterdir()} == {(65534, 65534)}

@@ -1,0 +1,324 @@
+"""movidesk.conf: every key, and what is said about what is wrong with it."""
+
+from __future__ import annotations
+
+import re
+import socket
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from movidesk import config
+from movidesk.config import OPTIONS, ConfigError, Secret
+
+TOKEN = "155cac97-f203-4bb8-86e1-aa4cb8781f3e"
+SAMPLE = Path(__file__).parents[1] / "etc" / "movidesk.conf"
+
+
+@pytest.fixture
+def load(tmp_path):
+    """load(text): the configuration that the text is; its path is load.path."""
+    def read(text):
+        data = text if isinstance(text, bytes) else text.encode()
+        (tmp_path / "movidesk.conf").write_bytes(data)
+        return config.load(load_path)
+
+    load_path = read.path = str(tmp_path / "movidesk.conf")
+    return read
+
+
+def with_token(text=""):
+    return "[movidesk]\ntoken = %s\n%s" % (TOKEN, text)
+
+
+def problem(found):
+    text, = found.all_problems()
+    assert TOKEN not in text
+    return text
+
+
+# -- the sample --------------------------------------------------------------------------------------------------------
+
+def test_the_sample_lacks_only_the_token():
+    assert config.load(str(SAMPLE)).all_problems() == ["%s: [movidesk] token is missing" % SAMPLE]
+
+
+def test_the_sample_names_every_key_in_its_section_with_its_default(load):
+    without_default = {key for section in OPTIONS.values() for key, (_, default) in section.items() if not default}
+    lines = re.sub(r"^;(\w+ =)", r"\1", SAMPLE.read_text(), flags=re.MULTILINE).splitlines(True)
+    found = load("".join(line for line in lines if line.split(" =")[0] not in without_default | {"name"}))
+    defaults = load("")
+    assert [problem(found)] == defaults.all_problems()
+    values = {(section, key): found[section, key] for section, keys in OPTIONS.items() for key in keys
+              if key not in without_default}
+    assert values == {name: defaults[name] for name in values}
+    keys = re.findall(r"^\[\w+\]|^;?\w+ =", SAMPLE.read_text(), flags=re.MULTILINE)
+    known = [line for section, keys in OPTIONS.items() for line in ("[%s]" % section, *keys)]
+    assert sorted(key.strip("; =") for key in keys) == sorted(known)
+
+
+# -- good values -------------------------------------------------------------------------------------------------------
+
+GOOD = [
+    ("movidesk", "url", "https://api.movidesk.com/public/v1/", "https://api.movidesk.com/public/v1"),
+    ("movidesk", "url", "http://127.0.0.1:8080/public/v1", "http://127.0.0.1:8080/public/v1"),
+    ("movidesk", "url", "http://localhost:8080", "http://localhost:8080"),
+    ("movidesk", "url", "http://[::1]:8080/x", "http://[::1]:8080/x"),
+    ("movidesk", "requests_per_minute", "30", 30),
+    ("movidesk", "timeout", "2.5", 2.5),
+    ("pbx", "name", "pbx-1.example_a", "pbx-1.example_a"),
+    ("pbx", "extension_pattern", "5[0-9]{3}", re.compile("5[0-9]{3}")),
+    ("pbx", "report_transfer", "ring", "ring"),
+    ("line", "ask_every", "10", 10.0),
+    ("line", "ask_at_least_every", "60.5", 60.5),
+    ("journal", "path", "/tmp/journal.db", "/tmp/journal.db"),
+    ("journal", "keep_days", "365", 365),
+    ("recordings", "link", "https://pbx/{date}/{queue}/{extension}/{id}/{file}",
+     "https://pbx/{date}/{queue}/{extension}/{id}/{file}"),
+    ("recordings", "link", "https://pbx/{{x}}/{file}", "https://pbx/{{x}}/{file}"),
+    ("agid", "listen", "127.0.0.1:4574", ("127.0.0.1", 4574)),
+    ("agid", "listen", ":4574", ("127.0.0.1", 4574)),
+    ("agid", "listen", "[::1]:4574", ("::1", 4574)),
+]
+
+
+@pytest.mark.parametrize("section, key, text, value", GOOD)
+def test_good_values(load, section, key, text, value):
+    found = load(with_token("[%s]\n%s = %s\n" % (section, key, text) if section != "movidesk" else
+                            "%s = %s\n" % (key, text)))
+    assert found.all_problems() == [] and found[section, key] == value
+    assert found.require() is found
+
+
+@pytest.mark.parametrize("section, key, value", [
+    ("movidesk", "url", "https://api.movidesk.com/public/v1"), ("movidesk", "token_file", ""),
+    ("movidesk", "requests_per_minute", 10), ("movidesk", "timeout", 5.0),
+    ("pbx", "extension_pattern", re.compile("[0-9]{2,10}")), ("pbx", "report_transfer", "answer"),
+    ("journal", "path", "/var/lib/movidesk/journal.db"), ("journal", "keep_days", 90),
+    ("recordings", "link", ""), ("agid", "listen", ("127.0.0.1", 4573))])
+def test_the_defaults_of_the_contract(load, section, key, value):
+    assert load(with_token())[section, key] == value
+
+
+def test_the_pbx_is_called_as_its_host(load):
+    assert load("")["pbx", "name"] == re.sub("[^A-Za-z0-9._-]", "", socket.gethostname().split(".")[0])[:64]
+
+
+def test_an_empty_value_is_the_default(load):
+    found = load(with_token("timeout =\n[journal]\npath =   ; none\n"))
+    assert found.all_problems() == []
+    assert (found["movidesk", "timeout"], found["journal", "path"]) == (5.0, "/var/lib/movidesk/journal.db")
+
+
+def test_comments_and_spelling(load):
+    found = load("; a comment\n# another\n\n[movidesk] ; of a section\n  TOKEN=%s ; the key\n; token = x\n"
+                 "timeout = 3 # seconds\n\n[recordings]\nlink = https://pbx/#a;b/{file} ; after a space\n" % TOKEN)
+    assert found.all_problems() == []
+    assert (found["movidesk", "token"].reveal(), found["movidesk", "timeout"]) == (TOKEN, 3.0)
+    assert found["recordings", "link"] == "https://pbx/#a;b/{file}"
+
+
+def test_line_ends_and_the_byte_order_mark_of_windows(load):
+    found = load(b"\xef\xbb\xbf" + with_token("timeout = 3\n").replace("\n", "\r\n").encode())
+    assert found.all_problems() == [] and found["movidesk", "timeout"] == 3.0
+
+
+def test_the_path_comes_from_the_environment(load, monkeypatch):
+    load(with_token("timeout = 3\n"))
+    monkeypatch.setenv("MOVIDESK_CONFIG", load.path)
+    assert config.load().path == load.path and config.load()["movidesk", "timeout"] == 3.0
+    monkeypatch.setenv("MOVIDESK_CONFIG", "")
+    assert config.config_path() == "/etc/asterisk/movidesk.conf"
+
+
+# -- bad values --------------------------------------------------------------------------------------------------------
+
+BAD = [
+    ("movidesk", "url", "ftp://api.movidesk.com", "must be a plain http or https address"),
+    ("movidesk", "url", "api.movidesk.com", "must be a plain http or https address"),
+    ("movidesk", "url", "https://", "must be a plain http or https address"),
+    ("movidesk", "url", "http://api.movidesk.com/public/v1", "must be https"),
+    ("movidesk", "url", "http://127.0.0.1.example.com/", "must be https"),
+    ("movidesk", "url", "https://api.movidesk.com/?token=" + TOKEN, "must be a plain http or https address"),
+    ("movidesk", "url", "https://user:pass@api.movidesk.com", "must be a plain http or https address"),
+    ("movidesk", "url", "https://api.movidesk.com/#x", "must be a plain http or https address"),
+    ("movidesk", "url", "https://api.movidesk.com:99999/", "must be a plain http or https address"),
+    ("movidesk", "url", "https://[::1", "must be a plain http or https address"),
+    ("movidesk", "requests_per_minute", "0", "must lie between 1 and 1000"),
+    ("movidesk", "requests_per_minute", "1001", "must lie between 1 and 1000"),
+    ("movidesk", "requests_per_minute", "ten", "is no whole number"),
+    ("movidesk", "requests_per_minute", "9.5", "is no whole number"),
+    ("movidesk", "requests_per_minute", "9" * 5000, "is no whole number|must lie between"),
+    ("movidesk", "timeout", "0", "must lie between 0.1 and 60"),
+    ("movidesk", "timeout", "61", "must lie between 0.1 and 60"),
+    ("movidesk", "timeout", "nan", "must lie between 0.1 and 60"),
+    ("movidesk", "timeout", "5s", "is no number"),
+    ("movidesk", "token_file", "movidesk.token", "must be an absolute path"),
+    ("pbx", "name", "pbx 1", "must be 1 to 64 letters"),
+    ("pbx", "name", "x" * 65, "must be 1 to 64 letters"),
+    ("pbx", "name", "pbxé", "must be 1 to 64 letters"),
+    ("pbx", "extension_pattern", "[0-9", "is no regular expression"),
+    ("pbx", "extension_pattern", "[0-9]{99999999999}", "is no regular expression"),
+    ("pbx", "report_transfer", "never", "must be one of: answer, ring"),
+    ("pbx", "report_transfer", "Ring", "must be one of: answer, ring"),
+    ("line", "ask_every", "0", "must lie between 1 and 3600"),
+    ("line", "ask_at_least_every", "inf", "must lie between 1 and 3600"),
+    ("journal", "path", "journal.db", "must be an absolute path"),
+    ("journal", "path", "~/journal.db", "must be an absolute path"),
+    ("journal", "keep_days", "0", "must lie between 1 and 36500"),
+    ("journal", "keep_days", "-1", "must lie between 1 and 36500"),
+    ("recordings", "link", "/rec/{file}", "must begin with http:// or https://"),
+    ("recordings", "link", "https://pbx/{uniqueid}", r"knows no \{uniqueid\}"),
+    ("recordings", "link", "https://pbx/{}", r"knows no \{\}"),
+    ("recordings", "link", "https://pbx/{0}", r"knows no \{0\}"),
+    ("recordings", "link", "https://pbx/{file.__class__}", r"knows no \{file.__class__\}"),
+    ("recordings", "link", "https://pbx/{file", "is no template"),
+    ("recordings", "link", "https://pbx/{file!z}", "is no template"),
+    ("recordings", "link", "https://pbx/{file:d}", "is no template"),
+    ("agid", "listen", "4573", "must be ADDRESS:PORT"),
+    ("agid", "listen", "127.0.0.1:", "must be ADDRESS:PORT"),
+    ("agid", "listen", "127.0.0.1:65536", "must be ADDRESS:PORT"),
+    ("agid", "listen", "127.0.0.1:²", "must be ADDRESS:PORT"),
+]
+
+
+@pytest.mark.parametrize("section, key, text, reason", BAD)
+def test_bad_values_are_named_with_file_line_section_key_and_reason_and_have_their_default(
+        load, section, key, text, reason):
+    head = with_token("\n; a comment\n")
+    found = load(head + ("" if section == "movidesk" else "[%s]\n" % section) + "%s = %s\n" % (key, text))
+    line = 5 if section == "movidesk" else 6
+    said = problem(found)
+    assert said.startswith("%s:%d: [%s] %s: " % (load.path, line, section, key)), said
+    assert re.search(reason, said)
+    parse, default = OPTIONS[section][key]
+    assert found[section, key] == (parse(default) if default else "")
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        found.require(section)
+
+
+def test_a_bad_value_stops_only_what_needs_it(load):
+    found = load(with_token("timeout = x\n[journal]\npath = /tmp/journal.db\n"))
+    assert found.require("journal", "pbx")["journal", "path"] == "/tmp/journal.db"
+    with pytest.raises(ConfigError, match="timeout"):
+        found.require("movidesk")
+    with pytest.raises(ConfigError, match="timeout"):
+        found.require()
+
+
+@pytest.mark.parametrize("bad", [TOKEN[:-1], TOKEN + "0", TOKEN.replace("-", ""), "{%s}" % TOKEN,
+                                 TOKEN.replace("a", "g"), "x", "´" + TOKEN])
+def test_a_token_that_is_no_guid_is_not_shown(load, bad):
+    said = problem(load("[movidesk]\ntoken = %s\n" % bad))
+    assert said.startswith("%s:2: [movidesk] token: %d characters is no GUID" % (load.path, len(bad)))
+    assert bad not in said.replace("is no GUID", "") or bad == "x"
+
+
+@pytest.mark.parametrize("text", [
+    "[movidesk]\ntokn = " + TOKEN, "[pbx]\ntoken = " + TOKEN, "token = " + TOKEN, "[movidesk]\n" + TOKEN,
+    "[token]\n" + TOKEN + " = 1", "[movidesk]\ntoken_file = " + TOKEN, "[movidesk]\nurl = " + TOKEN,
+    "[movidesk]\ntimeout = " + TOKEN.upper(), "[recordings]\nlink = https://x/{%s}" % TOKEN,
+    "[movidesk]\ntoken = %s\ntoken = %s" % (TOKEN, TOKEN), "[%s]\nx = 1" % TOKEN, "[movidesk]\n%s = 1" % TOKEN,
+])
+def test_a_token_in_the_wrong_place_is_not_shown(load, text):
+    found = load(text)
+    assert found.all_problems() and TOKEN not in "".join(found.all_problems()).lower()
+
+
+# -- the file's form ---------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("text, line, reason", [
+    ("url = x\n[movidesk]\n", 1, "a setting before any [section]"),
+    ("[movidesk]\ntimeout = 1\ntimeout = 2\n", 3, "[movidesk] timeout is set twice"),
+    ("[pbx]\nname = a\n[movidesk]\n[pbx]\n", 4, "section [pbx] stands twice"),
+    ("[movidesk]\ntimeout 5\n", 2, "not of the form 'key = value'"),
+    ("[movidesk]\ntimeout: 5\n", 2, "not of the form 'key = value'"),
+    ("[movidesk]\n= 5\n", 2, "not of the form 'key = value'"),
+    ("[pbx]\nname = a\n[movidesks]\n", 3, "unknown section [movidesks]; known: movidesk, pbx, "),
+    ("[Movidesk]\n", 1, "unknown section [Movidesk]"),
+])
+def test_a_file_that_is_not_of_the_form(load, text, line, reason):
+    found = load(text)
+    said = found.problems[""][0]
+    assert said.startswith("%s:%d: %s" % (load.path, line, reason))
+    for needed in ((), ("journal",), ("movidesk",)):  # nothing can be trusted then
+        with pytest.raises(ConfigError, match=re.escape(said)):
+            found.require(*needed)
+
+
+def test_an_unknown_key(load):
+    said = problem(load(with_token("[journal]\npath = /tmp/j.db\nkeep_day = 3\n")))
+    assert said == "%s:5: [journal] keep_day: unknown key; known: path, keep_days" % load.path
+
+
+def test_a_file_that_is_missing(tmp_path):
+    path = str(tmp_path / "none.conf")
+    assert config.load(path).problems[""] == [
+        "%s: No such file or directory; copy the commented sample etc/movidesk.conf there" % path]
+
+
+def test_a_folder_in_its_place(tmp_path):
+    assert config.load(str(tmp_path)).problems[""][0].startswith("%s: Is a directory; " % tmp_path)
+
+
+def test_a_file_that_is_not_utf_8(load):
+    said = load(b"[pbx]\nname = caf\xe9\n").problems[""][0]
+    assert said.startswith("%s: is not UTF-8 text" % load.path)
+
+
+# -- the token ---------------------------------------------------------------------------------------------------------
+
+def test_a_missing_token(load):
+    assert problem(load("[movidesk]\n")) == "%s: [movidesk] token is missing" % load.path
+
+
+def test_a_token_from_a_file(load, tmp_path):
+    file = tmp_path / "token"
+    file.write_text(TOKEN + "\n")
+    found = load("[movidesk]\ntoken_file = %s\n" % file)
+    assert found.all_problems() == [] and found["movidesk", "token"].reveal() == TOKEN
+
+
+@pytest.mark.parametrize("content, reason", [
+    (None, "No such file or directory"), (b"", "is no GUID"), (TOKEN[:-1].encode(), "is no GUID"),
+    (b"token = " + TOKEN.encode(), "is no GUID"), (b"\xff\xfe" + TOKEN.encode(), "is not ASCII text")])
+def test_a_token_file_that_holds_none(load, tmp_path, content, reason):
+    file = tmp_path / "token"
+    if content is not None:
+        file.write_bytes(content)
+    said = problem(load("[movidesk]\ntoken_file = %s\n" % file))
+    assert said.startswith("%s: [movidesk] token_file: %s: %s" % (load.path, file, reason))
+    assert TOKEN[:-1] not in said
+
+
+def test_a_secret_does_not_print():
+    secret = Secret(TOKEN)
+    assert (repr(secret), str(secret), "%s" % secret, f"{secret}") == ("Secret(***)",) * 4
+    assert repr([secret]) == "[Secret(***)]" and secret and not Secret("") and repr(Secret("")) == "Secret(empty)"
+
+
+# -- anything ----------------------------------------------------------------------------------------------------------
+
+KEYS = st.sampled_from([key for section in OPTIONS.values() for key in section] + ["x"])
+LINES = st.one_of(
+    st.sampled_from(["[%s]" % section for section in OPTIONS] + ["[x]", "[", "[]", "[[a]]", "=", "; x", "  x"]),
+    st.builds("{} = {}".format, KEYS, st.text(max_size=30)), st.text(max_size=30))
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.one_of(st.lists(LINES, max_size=12).map("\n".join).map(lambda text: text.encode("utf-8", "replace")),
+                 st.binary(max_size=80)))
+def test_load_never_raises_and_every_option_has_a_value(load, data):
+    found = load(data)
+    assert all(found[section, key] is not None for section, keys in OPTIONS.items() for key in keys)
+    assert all(text.startswith(load.path) for text in found.all_problems())
+    found["recordings", "link"].format(file="f", date="d", id="i", queue="q", extension="e")
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from([(section, key) for section, keys in OPTIONS.items() for key in keys if key != "token_file"]),
+       st.text(max_size=40) | st.from_regex(r"https?://[a-z.:{}!0-9\[\]/@?#]{0,30}", fullmatch=True))
+def test_any_value_is_taken_or_named(load, name, text):
+    load("[%s]\n%s = %s\n" % (*name, text.replace("\r", "").replace("\n", "")))

@@ -1,0 +1,397 @@
+"""Delivery with the real journal, over real HTTP to the simulator, which misbehaves on demand."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from movidesk import api, config, delivery, verbs
+from movidesk.delivery import LONGEST_RETRY, Delivery, backoff
+from movidesk.journal import LEASE, PENDING, REFUSED, JournalError
+from movidesk.trigger import Trigger, path_beside
+from movidesk_sim.control import Fault
+
+OTHER_TOKEN = "00000000-0000-0000-0000-00000000cafe"
+AGENTS = ["60%02d" % number for number in range(20)]
+COMPLETED = "asterisk_completedCall"
+
+
+class Office:
+    """A desk, its delivery and the simulator; the journal's clock is the test's."""
+
+    def __init__(self, simulator, path, clock):
+        self.simulator, self.model, self.clock = simulator, simulator.model, clock
+        self.desk = verbs.Desk(config.load(path), clock, wake=lambda: None)
+        self.book = self.desk.journal
+        self.delivery = Delivery(self.desk, jitter=lambda: 0.5)
+        self.count = 0
+
+    def offered(self):
+        """A call whose caller has been offered an agent."""
+        self.count += 1
+        call = self.book.arrive("pbx1", "1.%d" % self.count, "77", "47")
+        answer = self.desk.client.send("received", queue="77", number="47", id=call.call_id, arrived=call.arrived)
+        self.book.answered(call, api.parse_answer(answer.text, self.desk.config["pbx", "extension_pattern"]).extension,
+                           "", answer.text)
+        return call.call_id
+
+    def talked(self):
+        """A call that is over, of which Movidesk knows only the offer."""
+        call_id = self.offered()
+        for kind in ("transferred", "completed"):
+            assert self.book.record(call_id, kind).kind
+        return call_id
+
+    def fault(self, endpoint, **what):
+        self.simulator.faults.rules.append(Fault(endpoint, **what))
+
+    def heard(self, endpoint=None):
+        """What reached Movidesk, in order: (call id, endpoint, status)."""
+        return [(line["params"]["id"], line["endpoint"], line["status"]) for line in self.model.log
+                if line["endpoint"] in (endpoint or line["endpoint"],) and line["endpoint"] != "asterisk_receivedCall"]
+
+    def until_settled(self, tries=20):
+        """Deliver, moving the clock to when there is something to do again; the seconds that passed."""
+        begun = self.clock.now
+        for _ in range(tries):
+            self.delivery.once()
+            job, wait = self.delivery.take()
+            assert job is None
+            if wait is None:
+                return self.clock.now - begun
+            self.clock.advance(wait)
+        pytest.fail("not settled: %r" % self.book.outbox(PENDING))
+
+
+@pytest.fixture
+def office(simulator, write_config, clock):
+    simulator.model.add_group(77, AGENTS)
+    made = Office(simulator, write_config(movidesk={"url": simulator.url, "timeout": "0.5"}), clock)
+    yield made
+    made.desk.client.close()
+    made.book.close()
+
+
+def wait_until(condition, seconds=5.0):
+    end = time.monotonic() + seconds
+    pause = threading.Event()
+    while not condition():
+        assert time.monotonic() < end, "did not come about in %g s" % seconds
+        pause.wait(0.005)
+
+
+def is_complete(office, call_id):
+    ticket = office.model.tickets[call_id]
+    return ticket.complete and ticket.state == "completed" and not office.model.problems
+
+
+# -- what goes wrong, and arrives all the same -------------------------------------------------------------------------
+
+@pytest.mark.parametrize("fault, seconds, repeated", [
+    ({}, 0, 0),
+    ({"status": 500}, 2, 0),
+    ({"status": 500, "count": 4}, 2 + 4 + 8 + 16, 0),
+    ({"status": 503, "retry_after": "30"}, 30, 0),
+    ({"cut": "before"}, 2, 0),
+    ({"cut": "after"}, 2, 1),
+    ({"cut": "after", "count": 2}, 2 + 4, 2),
+    ({"status": 429, "retry_after": "7"}, 7, 0),
+    ({"status": 429, "retry_after": "soon"}, 60, 0),
+    ({"status": 302}, 2, 0),
+    ({"body": "<html>what?</html>"}, 0, 0),
+])
+def test_completed_arrives_once_accepted(office, fault, seconds, repeated):
+    call_id = office.talked()
+    office.fault(COMPLETED, **fault) if fault else None
+    assert office.until_settled() == pytest.approx(seconds, abs=0.01)
+    assert is_complete(office, call_id) and office.model.duplicates == repeated
+    assert office.book.totals() == {"open": 0, "pending": 0, "refused": 0}
+
+
+def test_completed_meets_a_slow_answer_and_is_sent_again(office):
+    call_id = office.talked()
+    office.fault(COMPLETED, delay=0.8)
+    assert office.until_settled() == pytest.approx(2)
+    wait_until(lambda: len(office.heard(COMPLETED)) == 2)  # the slow one is heard too, after the second
+    assert is_complete(office, call_id) and office.model.duplicates == 1
+
+
+def test_movidesk_is_away_for_a_day(office):
+    calls = [office.talked() for _ in range(3)]
+    office.fault("", cut="before", count=10**6)
+    end = office.clock.now + 86400
+    while office.clock.now < end:
+        assert office.delivery.once() is False
+        office.clock.advance(1800)
+    assert office.book.totals() == {"open": 0, "pending": 6, "refused": 0}
+    office.simulator.faults.rules.clear()
+    assert office.until_settled() <= LONGEST_RETRY * 1.25 * 2
+    assert all(is_complete(office, call_id) for call_id in calls)
+
+
+def test_nothing_is_sent_while_429_asks_for_a_pause(office):
+    office.talked()
+    office.talked()
+    office.fault("asterisk_transferedCall", status=429, retry_after="7")
+    assert office.delivery.once() is False
+    assert office.delivery.take() == (None, 7)
+    office.clock.advance(6.5)
+    assert office.delivery.once() and len(office.heard()) == 1
+
+
+def test_once_says_whether_movidesk_took_all(office):
+    assert office.delivery.once() is True
+    office.talked()
+    office.fault(COMPLETED, status=500)
+    assert office.delivery.once() is False
+    office.clock.advance(2)
+    assert office.delivery.once() is True
+
+
+def test_the_events_of_a_call_arrive_in_order_and_no_call_waits_for_another(office):
+    slow, quick = office.talked(), office.talked()
+    office.fault("asterisk_transferedCall", status=500)
+    office.delivery.once()
+    assert [(call, status) for call, endpoint, status in office.heard() if endpoint == COMPLETED] == [(quick, 200)]
+    office.until_settled()
+    for call_id in (slow, quick):
+        assert [endpoint for call, endpoint, status in office.heard() if (call, status) == (call_id, 200)] == [
+            "asterisk_transferedCall", COMPLETED]
+    assert is_complete(office, slow) and is_complete(office, quick)
+
+
+def test_without_queue_control_completed_goes_out_as_the_other_document_has_it(office):
+    call = office.book.arrive("pbx1", "1.1", "77", "47", "watch")
+    office.book.record(call.call_id, "start_transferred", extension=AGENTS[0])
+    office.book.hang_up(call.call_id)
+    left = office.book.arrive("pbx1", "1.2", "77", "47", "watch")
+    office.book.hang_up(left.call_id)
+    office.until_settled()
+    # By urgency, not by age: the screen, the agent who is free again, the caller who left.
+    assert sorted((line["method"], line["endpoint"]) for line in office.model.log) == [
+        ("GET", COMPLETED), ("GET", "asterisk_startCanceledCall"), ("GET", "asterisk_startTransferedCall")]
+    assert is_complete(office, call.call_id) and office.model.tickets[left.call_id].state == "canceled"
+
+
+# -- what is refused ---------------------------------------------------------------------------------------------------
+
+def lost_with_link(office):
+    call_id = office.offered()
+    office.book.record(call_id, "lost")
+    office.book.record(call_id, "link", link="https://pbx/1.wav")
+    return call_id
+
+
+def test_a_refusal_is_believed_the_third_time_and_the_later_events_go_on(office):
+    call_id = lost_with_link(office)
+    office.fault("asterisk_lostCall", status=400, body="no such id", count=10)
+    office.until_settled()
+    refused, = office.book.outbox(REFUSED)
+    assert (refused.event.kind, refused.event.attempts, refused.event.note) == ("lost", 3, "HTTP 400: no such id")
+    assert [endpoint for _, endpoint, _ in office.heard()] == ["asterisk_lostCall"] * 3 + ["setMadeCallLink"]
+    assert office.model.tickets[call_id].links == ["https://pbx/1.wav"]
+
+
+def test_a_refused_event_is_replayed(office):
+    call_id = lost_with_link(office)
+    office.fault("asterisk_lostCall", status=404, count=3)
+    office.until_settled()
+    assert office.book.replay(office.book.outbox(REFUSED)[0].event.id)
+    assert office.until_settled() == 0
+    assert office.model.tickets[call_id].state == "lost" and office.book.totals()["refused"] == 0
+
+
+def test_what_the_documents_do_not_allow_is_refused_unsent(office):
+    call_id = office.offered()
+    office.book.record(call_id, "link", link="https://pbx/" + "x" * 300)
+    office.book.record(call_id, "canceled")
+    office.until_settled()
+    assert "setMadeCallLink: Link has 312 characters" in office.book.outbox(REFUSED)[0].event.note
+    assert [endpoint for _, endpoint, _ in office.heard()] == ["asterisk_canceledCall"]
+
+
+def test_a_refused_token_silences_everything_and_a_new_one_resumes_at_once(office, write_config):
+    call_id = office.talked()
+    office.model.token = OTHER_TOKEN
+    assert office.delivery.once() is False
+    assert (len(office.heard()), office.heard()[0][2]) == (1, 401)
+    office.book.record("pbx1-9.9", "lost", queue="77", number="47")
+    assert office.delivery.take() == (None, verbs.TRY_TOKEN_AGAIN)
+    office.delivery.once()
+    assert len(office.heard()) == 1 and office.book.totals()["refused"] == 0
+    path = write_config(movidesk={"url": office.simulator.url, "token": OTHER_TOKEN})
+    office.clock.advance(2)
+    renewed = Office(office.simulator, path, office.clock)
+    assert renewed.desk.silence() == 0.0
+    renewed.until_settled()
+    assert is_complete(office, call_id)
+
+
+def test_a_token_that_was_refused_is_tried_again_seldom(office):
+    call_id = office.talked()
+    office.fault("asterisk_transferedCall", status=403)
+    office.delivery.once()
+    assert office.until_settled() == pytest.approx(verbs.TRY_TOKEN_AGAIN)
+    assert is_complete(office, call_id)
+
+
+def test_no_token_in_the_log_and_in_the_journal(office, caplog):
+    caplog.set_level("DEBUG")
+    office.talked()
+    office.fault(COMPLETED, status=400, body="your token is " + office.model.token.upper(), count=5)
+    office.until_settled()
+    with open(office.book.path, "rb") as file, open(office.book.path + "-wal", "rb") as wal:
+        kept = (file.read() + wal.read()).lower()
+    logged = " ".join(r.getMessage() for r in caplog.records if not r.name.startswith("movidesk_sim")).lower()
+    assert "completed refused" in logged and office.model.token.lower() not in logged
+    assert office.model.token.encode().lower() not in kept
+    assert "your token is ***" in office.book.outbox(REFUSED)[0].event.note
+
+
+# -- a crash -----------------------------------------------------------------------------------------------------------
+
+def test_what_a_dead_process_had_taken_is_sent_when_its_lease_is_over(office):
+    call_id = office.talked()
+    subprocess.run([sys.executable, "-c", """if 1:
+        import os, sys
+        from movidesk.journal import Journal
+        job, _ = Journal(sys.argv[1], lambda: float(sys.argv[2])).take(1000)
+        os._exit(0 if job.event.kind == "transferred" else 1)
+        """, office.book.path, repr(office.clock.now)], check=True)
+    assert office.delivery.once() and office.heard() == []
+    assert office.delivery.take() == (None, LEASE)
+    office.clock.advance(LEASE)
+    assert office.until_settled() == 0 and is_complete(office, call_id)
+    assert [event.attempts for event in office.book.events(office.book.find(call_id))] == [1, 2, 1]
+
+
+# -- backoff -----------------------------------------------------------------------------------------------------------
+
+@given(st.integers(1, 10**6), st.floats(0, 1, exclude_max=True))
+def test_the_backoff_grows_to_its_bound(attempts, jitter):
+    seconds = backoff(attempts, jitter)
+    exact = min(LONGEST_RETRY, delivery.FIRST_RETRY * 2.0 ** min(attempts - 1, 100))
+    assert 0.75 * exact <= seconds < 1.25 * exact or seconds == pytest.approx(1.25 * exact)
+    assert backoff(attempts + 1, jitter) >= seconds
+
+
+# -- the loop ----------------------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def running(office):
+    """The delivery loop in a thread; running.trigger wakes it."""
+    class Loop:
+        trigger, stop = Trigger(path_beside(office.book.path)), threading.Event()
+
+        def end(self):
+            self.stop.set()
+            self.trigger.pull()
+            self.thread.join(5)
+            assert not self.thread.is_alive()
+
+    loop = Loop()
+    loop.thread = threading.Thread(target=office.delivery.run, args=(loop.trigger, loop.stop), daemon=True)
+    loop.thread.start()
+    yield loop
+    loop.end()
+    loop.trigger.close()
+
+
+def test_a_new_event_wakes_the_loop_at_once(office, running):
+    begun = time.monotonic()
+    for _ in range(3):
+        call_id = office.talked()
+        running.trigger.pull()
+        wait_until(lambda: office.book.totals()["pending"] == 0)
+        assert is_complete(office, call_id)
+    assert time.monotonic() - begun < delivery.IDLE / 2
+
+
+def test_a_retry_wakes_the_loop_when_it_is_due(office, running):
+    office.talked()
+    office.fault(COMPLETED, status=500)
+    running.trigger.pull()
+    wait_until(lambda: "HTTP 500" in [job.event.note for job in office.book.outbox(PENDING)])
+    office.clock.advance(10)
+    running.trigger.pull()
+    wait_until(lambda: office.book.totals()["pending"] == 0)
+
+
+class Together:
+    """A client whose requests are answered only when so many of them are under way at once."""
+
+    def __init__(self, count):
+        self.barrier, self.sent = threading.Barrier(count), []
+
+    def send(self, event, **fields):
+        self.barrier.wait(5)
+        self.sent.append((fields["id"], event))
+        return api.Delivered("")
+
+    def close(self):
+        pass
+
+
+def test_several_calls_go_out_at_once_but_each_in_its_order(office, running):
+    calls = [office.talked() for _ in range(delivery.WORKERS)]
+    office.desk._client = together = Together(delivery.WORKERS)
+    running.trigger.pull()
+    wait_until(lambda: office.book.totals()["pending"] == 0)
+    for call_id in calls:
+        assert [event for sent, event in together.sent if sent == call_id] == ["transferred", "completed"]
+
+
+def test_the_loop_outlives_what_it_did_not_expect(office, running, monkeypatch, caplog):
+    takes = iter([JournalError("journal: locked"), RuntimeError("take")])
+    real = office.desk.journal.take
+
+    def take(limit):
+        for error in takes:
+            raise error
+        return real(limit)
+
+    monkeypatch.setattr(office.desk.journal, "take", take)
+    call_id = office.talked()
+    monkeypatch.setattr(office.desk, "_client", Together(1))
+    office.desk._client.send = lambda *_, **__: 1 / 0
+    for words in ("journal: locked", "looking for work failed", "%s: transferred: delivery failed" % call_id):
+        running.trigger.pull()
+        wait_until(lambda: words in caplog.text)
+    monkeypatch.undo()
+    office.clock.advance(LEASE)
+    running.trigger.pull()
+    wait_until(lambda: office.book.totals()["pending"] == 0)
+    assert is_complete(office, call_id)
+
+
+class Slow:
+    """A client that is asked, and answers when it is let go."""
+
+    def __init__(self):
+        self.asked, self.let_go = threading.Event(), threading.Event()
+
+    def send(self, event, **fields):
+        self.asked.set()
+        self.let_go.wait(5)
+        return api.Delivered("")
+
+    def close(self):
+        pass
+
+
+def test_the_loop_ends_when_it_is_told_to_and_what_is_under_way_is_noted(office, running):
+    call_id = office.talked()
+    office.desk._client = slow = Slow()
+    running.trigger.pull()
+    assert slow.asked.wait(5)
+    running.stop.set()
+    slow.let_go.set()
+    running.end()
+    kept = office.book.events(office.book.find(call_id))
+    assert [event.status for event in kept] == ["delivered", "delivered", "pending"]
