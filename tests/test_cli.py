@@ -19,7 +19,7 @@ GOOD, TROUBLE, MISUSE = 0, 1, 2
 
 @pytest.fixture
 def movidesk(write_config, capsys, simulator):
-    """movidesk("status", "--json"): exit status, standard output, standard error. movidesk.path: the configuration's."""
+    """movidesk("status", "--json"): exit status, standard output, standard error; with the file movidesk.path."""
     def run(*arguments):
         try:
             status = cli.main(["--config", run.path, *arguments])
@@ -56,8 +56,8 @@ def refuse(book, uniqueid="1.1", why="HTTP 400: no such id"):
 
 # -- misuse ------------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("arguments", [(), ("nonsense",), ("status", "--xml"), ("calls", "-n", "0"), ("calls", "-n", "x"),
-                                       ("outbox", "--replay"), ("deliver", "--twice")])
+@pytest.mark.parametrize("arguments", [(), ("nonsense",), ("status", "--xml"), ("calls", "-n", "0"),
+                                       ("calls", "-n", "x"), ("outbox", "--replay"), ("deliver", "--twice")])
 def test_misuse(movidesk, arguments):
     status, out, err = movidesk(*arguments)
     assert (status, out) == (MISUSE, "") and "usage: movidesk" in err
@@ -87,7 +87,8 @@ def test_without_a_configuration(movidesk, tmp_path, command):
     movidesk.path = str(tmp_path / "none.conf")
     status, out, err = movidesk(*command)
     assert (status, out) == (TROUBLE, "")
-    assert err == "movidesk: %s: No such file or directory; copy the commented sample etc/movidesk.conf there\n" % movidesk.path
+    assert err == ("movidesk: %s: No such file or directory; copy the commented sample etc/movidesk.conf there\n"
+                   % movidesk.path)
 
 
 @pytest.mark.parametrize("command", [("deliver", "--once"), ("serve",)])
@@ -119,7 +120,8 @@ def test_a_journal_that_cannot_be_opened(movidesk, tmp_path, command):
     ("calls", "no calls yet\n"), ("outbox", "the outbox is empty: Movidesk has everything\n")])
 def test_an_empty_journal(movidesk, command, out):
     status, found, err = movidesk(command)
-    assert (status, found) == (GOOD, out) and "journal.db: no journal yet; the first call, or movidesk serve, begins" in err
+    assert (status, found) == (GOOD, out)
+    assert "journal.db: no journal yet; the first call, or movidesk serve, begins" in err
 
 
 def test_the_status_of_an_empty_journal(movidesk):

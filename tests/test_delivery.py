@@ -179,6 +179,17 @@ def test_without_queue_control_completed_goes_out_as_the_other_document_has_it(o
     assert is_complete(office, call.call_id) and office.model.tickets[left.call_id].state == "canceled"
 
 
+@pytest.mark.parametrize("recording", ["jo\udce3o.wav", "https://pbx/jo\udce3o.wav"])
+def test_a_recordings_name_that_is_no_utf_8_costs_no_call_its_ending(office, recording):
+    """Asterisk hands on bytes; Channel.get makes such surrogates of them."""
+    office.desk.config._values["recordings", "link"] = "https://pbx/{file}"
+    call_id = office.talked()
+    link = office.desk.link(office.book.find(call_id), recording)
+    office.book.record(call_id, "link", link=link)
+    office.until_settled()
+    assert is_complete(office, call_id) and office.model.tickets[call_id].links == [link]
+
+
 # -- what is refused ---------------------------------------------------------------------------------------------------
 
 def lost_with_link(office):

@@ -46,7 +46,7 @@ def kinds(journal, call_id="pbx1-17.1"):
 
 
 def test_events_of_a_locked_journal_are_kept_and_taken_in_in_order(desk, monkeypatch):
-    monkeypatch.setattr("movidesk.journal.BUSY_TIMEOUT", 0.05)
+    monkeypatch.setattr("movidesk.journal.store.BUSY_TIMEOUT", 0.05)
     path = desk.journal.path
     desk._journal = None
     other = lock(path)

@@ -301,7 +301,7 @@ def test_a_pause_grows_with_repeated_429s_and_an_answer_ends_the_row(journal, cl
 
 
 def test_a_new_boot_makes_the_old_steady_clock_harmless(tmp_path, monkeypatch):
-    import movidesk.journal as module
+    import movidesk.journal.store as module
 
     path, wall = str(tmp_path / "journal.db"), Clock()
     monkeypatch.setattr(module, "_boot_id", lambda: "one")

@@ -18,6 +18,7 @@ from movidesk import ami, made, made_http
 from movidesk.config import ConfigError, Secret, load
 from movidesk.journal import Journal
 from movidesk.verbs import Desk
+from peer import until
 
 TOKEN, PASSWORD, AMI_SECRET = "the-token-of-the-tests", "the-password-of-tests", "the-ami-secret-of-it"
 ASKED = {"source": "5252", "destination": "4733990777"}
@@ -43,7 +44,7 @@ class Movidesk:
 
     def __init__(self, server, desk, pbx, clock):
         self.url = "http://127.0.0.1:%d" % server.server_address[1]
-        self.desk, self.pbx, self.clock = desk, pbx, clock
+        self.dialler, self.desk, self.pbx, self.clock = server.dialler, desk, pbx, clock
 
     def get(self, path="/call", auth=None, headers=None, **params):
         headers = {"Authorization": "Bearer " + TOKEN} if headers is None and auth is None else headers
@@ -311,11 +312,15 @@ def test_a_flood(movidesk):
 
 def test_a_double_click_is_one_call(movidesk):
     client = movidesk(auth="none", per_minute="1")
+    looks = []
+    client.dialler._clock = lambda: looks.append(None) or client.clock()
     client.pbx.gate.clear()
-    with ThreadPoolExecutor(4) as clicks:
+    with ThreadPoolExecutor(5) as clicks:
         answers = [clicks.submit(client.get) for _ in range(4)]
+        until(lambda: len(looks) == 4)
         client.clock.advance(made.SAME_CLICK + 1)  # it still rings
         answers.append(clicks.submit(client.get))
+        until(lambda: len(looks) == 5)
         client.pbx.gate.set()
         texts = {answer.result().text for answer in answers}
     assert texts == {call.call_id for call in client.calls()} and len(client.pbx.orders) == 1
@@ -463,6 +468,18 @@ def test_a_manager_that_never_tells_what_came_of_it(monkeypatch):
 def test_a_hangup_of_another_channel_tells_nothing(monkeypatch):
     other = b"Event: Hangup\r\nUniqueid: 9.9\r\nCause: 17\r\n\r\n"
     assert order(FakeAmi(GREETING, TAKEN, QUEUED + other + FAILED, close=False)) == ami.UNREACHABLE
+
+
+def test_an_order_leaves_no_thread_behind(monkeypatch):
+    monkeypatch.setattr(ami, "ANSWER", 0.1)
+    before = set(threading.enumerate())
+    for said in (QUEUED + FAILED, QUEUED, b""):
+        for close in (True, False):
+            try:
+                order(FakeAmi(GREETING, TAKEN, said, close=close))
+            except ami.AmiError:
+                pass
+    until(lambda: set(threading.enumerate()) <= before)
 
 
 def test_nothing_listens():

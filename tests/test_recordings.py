@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from movidesk import calls, convert, recordings, verbs
 from movidesk.checks import all_checks
 from movidesk.config import Secret, load
-from movidesk.journal import HOLD, PENDING, Journal
+from movidesk.journal import HOLD, PENDING
 from movidesk.publish import Publisher, Refused, part
 from peer import Peer, until
 

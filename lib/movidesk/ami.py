@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import secrets
+import socket
 import time
 
 from asterisk import manager
@@ -64,13 +66,18 @@ class _Manager(manager.Manager):
             self.events.put(None)
 
     def leave(self) -> None:
-        """Log off. pyst2's threads end as Asterisk closes the connection; its close() would wait for them."""
-        if self.connected():
-            try:
-                self.logoff()
-            except manager.ManagerException:
-                pass  # it is gone already
-        self._running.clear()
+        """Log off and hang up. pyst2's threads end with the connection; its close() would wait for them."""
+        if not self.connected():
+            return
+        try:
+            self.logoff()
+        except manager.ManagerException:
+            pass  # it does not answer, or is gone
+        try:
+            with socket.socket(fileno=os.dup(self._sock.fileno())) as connection:
+                connection.shutdown(socket.SHUT_RDWR)
+        except (OSError, ValueError):
+            pass  # Asterisk was faster
 
     def __del__(self):
         pass  # pyst2's own closes, which may join the very thread that runs it

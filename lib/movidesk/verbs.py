@@ -141,13 +141,13 @@ class Desk:
         recording = recording.strip()
         template = self.config["recordings", "link"]
         if recording.startswith(("http://", "https://")):
-            return recording
+            return recording.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         if not recording or not template or is_silent(recording):
             return ""
         from urllib.parse import quote
 
         link = template.format(
-            file=quote(os.path.basename(recording)), id=quote(call.call_id if call else ""),
+            file=quote(os.path.basename(recording), errors="surrogateescape"), id=quote(call.call_id if call else ""),
             date=time.strftime("%Y-%m-%d", time.localtime(call.arrived if call else self.clock())),
             queue=quote(call.queue if call else ""), extension=quote(call.extension if call else ""))
         if not self.config["recordings", "secret"]:

@@ -76,7 +76,7 @@ class Rehearsal:
         self.journal_path = self.folder / "journal.db"
         self.agid = f"127.0.0.1:{free_port(1)}"
         self.limit = limit
-        self.env = {"MOVIDESK_CONFIG": str(self.config_path)}
+        self.env = {"MOVIDESK_CONFIG": str(self.config_path), "TMPDIR": str(self.folder)}
         self.write_config(settings or {})
         self.pbx = PrivateAsterisk(tree, self.folder / "pbx", env=self.env, systemname=systemname, manager=manager)
         self.variables = {"MOVIDESK_AGID": self.agid if service else "", "MOVIDESK_MAX_WAIT": "60", **(variables or {})}

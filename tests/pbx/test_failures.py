@@ -165,9 +165,10 @@ def break_configuration(office, how):
 
 
 @pytest.fixture
-def broken(scripts_office, request):
+def broken(scripts_office, request, monkeypatch):
     """(words, kinds), for the way to break it that the test names: kinds() are the events in the emergency file."""
     words, journal = break_configuration(scripts_office, request.param)
+    monkeypatch.setenv("TMPDIR", scripts_office.rehearsal.env["TMPDIR"])
     files = [Path(place) for place in emergency.paths(journal)]
     yield words, lambda: [json.loads(line)["kind"] for file in files if file.exists() for line in open(file)]
     for file in files:
@@ -210,7 +211,7 @@ def test_with_a_broken_configuration_the_caller_reaches_people(scripts_office, b
 @pytest.mark.parametrize("broken", ["missing", "malformed", "token"], indirect=True)
 def test_with_a_broken_configuration_and_no_fallback_the_caller_waits(scripts_office, broken):
     office = scripts_office
-    office.set(MOVIDESK_MAX_WAIT="1", MOVIDESK_MESSAGE="no")
+    office.set(MOVIDESK_MAX_WAIT="2", MOVIDESK_MESSAGE="no")
     caller = office.call()
     caller.wait_answered()  # by the music
     assert caller.wait(10).hung_up_by == "pbx"

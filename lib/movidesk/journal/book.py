@@ -1,0 +1,230 @@
+"""Calls and their events: what is recorded, and the one ending that each call gets (movidesk.calls holds the rules)."""
+
+from __future__ import annotations
+
+from movidesk import calls, line
+from movidesk.journal.store import (
+    CALL, CONVERTS, DELIVERED, EVENT, HELD, HOLD, PENDING, REFUSED, WAITS, Call, Event, Job, Recorded)
+from movidesk.journal.turns import Line
+
+
+class Book(Line):
+    """What happened, in order."""
+
+    def arrive(self, pbx: str, uniqueid: str, queue: str, number: str, mode: str = calls.CONTROL,
+               arrived: float | None = None) -> Call:
+        """The open call of this channel in this queue; where there is none, a new one is begun.
+
+        A channel whose call has ended gets the next id (`-2`, `-3`). One that comes to another queue, or back after an
+        agent had it, leaves its old call first: that one ends as a hangup would end it, lost where nobody had answered.
+        """
+        with self._writing():
+            visits = self._rows(Call, "SELECT %s FROM calls WHERE uniqueid = ? ORDER BY id" % CALL, uniqueid)
+            last = visits[-1] if visits else None
+            if last and last.state not in calls.ENDED:
+                if last.queue == queue and last.mode == mode and last.state != calls.TRANSFERRED:
+                    return last
+                self._end(last, calls.ending_at_hangup(last.mode, last.state, code="0"))
+            visit = len(visits) + 1
+            while self.find(calls.call_id(pbx, uniqueid, visit)):  # begun by an event alone, on another channel
+                visit += 1
+            return self._begin(calls.call_id(pbx, uniqueid, visit), uniqueid, mode, calls.first_state(mode), queue, number, arrived)
+
+    def _begin(self, call_id, uniqueid, mode, state, queue, number, arrived=None) -> Call:
+        arrived = self.clock() if arrived is None else arrived
+        self._db.execute("INSERT INTO calls (call_id, uniqueid, mode, state, queue, number, arrived)"
+                         " VALUES (?, ?, ?, ?, ?, ?, ?)", (call_id, uniqueid, mode, state, queue, number, arrived))
+        call = self.find(call_id)
+        if mode == calls.CONTROL and state == calls.RECEIVED and queue:  # without a queue it could not be registered
+            self._add_event(call, calls.RECEIVED, arrived)
+        return call
+
+    def dial(self, pbx: str, uniqueid: str, extension: str, number: str) -> Call:
+        """Begin a made call: the channel with this unique id will call the agent's extension, then the number."""
+        with self._writing():
+            call = self._begin(calls.call_id(pbx, uniqueid), uniqueid, calls.MADE, calls.DIALLED, "", number)
+            self._db.execute("UPDATE calls SET extension = ? WHERE id = ?", (extension, call.id))
+            return self.find(call.call_id)
+
+    def dialled_in_vain(self, call_id: str, why: str) -> None:
+        """End a made call that did not reach its agent; `why` stands in the call's code."""
+        with self._writing():
+            self._db.execute("UPDATE calls SET state = ?, code = ?, ended = ? WHERE call_id = ? AND state = ?",
+                             (calls.FINISHED, why, self.clock(), call_id, calls.DIALLED))
+
+    def record(self, call_id: str, kind: str, extension: str = "", link: str = "", queue: str = "", number: str = "",
+               uniqueid: str = "", arrived: float | None = None, at: float | None = None) -> Recorded:
+        """Record one event of a call, if it fits the call's life; on return it is on disk. at: when it was, if not now.
+
+        A call that the journal does not know (it was lost, or the PBX's own dialplan comes without `received`) is
+        begun in the state the event needs: the PBX is the only witness, and what it saw must be told.
+        """
+        with self._writing():
+            call = self.find(call_id)
+            if call is None:
+                call = self._begin(call_id, uniqueid or call_id, calls.mode_of(kind), calls.state_before(kind), queue,
+                                   number, arrived)
+            if call.mode == calls.WATCH and kind == calls.CANCELED:
+                kind = calls.START_CANCELED
+            state = calls.move(call.mode, call.state, kind)
+            if state is None:
+                return Recorded(call, None, "%s does not follow %s" % (kind, call.state))
+            if state in calls.ENDED and call.state not in calls.ENDED:
+                self._end(call, kind, link, at)
+            else:
+                extension = extension or call.extension
+                if kind != calls.TRANSFERRED or not self._told_transferred(call, extension):
+                    self._add_event(call, kind, self.clock() if at is None else at, extension if kind != calls.LINK else "", link)
+                self._db.execute("UPDATE calls SET state = ?, extension = ? WHERE id = ?",
+                                 (state, extension, call.id))
+            return Recorded(self.find(call_id), kind, "")
+
+    def hang_up(self, call_id: str, link: str = "", at: float | None = None, converts: str = "") -> Recorded:
+        """End the call as its state says (calls.ending_at_hangup), or let go the ending that was held for its message.
+
+        converts: the name of the link's file where that is to be converted first (`converting`). The end of a talk is
+        told at once then, and the link after it by an event of its own; the end with a message, for which no agent
+        waits, waits.
+        """
+        with self._writing():
+            call = self.find(call_id)
+            if call is None:
+                return Recorded(None, None, "no call %s" % call_id)
+            kind = calls.ending_at_hangup(call.mode, call.state, call.code)
+            if kind is None and self._let_go(call, link, converts):
+                return Recorded(call, call.state, "")
+            if kind is None and call.mode == calls.MADE and link and not self._told_link(call):
+                # The sweep, say, had ended the call before its recording was known.
+                self._add_event(call, calls.LINK, self.clock() if at is None else at, link=link)
+                return Recorded(call, calls.LINK, "")
+            if kind is None:
+                return Recorded(call, None, "it has ended: %s" % call.state)
+            self._end(call, kind, "" if converts else link, at)
+            if converts and link and kind in (calls.COMPLETED, calls.LOST, calls.FINISHED):
+                self._add_event(call, calls.LINK, self.clock() if at is None else at, link=link)
+                self._db.execute("UPDATE events SET due = ?, note = ? WHERE id = last_insert_rowid()",
+                                 (self.steady() + HOLD, CONVERTS + converts))
+            return Recorded(self.find(call_id), kind, "")
+
+    def hold(self, call_id: str) -> None:
+        """Deliver the call's ending only when its channel hangs up and the message is complete; at the latest when
+        HOLD is over, should nobody come back for it."""
+        with self._writing():
+            self._db.execute("UPDATE events SET due = ?, note = ? WHERE status = 'pending' AND kind = 'lost' AND call ="
+                             " (SELECT id FROM calls WHERE call_id = ?)", (self.steady() + HOLD, HELD, call_id))
+
+    def _let_go(self, call: Call, link: str, converts: str = "") -> bool:
+        due, note = (self.steady() + HOLD, CONVERTS + converts) if converts and link else (0, "")
+        return self._db.execute("UPDATE events SET due = ?, note = ?, link = ? WHERE call = ? AND note = ?"
+                                " AND status = 'pending'", (due, note, link, call.id, HELD)).rowcount == 1
+
+    def converting(self) -> list[tuple[Job, str]]:
+        """The events that wait for the conversion of a file, with its name. They go as they are when HOLD is over."""
+        return [(job, job.event.note[len(CONVERTS):]) for job in self.outbox(PENDING)
+                if job.event.note.startswith(CONVERTS)]
+
+    def converted(self, job: Job, link: str) -> None:
+        """Deliver such an event now, with this link."""
+        with self._writing():
+            self._db.execute("UPDATE events SET due = 0, note = '', link = ? WHERE id = ? AND status = 'pending'"
+                             " AND note = ?", (link, job.event.id, job.event.note))
+
+    def _end(self, call: Call, kind: str, link: str = "", at: float | None = None) -> None:
+        now = self.clock() if at is None else at
+        if call.mode == calls.CONTROL and kind in (calls.CANCELED, calls.LOST) and self._told_transferred(call):
+            # With report_transfer = ring Movidesk shows the call as transferred: only `completed` may follow that
+            # ("canceledCall ... antes del método asterisk_transferedCall").
+            kind = calls.COMPLETED
+        if kind != calls.FINISHED:
+            self._add_event(call, kind, now, link=link if kind in (calls.COMPLETED, calls.LOST) else "")
+        elif link:  # all that Movidesk is told of a made call
+            self._add_event(call, calls.LINK, now, link=link)
+        self._db.execute("UPDATE calls SET state = ?, ended = ? WHERE id = ?", (kind, now, call.id))
+
+    def _add_event(self, call: Call, kind: str, at: float, extension: str = "", link: str = "") -> None:
+        self._db.execute("INSERT INTO events (call, kind, at, extension, link) VALUES (?, ?, ?, ?, ?)",
+                         (call.id, kind, at, extension, link))
+
+    def _told_link(self, call: Call) -> bool:
+        return self._db.execute("SELECT 1 FROM events WHERE call = ? AND kind = 'link'", (call.id,)).fetchone() is not None
+
+    def _told_transferred(self, call: Call, extension: str = "") -> bool:
+        """Whether a `transferred` (the last one to this extension, if given) is on its way to Movidesk already."""
+        row = self._db.execute("SELECT extension FROM events WHERE call = ? AND kind = 'transferred'"
+                               " ORDER BY id DESC LIMIT 1", (call.id,)).fetchone()
+        return row is not None and extension in ("", row[0])
+
+    def answered(self, call: Call, extension: str, code: str, note: str, report: bool = False,
+                 pace: tuple[float, float] = (6.0, 30.0)) -> None:
+        """Movidesk answered receivedCall for this call: it is registered there, and offered to `extension` or waiting.
+
+        extension and code are both empty where the answer made no sense: the call is registered, and waits.
+        report: tell Movidesk of the transfer now, while the phone rings (report_transfer = ring). An answer that comes
+        when the call has gone on only settles its arrival. pace: see line.after_answer.
+        """
+        state = calls.OFFERED if extension else calls.WAITING
+        with self._writing():
+            self._strike(False)
+            self._settle_received(call, DELIVERED, note)
+            if self.find(call.call_id).state in calls.BEFORE_AGENT:
+                if extension and report and not self._told_transferred(call, extension):
+                    self._add_event(call, calls.TRANSFERRED, self.clock(), extension)
+                self._db.execute("UPDATE calls SET state = ?, extension = ?, code = ? WHERE id = ?",
+                                 (state, extension, code, call.id))
+            self._set_queue(line.after_answer(self._queue(call.queue), extension, code, self._taken(call.queue),
+                                              self.steady(), pace))
+
+    def refused(self, call: Call, note: str) -> None:
+        """Movidesk refused receivedCall for good: its event is set aside, the call goes on."""
+        with self._writing():
+            self._settle_received(call, REFUSED, note)
+
+    def _settle_received(self, call: Call, status: str, note: str) -> None:
+        self._db.execute("UPDATE events SET status = ?, note = ?, attempts = attempts + 1, settled = ?"
+                         " WHERE call = ? AND kind = 'received' AND status != 'delivered'",
+                         (status, note, self.clock(), call.id))
+
+    def find(self, call_id: str) -> Call | None:
+        """The call with this id, or None."""
+        return self._row(Call, "SELECT %s FROM calls WHERE call_id = ?" % CALL, call_id)
+
+    def latest(self, uniqueid: str) -> Call | None:
+        """The last call of the channel with this unique id, or None."""
+        return self._row(Call, "SELECT %s FROM calls WHERE uniqueid = ? ORDER BY id DESC LIMIT 1" % CALL, uniqueid)
+
+    # -- what people look at ----------------------------------------------------------------------------------------
+
+    def open_calls(self) -> list[Call]:
+        return self._rows(Call, "SELECT %s FROM calls INDEXED BY calls_open WHERE ended IS NULL ORDER BY id" % CALL)
+
+    def unended(self) -> list[Call]:
+        """The calls that a hangup would still move: those without an ending, and those whose ending waits for a message."""
+        return self._rows(Call, "SELECT %s FROM calls INDEXED BY calls_open WHERE ended IS NULL UNION"
+                                " SELECT %s FROM events INDEXED BY events_pending JOIN calls ON calls.id = events.call"
+                                " WHERE status = 'pending' AND note = ?" % (CALL, CALL), HELD)
+
+    def last_calls(self, count: int) -> list[Call]:
+        return self._rows(Call, "SELECT %s FROM calls ORDER BY id DESC LIMIT ?" % CALL, count)
+
+    def events(self, call: Call) -> list[Event]:
+        return self._rows(Event, "SELECT %s FROM events WHERE call = ? ORDER BY id" % EVENT, call.id)
+
+    def outbox(self, status: str, count: int = 1000) -> list[Job]:
+        """The events that are pending or refused, oldest first."""
+        split = len(Event._fields)
+        return self._rows(lambda *row: Job(Event(*row[:split]), Call(*row[split:])),
+                          "SELECT %s, %s FROM events INDEXED BY events_%s JOIN calls ON calls.id = events.call WHERE status = '%s'"
+                          " ORDER BY events.id LIMIT ?" % (EVENT, CALL, status, status), count)
+
+    def waiting(self) -> list[Call]:
+        """Who stands in line now, of all queues, in order of arrival."""
+        return self._rows(Call, "SELECT %s FROM calls INDEXED BY calls_open WHERE %s ORDER BY id" % (CALL, WAITS), self.steady())
+
+    def totals(self) -> dict[str, int]:
+        """How many calls are open, and how many events are pending and refused."""
+        one = lambda sql: self._row(int, sql)  # noqa: E731
+        return {
+            "open": one("SELECT count(*) FROM calls WHERE ended IS NULL"),
+            "pending": one("SELECT count(*) FROM events WHERE status = 'pending'"),
+            "refused": one("SELECT count(*) FROM events WHERE status = 'refused'"),
+        }

@@ -1,0 +1,258 @@
+"""The journal's file: schema and migrations, transactions, the two clocks, and notes that all processes share."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from collections import namedtuple
+from contextlib import contextmanager
+
+from movidesk.budget import WINDOW
+
+LEASE = 60.0         # seconds for which an event handed out belongs to its taker
+HOLD = 3600.0        # seconds for which an ending waits for the caller's message at the most
+HELD = "waits for the caller's message"
+CONVERTS = "waits until this is converted: "  # and the file's name
+BUSY_TIMEOUT = 2.0   # seconds to wait for another process's write: a caller's answer may wait for it
+
+PENDING, DELIVERED, REFUSED = "pending", "delivered", "refused"
+
+MIGRATIONS = (
+    """
+    CREATE TABLE calls (
+        id        INTEGER PRIMARY KEY,
+        call_id   TEXT NOT NULL UNIQUE,
+        uniqueid  TEXT NOT NULL,
+        mode      TEXT NOT NULL,
+        state     TEXT NOT NULL,
+        queue     TEXT NOT NULL DEFAULT '',
+        number    TEXT NOT NULL DEFAULT '',
+        extension TEXT NOT NULL DEFAULT '',
+        code      TEXT NOT NULL DEFAULT '',
+        arrived   REAL NOT NULL,
+        ended     REAL
+    );
+    CREATE INDEX calls_uniqueid ON calls (uniqueid, id);
+    CREATE INDEX calls_open ON calls (queue, id) WHERE ended IS NULL;
+    CREATE INDEX calls_ended ON calls (ended) WHERE ended IS NOT NULL;
+    CREATE TABLE events (
+        id        INTEGER PRIMARY KEY AUTOINCREMENT,
+        call      INTEGER NOT NULL REFERENCES calls (id) ON DELETE CASCADE,
+        kind      TEXT NOT NULL,
+        at        REAL NOT NULL,
+        extension TEXT NOT NULL DEFAULT '',
+        link      TEXT NOT NULL DEFAULT '',
+        status    TEXT NOT NULL DEFAULT 'pending',
+        attempts  INTEGER NOT NULL DEFAULT 0,
+        due       REAL NOT NULL DEFAULT 0,
+        note      TEXT NOT NULL DEFAULT '',
+        settled   REAL
+    );
+    CREATE INDEX events_call ON events (call, id);
+    CREATE INDEX events_pending ON events (call, id) WHERE status = 'pending';
+    CREATE INDEX events_refused ON events (id) WHERE status = 'refused';
+    CREATE TABLE requests (at REAL NOT NULL);
+    CREATE INDEX requests_at ON requests (at);
+    CREATE TABLE notes (name TEXT PRIMARY KEY, value TEXT NOT NULL, at REAL NOT NULL) WITHOUT ROWID;
+    """,
+    """
+    ALTER TABLE calls ADD COLUMN seen_until REAL NOT NULL DEFAULT 0;
+    ALTER TABLE calls ADD COLUMN wants INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE requests ADD COLUMN class INTEGER NOT NULL DEFAULT 1;
+    CREATE TABLE queues (
+        name  TEXT PRIMARY KEY,
+        asked REAL NOT NULL,
+        pace  REAL NOT NULL,
+        news  INTEGER NOT NULL,
+        "full"  INTEGER NOT NULL,
+        code  TEXT NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX calls_wants ON calls (wants) WHERE wants > 0;
+    """,
+)
+
+
+class JournalError(Exception):
+    """The journal cannot be used; the text names its path, the reason and what to do. damaged: the file is no good."""
+
+    def __init__(self, text: str, damaged: bool = False):
+        super().__init__(text)
+        self.damaged = damaged
+
+
+Call = namedtuple("Call", "id call_id uniqueid mode state queue number extension code arrived ended")
+Event = namedtuple("Event", "id call kind at extension link status attempts due note settled")
+#: An event with the call it belongs to; handed out for delivery, also the number of the request claimed for it.
+Job = namedtuple("Job", "event call request", defaults=(0,))
+#: What `record` did: the call (None where there is none) and the event's kind, or None with the reason why not.
+Recorded = namedtuple("Recorded", "call kind reason")
+#: Leave to send a request (granted: its number), or the seconds until asking again makes sense, and why; paused: by
+#: Movidesk's wish.
+Claim = namedtuple("Claim", "granted wait reason paused", defaults=(False,))
+
+CALL = ", ".join("calls." + field for field in Call._fields)
+EVENT = ", ".join("events." + field for field in Event._fields)
+#: Who stands in a line, as a condition on calls; takes the steady time.
+WAITS = "ended IS NULL AND state IN ('received', 'waiting') AND calls.code NOT IN ('0', '1', '2') AND seen_until > ?"
+class Store:
+    """An open journal file: see Journal."""
+
+    def __init__(self, path: str, clock=time.time, steady=None):
+        self.path = path
+        self.clock = clock
+        self.steady = steady or (time.monotonic if clock is time.time else clock)
+        self._lock = threading.RLock()
+        _begin_as_the_folders_owner(path)
+        try:
+            self._db = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
+            self._db.execute("PRAGMA synchronous = FULL")
+            self._db.execute("PRAGMA foreign_keys = ON")
+            if self._db.execute("PRAGMA user_version").fetchone()[0] != len(MIGRATIONS):
+                self._migrate()
+            self._begin_boot()
+        except sqlite3.Error as error:
+            raise self._unusable(error) from None
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    def check(self) -> None:
+        """Read the whole file once. Raises JournalError where it is damaged."""
+        found = self._row(str, "PRAGMA quick_check(1)")
+        if found != "ok":
+            raise self._unusable(sqlite3.DatabaseError("malformed: " + found))
+
+    def _unusable(self, error: sqlite3.Error) -> JournalError:
+        folder = os.path.dirname(self.path) or "."
+        damaged = "malformed" in str(error) or "not a database" in str(error)
+        if not os.path.isdir(folder):
+            advice = "the folder %s does not exist: create it, owned by Asterisk's user" % folder
+        elif not os.access(folder, os.W_OK | os.X_OK):
+            advice = "the folder %s is not writable for this user: give it to Asterisk's user" % folder
+        elif damaged:
+            advice = "the file is damaged: move it aside (keep it), a fresh one is made at once"
+        else:
+            advice = "see [journal] path in movidesk.conf"
+        return JournalError("journal %s: %s; %s" % (self.path, error, advice), damaged)
+
+    def _migrate(self) -> None:
+        """Bring the schema to this version. Each step commits together with its own number."""
+        self._use_wal()
+        for number, script in enumerate(MIGRATIONS, 1):
+            with self._writing():
+                version = self._db.execute("PRAGMA user_version").fetchone()[0]
+                if version > len(MIGRATIONS):
+                    raise JournalError("journal %s: written by a newer movidesk-agi (schema %d, this one knows %d): "
+                                       "upgrade, or restore the backup made before" % (self.path, version, len(MIGRATIONS)))
+                if version < number:
+                    for statement in script.split(";"):
+                        self._db.execute(statement)
+                    self._db.execute("PRAGMA user_version = %d" % number)
+
+    def _use_wal(self) -> None:
+        """Switch the file to WAL. Where two processes begin one file at once SQLite fails here; elsewhere it waits."""
+        give_up = time.monotonic() + BUSY_TIMEOUT
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > give_up:
+                    raise
+                time.sleep(0.01)
+
+    def _begin_boot(self) -> None:
+        """Make steady times of an earlier boot harmless: that clock began anew.
+
+        Requests count as sent now, a pause lasts another minute, retries are due, and the old line is gone.
+        """
+        boot = _boot_id()
+        if self.note("boot") is not None and self.note("boot")[0] == boot:
+            return
+        with self._writing():
+            known = self._note("boot")
+            if known and known[0] == boot:
+                return
+            self._set_note("boot", boot)
+            if known:
+                now = self.steady()
+                self._db.execute("UPDATE requests SET at = ?", (now,))
+                self._db.execute("UPDATE events SET due = 0 WHERE status = 'pending'")
+                self._db.execute("UPDATE calls SET seen_until = 0, wants = 0 WHERE ended IS NULL")
+                self._db.execute("DELETE FROM queues")
+                if self._note("closed"):
+                    self._set_note("closed", "%r 1" % (now + WINDOW))
+
+    @contextmanager
+    def _writing(self):
+        """One transaction that holds the write lock from its start, so that what is read in it stays true."""
+        with self._lock:
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                try:
+                    yield self._db
+                    self._db.execute("COMMIT")
+                except BaseException:
+                    if self._db.in_transaction:
+                        self._db.execute("ROLLBACK")
+                    raise
+            except sqlite3.Error as error:
+                raise self._unusable(error) from None
+
+    def _rows(self, make, sql: str, *args) -> list:
+        with self._lock:
+            try:
+                return [make(*row) for row in self._db.execute(sql, args)]
+            except sqlite3.Error as error:
+                raise self._unusable(error) from None
+
+    def _row(self, make, sql: str, *args):
+        rows = self._rows(make, sql, *args)
+        return rows[0] if rows else None
+
+    def _count(self, condition: str, *args) -> int:
+        return self._db.execute("SELECT count(*) FROM calls WHERE " + condition, args).fetchone()[0]
+
+    def _note(self, name: str):
+        return self._db.execute("SELECT value, at FROM notes WHERE name = ?", (name,)).fetchone()
+
+    def _set_note(self, name: str, value: str) -> None:
+        self._db.execute("REPLACE INTO notes (name, value, at) VALUES (?, ?, ?)", (name, value, self.clock()))
+
+    def note(self, name: str) -> tuple[str, float] | None:
+        """A named note and when it was written, or None."""
+        return self._row(lambda value, at: (value, at), "SELECT value, at FROM notes WHERE name = ?", name)
+
+    def set_note(self, name: str, value: str | None) -> None:
+        """Write a note; None removes it."""
+        with self._writing():
+            if value is None:
+                self._db.execute("DELETE FROM notes WHERE name = ?", (name,))
+            else:
+                self._set_note(name, value)
+
+
+def _begin_as_the_folders_owner(path: str) -> None:
+    """Where root opens a journal that is not there (an admin looks before the first call), it becomes Asterisk's all the
+    same, as its folder is. SQLite then gives the files beside it to the same owner."""
+    if os.geteuid() != 0 or not os.path.isabs(path):
+        return
+    try:
+        file = os.open(path, os.O_CREAT | os.O_EXCL, 0o644)
+    except OSError:
+        return  # it exists, or cannot: SQLite says why
+    folder = os.stat(os.path.dirname(path))
+    os.fchown(file, folder.st_uid, folder.st_gid)
+    os.close(file)
+
+
+def _boot_id() -> str:
+    """What tells one boot of this machine from the next; '' where the kernel does not say."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""

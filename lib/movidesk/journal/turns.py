@@ -1,0 +1,153 @@
+"""The line and the budget as the journal applies them: place, reason and claim are decided in one transaction."""
+
+from __future__ import annotations
+
+from movidesk import budget, calls, line
+from movidesk.budget import WINDOW
+from movidesk.journal.store import CALL, EVENT, WAITS, Call, Claim, Event, Store
+
+
+class Line(Store):
+    """Who asks, and which request goes (movidesk.line and movidesk.budget hold the rules)."""
+
+    def turn(self, call: Call, limit: int, script: bool = False, hold: float = 20.0) -> line.Turn:
+        """Whether this caller asks Movidesk now, with the request claimed for it; else its place and when to look again.
+
+        script: its looks are dear (line.look_again). hold: seconds for which its question may take. Being here keeps
+        the caller's place for the wait that it is told and line.GRACE seconds.
+        """
+        with self._writing():
+            now = self.steady()
+            refused = self._rejoin(call, now)
+            position = 1 + self._count(WAITS + " AND queue = ? AND id < ?", now, call.queue, call.id)
+            claim = klass = None
+            queue = self._queue(call.queue)
+            if position == 1:
+                klass = line.request_class(queue, self._taken(call.queue), refused, now)
+            if klass is not None:
+                claim = self._claim(limit, klass, self._demand(now, queue, klass))
+            if claim is not None and claim.granted:
+                self._db.execute("UPDATE calls SET wants = 0, seen_until = ? WHERE id = ?", (now + hold, call.id))
+                self._set_queue(queue._replace(asked=now))
+                return line.Turn(claim.granted, 1, 0, "", "")
+            until = claim.wait if claim else queue.asked + queue.pace - now
+            wait = line.look_again(position, until, script)
+            wants = 0 if klass is None else klass
+            self._db.execute("UPDATE calls SET wants = ?, seen_until = ? WHERE id = ? AND (wants != ? OR seen_until < ?)",
+                             (wants, now + wait + line.GRACE, call.id, wants, now + wait + line.GRACE / 2))
+            code = "" if claim and claim.paused and claim.wait > WINDOW else queue.code
+            return line.Turn(0, position, wait, code, claim.reason if claim else "")
+
+    def _rejoin(self, call: Call, now: float) -> bool:
+        """Put the caller (back) into its line; True where it comes from a phone that did not take it."""
+        refused = call.state == calls.OFFERED
+        if refused:
+            self._db.execute("UPDATE calls SET state = 'waiting' WHERE id = ? AND state = 'offered'", (call.id,))
+        elif call.state == calls.RECEIVED and not self._count(WAITS + " AND queue = ?", now, call.queue):
+            # An arrival at an empty line: it is news, whatever the last caller was told.
+            self._set_queue(self._queue(call.queue)._replace(news=True, full=line.UNKNOWN))
+        return refused
+
+    def _queue(self, name: str) -> line.Queue:
+        row = self._db.execute('SELECT name, asked, pace, news, "full", code FROM queues WHERE name = ?', (name,)).fetchone()
+        return line.Queue(*row) if row else line.Queue(name)
+
+    def _set_queue(self, queue: line.Queue) -> None:
+        self._db.execute("REPLACE INTO queues VALUES (?, ?, ?, ?, ?, ?)", queue)
+
+    def _taken(self, queue: str) -> int:
+        """Agents who have a call of this queue as Movidesk sees it: also those whose call's end it has not heard yet."""
+        return (self._count("ended IS NULL AND queue = ? AND state IN ('offered', 'transferred')", queue)
+                + self._row(int, "SELECT count(*) FROM events JOIN calls ON calls.id = events.call"
+                                 " WHERE events.status = 'pending' AND events.kind IN ('completed', 'canceled', 'lost')"
+                                 " AND calls.queue = ? AND calls.extension != ''", queue))
+
+
+    # -- the window of requests -------------------------------------------------------------------------------------
+
+    def claim(self, limit: int) -> Claim:
+        """Leave to send one request now, whoever else wants to, counted before it leaves; or how long to wait."""
+        with self._writing():
+            return self._claim(limit, budget.SCREEN, budget.Demand())
+
+    def _claim(self, limit: int, klass: int, demand: budget.Demand, aged: bool = False) -> Claim:
+        now = self.steady()
+        closed = self._note("closed")
+        if closed:
+            left = float(closed[0].split()[0]) - now
+            if left > 0:
+                return Claim(0, left, "Movidesk asked for a pause (429)", True)
+        self._db.execute("DELETE FROM requests WHERE at < ?", (now - 10 * WINDOW,))
+        used, oldest = self._db.execute("SELECT count(*), min(at) FROM requests WHERE at > ?", (now - WINDOW,)).fetchone()
+        if not budget.may_go(klass, limit - used, demand, limit, aged):
+            return Claim(0, max(0.05, (oldest or now) + WINDOW - now), "%d requests were sent in the last minute" % used)
+        number = self._db.execute("INSERT INTO requests (at, class) VALUES (?, ?)", (now, klass)).lastrowid
+        return Claim(number, 0.0, "")
+
+    def _demand(self, now: float, asker: line.Queue | None = None, klass: int = budget.HEAD) -> budget.Demand:
+        """What wants a place now. For a head of this class only such heads count whose queues asked longer ago."""
+        kinds = dict(self._db.execute(
+            "SELECT kind, count(*) FROM events WHERE status = 'pending' AND due <= ? AND kind IN"
+            " ('transferred', 'start_transferred', 'completed') AND NOT EXISTS (SELECT 1 FROM events AS earlier"
+            " WHERE earlier.call = events.call AND earlier.id < events.id AND earlier.status = 'pending') GROUP BY kind",
+            (now,)))
+        waiting = self._count(WAITS, now)
+        heads = ("SELECT count(*) FROM calls LEFT JOIN queues ON queues.name = calls.queue"
+                 " WHERE wants BETWEEN 1 AND ? AND " + WAITS)
+        if asker:
+            wanting = self._row(int, heads + " AND queue != ? AND coalesce(asked, 0) < ?", klass, now, asker.name,
+                                asker.asked)
+        else:
+            wanting = self._row(int, heads, budget.HEAD, now)
+        return budget.Demand(kinds.get("transferred", 0) + kinds.get("start_transferred", 0), wanting,
+                             kinds.get("completed", 0) if waiting else 0,
+                             bool(waiting) or bool(self._count("ended IS NULL AND state = 'offered'")),
+                             self._aged(now))
+
+    def _aged(self, now: float) -> int:
+        """1 where something that nobody waits for is due for the place that its patience has earned it."""
+        last = self._db.execute("SELECT max(at) FROM requests WHERE class = ?", (budget.SLACK,)).fetchone()[0]
+        if last is not None and now - last < budget.PATIENCE:
+            return 0
+        for row in self._candidates(now, slack_only=True):
+            return int(self.clock() - Event(*row[:len(Event._fields)]).at >= budget.PATIENCE)
+        return 0
+
+    def took_long(self, request: int) -> None:
+        """A request's answer was slow: nobody knows when Movidesk counted it, so it counts from now."""
+        with self._writing():
+            self._db.execute("UPDATE requests SET at = ? WHERE rowid = ?", (self.steady(), request))
+
+    def close_window(self, seconds: float) -> None:
+        """Send nothing for so many seconds, longer after repeated ones (budget.pause_after): Movidesk answered 429."""
+        with self._writing():
+            strikes = self._strike(True)
+            self._set_note("closed", "%r %d" % (self.steady() + budget.pause_after(seconds, strikes), strikes))
+
+    def _strike(self, refused: bool) -> int:
+        """Count the 429s in a row; an answer ends the row."""
+        closed = self._note("closed")
+        if not refused and closed and float(closed[0].split()[0]) <= self.steady():
+            self._db.execute("DELETE FROM notes WHERE name = 'closed'")
+        return 1 + int(closed[0].split()[1]) if closed else 1
+
+    def requests_in_window(self) -> int:
+        return self._row(int, "SELECT count(*) FROM requests WHERE at > ?", self.steady() - WINDOW)
+
+    def _candidates(self, now: float, slack_only: bool = False):
+        """The most urgent event that is due, and the oldest of those that nobody waits for; each the first of its call."""
+        first = ("SELECT %s, %s FROM events INDEXED BY events_pending JOIN calls ON calls.id = events.call"
+                 " WHERE events.status = 'pending' AND events.due <= ?"
+                 "   AND NOT EXISTS (SELECT 1 FROM events AS earlier WHERE earlier.call = events.call"
+                 "                   AND earlier.id < events.id AND earlier.status = 'pending')"
+                 "   AND NOT (events.kind = 'received' AND (calls.ended IS NULL OR EXISTS ("
+                 "       SELECT 1 FROM calls AS live LEFT JOIN queues ON queues.name = live.queue"
+                 "       WHERE live.queue = calls.queue AND live.ended IS NULL AND live.state IN ('received', 'waiting')"
+                 "       AND live.seen_until > ? AND coalesce(news, 1) = 1)))" % (EVENT, CALL))
+        if not slack_only:
+            yield from self._db.execute(
+                first + " ORDER BY CASE WHEN events.kind IN ('transferred', 'start_transferred') THEN 0"
+                        " WHEN events.kind = 'completed' THEN 1 ELSE 2 END, events.id LIMIT 1", (now, now)).fetchall()
+        yield from self._db.execute(
+            first + " AND events.kind NOT IN ('transferred', 'start_transferred', 'completed')"
+                    " ORDER BY events.id LIMIT 1", (now, now)).fetchall()
