@@ -78,7 +78,7 @@ def test_a_hangup_after_the_end_means_nothing(mode, state):
 @pytest.mark.parametrize("event, mode, state", [
     ("transferred", "control", "received"), ("completed", "control", "transferred"), ("lost", "control", "received"),
     ("canceled", "control", "received"), ("start_transferred", "watch", "arrived"),
-    ("start_canceled", "watch", "arrived"), ("link", "made", "dialled"),
+    ("start_canceled", "watch", "arrived"), ("link", "made", "ended"),
 ])
 def test_an_event_of_an_unknown_call_finds_the_state_that_it_needs(event, mode, state):
     assert (calls.mode_of(event), calls.state_before(event)) == (mode, state)

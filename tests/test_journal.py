@@ -126,7 +126,7 @@ def test_a_caller_sent_back_by_the_agent_is_another_call_and_the_talk_is_complet
 @pytest.mark.parametrize("kind, mode, state", [
     ("transferred", "control", "transferred"), ("completed", "control", "completed"), ("lost", "control", "lost"),
     ("start_transferred", "watch", "transferred"), ("start_canceled", "watch", "start_canceled"),
-    ("link", "made", "dialled")])
+    ("link", "made", "ended")])
 def test_an_event_of_a_call_that_the_journal_does_not_know_is_told(book, kind, mode, state):
     done = book.record("pbx-9.9", kind, queue="77", number="47", uniqueid="9.9")
     assert (done.kind, done.call.mode, done.call.state, done.call.uniqueid) == (kind, mode, state, "9.9")
@@ -210,8 +210,7 @@ def test_refused_for_now_delivered_when_asked_again(book):
 def test_an_ending_that_waits_for_its_message_goes_at_hangup_with_the_link_and_only_once(book, clock):
     call = arrive(book)
     book.answered(call, "", "1", "1")
-    book.record(call.call_id, "lost")
-    book.hold(call.call_id)
+    book.record(call.call_id, "lost", held=True)
     assert book.take(LIMIT) == (None, HOLD)
     assert book.hang_up(call.call_id, "https://pbx/1.wav").kind == "lost"
     assert book.hang_up(call.call_id, "https://pbx/2.wav").kind is None
@@ -221,8 +220,7 @@ def test_an_ending_that_waits_for_its_message_goes_at_hangup_with_the_link_and_o
 def test_an_ending_whose_channel_never_came_back_goes_when_the_hold_is_over(book, clock):
     call = arrive(book)
     book.answered(call, "", "1", "1")
-    book.record(call.call_id, "lost")
-    book.hold(call.call_id)
+    book.record(call.call_id, "lost", held=True)
     clock.now += HOLD
     assert book.take(LIMIT)[0].event.kind == "lost"
 
@@ -285,7 +283,7 @@ class Lives(RuleBasedStateMachine):
     @precondition(lambda self: self.seen)
     @rule(data=st.data())
     def leaves_a_message(self, data):
-        self.book.hold(self.a_call(data).call_id)
+        self.book.record(self.a_call(data).call_id, "lost", held=True)
 
     @precondition(lambda self: self.seen)
     @rule(data=st.data())

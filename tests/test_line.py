@@ -209,8 +209,7 @@ def test_who_leaves_a_message_leaves_the_line_at_once_and_is_reported_when_it_ha
     first, second = arrive(journal, 1), arrive(journal, 2)
     assert journal.turn(first, 10).ask
     journal.answered(first, "", "4", "4")
-    journal.record(first.call_id, "lost")
-    journal.hold(first.call_id)
+    journal.record(first.call_id, "lost", held=True)
     assert journal.turn(second, 10).position == 1
     assert journal.take(10)[0] is None
     assert journal.hang_up(first.call_id, "https://x/1.wav").kind == "lost"

@@ -88,6 +88,8 @@ def state_before(event: str) -> str:
     """The state in which `event` makes sense, for a call of which nothing else is known."""
     if event == COMPLETED:
         return TRANSFERRED
+    if event == LINK:
+        return FINISHED  # all that is left to tell of it
     return first_state(mode_of(event))
 
 

@@ -13,8 +13,9 @@ from movidesk.config import Config
 def all_checks(config: Config):
     """Yield (name, problem) for every check, in the order in which an admin would mend them."""
     yield "configuration %s" % config.path, "; ".join(config.all_problems())
-    if os.path.exists(config.path):
-        yield "configuration is not readable by everybody", _readable_by_all(config.path)
+    if not os.path.exists(config.path):
+        return  # the rest would look at what nobody has set up
+    yield "configuration is not readable by everybody", _readable_by_all(config.path)
     yield "journal %s" % config["journal", "path"], _journal(config)
     yield "Movidesk at %s" % config["movidesk", "url"], _reachable(config)
     yield "FastAGI at %s:%d" % config["agid", "listen"], _listening(config)

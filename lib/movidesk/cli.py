@@ -15,7 +15,7 @@ import time
 
 from tabulate import tabulate
 
-from movidesk import __version__, calls, config, journal, trigger, verbs
+from movidesk import __version__, calls, config, journal, sweep, trigger, verbs
 
 GOOD, TROUBLE, MISUSE = 0, 1, 2
 
@@ -99,6 +99,10 @@ def deliver(options, settings: config.Config) -> int:
     _start_log()
     settings.require()
     desk = verbs.Desk(settings)
+    try:
+        sweep.recover(desk)
+    except sweep.NotTold as error:
+        logging.warning("calls that died with Asterisk cannot be told from live ones: %s", error)
     if options.once:
         return GOOD if Delivery(desk).once() else TROUBLE
     desk.journal

@@ -178,7 +178,7 @@ OPTIONS = {
         "token": (_guid, ""),
         "token_file": (_path, ""),
         "requests_per_minute": (_number(int, 1, 1000), "10"),
-        "timeout": (_number(float, 0.1, 60), "5"),
+        "timeout": (_number(float, 0.1, 15), "5"),  # an answer takes at most three: less than journal.LEASE
     },
     "pbx": {
         "name": (_name, _hostname()),

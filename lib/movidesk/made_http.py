@@ -10,13 +10,13 @@ import base64
 import json
 import logging
 import socket
-import socketserver
 import threading
 from hmac import compare_digest
 from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qsl, urlsplit
 
 from movidesk.journal import JournalError
+from movidesk.listener import Listener
 from movidesk.made import Dialler, Refused
 
 log = logging.getLogger("movidesk.made")
@@ -169,34 +169,13 @@ def _length(text, base: int, most: int) -> int:
     return size
 
 
-class Server(socketserver.ThreadingTCPServer):
+class Server(Listener):
     """Listens at [made_calls] listen. Raises OSError, which names the setting, where the port is taken."""
-
-    allow_reuse_address = True
-    daemon_threads = True
 
     def __init__(self, desk, dialler: Dialler | None = None):
         self.config = desk.config
         self.dialler = dialler or Dialler(desk)
-        self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)
-        address = self.config["made_calls", "listen"]
-        try:
-            super().__init__(address, _Request)
-        except OSError as error:
-            raise OSError(error.errno, "[made_calls] listen = %s:%d: %s" % (*address, error.strerror)) from None
-
-    def process_request(self, request, client_address) -> None:
-        if not self._places.acquire(blocking=False):
-            log.error("%d connections at once: one more was closed", MAX_CONNECTIONS)
-            self.shutdown_request(request)
-            return
-        super().process_request(request, client_address)
-
-    def process_request_thread(self, request, client_address) -> None:
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._places.release()
+        super().__init__("[made_calls] listen", self.config["made_calls", "listen"], _Request, MAX_CONNECTIONS)
 
     def handle_error(self, request, client_address) -> None:
         log.info("a request from %s broke off", client_address[0])

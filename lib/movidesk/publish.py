@@ -13,12 +13,13 @@ import re
 import stat
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import BinaryIO
 from urllib.parse import parse_qs, unquote
 
 from movidesk import recordings
 from movidesk.config import Config
+from movidesk.listener import Listener
 
 log = logging.getLogger("movidesk.publish")
 
@@ -170,34 +171,13 @@ class _Request(BaseHTTPRequestHandler):
         log.info("%s: " + format, self.client_address[0], *args)
 
 
-class Publisher(ThreadingHTTPServer):
+class Publisher(Listener):
     """Serves the recordings of a configuration, as [recordings] publish says; raises OSError where the port is taken."""
-
-    daemon_threads = True
-    request_queue_size = 128
 
     def __init__(self, config: Config, clock=time.time):
         self.folder, self.secret = config["recordings", "folder"], config["recordings", "secret"]
         self.clock = clock
-        self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)
-        address = config["recordings", "publish"]
-        try:
-            super().__init__(address, _Request)
-        except OSError as error:
-            raise OSError(error.errno, "[recordings] publish = %s:%d: %s" % (*address, error.strerror)) from None
-
-    def process_request(self, request, client_address) -> None:
-        if not self._places.acquire(blocking=False):
-            log.warning("%d connections at once: one more was closed", MAX_CONNECTIONS)
-            self.shutdown_request(request)
-            return
-        super().process_request(request, client_address)
-
-    def process_request_thread(self, request, client_address) -> None:
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._places.release()
+        super().__init__("[recordings] publish", config["recordings", "publish"], _Request, MAX_CONNECTIONS)
 
     def cut(self, connection) -> None:
         """End a connection whose time is over."""

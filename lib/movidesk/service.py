@@ -11,9 +11,10 @@ import signal
 import socketserver
 import threading
 
-from movidesk import agi, convert, emergency, recordings, sweep, trigger, verbs
+from movidesk import agi, convert, recordings, sweep, trigger, verbs
 from movidesk.config import Config
 from movidesk.delivery import Delivery
+from movidesk.listener import Listener
 from movidesk.publish import Publisher
 
 log = logging.getLogger("movidesk.service")
@@ -53,33 +54,12 @@ class _Session(socketserver.StreamRequestHandler):
             log.info("closing a connection: %s", error)
 
 
-class FastAGI(socketserver.ThreadingTCPServer):
-    """Answers `agi://HOST:PORT/VERB` with the handlers of `verbs`."""
-
-    allow_reuse_address = True
-    daemon_threads = True
-    request_queue_size = 512
+class FastAGI(Listener):
+    """Answers `agi://HOST:PORT/VERB` with the handlers of `verbs`. Over MAX_SESSIONS the verb runs as a script."""
 
     def __init__(self, address: tuple[str, int], desk: verbs.Desk):
         self.desk = desk
-        self._places = threading.BoundedSemaphore(MAX_SESSIONS)
-        try:
-            super().__init__(address, _Session)
-        except OSError as error:
-            raise OSError(error.errno, "[agid] listen = %s:%d: %s" % (*address, error.strerror)) from None
-
-    def process_request(self, request, client_address) -> None:
-        if not self._places.acquire(blocking=False):
-            log.error("%d connections at once: one more was closed, its verb runs as a script", MAX_SESSIONS)
-            self.shutdown_request(request)
-            return
-        super().process_request(request, client_address)
-
-    def process_request_thread(self, request, client_address) -> None:
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._places.release()
+        super().__init__("[agid] listen", address, _Session, MAX_SESSIONS)
 
     def handle_error(self, request, client_address) -> None:
         log.exception("a session with %s failed", client_address)
@@ -135,12 +115,11 @@ class Service:
         log.info("stopped")
 
     def _sweep(self) -> None:
-        """End the calls that died with Asterisk: at the start, and once a minute."""
+        """Take in what the journal missed and end the calls that died with Asterisk: at the start, and once a minute."""
         told = True
         while True:
             try:
-                self._take_in_emergencies()
-                if sweep.sweep(self.desk.journal, self.desk.config):
+                if sweep.recover(self.desk):
                     self._trigger.pull()
                 told = True
             except sweep.NotTold as error:
@@ -151,14 +130,6 @@ class Service:
                 log.exception("the sweep failed")
             if self._stop.wait(sweep.EVERY):
                 return
-
-    def _take_in_emergencies(self) -> None:
-        taken, nonsense = emergency.take_in(self.desk.journal, self.desk.config["pbx", "name"])
-        for text in nonsense:
-            log.error("emergency file: %s", text)
-        if taken:
-            log.warning("%d events of the emergency file are in the journal now", taken)
-            self._trigger.pull()
 
     def _prune(self) -> None:
         """Forget old calls, in small steps between which events are recorded, and delete old recordings."""

@@ -11,6 +11,7 @@ import logging
 import shlex
 import subprocess
 
+from movidesk import emergency
 from movidesk.config import Config
 from movidesk.journal import Journal
 
@@ -22,6 +23,16 @@ PATIENCE = 10.0  # seconds for Asterisk's answer
 
 class NotTold(Exception):
     """Asterisk could not be asked for its channels; the text says why and what to do."""
+
+
+def recover(desk) -> int:
+    """Take the emergency file into the journal, then sweep; returns how many events and calls that was. Raises NotTold."""
+    taken, nonsense = emergency.take_in(desk.journal, desk.config["pbx", "name"])
+    for text in nonsense:
+        log.error("emergency file: %s", text)
+    if taken:
+        log.warning("%d events of the emergency file are in the journal now", taken)
+    return taken + sweep(desk.journal, desk.config)
 
 
 def live_channels(command: str) -> set[str]:

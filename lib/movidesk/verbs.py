@@ -112,7 +112,8 @@ class Desk:
         refused = self.journal.note(TOKEN_REFUSED)
         if refused is None or not refused[0].startswith(self._token_mark()):
             return 0.0
-        return max(0.0, refused[1] + TRY_TOKEN_AGAIN - self.clock())
+        left = refused[1] + TRY_TOKEN_AGAIN - self.clock()
+        return left if 0.0 < left <= TRY_TOKEN_AGAIN else 0.0  # more: the clock was set back
 
     def _token_mark(self) -> str:
         """Tells tokens apart without telling them."""
@@ -257,8 +258,7 @@ def lost(desk: Desk, channel: agi.Channel, recording: str = "") -> bool:
     """
     if _known(channel, agi.ENDING) != LEAVING_MESSAGE:
         return _record(desk, channel, calls.LOST, recording=recording)
-    if _record(desk, channel, calls.LOST):
-        desk.journal.hold(desk.call_id(channel))
+    _record(desk, channel, calls.LOST, held=True)
     return False
 
 

@@ -35,6 +35,8 @@ class Book(Line):
         self._db.execute("INSERT INTO calls (call_id, uniqueid, mode, state, queue, number, arrived)"
                          " VALUES (?, ?, ?, ?, ?, ?, ?)", (call_id, uniqueid, mode, state, queue, number, arrived))
         call = self.find(call_id)
+        if state in calls.ENDED:
+            self._db.execute("UPDATE calls SET ended = arrived WHERE id = ?", (call.id,))
         if mode == calls.CONTROL and state == calls.RECEIVED and queue:  # without a queue it could not be registered
             self._add_event(call, calls.RECEIVED, arrived)
         return call
@@ -53,8 +55,12 @@ class Book(Line):
                              (calls.FINISHED, why, self.clock(), call_id, calls.DIALLED))
 
     def record(self, call_id: str, kind: str, extension: str = "", link: str = "", queue: str = "", number: str = "",
-               uniqueid: str = "", arrived: float | None = None, at: float | None = None) -> Recorded:
+               uniqueid: str = "", arrived: float | None = None, at: float | None = None,
+               held: bool = False) -> Recorded:
         """Record one event of a call, if it fits the call's life; on return it is on disk. at: when it was, if not now.
+
+        held: an ending that Movidesk is told only when the call's channel hangs up (hang_up) and the message is complete;
+        at the latest when HOLD is over, should nobody come back for it.
 
         A call that the journal does not know (it was lost, or the PBX's own dialplan comes without `received`) is
         begun in the state the event needs: the PBX is the only witness, and what it saw must be told.
@@ -71,6 +77,9 @@ class Book(Line):
                 return Recorded(call, None, "%s does not follow %s" % (kind, call.state))
             if state in calls.ENDED and call.state not in calls.ENDED:
                 self._end(call, kind, link, at)
+                if held:
+                    self._db.execute("UPDATE events SET due = ?, note = ? WHERE id = last_insert_rowid()",
+                                     (self.steady() + HOLD, HELD))
             else:
                 extension = extension or call.extension
                 if kind != calls.TRANSFERRED or not self._told_transferred(call, extension):
@@ -105,13 +114,6 @@ class Book(Line):
                 self._db.execute("UPDATE events SET due = ?, note = ? WHERE id = last_insert_rowid()",
                                  (self.steady() + HOLD, CONVERTS + converts))
             return Recorded(self.find(call_id), kind, "")
-
-    def hold(self, call_id: str) -> None:
-        """Deliver the call's ending only when its channel hangs up and the message is complete; at the latest when
-        HOLD is over, should nobody come back for it."""
-        with self._writing():
-            self._db.execute("UPDATE events SET due = ?, note = ? WHERE status = 'pending' AND kind = 'lost' AND call ="
-                             " (SELECT id FROM calls WHERE call_id = ?)", (self.steady() + HOLD, HELD, call_id))
 
     def _let_go(self, call: Call, link: str, converts: str = "") -> bool:
         due, note = (self.steady() + HOLD, CONVERTS + converts) if converts and link else (0, "")
