@@ -17,11 +17,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
+import requests
 from tabulate import tabulate
 
 from movidesk_sim.asterisk import DEFAULT_VERSION, AsteriskFailed, AsteriskUnavailable, find_asterisk
 from movidesk_sim.asterisk_tree import need_program
-from movidesk_sim.model import CANCELED, LOST, RECEIVED, Ticket
+from movidesk_sim.model import CANCELED, LOST, MADE, RECEIVED, Ticket
 from movidesk_sim.phones import BUSY, RINGS, Agent, Behaviour, Caller, PhoneFailed, answers
 from movidesk_sim.rehearsal import QUEUE, NotInTime, Rehearsal, wait_for
 from movidesk_sim.timeline import MOVIDESK, Line, clock, tickets_of, timeline
@@ -31,7 +32,38 @@ LIMIT = 100            # requests a minute: the calls follow each other faster t
 MESSAGE_SECONDS = 3
 CALL_SECONDS = 30.0    # no call of the demo takes longer
 CLOCK_SLACK = 1.5      # seconds: the API's dates have whole seconds
-ORIGINS = {RECEIVED: "received", LOST: "lost", CANCELED: "abandoned"}
+ORIGINS = {RECEIVED: "received", MADE: "made", LOST: "lost", CANCELED: "abandoned"}
+MADE_TOKEN, AMI_SECRET = "a-secret-of-the-demo", "another-secret-of-the-demo"
+
+# 600 is an ordinary queue of Asterisk's, watched; 700 leaves messages in a voicemail box; 47... is the outside world,
+# where agent 5253's phone stands for the customer's.
+DIALPLAN = """
+[from-trunk](+)
+exten => 600,1,Gosub(movidesk-watch,s,1(77))
+ same => n,Answer()
+ same => n,Queue(sales)
+ same => n,Hangup()
+exten => 700,1,Set(MOVIDESK_VOICEMAIL=77@default)
+ same => n,Goto(movidesk-queue,77,1)
+
+[from-internal](+)
+exten => _47!,1,Dial(PJSIP/5253,20)
+"""
+QUEUES = """
+[general]
+[sales]
+strategy = linear
+membergosub = movidesk-answered
+member => PJSIP/5252
+"""
+VOICEMAIL = """
+[general]
+format = wav
+minsecs = 1
+maxsecs = 3
+[default]
+77 => 1234,The demo
+"""
 
 
 class Stage:
@@ -39,7 +71,7 @@ class Stage:
 
     def __init__(self, rehearsal: Rehearsal) -> None:
         self.rehearsal = rehearsal
-        self.agents: Dict[str, Agent] = {extension: Agent(rehearsal.pbx, extension) for extension in AGENTS}
+        self.agents: Dict[str, Agent] = {extension: Agent(rehearsal.pbx, extension, audio=True) for extension in AGENTS}
 
     def __enter__(self) -> Stage:
         for agent in self.agents.values():
@@ -112,6 +144,32 @@ def abandoned_ringing(stage: Stage, caller: Caller) -> None:
     caller.start().wait(CALL_SECONDS)
 
 
+def queue_answered(stage: Stage, caller: Caller) -> None:
+    stage.set_up(a5252=answers(after=1, hang_up_after=2))
+    caller.start().wait(CALL_SECONDS)
+
+
+def queue_abandoned(stage: Stage, caller: Caller) -> None:
+    stage.set_up(a5252=RINGS)
+    caller.hang_up_after = 3
+    caller.start().wait(CALL_SECONDS)
+
+
+def voicemail(stage: Stage, caller: Caller) -> None:
+    outside_hours(stage, caller)
+
+
+def made_call(stage: Stage, caller: Caller) -> None:
+    """Movidesk's button: the agent's phone rings first, then the customer's (5253 stands for it)."""
+    stage.set_up(a5252=answers(after=0.5), a5253=answers(after=1, hang_up_after=2))
+    caller.started_at = time.time()
+    url = f"http://{stage.rehearsal.made_calls}/call?source={{call.source.number}}&destination={{call.destination.number}}"
+    asked = requests.post(stage.rehearsal.simulator.control + "/make_call", timeout=CALL_SECONDS, json={
+        "source": AGENTS[0], "destination": caller.number, "url": url, "method": "GET", "auth": {"token": MADE_TOKEN}})
+    if not asked.json().get("call_id"):
+        raise NotInTime(f"the made call was answered: {asked.text}")
+
+
 @dataclass(frozen=True)
 class Expected:
     """The ticket that must come of a call. `recording`: how the linked file's name ends, empty for no link."""
@@ -124,9 +182,12 @@ class Expected:
 
 
 class Scenario(NamedTuple):
+    """`to`: the extension that the caller dials (see DIALPLAN)."""
+
     title: str
     play: Callable[[Stage, Caller], None]
     expected: Expected
+    to: str = str(QUEUE)
 
 
 ANSWERED = ("receivedCall", "transferedCall", "completedCall")
@@ -144,6 +205,15 @@ SCENARIOS = (
              Expected(CANCELED, "canceled", ("receivedCall", "canceledCall"))),
     Scenario("The caller gives up while the agent's phone rings", abandoned_ringing,
              Expected(CANCELED, "canceled", ("receivedCall", "canceledCall"))),
+    Scenario("Asterisk's own Queue() decides: an agent answers", queue_answered,
+             Expected(RECEIVED, "completed", ("startTransferedCall", "completedCall"), agent="5252", recording=".wav"),
+             to="600"),
+    Scenario("Asterisk's own Queue(): the caller gives up", queue_abandoned,
+             Expected(CANCELED, "canceled", ("startCanceledCall",)), to="600"),
+    Scenario("Outside business hours: the caller leaves a message in a voicemail box", voicemail,
+             Expected(LOST, "lost", ("receivedCall", "lostCall"), recording="-message.wav"), to="700"),
+    Scenario("An agent clicks on a number in Movidesk: the PBX calls both", made_call,
+             Expected(MADE, "made", ("setMadeCallLink",), agent="5252", recording=".wav")),
 )
 
 
@@ -160,7 +230,7 @@ def play(stage: Stage, scenario: Scenario, number: str, show: Callable[[Sequence
     rehearsal = stage.rehearsal
     faults: List[str] = []
     problems = len(rehearsal.model.problems)
-    with closing(Caller(rehearsal.pbx, str(QUEUE), number)) as caller:
+    with closing(Caller(rehearsal.pbx, scenario.to, number)) as caller:
         try:
             scenario.play(stage, caller)
             wait_for("a complete ticket", lambda: any(ticket.complete for ticket in tickets_of(rehearsal, number)))
@@ -306,7 +376,12 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         tree = find_asterisk(options.asterisk or None)
         folder = options.folder or tempfile.mkdtemp(prefix="movidesk-demo-")
         variables = {"MOVIDESK_RECORD": "yes", "MOVIDESK_MESSAGE_MAX": str(MESSAGE_SECONDS)}
-        with Rehearsal(tree, folder, agents=AGENTS, limit=LIMIT, variables=variables) as rehearsal:
+        rehearsal = Rehearsal(tree, folder, agents=AGENTS, limit=LIMIT, variables=variables, more=DIALPLAN,
+                              manager={"movidesk": AMI_SECRET})
+        rehearsal.pbx.write("queues.conf", QUEUES)
+        rehearsal.pbx.write("voicemail.conf", VOICEMAIL)
+        rehearsal.allow_made_calls(MADE_TOKEN, "movidesk", AMI_SECRET)
+        with rehearsal:
             return 0 if perform(printer, rehearsal) else 1
     except (AsteriskUnavailable, AsteriskFailed, PhoneFailed, NotInTime, OSError) as error:
         print(f"movidesk-agi demo: {error}{f' (see {folder})' if folder else ''}", file=sys.stderr)

@@ -116,6 +116,14 @@ class Rehearsal:
             text += "\n".join([f"[{section}]", *lines, *settings.get(section, ())]) + "\n\n"
         self.config_path.write_text(text, encoding="utf-8")
 
+    def allow_made_calls(self, token: str, ami_user: str, ami_secret: str, **more: object) -> None:
+        """Let the service make calls, to numbers that begin with 47; its address is `made_calls`. Before the start."""
+        self.made_calls = f"127.0.0.1:{free_port(1)}"
+        settings = {"listen": self.made_calls, "auth": "token", "token": token, "allow": "47",
+                    "ami": f"127.0.0.1:{self.pbx.manager_port}", "ami_user": ami_user, "ami_secret": ami_secret, **more}
+        folder = f"folder = {self.pbx.spool_dir / 'monitor'}"
+        self.write_config({"recordings": [folder], "made_calls": [f"{name} = {value}" for name, value in settings.items()]})
+
     def write_dialplan(self) -> None:
         """extensions.conf with the current `variables`; a running Asterisk loads it."""
         lines = "\n".join(f"{name} = {value}" for name, value in self.variables.items())
