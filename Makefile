@@ -17,7 +17,7 @@ STAMP      := $(VENV)/.ready
 
 .PHONY: help demo test bench install uninstall clean
 help:
-	@echo "make demo        six calls through a real Asterisk, against a simulator of Movidesk"
+	@echo "make demo        ten calls through a real Asterisk, against a simulator of Movidesk"
 	@echo "make test        every test; ASTERISK=16 tests on that version, PYTEST='-k queue' picks some"
 	@echo "make bench       the measurements"
 	@echo "make install     into PREFIX, ASTETCDIR, ASTAGIDIR, STATEDIR, SYSTEMD (yes or no):"

@@ -1,6 +1,6 @@
 """Requests for made calls: who may ask, for what, how often; and an Asterisk that cannot be asked.
 
-tests/pbx/test_made.py has the calls themselves.
+tests/pbx/test_made_calls.py has the calls themselves.
 """
 from __future__ import annotations
 
