@@ -10,7 +10,8 @@ import time
 
 import pytest
 
-from movidesk import __version__, checks, cli, config, verbs
+from movidesk import __version__, checks, cli, config
+from movidesk.desk import Desk, TOKEN_REFUSED
 from movidesk.journal import Journal
 from movidesk_sim.control import Fault
 
@@ -237,7 +238,7 @@ def test_a_terminal_is_never_given_more_than_text(movidesk, book, command):
     book.rejected(book.take(1000)[0], NASTY)
     book.retry(book.take(1000)[0], 60, NASTY)
     book.turn(arrive(book, "2.1", queue=NASTY, number=NASTY), 1000)
-    book.set_note(verbs.TOKEN_REFUSED, verbs.Desk(config.load(movidesk.path))._token_mark() + " " + NASTY)
+    book.set_note(TOKEN_REFUSED, Desk(config.load(movidesk.path))._token_mark() + " " + NASTY)
     status, out, err = movidesk(*command)
     assert status in (GOOD, TROUBLE) and (command != ("status", "--json") or json.loads(out))
     assert [c for c in out + err if not c.isprintable() and c != "\n"] == []

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from movidesk import api, config, delivery, verbs
+from movidesk import api, config, delivery
+from movidesk.desk import Desk, TRY_TOKEN_AGAIN
 from movidesk.delivery import LONGEST_RETRY, Delivery, backoff
 from movidesk.journal import LEASE, PENDING, REFUSED, JournalError
 from movidesk.trigger import Trigger, path_beside
@@ -27,7 +28,7 @@ class Office:
 
     def __init__(self, simulator, path, clock):
         self.simulator, self.model, self.clock = simulator, simulator.model, clock
-        self.desk = verbs.Desk(config.load(path), clock, wake=lambda: None)
+        self.desk = Desk(config.load(path), clock, wake=lambda: None)
         self.book = self.desk.journal
         self.delivery = Delivery(self.desk, jitter=lambda: 0.5)
         self.count = 0
@@ -233,7 +234,7 @@ def test_a_refused_token_silences_everything_and_a_new_one_resumes_at_once(offic
     assert office.delivery.once() is False
     assert (len(office.heard()), office.heard()[0][2]) == (1, 401)
     office.book.record("pbx1-9.9", "lost", queue="77", number="47")
-    assert office.delivery.take() == (None, verbs.TRY_TOKEN_AGAIN)
+    assert office.delivery.take() == (None, TRY_TOKEN_AGAIN)
     office.delivery.once()
     assert len(office.heard()) == 1 and office.book.totals()["refused"] == 0
     path = write_config(movidesk={"url": office.simulator.url, "token": OTHER_TOKEN})
@@ -248,7 +249,7 @@ def test_a_token_that_was_refused_is_tried_again_seldom(office):
     call_id = office.talked()
     office.fault("asterisk_transferedCall", status=403)
     office.delivery.once()
-    assert office.until_settled() == pytest.approx(verbs.TRY_TOKEN_AGAIN)
+    assert office.until_settled() == pytest.approx(TRY_TOKEN_AGAIN)
     assert is_complete(office, call_id)
 
 

@@ -15,7 +15,8 @@ import time
 
 from tabulate import tabulate
 
-from movidesk import __version__, calls, config, journal, sweep, trigger, verbs
+from movidesk import __version__, calls, config, journal, sweep, trigger
+from movidesk.desk import TOKEN_REFUSED, Desk
 
 GOOD, TROUBLE, MISUSE = 0, 1, 2
 
@@ -98,7 +99,7 @@ def deliver(options, settings: config.Config) -> int:
 
     _start_log()
     settings.require()
-    desk = verbs.Desk(settings)
+    desk = Desk(settings)
     try:
         sweep.recover(desk)
     except sweep.NotTold as error:
@@ -136,8 +137,8 @@ def _facts(settings: config.Config) -> dict:
     for call in book.waiting():
         waiting.setdefault(call.queue, []).append(call)
     trouble = settings.all_problems()
-    refused_token = book.note(verbs.TOKEN_REFUSED)
-    if refused_token and not settings.problems and verbs.Desk(settings).silence():
+    refused_token = book.note(TOKEN_REFUSED)
+    if refused_token and not settings.problems and Desk(settings).silence():
         trouble.append("Movidesk refuses the token since %s (%s): put a valid one into %s" % (
             _clock(refused_token[1]), refused_token[0].partition(" ")[2], settings.path))
     if totals["refused"]:

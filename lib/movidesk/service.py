@@ -14,6 +14,7 @@ import threading
 from movidesk import agi, convert, recordings, sweep, trigger, verbs
 from movidesk.config import Config
 from movidesk.delivery import Delivery
+from movidesk.desk import Desk
 from movidesk.listener import Listener
 from movidesk.publish import Publisher
 
@@ -57,7 +58,7 @@ class _Session(socketserver.StreamRequestHandler):
 class FastAGI(Listener):
     """Answers `agi://HOST:PORT/VERB` with the handlers of `verbs`. Over MAX_SESSIONS the verb runs as a script."""
 
-    def __init__(self, address: tuple[str, int], desk: verbs.Desk):
+    def __init__(self, address: tuple[str, int], desk: Desk):
         self.desk = desk
         super().__init__("[agid] listen", address, _Session, MAX_SESSIONS)
 
@@ -74,7 +75,7 @@ class Service:
     def __init__(self, config: Config):
         config.require()
         self._stop = threading.Event()
-        self.desk = verbs.Desk(config, wake=lambda: self._trigger.pull(), is_script=False)
+        self.desk = Desk(config, wake=lambda: self._trigger.pull(), is_script=False)
         self.desk.journal  # opened now, so that what is wrong with it is said at the start
         self._trigger = trigger.Trigger(trigger.path_beside(config["journal", "path"]))
         self.desk.client   # and requests is loaded before the first caller asks
