@@ -75,6 +75,22 @@ def test_taking_in_twice_after_a_crash_records_nothing_twice(desk):
     assert [event.at for event in desk.journal.events(desk.journal.find("pbx1-17.1"))] == [1_700_000_000.0, 1_700_000_009.0]
 
 
+def test_an_arrival_that_was_recorded_before_the_trouble_begins_no_second_call(desk):
+    """The journal fails between the arrival and the question; by the time the line is taken in, the call has ended."""
+    call = desk.journal.arrive("pbx1", "17.1", "77", "1", arrived=1_700_000_000.0)
+    emergency.save(desk.journal.path, {"kind": "received", "at": 1_700_000_000.5, "uniqueid": "17.1", "queue": "77",
+                                       "number": "1", "call_id": call.call_id, "extension": "", "link": ""})
+    desk.journal.hang_up(call.call_id)
+    assert emergency.take_in(desk.journal, "pbx1") == (1, [])
+    assert [found.call_id for found in desk.journal.last_calls(5)] == [call.call_id]
+
+
+def test_a_wrong_token_puts_nothing_into_the_emergency_file(write_config):
+    desk = verbs.Desk(load(write_config(movidesk={"token": "no-guid"})))
+    assert run(desk, "received", "77")["MOVIDESK_CODE"] == "E"
+    assert kinds(desk.journal) == ["received"] and not os.path.exists(desk.journal.path + ".emergency")
+
+
 @pytest.mark.parametrize("line", [b"nonsense\n", b"{}\n", b'{"kind": "canceled", "at": "soon", "call_id": "x"}\n',
                                   b"[1]\n", b"\xff\xfe\n", b'{"kind": "canceled", "at": 1e300, "call_id": "x"}\n'])
 def test_a_line_that_makes_no_sense_is_shown_and_the_others_are_taken(desk, line):

@@ -46,6 +46,11 @@ class Desk:
                 self._journal = Journal(path, self.clock)
         return self._journal
 
+    @property
+    def has_journal(self) -> bool:
+        """Whether the journal is open: then a problem of the configuration has kept no event from it."""
+        return self._journal is not None
+
     def set_aside(self) -> None:
         """Keep a damaged journal under another name; the next use begins a fresh one."""
         self._journal = None

@@ -85,10 +85,12 @@ def _record(journal, pbx: str, event: dict) -> None:
     kind, at, call_id = event["kind"], float(event["at"]), event["call_id"]
     if not 0 < at <= time.time() + 86400:
         raise ValueError("the time %r is none" % at)
-    if kind == calls.RECEIVED:
-        journal.arrive(pbx, event["uniqueid"], event["queue"], event["number"], arrived=at)
-    elif kind == calls.ARRIVED:
-        journal.arrive(pbx, event["uniqueid"], event["queue"], event["number"], calls.WATCH, arrived=at)
+    if kind in (calls.RECEIVED, calls.ARRIVED):
+        last = journal.latest(event["uniqueid"])
+        if last and last.arrived <= at <= (last.ended or at):
+            return  # the arrival was recorded; what failed came after it
+        mode = calls.CONTROL if kind == calls.RECEIVED else calls.WATCH
+        journal.arrive(pbx, event["uniqueid"], event["queue"], event["number"], mode, arrived=at)
     elif kind == "hangup":
         journal.hang_up(call_id, event["link"], at=at)
     else:

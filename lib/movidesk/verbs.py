@@ -276,7 +276,8 @@ def run(verb: str, channel: agi.Channel, desk: Desk, arguments: list[str]) -> st
         # The journal that cannot be opened may be the default, for a file that could not be read: that comes first.
         reasons = dict.fromkeys([*desk.config.problems.get("", ()), str(error)])
         channel.say("%s failed: %s" % (verb[:40], "; ".join(reasons)))
-        _save(desk, channel, verb, _given(arguments), getattr(error, "damaged", False))
+        if isinstance(error, JournalError) or not desk.has_journal:
+            _save(desk, channel, verb, _given(arguments), getattr(error, "damaged", False))
     except (VerbError, agi.ProtocolError, ValueError) as error:
         channel.say("%s failed: %s" % (verb[:40], error))
     except Exception as error:  # the edge: whatever it was, the call goes on
