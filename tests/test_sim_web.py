@@ -251,3 +251,14 @@ def test_the_command_refuses_misuse():
     command = [sys.executable, "-c", "from movidesk_sim.web import main; main(['--token', 'secret'])"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30)
     assert done.returncode == 2 and "GUID" in done.stderr
+
+
+def test_the_links_of_tickets_are_looked_at(client):
+    client.post(id="good")
+    client.post("asterisk_lostCall", id="good", link=client.simulator.home + "/", completedDate="2026-01-31T10:00:00")
+    client.post(id="gone")
+    client.post("asterisk_lostCall", id="gone", link=client.simulator.home + "/nowhere", completedDate="2026-01-31T10:00:00")
+    client.post(id="dead")
+    client.post("asterisk_lostCall", id="dead", link="http://127.0.0.1:9/x.wav", completedDate="2026-01-31T10:00:00")
+    seen = {look["ticket"]: (look["status"], look["length"] > 0) for look in client.see("links")}
+    assert seen["good"] == (200, True) and seen["gone"][0] == 404 and seen["dead"] == (0, False)

@@ -7,6 +7,7 @@ from typing import Any, Dict, List, Optional
 
 from flask import Blueprint, Response, jsonify, request
 
+from .links import check_links
 from .made_calls import make_call
 from .model import Agent, Group, Movidesk
 
@@ -54,6 +55,12 @@ def create_control(model: Movidesk, faults: Faults, lock: AbstractContextManager
         if what == "state":
             return shown
         return jsonify(shown[what]) if what in shown else ({"error": "no such thing to show"}, 404)
+
+    @control.get("/links")
+    def links() -> Any:
+        with lock:
+            tickets = list(model.tickets.values())
+        return jsonify(check_links(tickets))  # without the lock: it may take its time
 
     @control.post("/make_call")
     def call_now() -> Any:

@@ -1,0 +1,23 @@
+"""Whether the recordings that tickets link to can be fetched, as whoever reads the ticket would."""
+from __future__ import annotations
+
+from typing import Dict, Iterable, List, Union
+
+import requests
+
+from .model import Ticket
+
+PATIENCE = 5.0  # seconds for each link
+
+
+def check_links(tickets: Iterable[Ticket]) -> List[Dict[str, Union[str, int]]]:
+    """For every link: its ticket, the HTTP status (0: no answer) and the length of what is there."""
+    return [{"ticket": ticket.id, "link": link, **_look(link)} for ticket in tickets for link in ticket.links]
+
+
+def _look(link: str) -> Dict[str, int]:
+    try:
+        answer = requests.head(link, timeout=PATIENCE, allow_redirects=False)
+    except requests.RequestException:
+        return {"status": 0, "length": 0}
+    return {"status": answer.status_code, "length": int(answer.headers.get("Content-Length") or 0)}
