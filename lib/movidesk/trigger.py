@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 
 
 def path_beside(journal: str) -> str:
@@ -46,6 +45,8 @@ class Trigger:
 
     def wait(self, seconds: float) -> bool:
         """Wait to be woken, at most so long; True where somebody pulled."""
+        import select  # which the pulling end, a script, does without
+
         ready, _, _ = select.select([self._pipe], [], [], max(0.0, seconds))
         if ready:
             os.read(self._pipe, 65536)

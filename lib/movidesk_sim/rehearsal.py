@@ -199,7 +199,7 @@ def install_product(pbx: PrivateAsterisk) -> None:
     for source in sorted((CHECKOUT / "agi").iterdir()):
         text = source.read_text().split("\n", 1)[1]
         target = scripts / source.name
-        target.write_text(f"#!{sys.executable} -IS\nimport sys; sys.path[:0] = {site!r}\n{text}")
+        target.write_text(f"#!{sys.executable} -IS\nimport gc, sys; gc.disable(); sys.path += {site!r}\n{text}")
         target.chmod(0o755)
     target = pbx.etc_dir / "movidesk"
     target.mkdir(parents=True, exist_ok=True)
