@@ -64,7 +64,8 @@ endef
 export CLI
 
 # Everything Python lives in its own virtual environment; the scripts name its interpreter, and skip the site module that
-# would cost each of them 4 ms, and the garbage collector, which finds nothing in so short a life. Configuration and journal are never overwritten.
+# would cost each of them 4 ms, and the garbage collector, which finds nothing in so short a life. Configuration and journal
+# are never overwritten.
 install:
 	@[ "$(SYSTEMD)" != yes ] || [ "$$(id -u)" = 0 ] || { echo "SYSTEMD=yes needs root; or SYSTEMD=no" >&2; exit 1; }
 	@mkdir -p "$(PREFIX)/bin" "$(ASTETCDIR)/movidesk" "$(ASTAGIDIR)/movidesk" "$(STATEDIR)"

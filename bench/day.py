@@ -43,7 +43,7 @@ class Caller:
 class Day:
     """The clock, the callers and Movidesk; a strategy adds how callers wait and how reports are sent."""
 
-    def __init__(self, load: float, agents: int, seed: int, hours: float, queues: int = 1):
+    def __init__(self, load: float, agents: int, seed: int, hours: float, queues: int = 1, fixed: bool = False):
         self.now = BEGIN
         self._agenda, self._order = [], itertools.count()
         self.movidesk = Movidesk(lambda: self.now, limit=Limit(LIMIT))
@@ -60,7 +60,7 @@ class Day:
                 break
             number = len(self.callers)
             self.callers.append(Caller(number, 77 + number % queues, at, draw.expovariate(1 / TALK),
-                                       draw.expovariate(1 / PATIENCE)))
+                                       PATIENCE if fixed else draw.expovariate(1 / PATIENCE)))
 
     def at(self, when: float, action, *arguments) -> None:
         heapq.heappush(self._agenda, (when, next(self._order), action, arguments))
@@ -278,10 +278,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--hours", type=float, default=4)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--fixed-patience", action="store_true", help="everybody gives up after exactly 120 s")
     parser.add_argument("--load", type=float, help="only this many calls a minute")
     options = parser.parse_args()
-    scenes = [(load, agents, seed, options.hours, 1) for load, agents in LOADS for seed in range(options.seeds)]
-    scenes += [(2.5, 10, seed, options.hours, 2) for seed in range(options.seeds)]
+    scenes = [(load, agents, seed, options.hours, 1, options.fixed_patience) for load, agents in LOADS for seed in range(options.seeds)]
+    scenes += [(2.5, 10, seed, options.hours, 2, options.fixed_patience) for seed in range(options.seeds)]
     scenes = [scene for scene in scenes if options.load in (None, scene[0])]
     with Pool(2) as pool:
         found = pool.map(run, [(strategy, scene) for scene in scenes for strategy in STRATEGIES], chunksize=1)
@@ -303,7 +304,7 @@ def report(found: list[dict], options) -> None:
         ["calls/min / agents", "strategy", "answered/h", "% of limit", "mean wait s", "overtakings", "429s",
          "agents stuck", "undelivered", "requests/min"], rows,
         "undelivered: reports that had not reached Movidesk an hour after the last arrival")
-    save("day", {"hours": options.hours, "seeds": options.seeds, "means": means})
+    save("day-fixed-patience" if options.fixed_patience else "day", {"hours": options.hours, "seeds": options.seeds, "means": means})
 
 
 if __name__ == "__main__":

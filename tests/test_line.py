@@ -258,8 +258,8 @@ def test_heads_of_several_queues_take_turns(journal, clock):
     (budget.FREEING, 2, budget.Demand(0, 1, 0, True), True),
     (budget.PROBE, 4, budget.Demand(0, 0, 0, True), False),
     (budget.PROBE, 5, budget.Demand(0, 0, 0, True), True),
-    (budget.SLACK, 2, budget.Demand(0, 0, 0, True), False),
-    (budget.SLACK, 3, budget.Demand(0, 0, 0, True), True),
+    (budget.SLACK, 5, budget.Demand(0, 0, 0, True), False),
+    (budget.SLACK, 6, budget.Demand(0, 0, 0, True), True),
     (budget.SLACK, 1, budget.Demand(0, 0, 0, False), True),
 ])
 def test_who_goes_when_places_are_few(klass, free, demand, expected):

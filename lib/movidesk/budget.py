@@ -4,10 +4,10 @@ The journal counts the requests of the last `WINDOW` seconds; what is free of th
 
     SCREEN     transferred: the agent talks already and has no screen yet
     HEAD       the first in line asks, and has reason to
-    FREEING    completed, while somebody waits: it frees an agent
+    FREEING    an ending that frees an agent, while somebody waits
     PROBE      the first in line asks at its slow pace, without a reason
-    COMPLETED  completed, while nobody waits
-    SLACK      canceled, lost, links, arrivals that are registered late: nobody waits for them
+    COMPLETED  such an ending, while nobody waits
+    SLACK      other canceled and lost, links, arrivals that are registered late: nobody waits for them
 
 A class goes when the free places exceed what higher classes want at this moment and what is kept for them. SLACK ages:
 past its PATIENCE one such request is given a place before the next HEAD, so that none starves.
@@ -25,18 +25,18 @@ WINDOW = 60.5
 #: minutes is 2.5 % of ten a minute: it fits between 180 answered calls an hour and the physical 200.
 PATIENCE = 240.0
 #: The part of the limit that a PROBE leaves free, and a SLACK request while anybody waits or rings.
-PROBE_LEAVES, SLACK_LEAVES = 0.4, 0.2
+PROBE_LEAVES, SLACK_LEAVES = 0.4, 0.5
 
 #: What wants a place now: due events of the first classes, heads that go before the one who asks, whether anybody waits
 #: or rings, and how many (0 or 1) aged SLACK requests are due for their favour.
 Demand = namedtuple("Demand", "screens heads freeing anybody aged", defaults=(0, 0, 0, False, 0))
 
 
-def event_class(kind: str, somebody_waits: bool) -> int:
-    """The class of an event that is to be delivered."""
+def event_class(kind: str, somebody_waits: bool, had_agent: bool) -> int:
+    """The class of an event that is to be delivered; had_agent: its call was offered to one, whom its ending frees."""
     if kind in ("transferred", "start_transferred"):
         return SCREEN
-    if kind == "completed":
+    if kind == "completed" or had_agent and kind in ("canceled", "lost"):
         return FREEING if somebody_waits else COMPLETED
     return SLACK
 

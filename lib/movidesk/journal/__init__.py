@@ -48,7 +48,7 @@ class Journal(Book):
             claim = None
             for row in self._candidates(now):
                 event, call = Event(*row[:len(Event._fields)]), Call(*row[len(Event._fields):])
-                klass = budget.event_class(event.kind, demand.anybody)
+                klass = budget.event_class(event.kind, demand.anybody, bool(call.extension))
                 claim = self._claim(limit, klass, demand, aged=klass == budget.SLACK and demand.aged)
                 if claim.granted:
                     self._db.execute("UPDATE events SET due = ?, attempts = attempts + 1 WHERE id = ?",

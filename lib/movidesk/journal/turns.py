@@ -7,6 +7,10 @@ from movidesk.budget import WINDOW
 from movidesk.journal.store import CALL, EVENT, WAITS, Call, Claim, Event, Store
 
 
+#: An ending that frees an agent, as a condition on events joined with calls.
+_FREES = "(events.kind = 'completed' OR events.kind IN ('canceled', 'lost') AND calls.extension != '')"
+
+
 class Line(Store):
     """Who asks, and which request goes (movidesk.line and movidesk.budget hold the rules)."""
 
@@ -86,11 +90,12 @@ class Line(Store):
 
     def _demand(self, now: float, asker: line.Queue | None = None, klass: int = budget.HEAD) -> budget.Demand:
         """What wants a place now. For a head of this class only such heads count whose queues asked longer ago."""
-        kinds = dict(self._db.execute(
-            "SELECT kind, count(*) FROM events WHERE status = 'pending' AND due <= ? AND kind IN"
-            " ('transferred', 'start_transferred', 'completed') AND NOT EXISTS (SELECT 1 FROM events AS earlier"
-            " WHERE earlier.call = events.call AND earlier.id < events.id AND earlier.status = 'pending') GROUP BY kind",
-            (now,)))
+        screens, freeing = self._row(
+            lambda *counts: counts,
+            "SELECT count(CASE WHEN events.kind IN ('transferred', 'start_transferred') THEN 1 END),"
+            " count(CASE WHEN %s THEN 1 END) FROM events INDEXED BY events_pending JOIN calls ON calls.id = events.call"
+            " WHERE events.status = 'pending' AND due <= ? AND NOT EXISTS (SELECT 1 FROM events AS earlier"
+            " WHERE earlier.call = events.call AND earlier.id < events.id AND earlier.status = 'pending')" % _FREES, now)
         waiting = self._count(WAITS, now)
         heads = ("SELECT count(*) FROM calls LEFT JOIN queues ON queues.name = calls.queue"
                  " WHERE wants BETWEEN 1 AND ? AND " + WAITS)
@@ -99,8 +104,7 @@ class Line(Store):
                                 asker.asked)
         else:
             wanting = self._row(int, heads, budget.HEAD, now)
-        return budget.Demand(kinds.get("transferred", 0) + kinds.get("start_transferred", 0), wanting,
-                             kinds.get("completed", 0) if waiting else 0,
+        return budget.Demand(screens, wanting, freeing if waiting else 0,
                              bool(waiting) or bool(self._count("ended IS NULL AND state = 'offered'")),
                              self._aged(now))
 
@@ -147,7 +151,7 @@ class Line(Store):
         if not slack_only:
             yield from self._db.execute(
                 first + " ORDER BY CASE WHEN events.kind IN ('transferred', 'start_transferred') THEN 0"
-                        " WHEN events.kind = 'completed' THEN 1 ELSE 2 END, events.id LIMIT 1", (now, now)).fetchall()
+                        " WHEN %s THEN 1 ELSE 2 END, events.id LIMIT 1" % _FREES, (now, now)).fetchall()
         yield from self._db.execute(
-            first + " AND events.kind NOT IN ('transferred', 'start_transferred', 'completed')"
+            first + " AND events.kind NOT IN ('transferred', 'start_transferred') AND NOT " + _FREES +
                     " ORDER BY events.id LIMIT 1", (now, now)).fetchall()
