@@ -58,7 +58,7 @@ class Delivery:
         event, call = job.event, job.call
         try:
             result = self.desk.send(job.request, event_name(job), queue=call.queue, number=call.number, id=call.call_id,
-                                           extension=event.extension, link=event.link, arrived=call.arrived, at=event.at)
+                                    extension=event.extension, link=event.link, arrived=call.arrived, at=event.at)
         except api.ParameterError as error:
             result = None
             self.desk.journal.rejected(job, str(error))

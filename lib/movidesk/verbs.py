@@ -34,8 +34,7 @@ def received(desk: Desk, channel: agi.Channel, queue: str = "") -> bool:
     answer = {agi.EXT: "", agi.CODE: UNASKED, agi.WAIT: AFTER_ERROR, agi.POSITION: ""}
     try:
         _check_queue(queue)
-        call = desk.journal.arrive(desk.config["pbx", "name"], channel.uniqueid, queue,
-                                   calls.client_number(channel.env.get("agi_callerid", "")))
+        call = _arrive(desk, channel, queue)
         channel.set("__" + agi.ID, call.call_id)
         answer.update(_ask(desk, channel, call))
         return answer[agi.EXT] != "" and desk.config["pbx", "report_transfer"] == "ring"
@@ -80,8 +79,7 @@ def _judge(desk: Desk, channel: agi.Channel, call, text: str) -> dict[str, objec
         desk.journal.answered(call, "", "", str(error))
         channel.say("%s: %s" % (call.call_id, error))
         return {}
-    again = call.state == calls.OFFERED and answer.extension == call.extension
-    if again:
+    if call.state == calls.OFFERED and answer.extension == call.extension:
         # The phone that has just refused is offered once more: Movidesk has nobody else. Dialling it at once would
         # spend the whole window on one dead phone.
         answer = api.Answer("", "4")
@@ -142,8 +140,7 @@ def _catch_up(desk: Desk, channel: agi.Channel, call_id: str) -> None:
     came, and that an agent answered."""
     call, queue = desk.journal.find(call_id), _known(channel, agi.QUEUE)
     if call is None and queue:
-        call = desk.journal.arrive(desk.config["pbx", "name"], channel.uniqueid, queue,
-                                   calls.client_number(channel.env.get("agi_callerid", "")))
+        call = _arrive(desk, channel, queue)
     answered_by = _known(channel, agi.ANSWERED_BY)
     if answered_by and call is not None and call.mode == calls.CONTROL and call.state in calls.BEFORE_AGENT:
         desk.journal.record(call_id, calls.TRANSFERRED, _extension(desk, answered_by))
@@ -167,8 +164,7 @@ def _recording(desk: Desk, channel: agi.Channel, call_id: str, message: str) -> 
 def arrived(desk: Desk, channel: agi.Channel, queue: str = "") -> bool:
     """The caller enters Asterisk's own queue. Sets __MOVIDESK_ID; nothing is told to Movidesk yet."""
     _check_queue(queue)
-    call = desk.journal.arrive(desk.config["pbx", "name"], channel.uniqueid, queue,
-                               calls.client_number(channel.env.get("agi_callerid", "")), calls.WATCH)
+    call = _arrive(desk, channel, queue, calls.WATCH)
     channel.set("__" + agi.ID, call.call_id)
     channel.say("%s: arrived" % call.call_id, 3)
     return False
@@ -195,6 +191,15 @@ def link(desk: Desk, channel: agi.Channel, recording: str = "") -> bool:
     return _record(desk, channel, calls.LINK, recording=recording)
 
 
+def _arrive(desk: Desk, channel: agi.Channel, queue: str, mode: str = calls.CONTROL):
+    """The channel's open call in this queue, begun where there is none."""
+    return desk.journal.arrive(desk.config["pbx", "name"], channel.uniqueid, queue, _number(channel), mode)
+
+
+def _number(channel: agi.Channel) -> str:
+    return calls.client_number(channel.env.get("agi_callerid", ""))
+
+
 def _known(channel: agi.Channel, name: str) -> str:
     """A variable of the channel; '' also where the channel is gone, for the event is recorded all the same."""
     try:
@@ -208,7 +213,7 @@ def _record(desk: Desk, channel: agi.Channel, kind: str, recording: str = "", **
     if recording:
         fields["link"] = desk.link(desk.journal.find(call_id), recording)
     done = desk.journal.record(call_id, kind, uniqueid=channel.uniqueid,
-                               number=calls.client_number(channel.env.get("agi_callerid", "")), **fields)
+                               number=_number(channel), **fields)
     return _tell(channel, call_id, done)
 
 
@@ -306,7 +311,7 @@ def _save(desk: Desk, channel: agi.Channel, verb: str, arguments: list[str], dam
     if verb == "hangup":
         recording = _recording(desk, channel, call_id, "".join(arguments[:1]))
     event = {"kind": verb, "at": desk.clock(), "uniqueid": channel.uniqueid, "queue": queue,
-             "call_id": call_id, "number": calls.client_number(channel.env.get("agi_callerid", "")),
+             "call_id": call_id, "number": _number(channel),
              "extension": "".join(extension), "link": desk.link(None, recording)}
     try:
         path = emergency.save(desk.config["journal", "path"], event)

@@ -6,7 +6,13 @@ from movidesk import budget, calls, line
 from movidesk.budget import WINDOW
 from movidesk.journal.store import CALL, EVENT, WAITS, Call, Claim, Event, Store
 
-
+#: Events that are due now, each the first pending one of its call, joined with calls; takes the steady time.
+_DUE = ("events INDEXED BY events_pending JOIN calls ON calls.id = events.call"
+        " WHERE events.status = 'pending' AND events.due <= ?"
+        " AND NOT EXISTS (SELECT 1 FROM events AS earlier WHERE earlier.call = events.call"
+        " AND earlier.id < events.id AND earlier.status = 'pending')")
+#: An event that opens the agent's screen, as a condition on events.
+_SHOWS = "events.kind IN ('transferred', 'start_transferred')"
 #: An ending that frees an agent, as a condition on events joined with calls.
 _FREES = "(events.kind = 'completed' OR events.kind IN ('canceled', 'lost') AND calls.extension != '')"
 
@@ -66,7 +72,6 @@ class Line(Store):
                                  " WHERE events.status = 'pending' AND events.kind IN ('completed', 'canceled', 'lost')"
                                  " AND calls.queue = ? AND calls.extension != ''", queue))
 
-
     # -- the window of requests -------------------------------------------------------------------------------------
 
     def claim(self, limit: int) -> Claim:
@@ -92,10 +97,7 @@ class Line(Store):
         """What wants a place now. For a head of this class only such heads count whose queues asked longer ago."""
         screens, freeing = self._row(
             lambda *counts: counts,
-            "SELECT count(CASE WHEN events.kind IN ('transferred', 'start_transferred') THEN 1 END),"
-            " count(CASE WHEN %s THEN 1 END) FROM events INDEXED BY events_pending JOIN calls ON calls.id = events.call"
-            " WHERE events.status = 'pending' AND due <= ? AND NOT EXISTS (SELECT 1 FROM events AS earlier"
-            " WHERE earlier.call = events.call AND earlier.id < events.id AND earlier.status = 'pending')" % _FREES, now)
+            "SELECT count(CASE WHEN %s THEN 1 END), count(CASE WHEN %s THEN 1 END) FROM %s" % (_SHOWS, _FREES, _DUE), now)
         waiting = self._count(WAITS, now)
         heads = ("SELECT count(*) FROM calls LEFT JOIN queues ON queues.name = calls.queue"
                  " WHERE wants BETWEEN 1 AND ? AND " + WAITS)
@@ -140,18 +142,13 @@ class Line(Store):
 
     def _candidates(self, now: float, slack_only: bool = False):
         """The most urgent event that is due, and the oldest of those that nobody waits for; each the first of its call."""
-        first = ("SELECT %s, %s FROM events INDEXED BY events_pending JOIN calls ON calls.id = events.call"
-                 " WHERE events.status = 'pending' AND events.due <= ?"
-                 "   AND NOT EXISTS (SELECT 1 FROM events AS earlier WHERE earlier.call = events.call"
-                 "                   AND earlier.id < events.id AND earlier.status = 'pending')"
+        first = ("SELECT %s, %s FROM %s"
                  "   AND NOT (events.kind = 'received' AND (calls.ended IS NULL OR EXISTS ("
                  "       SELECT 1 FROM calls AS live LEFT JOIN queues ON queues.name = live.queue"
                  "       WHERE live.queue = calls.queue AND live.ended IS NULL AND live.state IN ('received', 'waiting')"
-                 "       AND live.seen_until > ? AND coalesce(news, 1) = 1)))" % (EVENT, CALL))
+                 "       AND live.seen_until > ? AND coalesce(news, 1) = 1)))" % (EVENT, CALL, _DUE))
         if not slack_only:
             yield from self._db.execute(
-                first + " ORDER BY CASE WHEN events.kind IN ('transferred', 'start_transferred') THEN 0"
-                        " WHEN %s THEN 1 ELSE 2 END, events.id LIMIT 1" % _FREES, (now, now)).fetchall()
+                first + " ORDER BY CASE WHEN %s THEN 0 WHEN %s THEN 1 ELSE 2 END, events.id LIMIT 1" % (_SHOWS, _FREES), (now, now)).fetchall()
         yield from self._db.execute(
-            first + " AND events.kind NOT IN ('transferred', 'start_transferred') AND NOT " + _FREES +
-                    " ORDER BY events.id LIMIT 1", (now, now)).fetchall()
+            first + " AND NOT %s AND NOT %s ORDER BY events.id LIMIT 1" % (_SHOWS, _FREES), (now, now)).fetchall()
