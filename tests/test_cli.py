@@ -78,7 +78,8 @@ def test_the_installed_command(movidesk):
     done = subprocess.run([command, "outbox", "--replay", "x"], capture_output=True, text=True,
                           env={**os.environ, "MOVIDESK_CONFIG": movidesk.path})
     assert (done.returncode, done.stdout) == (MISUSE, "")
-    assert done.stderr.splitlines()[-1] == "movidesk: --replay takes an event's number or 'all', not 'x'"
+    assert done.stderr.splitlines()[-1] == (
+        "movidesk outbox: error: argument --replay: takes an event's number or 'all', not 'x'")
 
 
 # -- configuration and journal that do not serve -----------------------------------------------------------------------

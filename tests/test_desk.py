@@ -12,7 +12,7 @@ REFUSED = Retry(None, "HTTP 401", 401)
 def test_a_refused_token_silences_and_a_new_one_in_the_file_is_taken_up_without_a_restart(write_config, clock):
     desk = Desk(load(write_config()), clock)
     old = desk.client
-    desk.note_trouble(REFUSED)
+    desk.heard(REFUSED)
     assert desk.silence() == TRY_TOKEN_AGAIN
     write_config(movidesk={"token": OTHER})
     assert desk.silence() == 0.0
@@ -21,13 +21,13 @@ def test_a_refused_token_silences_and_a_new_one_in_the_file_is_taken_up_without_
 
 def test_a_configuration_that_is_being_edited_changes_nothing(write_config, clock):
     desk = Desk(load(write_config()), clock)
-    desk.note_trouble(REFUSED)
+    desk.heard(REFUSED)
     write_config(movidesk={"token": "half a tok"})
     assert desk.silence() == TRY_TOKEN_AGAIN
 
 
 def test_a_clock_set_back_does_not_lengthen_the_silence(write_config, clock):
     desk = Desk(load(write_config()), clock)
-    desk.note_trouble(REFUSED)
+    desk.heard(REFUSED)
     clock.now -= 3600
     assert desk.silence() == 0.0

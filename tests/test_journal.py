@@ -511,8 +511,23 @@ def test_notes(book, clock):
     clock.now += 1
     book.set_note("x", "2")
     assert book.note("x") == ("2", NOON + 1)
-    book.set_note("x", None)
+    book.end_note("x")
     assert book.note("x") is None
+    for text in "12":
+        book.begin_note("x", text)
+        clock.now += 1
+    assert book.note("x") == ("1", NOON + 1)
+
+
+def test_a_timer_says_yes_once_in_its_time(book, clock):
+    assert book.time_left("x", 60) == 0.0
+    assert [book.is_time("x", 60), book.is_time("x", 60)] == [True, False]
+    clock.now += 59
+    assert (book.is_time("x", 60), book.time_left("x", 60)) == (False, 1.0)
+    clock.now += 1
+    assert book.is_time("x", 60)
+    clock.now = NOON - 3600  # another boot, whose steady clock began anew
+    assert book.time_left("x", 60) == 0.0 and book.is_time("x", 60)
 
 
 # -- threads and processes ---------------------------------------------------------------------------------------------

@@ -15,8 +15,8 @@ import time
 
 from tabulate import tabulate
 
-from movidesk import __version__, calls, config, journal, sweep, trigger
-from movidesk.desk import TOKEN_REFUSED, Desk
+from movidesk import __version__, alarms, calls, config, journal, sweep, trigger
+from movidesk.desk import Desk
 
 GOOD, TROUBLE, MISUSE = 0, 1, 2
 
@@ -59,7 +59,10 @@ def _parser() -> argparse.ArgumentParser:
     command("calls", show_calls, "show the last calls and what became of each event").add_argument(
         "-n", type=_count, default=20, metavar="COUNT", help="how many calls (20)")
     outbox = command("outbox", show_outbox, "show the events that wait or were refused, and why")
-    outbox.add_argument("--replay", metavar="EVENT", help="send a refused event once more: its number, or 'all'")
+    what = outbox.add_mutually_exclusive_group()
+    for name, text in (("--replay", "send a refused event once more"),
+                       ("--dismiss", "let a refused event be: it is never sent, and no trouble any more")):
+        what.add_argument(name, metavar="EVENT", type=_event, default=argparse.SUPPRESS, help=text + "; its number, or 'all'")
     command("check", check, "check configuration, journal and connections")
     commands.add_parser("simulate", help="run a stand-in for Movidesk to rehearse against (see simulate --help)")
     return parser
@@ -70,6 +73,14 @@ def _count(text: str) -> int:
     if count < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
     return count
+
+
+def _event(text: str) -> int | None:
+    if text == "all":
+        return None
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError("takes an event's number or 'all', not %r" % text)
+    return int(text)
 
 
 def _simulate(arguments: list[str]) -> int:
@@ -100,10 +111,7 @@ def deliver(options, settings: config.Config) -> int:
     _start_log()
     settings.require()
     desk = Desk(settings)
-    try:
-        sweep.recover(desk)
-    except sweep.NotTold as error:
-        logging.warning("calls that died with Asterisk cannot be told from live ones: %s", error)
+    sweep.recover(desk)
     if options.once:
         return GOOD if Delivery(desk).once() else TROUBLE
     desk.journal
@@ -136,20 +144,13 @@ def _facts(settings: config.Config) -> dict:
     waiting: dict[str, list] = {}
     for call in book.waiting():
         waiting.setdefault(call.queue, []).append(call)
-    trouble = settings.all_problems()
-    refused_token = book.note(TOKEN_REFUSED)
-    if refused_token and not settings.problems and Desk(settings).silence():
-        trouble.append("Movidesk refuses the token since %s (%s): put a valid one into %s" % (
-            _clock(refused_token[1]), refused_token[0].partition(" ")[2], settings.path))
-    if totals["refused"]:
-        trouble.append("%d events were refused by Movidesk: see movidesk outbox" % totals["refused"])
     return {
         "line": [{"queue": queue, "waiting": len(found), "longest": now - found[0].arrived}
                  for queue, found in waiting.items()],
         "calls": {"open": totals["open"], "with_agents": sum(c.state == "transferred" for c in open_calls)},
         "requests": {"used": book.requests_in_window(), "limit": settings["movidesk", "requests_per_minute"]},
         "outbox": {"pending": totals["pending"], "refused": totals["refused"]},
-        "trouble": trouble,
+        "trouble": [alarm.text for alarm in alarms.standing(Desk(settings, journal=book))],
     }
 
 
@@ -165,7 +166,7 @@ def show_calls(options, settings: config.Config) -> int:
     book = _open(settings)
     rows = []
     for call in reversed(book.last_calls(options.n)):
-        rows.append((_clock(call.arrived), call.call_id, call.queue, call.number, call.extension, _state(call),
+        rows.append((alarms.local(call.arrived), call.call_id, call.queue, call.number, call.extension, _state(call),
                      ", ".join(_outcome(event) for event in book.events(call))))
     headers = ("arrived", "call", "queue", "number", "ext", "state", "events")
     print(_table(rows, headers) if rows else "no calls yet")
@@ -182,39 +183,42 @@ def _outcome(event: journal.Event) -> str:
         return "%s delivered" % event.kind
     if event.status == journal.REFUSED:
         return "%s REFUSED (%s)" % (event.kind, event.note)
+    if event.status == journal.DISMISSED:
+        return "%s dismissed (%s)" % (event.kind, event.note)
     return "%s pending%s" % (event.kind, " (%s)" % event.note if event.note else "")
 
 
 def show_outbox(options, settings: config.Config) -> int:
     settings.require("journal")
     book = _open(settings)
-    if options.replay:
-        return _replay(book, options.replay)
+    if "replay" in options:
+        return _settle(book, options.replay, book.replay, "event %d will be sent again")
+    if "dismiss" in options:
+        return _settle(book, options.dismiss, book.dismiss, "event %d is dismissed")
     rows = []
     for status_ in (journal.REFUSED, journal.PENDING):
         for event, call, _ in book.outbox(status_):
             again = "" if status_ == journal.REFUSED or event.due <= book.steady() else _span(event.due - book.steady())
-            rows.append((event.id, _clock(event.at), call.call_id, event.kind, status_, event.attempts, again, event.note))
+            rows.append((event.id, alarms.local(event.at), call.call_id, event.kind, status_, event.attempts, again, event.note))
     headers = ("event", "at", "call", "kind", "status", "tries", "again in", "why")
     print(_table(rows, headers) if rows else "the outbox is empty: Movidesk has everything")
     return TROUBLE if any(row[4] == journal.REFUSED for row in rows) else GOOD
 
 
-def _replay(book: journal.Journal, which: str) -> int:
-    refused = {job.event.id for job in book.outbox(journal.REFUSED)}
-    try:
-        wanted = refused if which == "all" else {int(which)}
-    except ValueError:
-        print("movidesk: --replay takes an event's number or 'all', not %r" % which, file=sys.stderr)
-        return MISUSE
-    unknown = wanted - refused
-    for number in sorted(wanted - unknown):
-        book.replay(number)
-        print("event %d will be sent again" % number)
+def _settle(book: journal.Journal, which: int | None, act, done: str) -> int:
+    """Let `act` replay or dismiss a refused event, or all of them (None)."""
+    if which is not None:
+        if not act(which):
+            print("movidesk: no refused event has the number %d" % which, file=sys.stderr)
+            return TROUBLE
+        print(done % which)
+    else:
+        while refused := book.outbox(journal.REFUSED):
+            for job in refused:
+                act(job.event.id)
+                print(done % job.event.id)
     trigger.pull(trigger.path_beside(book.path))
-    for number in sorted(unknown):
-        print("movidesk: no refused event has the number %d" % number, file=sys.stderr)
-    return TROUBLE if unknown else GOOD
+    return GOOD
 
 
 def check(options, settings: config.Config) -> int:
@@ -231,10 +235,6 @@ def _table(rows: list[tuple], headers: tuple = ()) -> str:
     """A table for a terminal: what callers and Movidesk sent is shown, and never obeyed."""
     shown = [["".join(c if c.isprintable() else "?" for c in str(cell)) for cell in row] for row in rows]
     return tabulate(shown, headers, tablefmt="simple" if headers else "plain", disable_numparse=True)
-
-
-def _clock(epoch: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(epoch))
 
 
 def _span(seconds: float) -> str:

@@ -78,7 +78,6 @@ class Delivery:
         seconds = backoff(job.event.attempts, self._jitter())
         if isinstance(result, api.Retry):
             seconds = max(seconds, result.after or 0.0)
-            self.desk.note_trouble(result)
         self.desk.journal.retry(job, seconds, result.why)
         log.warning("%s: %s not taken, again in %.0f s: %s", job.call.call_id, job.event.kind, seconds, result.why)
 

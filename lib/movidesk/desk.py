@@ -8,12 +8,16 @@ import time
 
 from movidesk import agi, calls, trigger
 from movidesk.config import Config, load
-from movidesk.journal import Call, Journal, JournalError, set_aside
+from movidesk.journal import Call, Journal, JournalError
 
 SLOW = 0.5             # seconds; an answer that took longer may have been counted by Movidesk at any moment of them
 TRY_TOKEN_AGAIN = 900  # seconds; a refused token is tried this seldom, a new one at once
-#: The journal's note: which token (its mark) was refused, and with what words.
-TOKEN_REFUSED = "token_refused"
+#: The journal's notes that alarms are read from: which token (its mark) was refused, and with what words; why Movidesk
+#: does not answer; why Asterisk does not say which calls are alive. Each dates from when it began.
+TOKEN_REFUSED, AWAY, NOT_TOLD = "token_refused", "away", "not_told"
+#: Timers of all processes together: when a refused token was last tried; when verbs last looked for alarms.
+TOKEN_TRIED, ALARMS_LOOKED = "token_tried", "alarms_looked"
+LOOK_EVERY = 60        # seconds between two looks for alarms by verbs
 WAV_HEADER = 44        # bytes; a recording of this size holds no sound
 
 
@@ -23,12 +27,12 @@ class Desk:
     An event needs no network and no HTTP library: the client is imported by the first request.
     """
 
-    def __init__(self, config: Config, clock=time.time, wake=None, is_script: bool = True):
+    def __init__(self, config: Config, clock=time.time, wake=None, is_script: bool = True, journal: Journal | None = None):
         self.config = config
         self.clock = clock
         self.is_script = is_script
         self._wake = wake
-        self._journal: Journal | None = None
+        self._journal = journal
         self._client = None
 
     @property
@@ -52,11 +56,14 @@ class Desk:
         return self._journal is not None
 
     def set_aside(self) -> None:
-        """Keep a damaged journal under another name; the next use begins a fresh one."""
+        """Keep a damaged journal under another name, and begin a fresh one with what can still be read of it."""
+        from movidesk.journal.damaged import set_aside
+
         self._journal = None
-        kept = set_aside(self.config["journal", "path"])
-        if kept:
-            print("movidesk: the journal was damaged: it is kept as %s, and a fresh one begun" % kept, file=sys.stderr)
+        done = set_aside(self.config["journal", "path"], self.clock)
+        if done:
+            print("movidesk: the journal was damaged: it is kept as %s, and a fresh one begun; %d unfinished calls of it could "
+                  "be read and go on" % done, file=sys.stderr)
 
     @property
     def client(self):
@@ -74,13 +81,15 @@ class Desk:
         return self.config["line", "ask_every"], self.config["line", "ask_at_least_every"]
 
     def send(self, request: int, event: str, **fields):
-        """Send one event with the request that was claimed for it; its outcome (api.Client.send)."""
+        """Send one event with the request that was claimed for it; its outcome (api.Client.send), heeded by `heard`."""
         begun = time.monotonic()
         try:
-            return self.client.send(event, **fields)
+            result = self.client.send(event, **fields)
         finally:
             if time.monotonic() - begun > SLOW:
                 self.journal.took_long(request)
+        self.heard(result)
+        return result
 
     def wake(self) -> None:
         """Tell the delivery loop, in this process or another, that there is something to send."""
@@ -89,23 +98,42 @@ class Desk:
         else:
             trigger.pull(trigger.path_beside(self.config["journal", "path"]))
 
-    def note_trouble(self, result) -> None:
-        """Keep what a failed request means for all others: a pause after 429, silence after 401 and 403."""
-        if result.status == 429:
+    def heard(self, result) -> None:
+        """Keep what an outcome means for all requests: a pause after 429, silence after 401 and 403, the alarms' ends."""
+        from movidesk.api import Delivered, Retry
+
+        status = result.status if isinstance(result, Retry) else 200
+        if status is None or status >= 500:
+            self.journal.begin_note(AWAY, result.why)
+            return
+        self.journal.end_note(AWAY)
+        if status == 429:
             self.journal.close_window(result.after)
-        elif result.status in (401, 403):
-            self.journal.set_note(TOKEN_REFUSED, "%s %s" % (self._token_mark(), result.why))
+        elif status in (401, 403):
+            self._token_refused(result.why)
+        elif isinstance(result, Delivered) and self.refused_token():
+            self.journal.end_note(TOKEN_REFUSED)
+
+    def _token_refused(self, why: str) -> None:
+        """The note's time is that of the first refusal; when the token is tried again stands in a note of its own."""
+        if not self.refused_token():
+            self.journal.set_note(TOKEN_REFUSED, "%s %s" % (self._token_mark(), why))
+        self.journal.is_time(TOKEN_TRIED, 0.0)
+
+    def refused_token(self) -> tuple[str, float] | None:
+        """Why and since when (epoch seconds) Movidesk refuses the configuration's token; None where it does not."""
+        refused = self.journal.note(TOKEN_REFUSED)
+        mark, _, why = refused[0].partition(" ") if refused else ("", "", "")
+        return (why, refused[1]) if refused and mark == self._token_mark() else None
 
     def silence(self) -> float:
         """Seconds for which nothing may be sent because Movidesk refused this very token; 0.0 where it may."""
-        refused = self.journal.note(TOKEN_REFUSED)
-        if refused is None or not refused[0].startswith(self._token_mark()):
+        if not self.refused_token():
             return 0.0
         self._look_for_a_new_token()
-        if not refused[0].startswith(self._token_mark()):
+        if not self.refused_token():
             return 0.0
-        left = refused[1] + TRY_TOKEN_AGAIN - self.clock()
-        return left if 0.0 < left <= TRY_TOKEN_AGAIN else 0.0  # more: the clock was set back
+        return self.journal.time_left(TOKEN_TRIED, TRY_TOKEN_AGAIN)
 
     def _look_for_a_new_token(self) -> None:
         """Take over a configuration that was mended meanwhile; one with problems changes nothing."""

@@ -54,6 +54,19 @@ def save(journal: str, event: dict) -> str:
     raise trouble
 
 
+def waiting(journal: str) -> list[tuple[str, float]]:
+    """The emergency files of this journal that hold events, and when (epoch seconds) each was last written."""
+    found = []
+    for path in paths(journal):
+        try:
+            about = os.stat(path, follow_symlinks=False)
+        except OSError:
+            continue  # there is none, or not for us
+        if about.st_size and about.st_uid == os.geteuid():
+            found.append((path, about.st_mtime))
+    return found
+
+
 def take_in(journal, pbx: str) -> tuple[int, list[str]]:
     """Move all emergency lines into the journal; returns how many, and the lines that made no sense.
 

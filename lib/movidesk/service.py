@@ -11,7 +11,7 @@ import signal
 import socketserver
 import threading
 
-from movidesk import agi, convert, recordings, sweep, trigger, verbs
+from movidesk import agi, alarms, convert, recordings, sweep, trigger, verbs
 from movidesk.config import Config
 from movidesk.delivery import Delivery
 from movidesk.desk import Desk
@@ -116,17 +116,14 @@ class Service:
         log.info("stopped")
 
     def _sweep(self) -> None:
-        """Take in what the journal missed and end the calls that died with Asterisk: at the start, and once a minute."""
-        told = True
+        """Take in what the journal missed, end the calls that died with Asterisk, look for alarms: at the start, and once
+        a minute."""
+        told = alarms.Log(log)
         while True:
             try:
                 if sweep.recover(self.desk):
                     self._trigger.pull()
-                told = True
-            except sweep.NotTold as error:
-                if told:  # once: an Asterisk that is down is down for every minute
-                    log.warning("calls that died with Asterisk cannot be told from live ones: %s", error)
-                told = False
+                told.look(alarms.standing(self.desk))
             except Exception:  # the edge of this thread: the next minute tries again
                 log.exception("the sweep failed")
             if self._stop.wait(sweep.EVERY):

@@ -13,6 +13,7 @@ import subprocess
 
 from movidesk import emergency
 from movidesk.config import Config
+from movidesk.desk import NOT_TOLD
 from movidesk.journal import Journal
 
 log = logging.getLogger("movidesk.sweep")
@@ -26,13 +27,22 @@ class NotTold(Exception):
 
 
 def recover(desk) -> int:
-    """Take the emergency file into the journal, then sweep; returns how many events and calls that was. Raises NotTold."""
+    """Take the emergency file into the journal, then sweep; returns how many events and calls that was.
+
+    Where Asterisk does not say what is alive nothing is ended, and the alarm begins that ends when it does.
+    """
     taken, nonsense = emergency.take_in(desk.journal, desk.config["pbx", "name"])
     for text in nonsense:
         log.error("emergency file: %s", text)
     if taken:
         log.warning("%d events of the emergency file are in the journal now", taken)
-    return taken + sweep(desk.journal, desk.config)
+    try:
+        swept = sweep(desk.journal, desk.config)
+        desk.journal.end_note(NOT_TOLD)
+    except NotTold as error:
+        swept = 0
+        desk.journal.begin_note(NOT_TOLD, str(error))
+    return taken + swept
 
 
 def live_channels(command: str) -> set[str]:

@@ -11,7 +11,7 @@ import sys
 
 from movidesk import agi, calls, line
 from movidesk.config import ConfigError
-from movidesk.desk import Desk
+from movidesk.desk import ALARMS_LOOKED, LOOK_EVERY, Desk
 from movidesk.journal import JournalError
 
 OK, ERROR = "ok", "error"
@@ -48,7 +48,7 @@ def _ask(desk: Desk, channel: agi.Channel, call) -> dict[str, object]:
     desk.config.require("movidesk")
     silence = desk.silence()
     if silence:
-        channel.say("%s: Movidesk refuses the token: put a valid one into %s" % (call.call_id, desk.config.path))
+        channel.say("%s waits: Movidesk refuses the token" % call.call_id, 3)
         return {agi.WAIT: _seconds(silence)}
     timeout = desk.config["movidesk", "timeout"]
     turn = desk.journal.turn(call, desk.config["movidesk", "requests_per_minute"], desk.is_script, 3 * timeout + AFTER_ERROR)
@@ -65,7 +65,6 @@ def _ask(desk: Desk, channel: agi.Channel, call) -> dict[str, object]:
     if isinstance(result, api.Rejected):
         desk.journal.refused(call, result.why)
         return {agi.POSITION: 1}
-    desk.note_trouble(result)
     return {agi.POSITION: 1, agi.WAIT: _seconds(result.after or AFTER_ERROR)}
 
 
@@ -272,8 +271,6 @@ def run(verb: str, channel: agi.Channel, desk: Desk, arguments: list[str]) -> st
     try:
         news = _handler(verb, arguments)(desk, channel, *_given(arguments))
         result = OK
-        for problem in desk.config.problems.get("", ()):
-            channel.say(problem)
     except agi.ChannelGone:
         desk.wake()
         raise
@@ -291,12 +288,25 @@ def run(verb: str, channel: agi.Channel, desk: Desk, arguments: list[str]) -> st
         traceback.print_exc(file=sys.stderr)
         channel.say("%s failed: %s: %s" % (verb[:40], type(error).__name__, error))
     try:
+        if result == OK:
+            _say_alarms(desk, channel)
         channel.set(agi.RESULT, result)
     finally:
         # Last of all: the delivery works while the channel goes on, not while it waits for us.
         if news:
             desk.wake()
     return result
+
+
+def _say_alarms(desk: Desk, channel: agi.Channel) -> None:
+    """Once in a while a verb looks at what an admin should know, and says it on the console (movidesk.alarms)."""
+    try:
+        if desk.config.problems or desk.journal.is_time(ALARMS_LOOKED, LOOK_EVERY):
+            from movidesk import alarms
+
+            alarms.say_on_console(desk, channel.say)
+    except JournalError as error:  # what the verb had to record is recorded
+        channel.say("alarms: %s" % error)
 
 
 def _save(desk: Desk, channel: agi.Channel, verb: str, arguments: list[str], damaged: bool) -> None:

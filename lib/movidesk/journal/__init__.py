@@ -11,18 +11,15 @@ Invariants, and what keeps them:
 
 from __future__ import annotations
 
-import os
-import time
-
 from movidesk import budget, calls
 from movidesk.budget import WINDOW
 from movidesk.journal.book import Book
 from movidesk.journal.store import (
-    BUSY_TIMEOUT, CONVERTS, DELIVERED, HELD, HOLD, LEASE, MIGRATIONS, PENDING, REFUSED, Call, Claim, Event,
+    BUSY_TIMEOUT, CONVERTS, DELIVERED, DISMISSED, HELD, HOLD, LEASE, MIGRATIONS, PENDING, REFUSED, Call, Claim, Event,
     Job, JournalError, Recorded)
 
-__all__ = ["BUSY_TIMEOUT", "CONVERTS", "DELIVERED", "HELD", "HOLD", "LEASE", "MIGRATIONS", "PENDING", "REFUSED", "WINDOW",
-           "Call", "Claim", "Event", "Job", "Journal", "JournalError", "Recorded", "set_aside"]
+__all__ = ["BUSY_TIMEOUT", "CONVERTS", "DELIVERED", "DISMISSED", "HELD", "HOLD", "LEASE", "MIGRATIONS", "PENDING", "REFUSED", "WINDOW",
+           "Call", "Claim", "Event", "Job", "Journal", "JournalError", "Recorded"]
 
 
 class Journal(Book):
@@ -90,32 +87,16 @@ class Journal(Book):
             return self._db.execute("UPDATE events SET status = 'pending', due = 0, settled = NULL"
                                     " WHERE id = ? AND status = 'refused'", (event_id,)).rowcount == 1
 
+    def dismiss(self, event_id: int) -> bool:
+        """Let a refused event be: it is no trouble any more, and never sent; False where there is no such event."""
+        with self._writing():
+            return self._db.execute("UPDATE events SET status = ? WHERE id = ? AND status = 'refused'",
+                                    (DISMISSED, event_id)).rowcount == 1
+
     def prune(self, keep_days: float, batch: int = 100) -> int:
         """Forget calls that ended more than keep_days ago and owe nothing; returns how many, at most `batch`."""
         with self._writing():
             return self._db.execute(
                 "DELETE FROM calls WHERE id IN (SELECT id FROM calls WHERE ended < ? AND NOT EXISTS"
-                " (SELECT 1 FROM events WHERE events.call = calls.id AND events.status != 'delivered')"
+                " (SELECT 1 FROM events WHERE events.call = calls.id AND events.status IN ('pending', 'refused'))"
                 " ORDER BY ended LIMIT ?)", (self.clock() - keep_days * 86400, batch)).rowcount
-
-
-def set_aside(path: str) -> str | None:
-    """Rename a damaged journal, so that a fresh one can begin; returns its new name, None where another process did.
-
-    Processes that find the damage at once take turns, and look again before they touch the file.
-    """
-    import fcntl
-
-    with open(path + ".lock", "a", encoding="ascii") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        try:
-            Journal(path).check()
-            return None
-        except JournalError as error:
-            if not error.damaged:
-                raise
-        kept = "%s.damaged-%s" % (path, time.strftime("%Y%m%d-%H%M%S"))
-        for suffix in ("", "-wal", "-shm"):
-            if os.path.exists(path + suffix):
-                os.rename(path + suffix, kept + suffix)
-        return kept

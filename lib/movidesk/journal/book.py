@@ -8,6 +8,11 @@ from movidesk.journal.store import (
 from movidesk.journal.turns import Line
 
 
+def _columns(row) -> tuple[str, str]:
+    """The columns of a row, without its number, and as many placeholders."""
+    return ", ".join(row._fields[1:]), ", ".join("?" * len(row._fields[1:]))
+
+
 class Book(Line):
     """What happened, in order."""
 
@@ -193,6 +198,18 @@ class Book(Line):
     def latest(self, uniqueid: str) -> Call | None:
         """The last call of the channel with this unique id, or None."""
         return self._row(Call, "SELECT %s FROM calls WHERE uniqueid = ? ORDER BY id DESC LIMIT 1" % CALL, uniqueid)
+
+    def take_over(self, unfinished: list[tuple[Call, list[Event]]]) -> int:
+        """Add the calls of a damaged journal, with their events; those that are here already stay. Returns how many."""
+        with self._writing():
+            taken, latest = 0, self.steady() + HOLD  # due times may be those of another boot
+            for call, events in unfinished:
+                row = self._db.execute("INSERT OR IGNORE INTO calls (%s) VALUES (%s)" % _columns(Call), call[1:])
+                taken += row.rowcount
+                for event in events if row.rowcount else ():
+                    self._db.execute("INSERT INTO events (%s) VALUES (%s)" % _columns(Event),
+                                     event._replace(call=row.lastrowid, due=min(event.due, latest))[1:])
+            return taken
 
     # -- what people look at ----------------------------------------------------------------------------------------
 

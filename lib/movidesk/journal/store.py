@@ -18,6 +18,7 @@ CONVERTS = "waits until this is converted: "  # and the file's name
 BUSY_TIMEOUT = 2.0   # seconds to wait for another process's write: a caller's answer may wait for it
 
 PENDING, DELIVERED, REFUSED = "pending", "delivered", "refused"
+DISMISSED = "dismissed"  # refused, and an admin has let it be
 
 MIGRATIONS = (
     """
@@ -226,13 +227,37 @@ class Store:
         """A named note and when it was written, or None."""
         return self._row(lambda value, at: (value, at), "SELECT value, at FROM notes WHERE name = ?", name)
 
-    def set_note(self, name: str, value: str | None) -> None:
-        """Write a note; None removes it."""
+    def set_note(self, name: str, value: str) -> None:
         with self._writing():
-            if value is None:
+            self._set_note(name, value)
+
+    def begin_note(self, name: str, value: str) -> None:
+        """Write a note, unless it stands already: it keeps the time at which it began."""
+        if self.note(name) is None:
+            with self._writing():
+                self._db.execute("INSERT OR IGNORE INTO notes (name, value, at) VALUES (?, ?, ?)",
+                                 (name, value, self.clock()))
+
+    def end_note(self, name: str) -> None:
+        if self.note(name) is not None:
+            with self._writing():
                 self._db.execute("DELETE FROM notes WHERE name = ?", (name,))
-            else:
-                self._set_note(name, value)
+
+    def time_left(self, timer: str, seconds: float) -> float:
+        """Seconds of the given ones that are left since is_time said yes to this timer; 0.0 where none are."""
+        started = self.note(timer)
+        passed = self.steady() - float(started[0]) if started else seconds
+        return seconds - passed if 0.0 <= passed < seconds else 0.0  # negative: another boot's clock
+
+    def is_time(self, timer: str, seconds: float) -> bool:
+        """Whether so many seconds have passed since this last said yes; of several processes one hears it."""
+        if self.time_left(timer, seconds):
+            return False
+        with self._writing():
+            if self.time_left(timer, seconds):
+                return False
+            self._set_note(timer, repr(self.steady()))
+            return True
 
 
 def _begin_as_the_folders_owner(path: str) -> None:

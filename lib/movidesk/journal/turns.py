@@ -130,6 +130,20 @@ class Line(Store):
             strikes = self._strike(True)
             self._set_note("closed", "%r %d" % (self.steady() + budget.pause_after(seconds, strikes), strikes))
 
+    def paused(self) -> float:
+        """Seconds that are left of the pause that Movidesk asked for; 0.0 where there is none."""
+        closed = self.note("closed")
+        return max(0.0, float(closed[0].split()[0]) - self.steady()) if closed else 0.0
+
+    def unsent(self, seconds: float) -> float:
+        """Since when (epoch seconds) an event is due that nobody sends: no request left for so long; 0.0 where none is."""
+        now = self.steady()
+        if self._row(bool, "SELECT count(*) FROM requests WHERE at > ?", now - seconds):
+            return 0.0
+        at = self._row(lambda at: at, "SELECT min(events.at) FROM %s AND NOT (events.kind = 'received' AND"
+                                      " calls.ended IS NULL)" % _DUE, now)
+        return at if at is not None and self.clock() - at >= seconds else 0.0
+
     def _strike(self, refused: bool) -> int:
         """Count the 429s in a row; an answer ends the row."""
         closed = self._note("closed")

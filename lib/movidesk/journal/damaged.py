@@ -1,0 +1,78 @@
+"""A damaged journal is kept under another name, a fresh one begun, and what can still be read of the old one taken over."""
+
+from __future__ import annotations
+
+import fcntl
+import glob
+import os
+import sqlite3
+import time
+
+from movidesk.journal import Call, Event, Journal, JournalError
+from movidesk.journal.store import CALL, EVENT
+
+
+def set_aside(path: str, clock=time.time) -> tuple[str, int] | None:
+    """Rename a damaged journal, and take over into a fresh one what Movidesk has not heard all of.
+
+    Returns the old one's new name and how many calls were taken over, or None where another process did it: those that find
+    the damage at once take turns, and look again before they touch the file. Raises JournalError, OSError.
+    """
+    with open(path + ".lock", "a", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            Journal(path, clock).check()
+            return None
+        except JournalError as error:
+            if not error.damaged:
+                raise
+        kept = "%s.damaged-%s" % (path, time.strftime("%Y%m%d-%H%M%S"))
+        for suffix in ("", "-wal", "-shm"):
+            if os.path.exists(path + suffix):
+                os.rename(path + suffix, kept + suffix)
+        fresh = Journal(path, clock)
+        try:
+            return kept, fresh.take_over(_unfinished(kept))
+        finally:
+            fresh.close()
+
+
+def kept_aside(path: str) -> list[tuple[str, float]]:
+    """The damaged journals that set_aside has kept beside this one, and when (epoch seconds) each was last written."""
+    found = []
+    for name in sorted(glob.glob(glob.escape(path) + ".damaged-*")):
+        try:
+            if not name.endswith(("-wal", "-shm")):
+                found.append((name, os.stat(name).st_mtime))
+        except FileNotFoundError:
+            continue  # the admin has just moved it away
+    return found
+
+
+def _unfinished(path: str) -> list[tuple[Call, list[Event]]]:
+    """The calls of a damaged file that are open or owe events, with all their events, as far as it can be read.
+
+    A bad page ends a walk through a table; one from each end finds what lies on both sides of it.
+    """
+    file = sqlite3.connect(path)
+    try:
+        calls: dict[int, Call] = {}
+        events: dict[int, Event] = {}
+        for order in ("ASC", "DESC"):
+            _walk(file, calls, Call, "SELECT %s FROM calls ORDER BY id %s" % (CALL, order))
+            _walk(file, events, Event, "SELECT %s FROM events ORDER BY id %s" % (EVENT, order))
+    finally:
+        file.close()
+    told: dict[int, list[Event]] = {}
+    for _, event in sorted(events.items()):
+        told.setdefault(event.call, []).append(event)
+    return [(call, told.get(number, [])) for number, call in sorted(calls.items())
+            if call.ended is None or any(event.status in ("pending", "refused") for event in told.get(number, []))]
+
+
+def _walk(file: sqlite3.Connection, found: dict, make, sql: str) -> None:
+    try:
+        for row in file.execute(sql):
+            found[row[0]] = make(*row)
+    except (sqlite3.Error, TypeError):  # TypeError: rows of another form
+        return

@@ -1,0 +1,173 @@
+"""Alarms: each begins with its cause, is said once an hour, and ends with its cause."""
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import pytest
+
+from movidesk import alarms, emergency, sweep
+from movidesk.api import Delivered, Rejected, Retry
+from movidesk.config import load
+from movidesk.desk import Desk
+from movidesk.journal.damaged import set_aside
+
+OTHER = "00000000-1111-2222-3333-444444444444"
+
+
+@pytest.fixture
+def desk(write_config, clock):
+    return Desk(load(write_config()), clock)
+
+
+def names(desk) -> list[str]:
+    return [alarm.name for alarm in alarms.standing(desk)]
+
+
+def text(desk) -> str:
+    alarm, = alarms.standing(desk)
+    return alarm.text
+
+
+def pending(desk, uniqueid="1.1"):
+    """An event that is due."""
+    call = desk.journal.arrive("pbx1", uniqueid, "77", "4733990001")
+    desk.journal.hang_up(call.call_id)
+    return call
+
+
+def test_nothing_stands_where_all_is_well(desk):
+    desk.heard(Delivered("5252"))
+    assert names(desk) == []
+
+
+def test_a_configuration_with_problems(write_config, clock):
+    desk = Desk(load(write_config(line={"colour": "red"})), clock)
+    assert names(desk) == ["config"] and "[line] colour: unknown key" in text(desk)
+
+
+def test_a_refused_token_stands_until_it_is_taken_or_another_one_is_there(desk, write_config, clock):
+    desk.heard(Retry(None, "HTTP 401: no", 401))
+    since = alarms.local(clock())
+    clock.advance(10_000)
+    desk.heard(Retry(None, "HTTP 403: no", 403))
+    assert text(desk) == "Movidesk refuses the token since %s (HTTP 401: no): put a valid one into %s" % (
+        since, desk.config.path)
+    desk.heard(Delivered("5252"))
+    assert names(desk) == []
+    desk.heard(Retry(None, "HTTP 401: no", 401))
+    assert names(Desk(load(write_config(movidesk={"token": OTHER})), clock)) == []
+
+
+@pytest.mark.parametrize("trouble", [Retry(None, "no answer within 5 s", None), Retry(None, "HTTP 503", 503)])
+@pytest.mark.parametrize("answer", [Delivered(""), Rejected("HTTP 400", 400), Retry(1.0, "HTTP 429", 429)])
+def test_movidesk_away_ends_with_any_answer(desk, clock, trouble, answer):
+    since = alarms.local(clock())
+    desk.heard(trouble)
+    assert names(desk) == []
+    clock.advance(alarms.AWAY_AFTER)
+    desk.heard(Retry(None, "another reason", None))
+    assert text(desk).startswith("Movidesk does not answer since %s (%s): events are kept" % (since, trouble.why))
+    desk.heard(answer)
+    assert names(desk) == []
+
+
+def test_a_long_pause(desk, clock):
+    desk.heard(Retry(30.0, "HTTP 429", 429))
+    assert names(desk) == []
+    desk.heard(Retry(3600.0, "HTTP 429", 429))
+    assert names(desk) == ["pause"] and "requests_per_minute" in text(desk)
+    clock.advance(desk.journal.paused())
+    assert names(desk) == []
+
+
+def test_nobody_sends(desk, clock):
+    since = alarms.local(clock())
+    pending(desk)
+    clock.advance(alarms.IDLE_AFTER)
+    assert text(desk) == "events wait since %s and nobody sends them: is movidesk serve running?" % since
+    assert desk.journal.take(10)[0]
+    assert names(desk) == []
+
+
+def test_a_caller_who_waits_is_no_unsent_event(desk, clock):
+    desk.journal.arrive("pbx1", "1.1", "77", "4733990001")
+    clock.advance(alarms.IDLE_AFTER)
+    assert names(desk) == []
+
+
+@pytest.mark.parametrize("end", ["replay", "dismiss"])
+def test_refused_events(desk, end):
+    pending(desk)
+    job, _ = desk.journal.take(10)
+    desk.journal.rejected(job, "HTTP 400: no such queue")
+    assert text(desk) == "1 events were refused by Movidesk: see movidesk outbox"
+    assert getattr(desk.journal, end)(job.event.id)
+    assert names(desk) == []
+
+
+def test_events_in_the_emergency_file(desk):
+    path = desk.config["journal", "path"]
+    kept = emergency.save(path, {"kind": "hangup", "at": 1_700_000_000.0, "call_id": "pbx1-1.1", "uniqueid": "1.1", "queue": "",
+                                 "number": "", "extension": "", "link": ""})
+    assert names(desk) == ["emergency"] and kept in text(desk)
+    emergency.take_in(desk.journal, "pbx1")
+    assert names(desk) == []
+
+
+def test_a_damaged_journal_until_it_is_moved_away(desk):
+    path = Path(desk.config["journal", "path"])
+    path.write_bytes(b"no journal at all" * 100)
+    kept, _ = set_aside(str(path))
+    assert names(desk) == ["damaged"] and kept in text(desk)
+    os.rename(kept, path.with_name("seen"))
+    assert names(desk) == []
+
+
+def test_an_asterisk_that_says_nothing(desk, clock, write_config, tmp_path):
+    desk.config = load(write_config(pbx={"asterisk": str(tmp_path / "missing")}))
+    desk.journal.arrive("pbx1", "1.1", "77", "4733990001")
+    sweep.recover(desk)
+    assert names(desk) == [] and desk.journal.unended()
+    clock.advance(alarms.NOT_TOLD_AFTER)
+    sweep.recover(desk)
+    assert names(desk) == ["asterisk"] and str(tmp_path / "missing") in text(desk)
+    desk.config = load(write_config(pbx={"asterisk": "true"}))
+    sweep.recover(desk)
+    assert names(desk) == [] and not desk.journal.unended()
+
+
+def test_the_console_hears_each_alarm_once_an_hour(desk, clock):
+    said = []
+    desk.heard(Retry(None, "HTTP 401: no", 401))
+    for _ in range(3):
+        alarms.say_on_console(desk, said.append)
+    assert len(said) == 1
+    desk.journal.begin_note("not_told", "it is down")
+    clock.advance(alarms.NOT_TOLD_AFTER)
+    alarms.say_on_console(desk, said.append)
+    assert len(said) == 2 and "it is down" in said[1]
+    clock.advance(alarms.SAY_EVERY)
+    alarms.say_on_console(desk, said.append)
+    assert len(said) == 4 and set(said[2:]) == set(said[:2])
+
+
+def test_the_log_hears_of_begin_hour_and_end(clock, caplog):
+    told = alarms.Log(logging.getLogger("movidesk.service"), clock)
+    alarm = alarms.Alarm("token", 0.0, "refused")
+    for seconds in (0, 1, alarms.SAY_EVERY):
+        clock.advance(seconds)
+        told.look([alarm])
+    told.look([])
+    told.look([])
+    assert [record.getMessage() for record in caplog.records] == [
+        "alarm token: refused", "alarm token: refused", "alarm over: token"]
+
+
+def test_the_documentation_lists_every_alarm():
+    folder = Path(__file__).parent.parent
+    owners = [line.split()[0] for line in alarms.__doc__.split("its end\n")[1].split("\n\n")[0].splitlines()]
+    for page in ("docs/operations.md", "docs/pt-BR/operations.md"):
+        section = (folder / page).read_text(encoding="utf-8").split("|---|---|---|\n")[1].split("\n\n")[0]
+        assert [row.split(" | ")[0].strip("| ") for row in section.splitlines()] == owners
