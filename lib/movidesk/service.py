@@ -42,6 +42,7 @@ class _Session(socketserver.StreamRequestHandler):
         try:
             channel = LoggedChannel(self.rfile, self.wfile)
             verb = channel.env.get("agi_network_script", "").partition("?")[0].strip("/")
+            self.server.saw(channel.uniqueid)
             verbs.run(verb, channel, self.server.desk, channel.arguments)
         except agi.ChannelGone as error:
             log.info("%s: %s", peer, error)
@@ -56,10 +57,13 @@ class _Session(socketserver.StreamRequestHandler):
 
 
 class FastAGI(Listener):
-    """Answers `agi://HOST:PORT/VERB` with the handlers of `verbs`. Over MAX_SESSIONS the verb runs as a script."""
+    """Answers `agi://HOST:PORT/VERB` with the handlers of `verbs`. Over MAX_SESSIONS the verb runs as a script.
 
-    def __init__(self, address: tuple[str, int], desk: Desk):
-        self.desk = desk
+    saw: is given the unique id of each session's channel.
+    """
+
+    def __init__(self, address: tuple[str, int], desk: Desk, saw=lambda uniqueid: None):
+        self.desk, self.saw = desk, saw
         super().__init__("[agid] listen", address, _Session, MAX_SESSIONS)
 
     def handle_error(self, request, client_address) -> None:
@@ -79,7 +83,8 @@ class Service:
         self.desk.journal  # opened now, so that what is wrong with it is said at the start
         self._trigger = trigger.Trigger(trigger.path_beside(config["journal", "path"]))
         self.desk.client   # and requests is loaded before the first caller asks
-        self.fastagi = FastAGI(config["agid", "listen"], self.desk)
+        self._restarts, self._sweep_now = sweep.Restarts(), threading.Event()
+        self.fastagi = FastAGI(config["agid", "listen"], self.desk, self._saw)
         self.publisher = Publisher(config) if config["recordings", "publish"] else None
         self.made_calls = None
         if config["made_calls", "listen"]:
@@ -89,6 +94,7 @@ class Service:
 
     def stop(self, *_) -> None:
         self._stop.set()
+        self._sweep_now.set()
         self._trigger.pull()
 
     def run(self) -> None:
@@ -115,19 +121,24 @@ class Service:
         self.desk.journal.close()
         log.info("stopped")
 
+    def _saw(self, uniqueid: str) -> None:
+        if self._restarts.seen(uniqueid):
+            log.warning("Asterisk has begun anew: %s is its channel", uniqueid)
+            self._sweep_now.set()
+
     def _sweep(self) -> None:
-        """Take in what the journal missed, end the calls that died with Asterisk, look for alarms: at the start, and once
-        a minute."""
+        """Take in what the journal missed, end the calls that died with Asterisk, look for alarms: at the start, at the
+        first call after Asterisk began anew, and once a minute."""
         told = alarms.Log(log)
-        while True:
+        while not self._stop.is_set():
+            self._sweep_now.clear()
             try:
                 if sweep.recover(self.desk):
                     self._trigger.pull()
                 told.look(alarms.standing(self.desk))
             except Exception:  # the edge of this thread: the next minute tries again
                 log.exception("the sweep failed")
-            if self._stop.wait(sweep.EVERY):
-                return
+            self._sweep_now.wait(sweep.EVERY)
 
     def _prune(self) -> None:
         """Forget old calls, in small steps between which events are recorded, and delete old recordings."""

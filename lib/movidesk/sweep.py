@@ -8,6 +8,7 @@ nothing, and nothing is ended then.
 from __future__ import annotations
 
 import logging
+import re
 import shlex
 import subprocess
 
@@ -24,6 +25,22 @@ PATIENCE = 10.0  # seconds for Asterisk's answer
 
 class NotTold(Exception):
     """Asterisk could not be asked for its channels; the text says why and what to do."""
+
+
+class Restarts:
+    """Tells by the channels' unique ids, `epoch.counter`, that Asterisk has begun anew: its counter begins at 0 then."""
+
+    def __init__(self):
+        self._newest = (0, 0)
+
+    def seen(self, uniqueid: str) -> bool:
+        """Whether this channel is the first that is known to be of another Asterisk than the channels before it."""
+        found = re.search(r"(\d{1,18})\.(\d{1,18})$", uniqueid)
+        if not found:
+            return False
+        epoch, counter = int(found[1]), int(found[2])
+        newest, self._newest = self._newest, max(self._newest, (epoch, counter))
+        return epoch > newest[0] and counter < newest[1]
 
 
 def recover(desk) -> int:

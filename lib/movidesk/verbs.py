@@ -334,9 +334,12 @@ def _save(desk: Desk, channel: agi.Channel, verb: str, arguments: list[str], dam
 
 def main(verb: str) -> None:
     """What a script in agi/ does: run its verb on the channel that Asterisk hands it on stdin and stdout."""
+    import resource
     import signal
 
     from movidesk import config
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the token is in this process's memory
 
     # Asterisk sends SIGHUP when the caller hangs up, and Python's default is to die with the event unrecorded.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
