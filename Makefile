@@ -14,8 +14,9 @@ VERBS      := $(notdir $(wildcard agi/*))
 DIALPLAN   := $(wildcard dialplan/*.conf)
 VENV       := .venv
 STAMP      := $(VENV)/.ready
+UV         := $(VENV)/tools/bin/uv
 
-.PHONY: help demo test bench install uninstall clean
+.PHONY: help demo test bench install uninstall audit lock clean
 help:
 	@echo "make demo        ten calls through a real Asterisk, against a simulator of Movidesk"
 	@echo "make test        every test; ASTERISK=16 tests on that version, PYTEST='-k queue' picks some"
@@ -23,11 +24,13 @@ help:
 	@echo "make install     into PREFIX, ASTETCDIR, ASTAGIDIR, STATEDIR, SYSTEMD (yes or no):"
 	@echo "                 $(PREFIX), $(ASTETCDIR), $(ASTAGIDIR), $(STATEDIR), $(SYSTEMD)"
 	@echo "make uninstall   removes it again; configuration and journal stay"
+	@echo "make audit       asks for known vulnerabilities in what make install installs"
+	@echo "make lock        pins the newest versions, with hashes, in requirements/"
 
-$(STAMP): setup.cfg pyproject.toml
+$(STAMP): setup.cfg pyproject.toml requirements/build.txt requirements/test.txt
 	@echo "Setting up $(VENV) ..."
 	@$(call make-venv,$(VENV))
-	@$(VENV)/bin/python -m pip install -q -e '.[cli,sim,test]'
+	@$(call pip-install,$(VENV),requirements/test.txt,-e .)
 	@touch $@
 
 # Debian keeps ensurepip in a package of its own; as root we fetch it, else we say so.
@@ -39,6 +42,16 @@ $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 		apt-get update -qq && apt-get install -qqy python3-venv >/dev/null; \
 	else echo "Python's venv is missing: apt-get install python3-venv" >&2; exit 1; fi; }; \
 $(PYTHON) -m venv $(1)
+endef
+
+# Into environment $(1) what $(2) pins, then our own package, $(3). What builds it comes first and is pinned as well; with
+# build isolation pip would fetch the newest instead.
+PIP = bin/python3 -m pip --disable-pip-version-check install -q --no-build-isolation
+define pip-install
+$(1)/$(PIP) --require-hashes -r requirements/build.txt && \
+$(1)/$(PIP) --require-hashes -r $(2) && \
+$(1)/$(PIP) --no-deps $(3) || { \
+	echo "Not installed: pip could not have exactly what requirements/*.txt pins, see above" >&2; exit 1; }
 endef
 
 demo: $(STAMP)
@@ -73,7 +86,7 @@ install:
 	@[ "$$(id -u)" != 0 ] || ! id $(ASTUSER) >/dev/null 2>&1 || runuser -u $(ASTUSER) -- "$(PREFIX)/venv/bin/python3" -c '' || { \
 		echo "$(ASTUSER) may not run $(PYTHON): make uninstall, then make install PYTHON=/usr/bin/python3" >&2; exit 1; }
 	@rm -rf build # setuptools would install what an earlier version left in it
-	@"$(PREFIX)/venv/bin/python3" -m pip install -q '.[cli,sim]'
+	@$(call pip-install,"$(PREFIX)/venv",requirements/install.txt,.)
 	@rm -f "$(PREFIX)/bin/movidesk"; echo "$$CLI" >"$(PREFIX)/bin/movidesk"; chmod 755 "$(PREFIX)/bin/movidesk"
 	@site=$$("$(PREFIX)/venv/bin/python3" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
 	config="os.environ.setdefault('MOVIDESK_CONFIG', '$(ASTETCDIR)/movidesk.conf')"; \
@@ -112,6 +125,23 @@ uninstall:
 	@[ ! -d "$(ASTETCDIR)/movidesk" ] || install -m 644 etc/removed.conf "$(ASTETCDIR)/movidesk/"
 	@echo "Removed; $(ASTETCDIR)/movidesk.conf and $(STATEDIR) are kept. Now: asterisk -rx 'dialplan reload'"
 	@echo "Calls to movidesk-queue go to MOVIDESK_FALLBACK, see $(ASTETCDIR)/movidesk/removed.conf"
+
+# The newest that setup.cfg's ranges allow, for each Python from 3.9 on.
+lock: LOCK = $(UV) pip compile -q --upgrade --universal --python-version 3.9 --generate-hashes --no-emit-index-url \
+	--custom-compile-command 'make lock'
+lock: $(UV)
+	@$(LOCK) --group build -o requirements/build.txt
+	@$(LOCK) setup.cfg --extra cli --extra sim -o requirements/install.txt
+	@$(LOCK) setup.cfg --all-extras -c requirements/install.txt -o requirements/test.txt
+
+# Asks about the versions that $(PYTHON) gets; older Pythons get older ones.
+audit: $(UV)
+	@$(UV) tool run -q --python $(PYTHON) pip-audit --strict --disable-pip --require-hashes \
+		-r requirements/build.txt -r requirements/install.txt
+
+$(UV):
+	@$(call make-venv,$(VENV)/tools)
+	@$(VENV)/tools/bin/python3 -m pip install -q uv
 
 clean:
 	rm -rf $(VENV) build bench/results

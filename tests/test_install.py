@@ -1,0 +1,63 @@
+"""requirements/: what `make install` and `make test` install is pinned, with hashes, and is what setup.cfg asks for."""
+from __future__ import annotations
+
+import configparser
+import pathlib
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = pathlib.Path(__file__).parent.parent
+PYTHONS = ["3.9", "3.10", "3.11", "3.12", "3.13"]
+
+
+def pins(name: str) -> list[tuple[Requirement, list[str]]]:
+    """Each pin of requirements/NAME.txt with its hashes."""
+    text = (ROOT / "requirements" / (name + ".txt")).read_text()
+    lines = [line for line in text.replace("\\\n", "").splitlines() if line and not line.lstrip().startswith("#")]
+    return [(Requirement(pin), hashes) for pin, *hashes in (line.split("--hash=") for line in lines)]
+
+
+def pinned(name: str, python: str) -> dict[str, str]:
+    """Package -> version, as a Python of that version on Linux installs requirements/NAME.txt."""
+    here = {"python_version": python, "python_full_version": python + ".0", "sys_platform": "linux"}
+    found = [pin for pin, _ in pins(name) if pin.marker is None or pin.marker.evaluate(here)]
+    versions = {canonicalize_name(pin.name): str(pin.specifier)[2:] for pin in found}
+    assert len(versions) == len(found), "a package is pinned twice"
+    return versions
+
+
+def wanted(*extras: str) -> list[Requirement]:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    texts = [setup["options"]["install_requires"], *(setup["options.extras_require"][extra] for extra in extras)]
+    return [Requirement(line) for text in texts for line in text.split("\n") if line]
+
+
+@pytest.mark.parametrize("name", ["build", "install", "test"])
+def test_everything_is_pinned_with_hashes(name):
+    assert pins(name)
+    for pin, hashes in pins(name):
+        assert [spec.operator for spec in pin.specifier] == ["=="], pin
+        assert hashes and all(text.strip().startswith("sha256:") for text in hashes), pin
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+@pytest.mark.parametrize("name, extras", [("install", ["cli", "sim"]), ("test", ["cli", "sim", "test"])])
+def test_what_setup_cfg_asks_for_is_pinned(name, extras, python):
+    """Else `make lock` was forgotten."""
+    versions = pinned(name, python)
+    for requirement in wanted(*extras):
+        version = versions.get(canonicalize_name(requirement.name))
+        assert version and requirement.specifier.contains(version), "%s, pinned: %s" % (requirement, version)
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_what_is_tested_is_what_is_installed(python):
+    assert pinned("install", python).items() <= pinned("test", python).items()
+
+
+@pytest.mark.parametrize("name", ["build", "install", "test"])
+def test_the_pins_name_no_host(name):
+    assert "://" not in (ROOT / "requirements" / (name + ".txt")).read_text()
