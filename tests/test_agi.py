@@ -7,7 +7,6 @@ import sys
 import threading
 
 import pytest
-from asterisk import agi as pyst2
 from hypothesis import example, given, strategies as st
 
 import peer as asterisk
@@ -161,11 +160,10 @@ def test_a_peer_that_falls_silent():
         release.set()
 
 
-@pytest.mark.parametrize("fault, error", [(asterisk.USAGE, pyst2.AGIUsageError), (asterisk.UNKNOWN, pyst2.AGIInvalidCommand),
-                                          (asterisk.USAGE_LINES, pyst2.AGIUsageError)])
-def test_a_refused_command_does_not_shift_the_answers(fault, error):
+@pytest.mark.parametrize("fault", [asterisk.USAGE, asterisk.UNKNOWN, asterisk.USAGE_LINES])
+def test_a_refused_command_does_not_shift_the_answers(fault):
     with Peer(variables={"X": "1"}, faults={1: fault}).channel() as channel:
-        with pytest.raises(error):
+        with pytest.raises(agi.ProtocolError, match="5[12]0"):
             channel.get("X")
         assert channel.get("X") == "1"
 
@@ -205,17 +203,36 @@ def test_nothing_goes_to_stderr(capfd):
         channel.get("X")
         channel.set("Y", "2")
         channel.say("hello")
-        with pytest.raises(pyst2.AGIUsageError):
+        with pytest.raises(agi.ProtocolError):
             channel.get("X")
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_console_line_is_one_line_and_short():
+@pytest.mark.parametrize("filler", ["x", '"', "\\", "\U0001f600", "\udce5", "\ud800"])
+def test_a_console_line_is_one_line_and_short(filler):
     peer = Peer()
     with peer.channel() as channel:
-        channel.say('a "quoted"\nline ' + "x" * 5000)
+        channel.say('a "quoted"\nline ' + filler * 5000)
     assert len(peer.console) == 1 and len(peer.commands[0]) < 2048  # Asterisk 16 splits longer lines
-    assert peer.console[0].startswith('movidesk: a "quoted" line xxx')
+    assert peer.console[0].startswith('movidesk: a "quoted" line ')
+
+
+def test_a_value_that_asterisk_16_would_split_is_refused():
+    peer = Peer()
+    with peer.channel() as channel:
+        with pytest.raises(ValueError, match="more than 2047 bytes"):
+            channel.set("X", "x" * 1980 + '" Y" ' * 40)
+        channel.set("X", "x" * 2000)
+    assert peer.sets == [("X", "x" * 2000)]
+
+
+@pytest.mark.parametrize("fault", [asterisk.USAGE_LINES, asterisk.UNKNOWN, b"nonsense\n"])
+def test_a_console_line_that_is_refused_stops_nothing(fault):
+    peer = Peer(faults={1: fault})
+    with peer.channel() as channel:
+        channel.say("hello")
+        channel.set("X", "1")
+    assert peer["X"] == "1"
 
 
 def test_importing_the_verbs_is_cheap():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from movidesk import config
 from movidesk.config import OPTIONS, ConfigError, Secret
+from movidesk.pattern import Pattern
 
 TOKEN = "155cac97-f203-4bb8-86e1-aa4cb8781f3e"
 SAMPLE = Path(__file__).parents[1] / "etc" / "movidesk.conf"
@@ -69,7 +72,7 @@ GOOD = [
     ("movidesk", "requests_per_minute", "30", 30),
     ("movidesk", "timeout", "2.5", 2.5),
     ("pbx", "name", "pbx-1.example_a", "pbx-1.example_a"),
-    ("pbx", "extension_pattern", "5[0-9]{3}", re.compile("5[0-9]{3}")),
+    ("pbx", "extension_pattern", "5[0-9]{3}", Pattern("5[0-9]{3}")),
     ("pbx", "report_transfer", "ring", "ring"),
     ("line", "ask_every", "10", 10.0),
     ("line", "ask_at_least_every", "60.5", 60.5),
@@ -95,7 +98,7 @@ def test_good_values(load, section, key, text, value):
 @pytest.mark.parametrize("section, key, value", [
     ("movidesk", "url", "https://api.movidesk.com/public/v1"), ("movidesk", "token_file", ""),
     ("movidesk", "requests_per_minute", 10), ("movidesk", "timeout", 5.0),
-    ("pbx", "extension_pattern", re.compile("[0-9]{2,10}")), ("pbx", "report_transfer", "answer"),
+    ("pbx", "extension_pattern", Pattern("[0-9]{2,10}")), ("pbx", "report_transfer", "answer"),
     ("journal", "path", "/var/lib/movidesk/journal.db"), ("journal", "keep_days", 90),
     ("recordings", "link", ""), ("agid", "listen", ("127.0.0.1", 4573))])
 def test_the_defaults_of_the_contract(load, section, key, value):
@@ -150,7 +153,7 @@ BAD = [
     ("movidesk", "requests_per_minute", "1001", "must lie between 1 and 1000"),
     ("movidesk", "requests_per_minute", "ten", "is no whole number"),
     ("movidesk", "requests_per_minute", "9.5", "is no whole number"),
-    ("movidesk", "requests_per_minute", "9" * 5000, "is no whole number|must lie between"),
+    ("movidesk", "requests_per_minute", "9" * 900, "is no whole number|must lie between"),
     ("movidesk", "timeout", "0", "must lie between 0.1 and 15"),
     ("movidesk", "timeout", "16", "must lie between 0.1 and 15"),
     ("movidesk", "timeout", "nan", "must lie between 0.1 and 15"),
@@ -161,12 +164,16 @@ BAD = [
     ("pbx", "name", "pbxé", "must be 1 to 64 letters"),
     ("pbx", "extension_pattern", "[0-9", "is no regular expression"),
     ("pbx", "extension_pattern", "[0-9]{99999999999}", "is no regular expression"),
+    ("pbx", "extension_pattern", "([0-9]+)*", "might take for ever"),
     ("pbx", "report_transfer", "never", "must be one of: answer, ring"),
     ("pbx", "report_transfer", "Ring", "must be one of: answer, ring"),
     ("line", "ask_every", "0", "must lie between 1 and 3600"),
     ("line", "ask_at_least_every", "inf", "must lie between 1 and 3600"),
     ("journal", "path", "journal.db", "must be an absolute path"),
     ("journal", "path", "~/journal.db", "must be an absolute path"),
+    ("journal", "path", "/var/lib/\0journal.db", "characters that do not print"),
+    ("movidesk", "url", "https://api..movidesk.com", "must be a plain http or https address"),
+    ("movidesk", "url", "https://%s.com" % ("x" * 64), "must be a plain http or https address"),
     ("journal", "keep_days", "0", "must lie between 1 and 36500"),
     ("journal", "keep_days", "-1", "must lie between 1 and 36500"),
     ("recordings", "link", "/rec/{file}", "must begin with http:// or https://"),
@@ -177,6 +184,10 @@ BAD = [
     ("recordings", "link", "https://pbx/{file", "is no template"),
     ("recordings", "link", "https://pbx/{file!z}", "is no template"),
     ("recordings", "link", "https://pbx/{file:d}", "is no template"),
+    ("recordings", "link", "https://pbx/ {file}", "must be one address"),
+    ("recordings", "link", "https://pbx/\n  {file}", "must be one address"),
+    ("agid", "listen", "a..b:4573", "must be ADDRESS:PORT"),
+    ("agid", "listen", "\u00e9:4573", "must be ADDRESS:PORT"),
     ("agid", "listen", "4573", "must be ADDRESS:PORT"),
     ("agid", "listen", "127.0.0.1:", "must be ADDRESS:PORT"),
     ("agid", "listen", "127.0.0.1:65536", "must be ADDRESS:PORT"),
@@ -197,6 +208,29 @@ def test_bad_values_are_named_with_file_line_section_key_and_reason_and_have_the
     assert found[section, key] == (parse(default) if default else "")
     with pytest.raises(ConfigError, match=re.escape(said)):
         found.require(section)
+
+
+@pytest.mark.parametrize("lines", ["a" + " " * 20_000 + "b\n", "k = 1\n" * 20_000, "x" * 70_000],
+                         ids=["blanks", "many lines", "one line"])
+def test_a_file_that_is_no_configuration_is_told_at_once(load, lines):
+    begun = time.monotonic()
+    found = load(with_token(lines))
+    assert "it is no movidesk.conf" in problem(found) and time.monotonic() - begun < 1
+    with pytest.raises(ConfigError):
+        found.require("journal", form=False)  # nobody knows where it is
+
+
+def test_thousands_of_unknown_keys_are_told_within_a_second(load):
+    begun = time.monotonic()
+    problems = load(with_token("".join("k%d = 1\n" % number for number in range(4000)))).all_problems()
+    assert len(problems) == 4000 and problems[-1].startswith("%s:4002: [movidesk] k3999: unknown key" % load.path)
+    assert time.monotonic() - begun < 2
+
+
+def test_a_secret_is_read_from_plain_files_only(load, tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    for path in "/dev/zero", tmp_path / "fifo":
+        assert problem(load("[movidesk]\ntoken_file = %s\n" % path)).endswith("%s: is no plain file" % path)
 
 
 def test_a_bad_value_stops_only_what_needs_it(load):

@@ -1,11 +1,13 @@
 """What becomes of an event when the journal cannot take it: kept in a file, taken in when the journal is back."""
 from __future__ import annotations
 
+import json
 import os
 import resource
 import sqlite3
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -23,7 +25,7 @@ def desk(write_config):
 @pytest.fixture(autouse=True)
 def one_place(monkeypatch):
     """Only the file beside the journal, not the one in /var/tmp that a real service here may use."""
-    monkeypatch.setattr(emergency, "paths", lambda journal: [journal + ".emergency"])
+    monkeypatch.setattr(emergency, "paths", lambda config: [config["journal", "path"] + ".emergency"])
 
 
 def run(desk, verb, *arguments, **peer):
@@ -56,20 +58,20 @@ def test_events_of_a_locked_journal_are_kept_and_taken_in_in_order(desk, monkeyp
         assert any("is kept in %s.emergency" % path in line for line in peer.console), peer.console
     other.close()
     journal = Journal(path)
-    assert emergency.take_in(journal, "pbx1") == (3, [])
+    assert emergency.take_in(journal, desk.config) == (3, [])
     assert kinds(journal) == ["received", "transferred", "completed"]
-    assert emergency.take_in(journal, "pbx1") == (0, [])
+    assert emergency.take_in(journal, desk.config) == (0, [])
 
 
 def test_taking_in_twice_after_a_crash_records_nothing_twice(desk):
     event = {"kind": "received", "at": 1_700_000_000.0, "uniqueid": "17.1", "queue": "77", "number": "1",
              "call_id": "pbx1-17.1", "extension": "", "link": ""}
-    path = emergency.save(desk.journal.path, event)
-    emergency.save(desk.journal.path, {**event, "kind": "canceled", "at": 1_700_000_009.0})
+    path = emergency.save(desk.config, event)
+    emergency.save(desk.config, {**event, "kind": "canceled", "at": 1_700_000_009.0})
     lines = open(path, "rb").read()
-    emergency.take_in(desk.journal, "pbx1")
+    emergency.take_in(desk.journal, desk.config)
     open(path, "wb").write(lines)
-    emergency.take_in(desk.journal, "pbx1")
+    emergency.take_in(desk.journal, desk.config)
     assert kinds(desk.journal) == ["received", "canceled"]
     assert desk.journal.find("pbx1-17.1").arrived == 1_700_000_000.0
     assert [event.at for event in desk.journal.events(desk.journal.find("pbx1-17.1"))] == [1_700_000_000.0, 1_700_000_009.0]
@@ -78,11 +80,90 @@ def test_taking_in_twice_after_a_crash_records_nothing_twice(desk):
 def test_an_arrival_that_was_recorded_before_the_trouble_begins_no_second_call(desk):
     """The journal fails between the arrival and the question; by the time the line is taken in, the call has ended."""
     call = desk.journal.arrive("pbx1", "17.1", "77", "1", arrived=1_700_000_000.0)
-    emergency.save(desk.journal.path, {"kind": "received", "at": 1_700_000_000.5, "uniqueid": "17.1", "queue": "77",
+    emergency.save(desk.config, {"kind": "received", "at": 1_700_000_000.5, "uniqueid": "17.1", "queue": "77",
                                        "number": "1", "call_id": call.call_id, "extension": "", "link": ""})
     desk.journal.hang_up(call.call_id)
-    assert emergency.take_in(desk.journal, "pbx1") == (1, [])
+    assert emergency.take_in(desk.journal, desk.config) == (1, [])
     assert [found.call_id for found in desk.journal.last_calls(5)] == [call.call_id]
+
+
+def came(at: str, **more) -> dict:
+    """The variables of a channel that the dialplan led into queue 77 at this time."""
+    return {"variables": {"MOVIDESK_QUEUE": "77", "MOVIDESK_ARRIVED": at, **more}}
+
+
+def away(desk, monkeypatch, verb, *arguments, **peer):
+    """Run a verb while the journal is locked by somebody else."""
+    monkeypatch.setattr("movidesk.journal.store.BUSY_TIMEOUT", 0.05)
+    path = desk.journal.path
+    desk._journal = None
+    other = lock(path)
+    peer = run(desk, verb, *arguments, **peer)
+    other.close()
+    desk._journal = None
+    return peer
+
+
+@pytest.mark.parametrize("jump", [0, 3600, -3600], ids=["", "the clock is set on", "the clock is set back"])
+def test_an_arrival_in_the_file_and_a_call_that_went_on_are_one(write_config, monkeypatch, jump):
+    """The first question finds no journal; the next does; the call ends before the file is taken in."""
+    now = [time.time()]
+    desk = verbs.Desk(load(write_config()), lambda: now[0])
+    stamp = "%.3f" % now[0]
+    away(desk, monkeypatch, "received", "77", **came(stamp))
+    now[0] += jump + 1
+    known = run(desk, "received", "77", **came(stamp))["MOVIDESK_ID"]
+    assert desk.journal.find(known).arrived == float(stamp)
+    run(desk, "hangup", **came(stamp, MOVIDESK_ID=known))
+    now[0] -= jump
+    emergency.take_in(desk.journal, desk.config)
+    assert [call.call_id for call in desk.journal.last_calls(5)] == ["pbx1-17.1"]
+
+
+def test_a_second_visit_of_which_nothing_reached_the_journal_is_a_call_of_its_own(desk, monkeypatch):
+    now = time.time()
+    run(desk, "received", "77", **came("%.3f" % now))
+    run(desk, "lost", **came("%.3f" % now, MOVIDESK_ID="pbx1-17.1"))
+    second = came("%.3f" % (now + 1))
+    away(desk, monkeypatch, "received", "77", **second)
+    away(desk, monkeypatch, "hangup", **second)
+    emergency.take_in(desk.journal, desk.config)
+    assert [(call.call_id, call.state) for call in desk.journal.last_calls(5)] == [
+        ("pbx1-17.1-2", "canceled"), ("pbx1-17.1", "lost")]
+
+
+def test_a_visit_of_which_only_the_hangup_reaches_the_journal_is_recorded_once(desk):
+    """Also where that hangup is run again, because its script was killed before it said ok."""
+    now = time.time()
+    run(desk, "received", "77", **came("%.3f" % now))
+    run(desk, "lost", **came("%.3f" % now, MOVIDESK_ID="pbx1-17.1"))
+    for _ in range(2):
+        run(desk, "hangup", **came("%.3f" % (now + 1), MOVIDESK_ANSWERED_BY="5252"))
+    assert kinds(desk.journal, "pbx1-17.1-2") == ["received", "transferred", "completed"]
+    assert len(desk.journal.last_calls(5)) == 2
+
+
+def test_a_caller_who_only_asks_again_is_no_event(desk, monkeypatch):
+    variables = came("%.3f" % time.time(), MOVIDESK_ID="pbx1-17.1")
+    peer = away(desk, monkeypatch, "received", "77", **variables)
+    assert peer["MOVIDESK_CODE"] == "E" and not os.path.exists(desk.journal.path + ".emergency")
+    assert any("pbx1-17.1 keeps its place" in line for line in peer.console)
+
+
+@pytest.mark.parametrize("stamp", ["", "soon", "1e9", "17000000000", "1.2.3", "1", "-5", "inf"])
+def test_a_time_of_arrival_that_makes_no_sense_is_not_taken(desk, stamp):
+    before = time.time()
+    run(desk, "received", "77", **came(stamp))
+    assert before <= desk.journal.find("pbx1-17.1").arrived <= time.time()
+
+
+def test_a_hangup_in_the_file_brings_what_the_dialplan_saw(desk, monkeypatch):
+    """Neither the arrival nor the answer were recorded anywhere."""
+    now = time.time()
+    away(desk, monkeypatch, "hangup", **came("%.3f" % now, MOVIDESK_ANSWERED_BY="5252"))
+    emergency.take_in(desk.journal, desk.config)
+    assert kinds(desk.journal) == ["received", "transferred", "completed"]
+    assert desk.journal.find("pbx1-17.1").arrived == float("%.3f" % now)
 
 
 def test_a_wrong_token_puts_nothing_into_the_emergency_file(write_config):
@@ -96,11 +177,11 @@ def test_a_wrong_token_puts_nothing_into_the_emergency_file(write_config):
 def test_a_line_that_makes_no_sense_is_shown_and_the_others_are_taken(desk, line):
     good = {"kind": "canceled", "at": 1_700_000_000.0, "uniqueid": "17.2", "queue": "77", "number": "1",
             "call_id": "pbx1-17.2", "extension": "", "link": ""}
-    path = emergency.save(desk.journal.path, good)
+    path = emergency.save(desk.config, good)
     with open(path, "ab") as file:
         file.write(line)
-    emergency.save(desk.journal.path, {**good, "uniqueid": "17.3", "call_id": "pbx1-17.3"})
-    taken, nonsense = emergency.take_in(desk.journal, "pbx1")
+    emergency.save(desk.config, {**good, "uniqueid": "17.3", "call_id": "pbx1-17.3"})
+    taken, nonsense = emergency.take_in(desk.journal, desk.config)
     assert taken == 2 and len(nonsense) == 1 and path in nonsense[0]
 
 
@@ -131,7 +212,7 @@ def test_a_full_disk_loses_nothing(desk, tmp_path):
                           preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2)))
     assert b"is kept in" in done.stdout or b"canceled" in done.stdout, done
     desk._journal = None
-    emergency.take_in(desk.journal, "pbx1")
+    emergency.take_in(desk.journal, desk.config)
     assert kinds(desk.journal, "pbx1-17.9") == ["canceled"]
 
 
@@ -140,5 +221,54 @@ def test_a_link_in_the_emergency_files_place_is_not_followed(desk, tmp_path):
     victim.write_text("untouched")
     os.symlink(victim, desk.journal.path + ".emergency")
     with pytest.raises(OSError):
-        emergency.save(desk.journal.path, {"kind": "canceled"})
+        emergency.save(desk.config, {"kind": "canceled"})
     assert victim.read_text() == "untouched"
+
+
+@pytest.mark.parametrize("spoilt", [
+    b"[" * 100_000, b'{"at": 1', b"\xff", b"5", b"null", b"", {"at": 10 ** 400}, {"at": None}, {"call_id": {}}, {"call_id": 10 ** 30},
+    {"uniqueid": None}, {"uniqueid": 5}, {"kind": []}, {"kind": "no_verb"}, {"call_id": "x" * 257}, {"number": "\ud800"}],
+    ids=lambda spoilt: repr(spoilt)[:20])
+def test_a_spoilt_line_keeps_nothing_back(desk, spoilt):
+    """It is told and gone; what stands after it is taken in."""
+    event = {"kind": "transferred", "at": 1_700_000_000.0, "uniqueid": "17.2", "queue": "77", "number": "1",
+             "call_id": "pbx1-17.2", "extension": "5252", "link": ""}
+    line = spoilt if isinstance(spoilt, bytes) else json.dumps({**event, **spoilt}).encode()
+    path = emergency.save(desk.config, event)
+    with open(path, "rb+") as file:
+        good = file.read()
+        file.seek(0)
+        file.write(line + b"\n" + good)
+    taken, nonsense = emergency.take_in(desk.journal, desk.config)
+    assert (taken, len(nonsense), os.path.getsize(path)) == (1, 1, 0)
+    assert [call.call_id for call in desk.journal.last_calls(5)] == ["pbx1-17.2"]
+
+
+def test_what_waits_of_a_call_is_recorded_before_its_next_event(desk, monkeypatch):
+    """The other calls' lines wait for the sweep, which records nothing twice."""
+    for number in (1, 2):
+        emergency.save(desk.config, {"kind": "received", "at": 1_700_000_000.0 + number, "uniqueid": "17.%d" % number,
+                                     "queue": "77", "number": "1", "call_id": "", "extension": "", "link": ""})
+    emergency.save(desk.config, {"kind": "link", "at": 1_700_000_003.0, "uniqueid": "17.1", "queue": "", "number": "1",
+                                 "call_id": "pbx1-17.1", "extension": "", "link": "https://pbx.example.com/a.wav"})
+    run(desk, "canceled")
+    once = ["received", "link", "canceled"]
+    assert kinds(desk.journal) == once and kinds(desk.journal, "pbx1-17.2") == []
+    assert emergency.take_in(desk.journal, desk.config) == (3, [])
+    assert kinds(desk.journal) == once and kinds(desk.journal, "pbx1-17.2") == ["received"]
+
+
+def test_the_second_place_is_the_configurations(write_config, monkeypatch, tmp_path):
+    """What was kept while the file could not be read is found when it can."""
+    monkeypatch.undo()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    os.mkdir(tmp_path / "tmp")
+    path = write_config()
+    whole = open(path).read()
+    with open(path, "w") as file:
+        file.write("no settings\n")
+    assert run(verbs.Desk(load(path)), "canceled", variables={"MOVIDESK_ID": "pbx1-17.1"})["MOVIDESK_RESULT"] == "error"
+    with open(path, "w") as file:
+        file.write(whole)
+    desk = verbs.Desk(load(path))
+    assert emergency.take_in(desk.journal, desk.config) == (1, []) and kinds(desk.journal) == ["canceled"]

@@ -187,6 +187,9 @@ def test_the_log_tells_no_secret_and_no_whole_number(movidesk, caplog):
         client.get(headers={}, token=TOKEN)
         client.get(auth=LOGIN)
         client.get(destination="190")
+        client.raw(b"token=%s HTTP/1.1\r\n\r\n" % TOKEN.encode())
+        client.raw(b"GET&token=%s /call HTTP/1.1\r\n\r\n" % TOKEN.encode())
+        client.raw(b"GET token=%s HTTP/1.1\r\n\r\n" % TOKEN.encode())
     ours = "".join(record.getMessage() + "\n" for record in caplog.records if record.name.startswith("movidesk"))
     assert "GET '/call' from '5252' to ...'777': 200 pbx1-" in ours
     assert not any(secret in ours for secret in (TOKEN, PASSWORD, AMI_SECRET, ASKED["destination"]))
@@ -363,7 +366,7 @@ def test_monitoring(movidesk):
 
 @pytest.mark.parametrize("data, status", [
     (b"GET /call?source=5252&destination=190 HTTP/1.0\r\n\r\n", b"403"),
-    (b"GET /elsewhere HTTP/1.0\r\n\r\n", b"404"),
+    (b"GET /elsewhere HTTP/1.0\r\n\r\n", b"404"), (b"GET http://[::1/call HTTP/1.0\r\n\r\n", b"404"),
     (b"PUT /call HTTP/1.1\r\n\r\n", b"501"), (b"GET /" + b"x" * 70000, b"414"),
     (b"POST /call HTTP/1.1\r\nContent-Length: 99999\r\n\r\n", b"413"),
     (b"POST /call HTTP/1.1\r\nContent-Length: -1\r\n\r\n", b"400"),
@@ -372,6 +375,7 @@ def test_monitoring(movidesk):
     (b"POST /call HTTP/1.1\r\nContent-Length: 5\r\n\r\n{\"a\":", b"400"),
     (b"POST /call HTTP/1.1\r\nContent-Length: 2\r\n\r\n\xff\xfe", b"400"),
     (b"POST /call HTTP/1.1\r\nContent-Length: 14\r\n\r\n{\"source\": []}", b"400"),
+    (b"POST /monitor HTTP/1.1\r\nContent-Length: 18\r\n\r\n{\"call\": \"\\udce5\"}", b"400"),
 ])
 def test_odd_requests(movidesk, data, status):
     client = movidesk(auth="none")

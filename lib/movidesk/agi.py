@@ -43,10 +43,14 @@ RESULT = "MOVIDESK_RESULT"
 RECORDING = "MOVIDESK_RECORDING"   # the file of the recording or message that belongs to the call, set by the dialplan
 CALLER = "MOVIDESK_CALLER"         # the number that a made call shows to the customer
 QUEUE = "MOVIDESK_QUEUE"            # the Movidesk queue that the caller is in, set by movidesk-queue
+ARRIVED = "MOVIDESK_ARRIVED"        # when the caller came (epoch seconds, with a fraction), set by the dialplan before it asks
 ANSWERED_BY = "MOVIDESK_ANSWERED_BY"  # the extension that took the call, set by the dialplan at answer
+HANDLER = "MOVIDESK_HANDLER"       # the unique id of the caller's channel, also on the channel of whoever answers
 ENDING = "MOVIDESK_ENDING"         # `message` while the caller leaves one: `lost` is then told with its link
 
 MAX_LINE = 65536      # bytes; longer lines are no AGI
+MAX_COMMAND = 2047    # bytes with the line's end; Asterisk 16 would read what is longer as two commands
+MAX_SAID = 900        # bytes; each may need a backslash
 MAX_ENVIRONMENT = 256  # lines; Asterisk sends about 25
 
 
@@ -55,7 +59,7 @@ class ChannelGone(Exception):
 
 
 class ProtocolError(Exception):
-    """The peer does not speak AGI; the text shows what it sent."""
+    """The peer does not speak AGI, or not as we do; the text shows what it sent."""
 
 
 class _Nowhere:
@@ -104,8 +108,12 @@ class Channel(_pyst2.AGI):
         self.set_variable(name, str(value))
 
     def say(self, text: str, level: int = 1) -> None:
-        """One line on Asterisk's console, shown from verbosity `level` on."""
-        self.verbose("movidesk: " + text[:1000], level)
+        """One line on Asterisk's console, shown from verbosity `level` on. That it cannot be shown stops nothing."""
+        line = ("movidesk: " + text).encode("utf-8", "replace")[:MAX_SAID].decode("utf-8", "ignore")
+        try:
+            self.verbose(line, level)
+        except ProtocolError:
+            pass
 
     # -- pyst2's pieces, replaced ----------------------------------------------------------------------------------
 
@@ -117,8 +125,11 @@ class Channel(_pyst2.AGI):
         line = " ".join([command.strip(), *map(str, args)]).strip()
         if "\n" in line or "\r" in line:
             raise ValueError("an AGI command holds a line break: %r" % line[:80])
+        data = line.encode("utf-8", "surrogateescape") + b"\n"
+        if len(data) > MAX_COMMAND:
+            raise ValueError("an AGI command of more than %d bytes: %r" % (MAX_COMMAND, line[:80]))
         try:
-            self.stdout.write(line.encode("utf-8", "surrogateescape") + b"\n")
+            self.stdout.write(data)
             self.stdout.flush()
         except (OSError, ValueError) as error:  # ValueError: the file was closed under us
             raise ChannelGone("writing to Asterisk: %s" % error) from None
@@ -131,14 +142,10 @@ class Channel(_pyst2.AGI):
             return self._parse_success(text)
         if code == "511":
             raise ChannelGone("Asterisk: %s" % text)
-        if code == "520":
-            if line[3:4] == "-":
-                while not line.startswith("520 "):
-                    line = self._read_answer()
-            raise _pyst2.AGIUsageError(text)
-        if code == "510":
-            raise _pyst2.AGIInvalidCommand(text)
-        raise ProtocolError("Asterisk answered %r" % line[:200])
+        answered = line
+        while answered.startswith("520-") and not line.startswith("520 "):
+            line = self._read_answer()
+        raise ProtocolError("Asterisk answered %r" % answered[:200])
 
     def _parse_success(self, text: str) -> dict:
         result, _, data = text.partition(" (")

@@ -41,7 +41,7 @@ def standing(desk: Desk) -> list[Alarm]:
     refused = book.totals()["refused"]
     if refused:
         found.append(Alarm("refused", 0.0, "%d events were refused by Movidesk: see movidesk outbox" % refused))
-    for path, since in emergency.waiting(book.path):
+    for path, since in emergency.waiting(desk.config):
         found.append(Alarm("emergency", since, "events wait in %s since %s: the journal could not take them; movidesk serve "
                                                "(or deliver) takes them in" % (path, local(since))))
     for path, since in kept_aside(book.path):

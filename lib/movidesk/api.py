@@ -12,15 +12,19 @@ import re
 import time
 from collections import namedtuple
 from datetime import datetime, timezone
+from http.cookiejar import DefaultCookiePolicy
 
 import requests
 from requests.adapters import HTTPAdapter
+from urllib3.exceptions import HTTPError  # which requests lets through where a host's name is none
 
 from movidesk import __version__
+from movidesk.pattern import Pattern
 
-MAX_BODY = 65536            # bytes of an answer that are read; the true ones have a few
+MAX_BODY = 8192             # bytes of an answer that are read; the true ones have a few
 RETRY_AFTER_DEFAULT = 60.0  # seconds, where a 429 names none: the window is a minute
 RETRY_AFTER_MAX = 86400.0   # seconds; what asks for more is a mistake
+RETRY_AFTER_SIZE = 64       # characters; a date has 29
 
 Param = namedtuple("Param", "name field size required")
 Endpoint = namedtuple("Endpoint", "method path params")
@@ -133,15 +137,15 @@ def retry_seconds(header: str | None, now: float) -> float | None:
     from dateutil import parser  # slow to load, and seldom needed
 
     try:
-        date = parser.parse(text, default=datetime(1, 1, 1, tzinfo=timezone.utc))
-    except (ValueError, OverflowError):
+        date = parser.parse(text[:RETRY_AFTER_SIZE], default=datetime(1, 1, 1, tzinfo=timezone.utc))
+        if date.year == 1:  # dateutil makes a date of any number; this text names no year
+            return None
+        return min(max(date.timestamp() - now, 0.0), RETRY_AFTER_MAX)
+    except (ValueError, OverflowError):  # also where a zone is more than a day away
         return None
-    if date.year == 1:  # dateutil makes a date of any number; this text names no year
-        return None
-    return min(max(date.timestamp() - now, 0.0), RETRY_AFTER_MAX)
 
 
-def parse_answer(text: str, extension_pattern: re.Pattern) -> Answer:
+def parse_answer(text: str, extension_pattern: Pattern) -> Answer:
     """receivedCall's answer: a JSON string, a bare word or a number, of which the first word counts.
 
     Raises NonsenseAnswer, with the text, for what is neither a code nor of the extension's pattern.
@@ -166,6 +170,14 @@ def _clean(text: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text[:2000]).split())[:200]
 
 
+class _Session(requests.Session):
+    """Follows no redirect, and does not look at it either: to find out where it points requests reads its whole body,
+    however long and slow, and stumbles over an address that is none."""
+
+    def get_redirect_target(self, resp) -> None:
+        return None
+
+
 class Client:
     """The API over one pooled, kept-alive session; usable from several threads.
 
@@ -177,7 +189,8 @@ class Client:
         self._token = token
         self._timeout = timeout
         self._clock = clock
-        self._session = requests.Session()
+        self._session = _Session()
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))  # no answer changes a later request
         self._session.headers["User-Agent"] = "movidesk-agi/%s" % __version__
         self._session.headers["Accept"] = "application/json"
         adapter = HTTPAdapter(pool_connections=1, pool_maxsize=connections, max_retries=0)
@@ -196,7 +209,7 @@ class Client:
         params = query(event, **fields)
         try:
             status, text, retry_after = self._exchange(endpoint, params)
-        except requests.RequestException as error:
+        except (requests.RequestException, HTTPError) as error:
             return outcome(None, _reason(error, self._timeout))
         return outcome(status, self._mask(text), retry_after, self._clock())
 
@@ -220,7 +233,7 @@ class Client:
         return re.sub(re.escape(self._token.reveal()), "***", text, flags=re.IGNORECASE)
 
 
-def _reason(error: requests.RequestException, timeout: float) -> str:
+def _reason(error: Exception, timeout: float) -> str:
     """Why a request failed, in words of our own: requests' texts hold the address, and so the token."""
     if isinstance(error, requests.exceptions.SSLError):
         return "TLS: the certificate or the handshake was refused"

@@ -10,6 +10,12 @@ import configparser
 import os
 import re
 
+from movidesk.line import PACE
+from movidesk.pattern import Pattern
+
+MAX_FILE, MAX_LINE = 65536, 1000  # characters; the time that configparser takes grows with the square of a line's length
+MAX_SECRET_FILE = 4096            # characters
+
 DEFAULT_PATH = "/etc/asterisk/movidesk.conf"
 PATH_VARIABLE = "MOVIDESK_CONFIG"
 
@@ -45,9 +51,12 @@ def _guid(text: str) -> Secret:
     return Secret(text)
 
 
+_HOST = r"[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})*"
+
+
 def _url(text: str) -> str:
     # A pattern, not urllib.parse: every script reads this file, and that module costs as much as the journal.
-    address = re.fullmatch(r"(https?)://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[^\s?#]*)?", text)
+    address = re.fullmatch(r"(https?)://(%s|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[^\s?#]*)?" % _HOST, text)
     if not address or int((address.group(3) or ":0")[1:]) > 65535:
         raise ValueError("must be a plain http or https address, without user, query or fragment")
     if address.group(1) == "http" and address.group(2) not in ("localhost", "127.0.0.1", "[::1]"):
@@ -68,15 +77,8 @@ def _number(kind, low, high):
     return parse
 
 
-def _regex(text: str) -> re.Pattern:
-    try:
-        return re.compile(text)
-    except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError("is no regular expression: %s" % error) from None
-
-
-def _group_regex(text: str) -> re.Pattern:
-    pattern = _regex(text)
+def _group_pattern(text: str) -> Pattern:
+    pattern = Pattern(text)
     if pattern.groups != 1:
         raise ValueError("must have one (group): the extension")
     return pattern
@@ -94,6 +96,8 @@ def _choice(*words: str):
 def _path(text: str) -> str:
     if not os.path.isabs(text):
         raise ValueError("must be an absolute path")
+    if not text.isprintable():
+        raise ValueError("holds characters that do not print")
     return text
 
 
@@ -118,14 +122,16 @@ def _link(text: str) -> str:
         raise ValueError("knows no {%s}; it may use {file} {date} {id} {queue} {extension}" % "}, {".join(sorted(unknown)))
     if not text.startswith(("http://", "https://")):
         raise ValueError("must begin with http:// or https://")
+    if not text.isprintable() or " " in text:
+        raise ValueError("must be one address, without blanks or line breaks")
     return text
 
 
 def _listen(text: str) -> tuple[str, int]:
-    host, colon, port = text.rpartition(":")
-    if not colon or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
+    address = re.fullmatch(r"((?:%s)?|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})" % _HOST, text)
+    if not address or int(address.group(2)) > 65535:
         raise ValueError("must be ADDRESS:PORT, such as 127.0.0.1:4573")
-    return host.strip("[]") or "127.0.0.1", int(port)
+    return address.group(1).strip("[]") or "127.0.0.1", int(address.group(2))
 
 
 def _secret(text: str) -> Secret:
@@ -182,14 +188,14 @@ OPTIONS = {
     },
     "pbx": {
         "name": (_name, _hostname()),
-        "extension_pattern": (_regex, "[0-9]{2,10}"),
+        "extension_pattern": (Pattern, "[0-9]{2,10}"),
         "report_transfer": (_choice("answer", "ring"), "answer"),
-        "agent_channel": (_group_regex, "(?:PJSIP|SIP|IAX2|DAHDI|Local|SCCP)/([0-9]{2,10})(?![0-9]).*"),
+        "agent_channel": (_group_pattern, "(?:PJSIP|SIP|IAX2|DAHDI|Local|SCCP)/([0-9]{2,10})(?![0-9]).*"),
         "asterisk": (str, "asterisk -rx"),
     },
     "line": {
-        "ask_every": (_number(float, 1, 3600), "6"),
-        "ask_at_least_every": (_number(float, 1, 3600), "30"),
+        "ask_every": (_number(float, 1, 3600), str(PACE[0])),
+        "ask_at_least_every": (_number(float, 1, 3600), str(PACE[1])),
     },
     "journal": {
         "path": (_path, "/var/lib/movidesk/journal.db"),
@@ -216,7 +222,7 @@ OPTIONS = {
         "token": (_secret, ""),
         "allow": (_prefixes, ""),
         "deny": (_prefixes, "0900, 0500, 0300"),
-        "number_pattern": (_regex, r"\+?[0-9]{3,20}"),
+        "number_pattern": (Pattern, r"\+?[0-9]{3,20}"),
         "per_minute": (_number(int, 1, 1000), "6"),
         "ring": (_number(int, 1, 120), "20"),
         "dial_prefix": (_channel_part, "PJSIP/"),
@@ -264,6 +270,11 @@ class Config:
                 raise ConfigError(text)
         return self
 
+    def agent(self, name: str) -> str:
+        """The extension in the name of a channel or queue member ([pbx] agent_channel); what is no such name stays."""
+        found = self["pbx", "agent_channel"].fullmatch(name)
+        return found.group(1) if found else name
+
     def all_problems(self) -> list[str]:
         return list(dict.fromkeys(text for texts in self.problems.values() for text in texts))
 
@@ -278,10 +289,15 @@ def load(path: str | None = None) -> Config:
     config = Config(path or config_path())
     try:
         with open(config.path, encoding="utf-8-sig") as file:
-            text = file.read()
+            text = file.read(MAX_FILE + 1)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text (%s)" % error.reason
         config.complain("", "%s: %s; copy the commented sample etc/movidesk.conf there" % (config.path, reason))
+        return config
+    if len(text) > MAX_FILE or any(len(line) > MAX_LINE for line in text.splitlines()):
+        for section in "", "journal":  # nobody knows where the journal is
+            config.complain(section, "%s: has more than %d characters, or %d in a line: it is no movidesk.conf" % (
+                config.path, MAX_FILE, MAX_LINE))
         return config
     parser = configparser.ConfigParser(
         interpolation=None, default_section="", delimiters=("=",), inline_comment_prefixes=(";", "#"),
@@ -294,8 +310,9 @@ def load(path: str | None = None) -> Config:
             # The reading stopped there: nobody knows where the journal is.
             config.complain("journal", _form_problem(config.path, text, error))
             return config
+    lines = _line_numbers(text)
     for section in parser.sections():
-        _read_section(config, text, section, parser[section])
+        _read_section(config, lines, section, parser[section])
     _read_secret_file(config, "movidesk", "token", _guid)
     if not config["movidesk", "token"] and not config.problems.get("movidesk"):
         config.complain("movidesk", "%s: [movidesk] token is missing" % config.path)
@@ -333,13 +350,13 @@ def _form_problem(path: str, text: str, error: configparser.Error) -> str:
     return "%s:%d: not of the form 'key = value'" % (path, lineno)
 
 
-def _read_section(config: Config, text: str, section: str, values) -> None:
+def _read_section(config: Config, lines: dict, section: str, values) -> None:
     if section not in OPTIONS:
         config.complain("", "%s:%d: unknown section [%s]; known: %s" % (
-            config.path, _line_of(text, section), section, ", ".join(OPTIONS)))
+            config.path, lines.get((section, ""), 1), section, ", ".join(OPTIONS)))
         return
     for key, value in values.items():
-        where = "%s:%d: [%s] %s" % (config.path, _line_of(text, section, key), section, key)
+        where = "%s:%d: [%s] %s" % (config.path, lines.get((section, key), 1), section, key)
         if key not in OPTIONS[section]:
             config.complain(section, "%s: unknown key; known: %s" % (where, ", ".join(OPTIONS[section])))
             continue
@@ -358,8 +375,10 @@ def _read_secret_file(config: Config, section: str, key: str, parse) -> None:
     if not path:
         return
     try:
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise ValueError("is no plain file")  # to read a FIFO waits for a writer
         with open(path, encoding="ascii") as file:
-            config._values[section, key] = parse(file.read().strip())
+            config._values[section, key] = parse(file.read(MAX_SECRET_FILE).strip())
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         if isinstance(error, UnicodeDecodeError):
@@ -367,15 +386,13 @@ def _read_secret_file(config: Config, section: str, key: str, parse) -> None:
         config.complain(section, "%s: [%s] %s_file: %s: %s" % (config.path, section, key, path, reason))
 
 
-def _line_of(text: str, section: str, key: str | None = None) -> int:
-    """The 1-based line of a section's header, or of a key in it."""
-    inside = False
+def _line_numbers(text: str) -> dict[tuple[str, str], int]:
+    """(section, key) -> 1-based line; the key is '' for the section's header."""
+    found, section = {}, ""
     for number, line in enumerate(text.splitlines(), 1):
         header = re.match(r"\s*\[(.+?)\]", line)
-        if header:
-            inside = header.group(1) == section
-            if inside and key is None:
-                return number
-        elif inside and key and re.match(r"\s*%s\s*=" % re.escape(key), line, re.IGNORECASE):
-            return number
-    return 1
+        section = header.group(1) if header else section
+        key = "" if header else line.partition("=")[0].strip().lower()
+        if header or key:
+            found.setdefault((section, key), number)
+    return found

@@ -161,7 +161,10 @@ class Desk:
             return call.call_id
         if gone:
             raise gone  # it may be an agent's channel: no call is to begin under its name
-        return calls.call_id(self.config["pbx", "name"], channel.uniqueid)
+        # Where the caller came while the journal was away, the channel of whoever answers knows no id, but the caller's channel.
+        uniqueid = channel.get(agi.HANDLER) or channel.uniqueid
+        call = self.journal.latest(uniqueid)
+        return call.call_id if call else calls.call_id(self.config["pbx", "name"], uniqueid)
 
     def link(self, call: Call | None, recording: str) -> str:
         """The address of a recording: what is one already, else the file's name in [recordings] link; '' for none."""

@@ -7,27 +7,34 @@ in $TMPDIR or /var/tmp. The service takes the lines into the journal when it is 
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import time
 import zlib
 
 from movidesk import calls
 
-MAX_LINE = 4096  # bytes; no event of ours is longer
+KINDS = frozenset({calls.RECEIVED, calls.TRANSFERRED, calls.COMPLETED, calls.LOST, calls.CANCELED, "hangup", calls.ARRIVED,
+                   calls.START_TRANSFERRED, calls.START_CANCELED, calls.LINK})
+_TEXTS = ("kind", "call_id", "uniqueid", "queue", "number", "extension", "link")
 
 
-def paths(journal: str) -> list[str]:
-    """Where the emergency lines of this journal may be, best first."""
-    elsewhere = "movidesk-%d-%08x.emergency" % (os.geteuid(), zlib.crc32(journal.encode()))
-    return [journal + ".emergency", os.path.join(os.environ.get("TMPDIR") or "/var/tmp", elsewhere)]
+def paths(config) -> list[str]:
+    """Where the emergency lines of this configuration may be, best first.
+
+    The second place is found without its content: it may be missing when a line is written, and back when it is taken in.
+    """
+    elsewhere = "movidesk-%d-%08x.emergency" % (os.geteuid(), zlib.crc32(os.path.abspath(config.path).encode()))
+    beside = [] if config.problems.get("journal") else [config["journal", "path"] + ".emergency"]
+    return [*beside, os.path.join(os.environ.get("TMPDIR") or "/var/tmp", elsewhere)]
 
 
-def save(journal: str, event: dict) -> str:
+def save(config, event: dict) -> str:
     """Append one event; returns the file it is in. Raises OSError where no place takes it."""
+    import json  # which a verb that only looks does without
+
     line = json.dumps(event).encode() + b"\n"
     trouble = None
-    for path in paths(journal):
+    for path in paths(config):
         try:
             # Not through a link that somebody else put there, and never a file of somebody else's.
             file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
@@ -54,10 +61,10 @@ def save(journal: str, event: dict) -> str:
     raise trouble
 
 
-def waiting(journal: str) -> list[tuple[str, float]]:
-    """The emergency files of this journal that hold events, and when (epoch seconds) each was last written."""
+def waiting(config) -> list[tuple[str, float]]:
+    """The emergency files that hold events, and when (epoch seconds) each was last written."""
     found = []
-    for path in paths(journal):
+    for path in paths(config):
         try:
             about = os.stat(path, follow_symlinks=False)
         except OSError:
@@ -67,14 +74,17 @@ def waiting(journal: str) -> list[tuple[str, float]]:
     return found
 
 
-def take_in(journal, pbx: str) -> tuple[int, list[str]]:
+def take_in(journal, config, uniqueid: str = "") -> tuple[int, list[str]]:
     """Move all emergency lines into the journal; returns how many, and the lines that made no sense.
 
+    uniqueid: record only this channel's lines, and leave the file as it is; whoever empties it finds them recorded.
     A file is emptied only after its last line is in the journal: a crash in between records nothing twice, because the
     journal ignores what it has. Raises JournalError while the journal is still away.
     """
+    import json
+
     taken, nonsense = 0, []
-    for path in paths(journal.path):
+    for path in paths(config):
         try:
             file = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
         except FileNotFoundError:
@@ -85,27 +95,55 @@ def take_in(journal, pbx: str) -> tuple[int, list[str]]:
                 continue
             fcntl.flock(lines, fcntl.LOCK_EX)
             for line in lines:
+                if uniqueid.encode() not in line:
+                    continue
                 try:
-                    _record(journal, pbx, json.loads(line))
-                    taken += 1
-                except (ValueError, KeyError, TypeError) as error:
+                    event = json.loads(line)
+                    if uniqueid in ("", event["uniqueid"]):
+                        _record(journal, config, event)
+                        taken += 1
+                except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
                     nonsense.append("%s: %r: %s" % (path, line[:200], error))
-            lines.truncate(0)
+            if not uniqueid:
+                lines.truncate(0)
     return taken, nonsense
 
 
-def _record(journal, pbx: str, event: dict) -> None:
-    kind, at, call_id = event["kind"], float(event["at"]), event["call_id"]
+def _record(journal, config, event: dict) -> None:
+    kind, at, came = event["kind"], _time(event["at"]), event.get("arrived")
+    came = None if came is None else _time(came)
+    for field in _TEXTS:
+        if not isinstance(event[field], str):
+            raise TypeError("%s %.40r is no text" % (field, event[field]))
+    pbx, uniqueid, call_id = config["pbx", "name"], event["uniqueid"], event["call_id"]
+    extension = config.agent(event["extension"])
+    if kind not in KINDS or not 0 < len(call_id or uniqueid) <= calls.MAX_ID:
+        raise ValueError("the event %r of call %r is none" % (kind, call_id[:40]))
+    if kind in (calls.RECEIVED, calls.ARRIVED):
+        if not _is_here(journal, uniqueid, came, at):
+            mode = calls.CONTROL if kind == calls.RECEIVED else calls.WATCH
+            journal.arrive(pbx, uniqueid, event["queue"], event["number"], mode, arrived=came or at)
+        return
+    if kind == "hangup":
+        call_id = journal.catch_up(pbx, uniqueid, call_id, event["queue"], event["number"], came, extension, at)
+        journal.hang_up(call_id, event["link"], at=at)
+        return
+    call = None if call_id else journal.visit(uniqueid, came) or journal.latest(uniqueid)
+    journal.record(call_id or (call.call_id if call else calls.call_id(pbx, uniqueid)), kind, extension, event["link"],
+                   event["queue"], event["number"], uniqueid, arrived=came or at, at=at)
+
+
+def _is_here(journal, uniqueid: str, came: float | None, at: float) -> bool:
+    """Whether the journal has this arrival: the same visit, or, where the dialplan did not say when the caller came, a call
+    of the channel in whose time it falls."""
+    if came is not None:
+        return journal.visit(uniqueid, came) is not None
+    last = journal.latest(uniqueid)
+    return last is not None and last.arrived <= at <= (last.ended or at)
+
+
+def _time(value) -> float:
+    at = float(value)
     if not 0 < at <= time.time() + 86400:
         raise ValueError("the time %r is none" % at)
-    if kind in (calls.RECEIVED, calls.ARRIVED):
-        last = journal.latest(event["uniqueid"])
-        if last and last.arrived <= at <= (last.ended or at):
-            return  # the arrival was recorded; what failed came after it
-        mode = calls.CONTROL if kind == calls.RECEIVED else calls.WATCH
-        journal.arrive(pbx, event["uniqueid"], event["queue"], event["number"], mode, arrived=at)
-    elif kind == "hangup":
-        journal.hang_up(call_id, event["link"], at=at)
-    else:
-        journal.record(call_id, kind, event["extension"], event["link"], event["queue"], event["number"],
-                       event["uniqueid"], arrived=at, at=at)
+    return at

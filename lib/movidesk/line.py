@@ -14,6 +14,8 @@ from movidesk import budget
 #: Seconds that a caller may stay silent beyond the wait it was told: prompts are played in that time. After that its
 #: place passes on; it has it again when it comes back.
 GRACE = 15.0
+#: The shortest and the longest time between two questions of a waiting head, in seconds, where nothing else is configured.
+PACE = (6, 30)
 #: Seconds between two looks of those who wait, through the service (a millisecond each) and as scripts (forty).
 LOOK, SCRIPT_LOOK = 1, 3
 #: Seconds between two looks of a caller far behind.

@@ -164,7 +164,7 @@ class _Request(BaseHTTPRequestHandler):
 
     def log_request(self, code="-", size="-") -> None:
         # Without the query: it is the key to the recording.
-        log.info("%s %s %r %s", self.client_address[0], self.command or "-",
+        log.info("%s %s %r %s", self.client_address[0], self.command if self.command in ("GET", "HEAD") else "?",
                  self.path.partition("?")[0][:200], int(code))
 
     def log_message(self, format: str, *args) -> None:

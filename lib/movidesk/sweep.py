@@ -48,7 +48,7 @@ def recover(desk) -> int:
 
     Where Asterisk does not say what is alive nothing is ended, and the alarm begins that ends when it does.
     """
-    taken, nonsense = emergency.take_in(desk.journal, desk.config["pbx", "name"])
+    taken, nonsense = emergency.take_in(desk.journal, desk.config)
     for text in nonsense:
         log.error("emergency file: %s", text)
     if taken:

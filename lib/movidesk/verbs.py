@@ -7,6 +7,7 @@ the one sign that the dialplan trusts.
 from __future__ import annotations
 
 import os
+import re
 import sys
 
 from movidesk import agi, calls, line
@@ -75,7 +76,7 @@ def _judge(desk: Desk, channel: agi.Channel, call, text: str) -> dict[str, objec
     try:
         answer = api.parse_answer(text, desk.config["pbx", "extension_pattern"])
     except api.NonsenseAnswer as error:
-        desk.journal.answered(call, "", "", str(error))
+        desk.journal.answered(call, "", "", str(error), pace=desk.pace)
         channel.say("%s: %s" % (call.call_id, error))
         return {}
     if call.state == calls.OFFERED and answer.extension == call.extension:
@@ -126,23 +127,27 @@ def hangup(desk: Desk, channel: agi.Channel, message: str = "") -> bool:
 
     message: what the caller left in a voicemail box (VM_MESSAGEFILE), which then is the call's recording.
     """
-    call_id = desk.call_id(channel)
-    _catch_up(desk, channel, call_id)
+    call_id = _catch_up(desk, channel)
     recording = _recording(desk, channel, call_id, message)
     link = desk.link(desk.journal.find(call_id), recording)
     converts = os.path.basename(recording) if link and desk.config["recordings", "convert"] else ""
     return _tell(channel, call_id, desk.journal.hang_up(call_id, link, converts=converts))
 
 
-def _catch_up(desk: Desk, channel: agi.Channel, call_id: str) -> None:
+def _catch_up(desk: Desk, channel: agi.Channel) -> str:
     """Record what the dialplan saw and the journal did not, because it was away or a verb was killed: that the caller
-    came, and that an agent answered."""
-    call, queue = desk.journal.find(call_id), _known(channel, agi.QUEUE)
-    if call is None and queue:
-        call = _arrive(desk, channel, queue)
-    answered_by = _known(channel, agi.ANSWERED_BY)
-    if answered_by and call is not None and call.mode == calls.CONTROL and call.state in calls.BEFORE_AGENT:
-        desk.journal.record(call_id, calls.TRANSFERRED, _extension(desk, answered_by))
+    came, and that an agent answered. Returns the call's id."""
+    known, answered_by = _known(channel, agi.ID), _known(channel, agi.ANSWERED_BY)
+    return desk.journal.catch_up(desk.config["pbx", "name"], channel.uniqueid, known, _known(channel, agi.QUEUE), _number(channel),
+                                 None if known else _came(desk, channel),
+                                 _extension(desk, answered_by) if answered_by else "")
+
+
+def _came(desk: Desk, channel: agi.Channel) -> float | None:
+    """When the dialplan saw the caller come, in epoch seconds; None where it does not say."""
+    text = _known(channel, agi.ARRIVED)
+    came = float(text) if re.fullmatch(r"[0-9]{1,10}(\.[0-9]{1,6})?", text) else 0.0
+    return came if abs(desk.clock() - came) < 86400 else None
 
 
 def _recording(desk: Desk, channel: agi.Channel, call_id: str, message: str) -> str:
@@ -171,7 +176,8 @@ def arrived(desk: Desk, channel: agi.Channel, queue: str = "") -> bool:
 
 def start_transferred(desk: Desk, channel: agi.Channel, queue: str = "", extension: str = "") -> bool:
     """Asterisk's own queue has put the caller through to an agent."""
-    return _record(desk, channel, calls.START_TRANSFERRED, queue=queue, extension=_agent(desk, extension))
+    return _record(desk, channel, calls.START_TRANSFERRED, queue=queue,
+                   extension=_extension(desk, desk.config.agent(extension)))
 
 
 def start_canceled(desk: Desk, channel: agi.Channel, queue: str = "") -> bool:
@@ -192,7 +198,12 @@ def link(desk: Desk, channel: agi.Channel, recording: str = "") -> bool:
 
 def _arrive(desk: Desk, channel: agi.Channel, queue: str, mode: str = calls.CONTROL):
     """The channel's open call in this queue, begun where there is none."""
-    return desk.journal.arrive(desk.config["pbx", "name"], channel.uniqueid, queue, _number(channel), mode)
+    return desk.journal.arrive(desk.config["pbx", "name"], channel.uniqueid, queue, _number(channel), mode,
+                               _came(desk, channel))
+
+
+def _callers_uniqueid(channel: agi.Channel) -> str:
+    return _known(channel, agi.HANDLER) or channel.uniqueid
 
 
 def _number(channel: agi.Channel) -> str:
@@ -225,12 +236,6 @@ def _tell(channel: agi.Channel, call_id: str, done) -> bool:
 def _check_queue(queue: str) -> None:
     if not (queue.isascii() and queue.isdigit() and len(queue) <= 10):
         raise VerbError("the queue %r is no number of at most 10 digits" % queue[:40])
-
-
-def _agent(desk: Desk, name: str) -> str:
-    """The agent's extension: as it is, or read from the name of a channel or queue member ([pbx] agent_channel)."""
-    found = desk.config["pbx", "agent_channel"].fullmatch(name)
-    return _extension(desk, found.group(1) if found else name)
 
 
 def _extension(desk: Desk, extension: str) -> str:
@@ -269,12 +274,15 @@ def run(verb: str, channel: agi.Channel, desk: Desk, arguments: list[str]) -> st
     """
     result, news = ERROR, True
     try:
-        news = _handler(verb, arguments)(desk, channel, *_given(arguments))
+        handler = _handler(verb, arguments)
+        _take_in(desk, channel)
+        news = handler(desk, channel, *_given(arguments))
         result = OK
     except agi.ChannelGone:
         desk.wake()
         raise
     except (JournalError, ConfigError) as error:
+        news = False  # a delivery that is woken would only wait for the same journal, and hold it meanwhile
         # The journal that cannot be opened may be the default, for a file that could not be read: that comes first.
         reasons = dict.fromkeys([*desk.config.problems.get("", ()), str(error)])
         channel.say("%s failed: %s" % (verb[:40], "; ".join(reasons)))
@@ -309,27 +317,47 @@ def _say_alarms(desk: Desk, channel: agi.Channel) -> None:
         channel.say("alarms: %s" % error)
 
 
+def _take_in(desk: Desk, channel: agi.Channel) -> None:
+    """What the journal could not take of this call comes before what it takes now: a call's events stay in order."""
+    from movidesk import emergency
+
+    try:
+        if emergency.waiting(desk.config):
+            emergency.take_in(desk.journal, desk.config, _callers_uniqueid(channel))
+    except OSError as error:
+        channel.say("the emergency file waits: %s" % error)
+
+
 def _save(desk: Desk, channel: agi.Channel, verb: str, arguments: list[str], damaged: bool) -> None:
     """Write what the journal could not take into the emergency file, and say where it is."""
     from movidesk import emergency
 
-    queue = arguments[0] if arguments and verb in (calls.RECEIVED, calls.ARRIVED, calls.START_TRANSFERRED,
-                                                   calls.START_CANCELED) else ""
-    extension = {calls.TRANSFERRED: arguments[:1], calls.START_TRANSFERRED: arguments[1:2]}.get(verb, [])
-    recording = arguments[0] if arguments and verb in (calls.COMPLETED, calls.LOST, calls.LINK) else ""
-    call_id = _known(channel, agi.ID) or calls.call_id(desk.config["pbx", "name"], channel.uniqueid)
-    if verb == "hangup":
-        recording = _recording(desk, channel, call_id, "".join(arguments[:1]))
-    event = {"kind": verb, "at": desk.clock(), "uniqueid": channel.uniqueid, "queue": queue,
-             "call_id": call_id, "number": _number(channel),
-             "extension": "".join(extension), "link": desk.link(None, recording)}
+    event = _emergency_event(desk, channel, verb, arguments)
     try:
-        path = emergency.save(desk.config["journal", "path"], event)
-        channel.say("%s is kept in %s until the journal is back" % (verb, path))
+        if verb == calls.RECEIVED and event["call_id"]:
+            channel.say("%s keeps its place: it only asked again" % event["call_id"], 3)
+        else:
+            path = emergency.save(desk.config, event)
+            channel.say("%s is kept in %s until the journal is back" % (verb, path))
         if damaged:
             desk.set_aside()
     except (OSError, JournalError) as error:
-        channel.say("%s of call %s IS LOST: %s" % (verb, event["call_id"], error), 0)
+        channel.say("%s of call %s IS LOST: %s" % (verb, event["call_id"] or channel.uniqueid, error), 0)
+
+
+def _emergency_event(desk: Desk, channel: agi.Channel, verb: str, arguments: list[str]) -> dict:
+    """What emergency.take_in needs to record the verb later. call_id: empty where the channel knows of none."""
+    queue = arguments[0] if arguments and verb in (calls.RECEIVED, calls.ARRIVED, calls.START_TRANSFERRED,
+                                                   calls.START_CANCELED) else _known(channel, agi.QUEUE)
+    extension = {calls.TRANSFERRED: arguments[:1], calls.START_TRANSFERRED: arguments[1:2]}.get(verb, [])
+    recording = arguments[0] if arguments and verb in (calls.COMPLETED, calls.LOST, calls.LINK) else ""
+    call_id = _known(channel, agi.ID)
+    if verb == "hangup":
+        extension = [_known(channel, agi.ANSWERED_BY)]
+        recording = _recording(desk, channel, call_id or channel.uniqueid, "".join(arguments[:1]))
+    return {"kind": verb, "at": desk.clock(), "arrived": _came(desk, channel), "uniqueid": _callers_uniqueid(channel),
+            "queue": queue, "call_id": call_id, "number": _number(channel), "extension": "".join(extension),
+            "link": desk.link(None, recording)}
 
 
 def main(verb: str) -> None:

@@ -46,6 +46,22 @@ class Book(Line):
             self._add_event(call, calls.RECEIVED, arrived)
         return call
 
+    def catch_up(self, pbx: str, uniqueid: str, known: str, queue: str, number: str, arrived: float | None,
+                 answered_by: str, at: float | None = None) -> str:
+        """Record what the dialplan saw of a channel's call and this journal did not; returns the call's id.
+
+        known: the id that the channel knows; where it knows none, the visit that it made at `arrived` is its call, begun now
+        if it is not here. answered_by: the extension that took the call, if one did; at: when the call ended, if not now.
+        """
+        call = self.find(known) if known else self.visit(uniqueid, arrived) or self.latest(uniqueid)
+        if queue and (call is None or not known and arrived and call.arrived != arrived):
+            call = self.arrive(pbx, uniqueid, queue, number, arrived=arrived)
+        if call is None:
+            return known or calls.call_id(pbx, uniqueid)
+        if answered_by and call.mode == calls.CONTROL and call.state in calls.BEFORE_AGENT:
+            self.record(call.call_id, calls.TRANSFERRED, answered_by, at=at)
+        return call.call_id
+
     def dial(self, pbx: str, uniqueid: str, extension: str, number: str) -> Call:
         """Begin a made call: the channel with this unique id will call the agent's extension, then the number."""
         with self._writing():
@@ -64,6 +80,8 @@ class Book(Line):
                held: bool = False) -> Recorded:
         """Record one event of a call, if it fits the call's life; on return it is on disk. at: when it was, if not now.
 
+        An event of this kind and this time is not recorded twice: what comes from the emergency file may come again.
+
         held: an ending that Movidesk is told only when the call's channel hangs up (hang_up) and the message is complete;
         at the latest when HOLD is over, should nobody come back for it.
 
@@ -77,6 +95,8 @@ class Book(Line):
                                    number, arrived)
             if call.mode == calls.WATCH and kind == calls.CANCELED:
                 kind = calls.START_CANCELED
+            if at is not None and self._has_event(call, kind, at):
+                return Recorded(call, None, "it is recorded")
             state = calls.move(call.mode, call.state, kind)
             if state is None:
                 return Recorded(call, None, "%s does not follow %s" % (kind, call.state))
@@ -152,6 +172,9 @@ class Book(Line):
         self._db.execute("INSERT INTO events (call, kind, at, extension, link) VALUES (?, ?, ?, ?, ?)",
                          (call.id, kind, at, extension, link))
 
+    def _has_event(self, call: Call, kind: str, at: float) -> bool:
+        return self._db.execute("SELECT 1 FROM events WHERE call = ? AND kind = ? AND at = ?", (call.id, kind, at)).fetchone() is not None
+
     def _told_link(self, call: Call) -> bool:
         return self._db.execute("SELECT 1 FROM events WHERE call = ? AND kind = 'link'", (call.id,)).fetchone() is not None
 
@@ -162,7 +185,7 @@ class Book(Line):
         return row is not None and extension in ("", row[0])
 
     def answered(self, call: Call, extension: str, code: str, note: str, report: bool = False,
-                 pace: tuple[float, float] = (6.0, 30.0)) -> None:
+                 pace: tuple[float, float] = line.PACE) -> None:
         """Movidesk answered receivedCall for this call: it is registered there, and offered to `extension` or waiting.
 
         extension and code are both empty where the answer made no sense: the call is registered, and waits.
@@ -194,6 +217,10 @@ class Book(Line):
     def find(self, call_id: str) -> Call | None:
         """The call with this id, or None."""
         return self._row(Call, "SELECT %s FROM calls WHERE call_id = ?" % CALL, call_id)
+
+    def visit(self, uniqueid: str, arrived: float | None) -> Call | None:
+        """The call of this channel that arrived at exactly this time, or None."""
+        return self._row(Call, "SELECT %s FROM calls WHERE uniqueid = ? AND arrived = ?" % CALL, uniqueid, arrived)
 
     def latest(self, uniqueid: str) -> Call | None:
         """The last call of the channel with this unique id, or None."""

@@ -131,10 +131,16 @@ class Store:
         damaged = "malformed" in str(error) or "not a database" in str(error)
         if not os.path.isdir(folder):
             advice = "the folder %s does not exist: create it, owned by Asterisk's user" % folder
+        elif os.statvfs(folder).f_flag & os.ST_RDONLY:
+            advice = "its disk is mounted read-only: see dmesg for why, and mount it read-write"
         elif not os.access(folder, os.W_OK | os.X_OK):
             advice = "the folder %s is not writable for this user: give it to Asterisk's user" % folder
         elif damaged:
             advice = "the file is damaged: move it aside (keep it), a fresh one is made at once"
+        elif os.statvfs(folder).f_bavail == 0:
+            advice = "its disk is full: free some space"
+        elif "locked" in str(error):
+            advice = "another program holds its lock: find it with fuser %s" % self.path
         else:
             advice = "see [journal] path in movidesk.conf"
         return JournalError("journal %s: %s; %s" % (self.path, error, advice), damaged)
