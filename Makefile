@@ -96,6 +96,7 @@ install:
 		mv "$(ASTAGIDIR)/movidesk/$$verb.new" "$(ASTAGIDIR)/movidesk/$$verb" || exit 1; \
 	done
 	@install -m 644 $(DIALPLAN) "$(ASTETCDIR)/movidesk/"; rm -f "$(ASTETCDIR)/movidesk/removed.conf"
+	@sed -i 's|/var/lib/movidesk|$(STATEDIR)|' "$(ASTETCDIR)/movidesk/verb.conf"
 	@[ -e "$(ASTETCDIR)/movidesk.conf" ] || { \
 		sed 's|^;\? *path = .*|path = $(STATEDIR)/journal.db|' etc/movidesk.conf >"$(ASTETCDIR)/movidesk.conf" && \
 		chmod 640 "$(ASTETCDIR)/movidesk.conf"; }

@@ -73,17 +73,20 @@ class Rehearsal:
         self.model.add_group(QUEUE, agents)
         self.simulator: Simulator = serve(self.model)
         self.config_path = self.folder / "movidesk.conf"
-        self.journal_path = self.folder / "journal.db"
+        self.journal_path = self.folder / "state" / "journal.db"
+        self.tmp = self.folder / "tmp"
+        for path in (self.journal_path.parent, self.tmp):
+            path.mkdir(exist_ok=True)
         self.agid = f"127.0.0.1:{free_port(1)}"
         self.limit = limit
-        self.env = {"MOVIDESK_CONFIG": str(self.config_path), "TMPDIR": str(self.folder)}
+        self.env = {"MOVIDESK_CONFIG": str(self.config_path), "TMPDIR": str(self.tmp)}
         self.write_config(settings or {})
         self.pbx = PrivateAsterisk(tree, self.folder / "pbx", env=self.env, systemname=systemname, manager=manager)
         self.variables = {"MOVIDESK_AGID": self.agid if service else "", "MOVIDESK_MAX_WAIT": "60", **(variables or {})}
         self.more = more
         self.wants_service = service
         self._service: Optional[subprocess.Popen] = None
-        install_product(self.pbx)
+        install_product(self.pbx, self.journal_path.parent)
         self.write_dialplan()
 
     def __enter__(self) -> Rehearsal:
@@ -191,8 +194,8 @@ class Rehearsal:
         return self.tickets()
 
 
-def install_product(pbx: PrivateAsterisk) -> None:
-    """The scripts and the dialplan, as `make install` places them, run by this interpreter."""
+def install_product(pbx: PrivateAsterisk, state: Path) -> None:
+    """The scripts and the dialplan, as `make install STATEDIR=state` places them, run by this interpreter."""
     scripts = pbx.agi_dir / "movidesk"
     scripts.mkdir(parents=True, exist_ok=True)
     site = [sysconfig.get_path("purelib"), str(CHECKOUT / "lib")]
@@ -204,4 +207,5 @@ def install_product(pbx: PrivateAsterisk) -> None:
     target = pbx.etc_dir / "movidesk"
     target.mkdir(parents=True, exist_ok=True)
     for source in sorted((CHECKOUT / "dialplan").glob("*.conf")):
-        shutil.copy(source, target)
+        text = source.read_text(encoding="utf-8").replace("/var/lib/movidesk", str(state))
+        (target / source.name).write_text(text, encoding="utf-8")

@@ -20,7 +20,8 @@ RECORDINGS = "https://pbx.example.com/rec/"
 SETTINGS = {"line": ["ask_every = 1", "ask_at_least_every = 1"]}
 VARIABLES = {"MOVIDESK_MESSAGE_MAX": "5", "MOVIDESK_ANNOUNCE": "0"}
 
-# `quick` is the queue with prompts of half a second. `reception` is where people are when Movidesk is not.
+# `quick` is the queue with prompts of half a second, as is queue 78. `watched` is without queue control. `reception` is where
+# people are when Movidesk is not; `people` puts callers through to the phone of 5253 there.
 # `s@again` is a fallback that comes back to the queue. `measured` notes how large the recording is right after
 # movidesk-hangup, while the channel still lives: handlers run last pushed first.
 DIALPLAN = """
@@ -30,6 +31,10 @@ exten => quick,1,Set(CHANNEL(language)=quick)
 exten => measured,1,Set(CHANNEL(hangup_handler_push)=measure,s,1)
  same => n,Goto(movidesk-queue,77,1)
 exten => _77.,1,Goto(movidesk-queue,77,1)
+exten => 78,1,Set(CHANNEL(language)=quick)
+ same => n,Goto(movidesk-queue,78,1)
+exten => watched,1,Gosub(movidesk-watch,s,1(77))
+ same => n,Dial(PJSIP/5253,20,U(movidesk-answered))
 
 [from-internal](+)
 exten => 77,1,Goto(movidesk-queue,77,1)
@@ -38,6 +43,9 @@ exten => 77,1,Goto(movidesk-queue,77,1)
 exten => s,1,Answer()
  same => n,Wait(30)
  same => n,Hangup()
+
+[people]
+exten => s,1,Dial(PJSIP/5253,20)
 
 [again]
 exten => s,1,Goto(movidesk-queue,77,1)
@@ -93,8 +101,8 @@ class Office:
         """Movidesk answers 4: every agent talks to somebody."""
         self.model.in_call.update((extension, "somebody") for extension in AGENTS)
 
-    def agent(self, extension: str = "5252", behaviour: Behaviour = answers()) -> Agent:
-        return self._open.enter_context(Agent(self.pbx, extension, behaviour))
+    def agent(self, extension: str = "5252", behaviour: Behaviour = answers(), **options) -> Agent:
+        return self._open.enter_context(Agent(self.pbx, extension, behaviour, **options))
 
     def call(self, to: str = "77", number: str = "", **options) -> Caller:
         """A call that is on its way; its number is nobody else's unless given."""
@@ -108,9 +116,29 @@ class Office:
                  instead=lambda: self.pbx.cli("core show channels concise"))
 
     def _runs(self, caller: Caller, application: str, data: str) -> bool:
-        channels = [line.split("!") for line in self.pbx.cli("core show channels concise").splitlines()]
         return any(fields[7:8] == [caller.number] and fields[5] == application and fields[6].startswith(data)
-                   for fields in channels)
+                   for fields in self._channels())
+
+    def _channels(self) -> list[list[str]]:
+        """Asterisk's channels: [0] name, ..., [5] application, [6] data, [7] number, ..., [12] bridge, [13] unique id."""
+        return [line.split("!") for line in self.pbx.cli("core show channels concise").splitlines()]
+
+    def wait_talk(self, caller: Caller, agent: Agent) -> None:
+        """Wait until the caller and the agent's phone, which must be one with audio, hear each other."""
+        caller.wait_answered()
+        agent.wait_event("answered")
+        wait_for("%s and %s talk" % (caller, agent), lambda: self._hear_each_other(caller, agent),
+                 instead=lambda: self.pbx.cli("pjsip show channelstats"))
+
+    def _hear_each_other(self, caller: Caller, agent: Agent) -> bool:
+        channels = [fields for fields in self._channels() if len(fields) > 12 and fields[12]]
+        ends = [fields for fields in channels
+                if fields[7] == caller.number or fields[0].startswith("PJSIP/%s-" % agent.extension)]
+        stats = [line.split() for line in self.pbx.cli("pjsip show channelstats").splitlines()]
+        # Of each channel: how many packets of sound Asterisk sent to its phone.
+        sent = {fields[1]: int(fields[8]) for fields in stats if len(fields) > 8 and fields[8].isdigit()}
+        return (len(ends) == 2 and ends[0][12] == ends[1][12]
+                and all(sent.get(fields[0].partition("/")[2][:18], 0) > 0 for fields in ends))
 
     def wait_music(self, caller: Caller) -> None:
         """Wait until the caller waits for an agent."""
