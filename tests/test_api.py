@@ -385,6 +385,19 @@ def test_a_failed_request_is_tried_again_and_tells_no_token(client, nothing_leak
     assert TOKEN not in repr(result)
 
 
+def test_a_chunks_size_without_an_end_is_not_read_for_ever(client):
+    taken = []
+
+    def endless(connection):
+        connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(1000):  # 64 MB
+            connection.sendall(b"0" * 65536)
+            taken.append(65536)
+
+    result = client(endless, timeout=1).send("completed", **FIELDS)
+    assert isinstance(result, Retry) and sum(taken) < 16 * 2 ** 20  # what the sockets hold
+
+
 @pytest.mark.parametrize("answer", [
     http(b'"5252"', "200 OK", "no colon in this line"),
     http(b'"5252"', "200 OK", ": no name before this colon"),

@@ -220,6 +220,8 @@ class Client:
         # A redirect is not followed: it would carry the token to wherever it points.
         with self._session.request(endpoint.method, "%s/%s" % (self._url, endpoint.path), params=params,
                                    timeout=self._timeout, allow_redirects=False, stream=True) as response:
+            # Chunks are then read by http.client, which bounds their lines; urllib3 for Python 3.9 does not (CVE-2026-97689).
+            response.raw.chunked = False
             body = bytearray()
             for chunk in response.iter_content(1):  # more would wait until so much has come, however slowly
                 body += chunk
