@@ -111,9 +111,12 @@ class Chaos(threading.Thread):
         db.close()
 
     def movidesk_fails(self) -> None:
-        self.counts["Movidesk fails"] += 1
-        fault = Fault(**self.draw.choice(FAULTS), count=self.draw.randint(1, 5))
-        self.rehearsal.simulator.faults.rules.append(fault)
+        """Now and then: each 429 of a row doubles the pause, so that what piles up would stop everything."""
+        rules = self.rehearsal.simulator.faults.rules
+        if not rules:
+            self.counts["Movidesk fails"] += 1
+            fault = self.draw.choice(FAULTS)
+            rules.append(Fault(**fault, count=1 if fault.get("status") == 429 else self.draw.randint(1, 5)))
 
     def fill_disk(self) -> None:
         self.counts["disk full"] += 1

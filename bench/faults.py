@@ -255,9 +255,9 @@ def run(folder: Path, options) -> tuple[Counter, Counter]:
     clock = _chaos.Clock(folder / "clock") if callers.clock_jumps else None
     if not disk.mounted:
         print("The disk is never full in this run: only root may mount a small one.")
+    rehearsal = Rehearsal(find_asterisk(None), folder / "r", agents=callers.agents,
+                          settings={**callers.settings, "movidesk": ["timeout = 1"]})
     try:
-        rehearsal = Rehearsal(find_asterisk(None), folder / "r", agents=callers.agents,
-                              settings={**callers.settings, "movidesk": ["timeout = 1"]})
         rehearsal.env.update(clock.env if clock else {})
         rehearsal.model.limit.requests = 10 ** 6
         chaos = _chaos.Chaos(rehearsal, disk, clock, counts, options.seed)
@@ -276,13 +276,13 @@ def run(folder: Path, options) -> tuple[Counter, Counter]:
             counts["seconds until all was told"] = round(_chaos.settle(rehearsal))
             callers.close()
             found = _chaos.judge(rehearsal, callers.truth)
-            rehearsal.stop_service()
         if options.keep:
             shutil.copytree(disk.folder, folder / "kept-disk", ignore=shutil.ignore_patterns("*.wake"))
         for path in _chaos.leaks(folder, rehearsal.config_path):
             counts["LEAK: " + path] += 1
         return counts, found
     finally:
+        rehearsal.stop_service()
         disk.close()
 
 

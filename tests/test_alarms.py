@@ -73,6 +73,18 @@ def test_movidesk_away_ends_with_any_answer(desk, clock, trouble, answer):
     assert names(desk) == []
 
 
+def test_a_clock_set_back_hides_no_alarm(desk, clock):
+    desk.heard(Retry(None, "HTTP 503", 503))
+    clock.now -= 3600
+    assert names(desk) == ["away"]
+
+
+def test_a_long_pause_stands_also_when_movidesk_has_just_gone_away(desk):
+    desk.heard(Retry(3600.0, "HTTP 429", 429))
+    desk.heard(Retry(None, "no answer within 5 s", None))
+    assert names(desk) == ["pause"]
+
+
 def test_a_long_pause(desk, clock):
     desk.heard(Retry(30.0, "HTTP 429", 429))
     assert names(desk) == []

@@ -397,6 +397,19 @@ def test_the_wrong_documents_ending_is_noted(bench):
     assert "other document" in bench.problems[0]
 
 
+@pytest.mark.parametrize("late", ["5253", "4"])
+def test_a_question_that_came_late_takes_no_offer_back(bench, late):
+    """The caller was answered 5252; a question that was under way meanwhile is answered after that."""
+    assert bench.received("c1") == "5252"
+    bench.model.agents["5253"].online = late == "5253"
+    if late == "4":
+        bench.model.in_call["5252"] = "another call"
+    assert bench.received("c1") == late
+    bench.model.in_call.pop("5252", None)
+    assert bench.transferred("c1", "5252") == 200 and bench.ended("c1") == 200
+    assert bench.received("c2") in ("5252", "5253")
+
+
 def test_reassign_lets_a_transferred_call_be_offered_again():
     bench = Bench(reassign=True)
     bench.in_call("c1")

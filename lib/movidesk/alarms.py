@@ -48,7 +48,7 @@ def standing(desk: Desk) -> list[Alarm]:
         found.append(Alarm("damaged", since, "the journal was damaged at %s and is kept as %s: see docs/operations.md, "
                                              "\"A damaged journal\", then move it away" % (local(since), path)))
     not_told = book.note(NOT_TOLD)
-    if not_told and desk.clock() - not_told[1] >= NOT_TOLD_AFTER:
+    if not_told and _lasts(desk, not_told[1], NOT_TOLD_AFTER):
         found.append(Alarm("asterisk", not_told[1], "calls that died with Asterisk cannot be told from live ones since %s: "
                                                     "%s" % (local(not_told[1]), not_told[0])))
     return found
@@ -61,19 +61,22 @@ def _of_movidesk(desk: Desk, book: journal.Journal) -> list[Alarm]:
         return [Alarm("token", refused[1], "Movidesk refuses the token since %s (%s): put a valid one into %s" % (
             local(refused[1]), refused[0], desk.config.path))]
     away = book.note(AWAY)
-    if away:
-        if desk.clock() - away[1] < AWAY_AFTER:
-            return []
+    if away and _lasts(desk, away[1], AWAY_AFTER):
         return [Alarm("away", away[1], "Movidesk does not answer since %s (%s): events are kept, callers go to "
                                        "MOVIDESK_FALLBACK; see movidesk check" % (local(away[1]), away[0]))]
     pause = book.paused()
-    if pause:
+    if away or pause:
         return [] if pause < PAUSE_AFTER else [Alarm(
             "pause", 0.0, "Movidesk asked for a pause, %.0f s of it are left (429): does another program use this account? "
                           "Then lower requests_per_minute" % pause)]
     idle = book.unsent(IDLE_AFTER)
     return [Alarm("idle", idle, "events wait since %s and nobody sends them: is movidesk serve running?" % local(idle))
             ] if idle else []
+
+
+def _lasts(desk: Desk, since: float, seconds: float) -> bool:
+    """Whether a trouble has lasted so long; also where the clock was set back behind its beginning."""
+    return not 0.0 <= desk.clock() - since < seconds
 
 
 def say_on_console(desk: Desk, say) -> None:

@@ -206,6 +206,7 @@ class Ticket:
     links: List[str] = field(default_factory=list)
     dates: Dict[str, str] = field(default_factory=dict)
     offered: str = ""       # the extension that receivedCall answered last
+    offers: Set[str] = field(default_factory=set)  # all that it answered; a question that came late may follow the one that counts
     seen: Set[tuple] = field(default_factory=set)
 
     @property
@@ -336,6 +337,7 @@ class Movidesk:
         word = self._next(group, ticket)
         ticket.offered = "" if word in REASONS else word
         ticket.state = "offered" if ticket.offered else "waiting"
+        ticket.offers.add(ticket.offered)
         if self.switches.answer == "named":
             word += " " + (REASONS.get(word) or self.agents[word].name)
         return word if self.switches.answer == "bare" else json.dumps(word)
@@ -358,13 +360,15 @@ class Movidesk:
         return chosen
 
     def _transferred(self, ticket: Ticket, params: Mapping[str, str]) -> None:
-        if ticket.state != "offered":
+        if ticket.state not in ("waiting", "offered") or not ticket.offers - {""}:
             raise Refused(f"id: this call is {ticket.state}, not offered to an agent")
-        if params["branchLine"] != ticket.offered:
-            raise Refused(f"branchLine: {params['branchLine']} is not the extension that was offered")
-        if ticket.offered in self.in_call:
-            self.problem(f"{ticket.id}: {ticket.offered} is still in call {self.in_call[ticket.offered]}")
-        self._put_in_call(ticket, ticket.offered)
+        extension = params["branchLine"]
+        if extension not in ticket.offers:
+            raise Refused(f"branchLine: {extension} is no extension that was offered")
+        if extension in self.in_call:
+            self.problem(f"{ticket.id}: {extension} is still in call {self.in_call[extension]}")
+        self._free(ticket)
+        self._put_in_call(ticket, extension)
 
     def _ended(self, ticket: Ticket, method: str, endpoint: str, params: Mapping[str, str]) -> None:
         state, origin, after = {
