@@ -11,129 +11,15 @@ Arrivals are Poisson; talk (180 s) and patience (120 s) are exponential; phones 
 from __future__ import annotations
 
 import argparse
-import heapq
-import itertools
 import logging
-import random
 from multiprocessing import Pool
 
+from _day import LIMIT, Caller, Day, Product, VirtualClient
 from _table import save, show
-from movidesk import agi, api, verbs
-from movidesk.config import Config
-from movidesk.delivery import Delivery
-from movidesk_sim.model import Limit, Movidesk
+from movidesk import api
 
 LOADS = ((1.0, 4), (1.5, 6), (2.5, 10), (3.3, 14), (5.0, 20))  # calls a minute, agents
-TALK, PATIENCE, RING, LIMIT = 180.0, 120.0, 4.0, 10
-BEGIN = 1_800_000_000.0
 STRATEGIES = ("movidesk-agi", "a: 5 s, drop", "b: 5 s, retry", "c: 15 s, retry")
-DRAIN = 3600.0  # seconds after the last arrival in which reports may still be delivered
-
-
-class Caller:
-    """One caller and what happened to it; `talk` and `patience` are drawn beforehand, alike for every strategy."""
-
-    def __init__(self, number: int, queue: int, arrived: float, talk: float, patience: float):
-        self.number, self.queue, self.arrived = number, queue, arrived
-        self.talk, self.gives_up = talk, arrived + patience
-        self.id = "day-%d" % number
-        self.offered = self.answered = self.left = None
-
-
-class Day:
-    """The clock, the callers and Movidesk; a strategy adds how callers wait and how reports are sent."""
-
-    def __init__(self, load: float, agents: int, seed: int, hours: float, queues: int = 1, fixed: bool = False):
-        self.now = BEGIN
-        self._agenda, self._order = [], itertools.count()
-        self.movidesk = Movidesk(lambda: self.now, limit=Limit(LIMIT))
-        self.movidesk.log = []  # all of it: those who poll fill a bounded one within the hour
-        self.hours, self.end = hours, BEGIN + hours * 3600
-        extensions = [str(5000 + n) for n in range(agents)]
-        for queue in range(queues):
-            self.movidesk.add_group(77 + queue, extensions[queue::queues])
-        draw = random.Random(seed)
-        self.callers, at = [], BEGIN
-        while True:
-            at += draw.expovariate(load / 60)
-            if at > self.end:
-                break
-            number = len(self.callers)
-            self.callers.append(Caller(number, 77 + number % queues, at, draw.expovariate(1 / TALK),
-                                       PATIENCE if fixed else draw.expovariate(1 / PATIENCE)))
-
-    def at(self, when: float, action, *arguments) -> None:
-        heapq.heappush(self._agenda, (when, next(self._order), action, arguments))
-
-    def run(self) -> dict:
-        for caller in self.callers:
-            self.at(caller.arrived, self.arrive, caller)
-        while self._agenda and self._agenda[0][0] <= self.end:
-            self._step()
-        result = self.figures()
-        while self._agenda and self._agenda[0][0] <= self.end + DRAIN:
-            self._step()
-        result["undelivered"] = self.undelivered()
-        return result
-
-    def _step(self) -> None:
-        self.now, _, action, arguments = heapq.heappop(self._agenda)
-        action(*arguments)
-
-    def arrive(self, caller: Caller) -> None:
-        self.at(caller.gives_up, self.give_up, caller)
-        self.look(caller)
-
-    def waiting(self, caller: Caller) -> bool:
-        return caller.answered is None and caller.left is None
-
-    def give_up(self, caller: Caller) -> None:
-        if self.waiting(caller):
-            caller.left = self.now
-            self.report(caller, "canceled")
-
-    def offer(self, caller: Caller, extension: str) -> None:
-        caller.offered = self.now
-        self.at(self.now + RING, self.answer, caller, extension)
-
-    def answer(self, caller: Caller, extension: str) -> None:
-        if self.waiting(caller):
-            caller.answered = self.now
-            self.report(caller, "transferred", extension)
-            self.at(self.now + caller.talk, self.hang_up, caller)
-
-    def hang_up(self, caller: Caller) -> None:
-        caller.left = self.now
-        self.report(caller, "completed")
-
-    def figures(self) -> dict:
-        log = self.movidesk.log
-        served = [caller for caller in self.callers if caller.answered]
-        waits = [caller.answered - caller.arrived for caller in served]
-        stuck = sum(1 for call in self.movidesk.in_call.values()
-                    if (self.callers[int(call.rpartition("-")[2])].left or self.end) < self.end - 60)
-        return {"answered": len(served) / self.hours, "wait": sum(waits) / max(1, len(waits)),
-                "overtakings": self.overtakings(), "429": sum(entry["status"] == 429 for entry in log),
-                "stuck": stuck, "requests": sum(entry["status"] != 429 for entry in log) / self.hours / 60}
-
-    def overtakings(self) -> int:
-        """How many callers were offered an agent while one who had come to that queue earlier was still waiting."""
-        count = 0
-        for caller in self.callers:
-            if caller.offered:
-                count += any(other.queue == caller.queue and other.arrived < caller.arrived
-                             and (other.offered or other.left or 9e99) > caller.offered and other.left != other.arrived
-                             for other in self.callers[max(0, caller.number - 120):caller.number])
-        return count
-
-    def look(self, caller: Caller) -> None:
-        raise NotImplementedError
-
-    def report(self, caller: Caller, kind: str, extension: str = "") -> None:
-        raise NotImplementedError
-
-    def undelivered(self) -> int:
-        raise NotImplementedError
 
 
 class Polling(Day):
@@ -171,96 +57,6 @@ class Polling(Day):
 
     def undelivered(self) -> int:
         return self.owed
-
-
-class VirtualClient:
-    """The API client's place: requests go to the model in this process."""
-
-    def __init__(self, day: Day):
-        self.day = day
-
-    def send(self, event: str, **fields):
-        endpoint = api.ENDPOINTS[event]
-        answer = self.day.movidesk.request(endpoint.method, endpoint.path,
-                                           {"token": self.day.movidesk.token, **api.query(event, **fields)})
-        return api.outcome(answer.status, answer.body, answer.headers.get("Retry-After"), self.day.now)
-
-
-class VirtualChannel(dict):
-    """A channel's variables, and as much of Asterisk as the verbs need."""
-
-    def __init__(self, caller: Caller):
-        super().__init__()
-        self.uniqueid = str(caller.number)
-        self.env = {"agi_callerid": "4733990777"}
-
-    def get(self, name: str, default: str = "") -> str:
-        return super().get(name, default)
-
-    def set(self, name: str, value) -> None:
-        self[name.lstrip("_")] = str(value)
-
-    def say(self, text: str, level: int = 1) -> None:
-        pass
-
-
-class Product(Day):
-    """The product's own verbs and delivery."""
-
-    def __init__(self, *scene):
-        super().__init__(*scene)
-        config = Config("day")
-        config._values.update({("movidesk", "token"): api_token(self.movidesk), ("pbx", "name"): "day",
-                               ("journal", "path"): ":memory:", ("movidesk", "requests_per_minute"): LIMIT})
-        self.desk = verbs.Desk(config, clock=lambda: self.now, wake=self.wake, is_script=False)
-        self.desk._client = VirtualClient(self)
-        self.delivery = Delivery(self.desk, jitter=random.Random(1).random)
-        self.channels = {caller.number: VirtualChannel(caller) for caller in self.callers}
-        self._wake_at = None
-
-    def verb(self, caller: Caller, name: str, *arguments: str) -> VirtualChannel:
-        channel = self.channels[caller.number]
-        if verbs.run(name, channel, self.desk, list(arguments)) != verbs.OK:
-            raise SystemExit("%s failed for %s" % (name, caller.id))
-        return channel
-
-    def look(self, caller: Caller) -> None:
-        if not self.waiting(caller):
-            return
-        channel = self.verb(caller, "received", str(caller.queue))
-        if channel.get(agi.EXT):
-            self.offer(caller, channel.get(agi.EXT))
-        else:
-            self.at(self.now + int(channel.get(agi.WAIT)), self.look, caller)
-
-    def report(self, caller: Caller, kind: str, extension: str = "") -> None:
-        self.verb(caller, "transferred" if kind == "transferred" else "hangup", *([extension] if extension else []))
-
-    def wake(self) -> None:
-        self.at(self.now, self.deliver)
-
-    def deliver(self) -> None:
-        if self._wake_at is not None and self._wake_at <= self.now:
-            self._wake_at = None
-        while True:
-            job, wait = self.delivery.take()
-            if job is None:
-                break
-            self.delivery.deliver(job)
-        when = self.now + min(5.0, wait if wait is not None else 5.0)
-        if wait is not None and (self._wake_at is None or when < self._wake_at):
-            self._wake_at = when
-            self.at(when, self.deliver)
-
-    def undelivered(self) -> int:
-        totals = self.desk.journal.totals()
-        return totals["pending"] + totals["refused"]
-
-
-def api_token(movidesk: Movidesk):
-    from movidesk.config import Secret
-
-    return Secret(movidesk.token)
 
 
 def run(task) -> dict:

@@ -92,6 +92,22 @@ def is_complete(office, call_id):
     return ticket.complete and ticket.state == "completed" and not office.model.problems
 
 
+def test_an_agent_whom_a_late_arrival_is_given_is_freed_by_its_ending_next(office):
+    """Movidesk keeps an agent for a caller who is gone: nothing that frees nobody comes before the end of that."""
+    late, other = (office.book.arrive("pbx1", "1.%d" % number, "77", "47") for number in (1, 2))
+    office.book.hang_up(late.call_id)
+    office.book.record("pbx1-9.9", "lost", queue="77", number="47")
+    job, _ = office.delivery.take()
+    assert (job.call.call_id, job.event.kind) == (late.call_id, "received")
+    office.delivery.deliver(job)
+    waiting = office.book.turn(other, 1000)
+    assert waiting.ask and office.book.find(late.call_id).extension == AGENTS[0]
+    job, _ = office.delivery.take()
+    assert (job.call.call_id, job.event.kind, job.event.extension) == (late.call_id, "canceled", AGENTS[0])
+    office.delivery.deliver(job)
+    assert office.model.held_for(AGENTS[0]) is None
+
+
 # -- what goes wrong, and arrives all the same -------------------------------------------------------------------------
 
 @pytest.mark.parametrize("fault, seconds, repeated", [

@@ -1,9 +1,9 @@
 """The desk: what verbs, delivery and the service share."""
 from __future__ import annotations
 
-from movidesk.api import Retry
+from movidesk.api import Delivered, Retry
 from movidesk.config import load
-from movidesk.desk import TRY_TOKEN_AGAIN, Desk
+from movidesk.desk import REST_AFTER, TRY_TOKEN_AGAIN, Desk
 
 OTHER = "00000000-1111-2222-3333-444444444444"
 REFUSED = Retry(None, "HTTP 401", 401)
@@ -31,3 +31,16 @@ def test_a_clock_set_back_does_not_lengthen_the_silence(write_config, clock):
     desk.heard(REFUSED)
     clock.now -= 3600
     assert desk.silence() == 0.0
+
+
+def test_a_movidesk_that_does_not_answer_is_tried_more_and_more_seldom(write_config, clock):
+    desk = Desk(load(write_config()), clock)
+    away = Retry(None, "no answer within 5 s", None)
+    for lasts, rests in ((0, 0.0), (REST_AFTER - 1, 0.0), (1, 30.0), (340, 200.0), (10_000, 300.0)):
+        clock.advance(lasts)
+        desk.heard(away)
+        assert desk.rest(300.0) == rests
+    clock.advance(100)
+    assert (desk.rest(300.0), desk.rest(30.0)) == (200.0, 0.0)
+    desk.heard(Delivered(""))
+    assert desk.rest(300.0) == 0.0

@@ -673,6 +673,21 @@ def test_an_older_file_is_brought_up_to_date_and_keeps_its_calls(book, monkeypat
     assert sqlite3.connect(book.path).execute("SELECT count(*) FROM more").fetchone() == (1,)
 
 
+def test_endings_that_were_recorded_before_they_named_the_agent_still_free_one(tmp_path, clock, monkeypatch):
+    path = str(tmp_path / "old.db")
+    with monkeypatch.context() as before:
+        before.setattr(store, "MIGRATIONS", store.MIGRATIONS[:2])
+        Journal(path, clock).close()
+    with sqlite3.connect(path) as old:
+        old.execute("INSERT INTO calls (call_id, uniqueid, mode, state, queue, extension, arrived, ended)"
+                    " VALUES ('pbx-1.1', '1.1', 'control', 'canceled', '77', '5252', 1, 2)")
+        old.executemany("INSERT INTO events (call, kind, at, status) VALUES (1, ?, 2, ?)",
+                        [("received", "delivered"), ("canceled", "pending")])
+    book = Journal(path, clock)
+    job, _ = book.take(LIMIT)
+    assert (job.event.kind, job.event.extension) == ("canceled", "5252")
+
+
 def test_a_migration_that_fails_leaves_the_version_before(book, monkeypatch):
     before = version(book.path)
     monkeypatch.setattr(store, "MIGRATIONS", store.MIGRATIONS + ("CREATE TABLE more (x); no SQL",))

@@ -260,10 +260,44 @@ def test_heads_of_several_queues_take_turns(journal, clock):
     (budget.PROBE, 5, budget.Demand(0, 0, 0, True), True),
     (budget.SLACK, 5, budget.Demand(0, 0, 0, True), False),
     (budget.SLACK, 6, budget.Demand(0, 0, 0, True), True),
-    (budget.SLACK, 1, budget.Demand(0, 0, 0, False), True),
+    (budget.SLACK, 3, budget.Demand(lately=True), False),
+    (budget.SLACK, 4, budget.Demand(lately=True), True),
+    (budget.SLACK, 1, budget.Demand(), True),
 ])
 def test_who_goes_when_places_are_few(klass, free, demand, expected):
     assert budget.may_go(klass, free, demand, 10) is expected
+
+
+def test_what_others_follow_at_once_needs_places_for_all_of_them_as_far_as_there_are_so_many():
+    assert not budget.may_go(budget.SLACK, 1, budget.Demand(), 10, places=2)
+    assert budget.may_go(budget.SLACK, 2, budget.Demand(), 10, places=2)
+    assert budget.may_go(budget.SLACK, 1, budget.Demand(), 1, places=2)
+
+
+def tell_all(journal):
+    """Deliver what may go now; the events in order."""
+    told = []
+    while True:
+        job, _ = journal.take(10)
+        if job is None:
+            return told
+        journal.delivered(job, "")
+        told.append((job.call.call_id, job.event.kind))
+
+
+def test_calls_that_nobody_waits_for_are_told_one_after_the_other_and_leave_places_while_callers_come(journal, clock):
+    gone = [arrive(journal, number) for number in range(12)]
+    for call in gone:
+        journal.hang_up(call.call_id)
+    live = arrive(journal, 99)
+    assert journal.turn(live, 10).ask
+    journal.answered(live, "", "1", "1")
+    told = tell_all(journal)
+    assert len(told) == 6, "places of ten are left for the next caller"
+    clock.now += 10 * budget.WINDOW + 1
+    told += tell_all(journal)
+    assert len(told) == 16
+    assert told == [(call.call_id, kind) for call in gone for kind in ("received", "canceled")][:16]
 
 
 def test_what_nobody_waits_for_ages_and_gets_a_place(journal, clock):

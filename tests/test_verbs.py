@@ -472,3 +472,18 @@ def test_a_defect_of_ours_fails_no_call(settings, monkeypatch, capfd):
     assert (peer[agi.CODE], peer[agi.RESULT]) == ("E", "error")
     assert "movidesk: received failed: ZeroDivisionError: division by zero" in peer.console
     assert "Traceback" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("answer", [b"nonsense\n", asterisk.USAGE_LINES, asterisk.UNKNOWN])
+@pytest.mark.parametrize("verb", verbs.VERBS)
+def test_a_peer_that_is_no_asterisk_ends_a_verb_without_an_exception(settings, verb, answer):
+    peer = Peer(faults={number: answer for number in range(1, 40)})
+    arguments = asterisk.ARGUMENTS.get(verb, [])
+    with peer.channel(*arguments) as channel:
+        result = verbs.run(verb, channel, verbs.Desk(config.load(settings)), arguments)
+    assert peer.commands[-1] == b'SET VARIABLE "MOVIDESK_RESULT" "%s"\n' % result.encode()
+
+
+def test_a_call_id_that_movidesk_would_not_take_begins_no_call(settings, book):
+    peer = run(settings, "canceled", variables={agi.ID: "x" * 257})
+    assert peer[agi.RESULT] == "error" and book.journal.last_calls(5) == []

@@ -24,12 +24,13 @@ WINDOW = 60.5
 #: Seconds after which a waiting SLACK request is given a place, and the least time between two such favours. One in four
 #: minutes is 2.5 % of ten a minute: it fits between 180 answered calls an hour and the physical 200.
 PATIENCE = 240.0
-#: The part of the limit that a PROBE leaves free, and a SLACK request while anybody waits or rings.
-PROBE_LEAVES, SLACK_LEAVES = 0.4, 0.5
+#: The part of the limit that a PROBE leaves free, and a SLACK request while anybody waits or rings, and while callers have
+#: come lately: the next must find a place, also when thousands of calls of an outage are to be told.
+PROBE_LEAVES, SLACK_LEAVES, SLACK_KEEPS = 0.4, 0.5, 0.3
 
 #: What wants a place now: due events of the first classes, heads that go before the one who asks, whether anybody waits
-#: or rings, and how many (0 or 1) aged SLACK requests are due for their favour.
-Demand = namedtuple("Demand", "screens heads freeing anybody aged", defaults=(0, 0, 0, False, 0))
+#: or rings, how many (0 or 1) aged SLACK requests are due for their favour, and whether a caller asked in the last ten windows.
+Demand = namedtuple("Demand", "screens heads freeing anybody aged lately", defaults=(0, 0, 0, False, 0, False))
 
 
 def event_class(kind: str, somebody_waits: bool, had_agent: bool) -> int:
@@ -41,8 +42,11 @@ def event_class(kind: str, somebody_waits: bool, had_agent: bool) -> int:
     return SLACK
 
 
-def may_go(klass: int, free: int, demand: Demand, limit: int, aged: bool = False) -> bool:
-    """Whether a request of this class may take one of `free` places; aged: it has waited past its PATIENCE."""
+def may_go(klass: int, free: int, demand: Demand, limit: int, aged: bool = False, places: int = 1) -> bool:
+    """Whether a request of this class may take one of `free` places; aged: it has waited past its PATIENCE.
+
+    places: how many it needs free, where others are to follow it at once.
+    """
     if aged:
         klass = HEAD
     wanted = 0
@@ -54,12 +58,12 @@ def may_go(klass: int, free: int, demand: Demand, limit: int, aged: bool = False
         wanted += demand.freeing
     if klass == PROBE:
         wanted += int(limit * PROBE_LEAVES)
-    if klass == SLACK and demand.anybody:
-        wanted += int(limit * SLACK_LEAVES)
-    return free > wanted
+    if klass == SLACK:
+        wanted += int(limit * (SLACK_LEAVES if demand.anybody else SLACK_KEEPS if demand.lately else 0))
+    return free >= wanted + min(places, limit)
 
 
 def pause_after(retry_after: float, strikes: int) -> float:
     """Seconds of silence after a 429: what Movidesk asked for, doubled with each further one (blocking is said to
-    lengthen with every error), at most an hour more than it asked for."""
-    return retry_after + min(3600.0, retry_after * (2 ** min(strikes - 1, 12) - 1))
+    lengthen with every error) up to an hour."""
+    return max(retry_after, min(3600.0, retry_after * 2 ** min(strikes - 1, 12)))

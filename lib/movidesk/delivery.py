@@ -48,7 +48,7 @@ class Delivery:
 
     def take(self):
         """The next job and 0, or None and the seconds to wait (None: nothing is pending). See Journal.take."""
-        silence = self.desk.silence()
+        silence = self.desk.silence() or self.desk.rest(LONGEST_RETRY)
         if silence:
             return None, silence
         return self.desk.journal.take(self._limit)
@@ -64,7 +64,7 @@ class Delivery:
             self.desk.journal.rejected(job, str(error))
             log.error("%s: %s refused: %s", call.call_id, event.kind, error)
         if isinstance(result, api.Delivered):
-            self.desk.journal.delivered(job, result.text)
+            self.desk.journal.delivered(job, result.text, self._offered(job, result.text))
             log.info("%s: %s delivered", call.call_id, event.kind)
         elif isinstance(result, api.Rejected) and event.attempts >= REJECT_TRIES:
             self.desk.journal.rejected(job, result.why)
@@ -73,6 +73,15 @@ class Delivery:
         elif result is not None:
             self._try_again(job, result)
         return isinstance(result, api.Delivered)
+
+    def _offered(self, job: Job, text: str) -> str:
+        """The agent whom Movidesk gives to an arrival that is told when its call is over; '' for none."""
+        if job.event.kind != calls.RECEIVED:
+            return ""
+        try:
+            return api.parse_answer(text, self.desk.config["pbx", "extension_pattern"]).extension
+        except api.NonsenseAnswer:
+            return ""
 
     def _try_again(self, job: Job, result) -> None:
         seconds = backoff(job.event.attempts, self._jitter())

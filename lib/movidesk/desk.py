@@ -11,12 +11,14 @@ from movidesk.config import Config, load
 from movidesk.journal import Call, Journal, JournalError
 
 SLOW = 0.5             # seconds; an answer that took longer may have been counted by Movidesk at any moment of them
+REST_AFTER = 60        # seconds; a Movidesk that has not answered for longer is tried more and more seldom
 TRY_TOKEN_AGAIN = 900  # seconds; a refused token is tried this seldom, a new one at once
 #: The journal's notes that alarms are read from: which token (its mark) was refused, and with what words; why Movidesk
 #: does not answer; why Asterisk does not say which calls are alive. Each dates from when it began.
 TOKEN_REFUSED, AWAY, NOT_TOLD = "token_refused", "away", "not_told"
-#: Timers of all processes together: when a refused token was last tried; when verbs last looked for alarms.
-TOKEN_TRIED, ALARMS_LOOKED = "token_tried", "alarms_looked"
+#: Timers of all processes together: when a refused token, a Movidesk that does not answer was last tried; when verbs last
+#: looked for alarms.
+TOKEN_TRIED, AWAY_TRIED, ALARMS_LOOKED = "token_tried", "away_tried", "alarms_looked"
 LOOK_EVERY = 60        # seconds between two looks for alarms by verbs
 WAV_HEADER = 44        # bytes; a recording of this size holds no sound
 
@@ -105,6 +107,7 @@ class Desk:
         status = result.status if isinstance(result, Retry) else 200
         if status is None or status >= 500:
             self.journal.begin_note(AWAY, result.why)
+            self.journal.is_time(AWAY_TRIED, 0.0)
             return
         self.journal.end_note(AWAY)
         if status == 429:
@@ -125,6 +128,13 @@ class Desk:
         refused = self.journal.note(TOKEN_REFUSED)
         mark, _, why = refused[0].partition(" ") if refused else ("", "", "")
         return (why, refused[1]) if refused and mark == self._token_mark() else None
+
+    def rest(self, longest: float) -> float:
+        """Seconds for which a Movidesk that does not answer is let be: since its last failure half as long as it is away
+        already, at most `longest`. A trouble of less than REST_AFTER seconds holds up nobody."""
+        away = self.journal.note(AWAY)
+        age = self.clock() - away[1] if away else 0.0
+        return self.journal.time_left(AWAY_TRIED, min(longest, age / 2)) if age >= REST_AFTER else 0.0
 
     def silence(self) -> float:
         """Seconds for which nothing may be sent because Movidesk refused this very token; 0.0 where it may."""

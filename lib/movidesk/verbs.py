@@ -51,6 +51,10 @@ def _ask(desk: Desk, channel: agi.Channel, call) -> dict[str, object]:
     if silence:
         channel.say("%s waits: Movidesk refuses the token" % call.call_id, 3)
         return {agi.WAIT: _seconds(silence)}
+    rest = desk.rest(desk.pace[1])
+    if rest:
+        channel.say("%s waits: Movidesk does not answer" % call.call_id, 3)
+        return {agi.WAIT: _seconds(rest)}
     timeout = desk.config["movidesk", "timeout"]
     turn = desk.journal.turn(call, desk.config["movidesk", "requests_per_minute"], desk.is_script, 3 * timeout + AFTER_ERROR)
     if not turn.ask:
@@ -214,7 +218,7 @@ def _known(channel: agi.Channel, name: str) -> str:
     """A variable of the channel; '' also where the channel is gone, for the event is recorded all the same."""
     try:
         return channel.get(name)
-    except agi.ChannelGone:
+    except (agi.ChannelGone, agi.ProtocolError):
         return ""
 
 
@@ -299,6 +303,8 @@ def run(verb: str, channel: agi.Channel, desk: Desk, arguments: list[str]) -> st
         if result == OK:
             _say_alarms(desk, channel)
         channel.set(agi.RESULT, result)
+    except agi.ProtocolError as error:  # what answers so is no Asterisk, and has no console either
+        print("movidesk: %s: %s" % (verb[:40], error), file=sys.stderr)
     finally:
         # Last of all: the delivery works while the channel goes on, not while it waits for us.
         if news:

@@ -46,7 +46,8 @@ class Journal(Book):
             for row in self._candidates(now):
                 event, call = Event(*row[:len(Event._fields)]), Call(*row[len(Event._fields):])
                 klass = budget.event_class(event.kind, demand.anybody, bool(call.extension))
-                claim = self._claim(limit, klass, demand, aged=klass == budget.SLACK and demand.aged)
+                claim = self._claim(limit, klass, demand, aged=klass == budget.SLACK and demand.aged,
+                                    places=2 if event.kind == calls.RECEIVED else 1)  # its ending follows at once
                 if claim.granted:
                     self._db.execute("UPDATE events SET due = ?, attempts = attempts + 1 WHERE id = ?",
                                      (now + LEASE, event.id))
@@ -57,12 +58,18 @@ class Journal(Book):
                                                " WHERE status = 'pending' AND due > ?", now)
             return None, None if later is None else later - now
 
+    def delivered(self, job: Job, note: str, offered: str = "") -> None:
+        """Movidesk took the event. Where it ends a call that had an agent, that agent is free: news for its line.
 
-    def delivered(self, job: Job, note: str) -> None:
-        """Movidesk took the event. Where it ends a call that had an agent, that agent is free: news for its line."""
+        offered: the agent whom Movidesk gave to an arrival that was told late; the call's ending frees that one.
+        """
         with self._writing():
             self._strike(False)
             self._settle(job, DELIVERED, note)
+            if offered:
+                self._db.execute("UPDATE calls SET extension = ? WHERE id = ?", (offered, job.call.id))
+                self._db.execute("UPDATE events SET extension = ? WHERE call = ? AND status = 'pending'"
+                                 " AND kind IN ('canceled', 'lost')", (offered, job.call.id))
             if job.event.kind in calls.ENDED and job.call.extension:
                 self._db.execute("UPDATE queues SET news = 1 WHERE name = ?", (job.call.queue,))
 

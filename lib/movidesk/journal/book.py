@@ -36,6 +36,8 @@ class Book(Line):
             return self._begin(calls.call_id(pbx, uniqueid, visit), uniqueid, mode, calls.first_state(mode), queue, number, arrived)
 
     def _begin(self, call_id, uniqueid, mode, state, queue, number, arrived=None) -> Call:
+        if not 0 < len(call_id) <= calls.MAX_ID:
+            raise ValueError("the call id %r... has %d characters; Movidesk takes 1 to %d" % (call_id[:40], len(call_id), calls.MAX_ID))
         arrived = self.clock() if arrived is None else arrived
         self._db.execute("INSERT INTO calls (call_id, uniqueid, mode, state, queue, number, arrived)"
                          " VALUES (?, ?, ?, ?, ?, ?, ?)", (call_id, uniqueid, mode, state, queue, number, arrived))
@@ -163,7 +165,8 @@ class Book(Line):
             # ("canceledCall ... antes del método asterisk_transferedCall").
             kind = calls.COMPLETED
         if kind != calls.FINISHED:
-            self._add_event(call, kind, now, link=link if kind in (calls.COMPLETED, calls.LOST) else "")
+            freed = call.extension if kind in (calls.CANCELED, calls.LOST) else ""
+            self._add_event(call, kind, now, freed, link if kind in (calls.COMPLETED, calls.LOST) else "")
         elif link:  # all that Movidesk is told of a made call
             self._add_event(call, calls.LINK, now, link=link)
         self._db.execute("UPDATE calls SET state = ?, ended = ? WHERE id = ?", (kind, now, call.id))

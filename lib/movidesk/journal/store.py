@@ -72,6 +72,12 @@ MIGRATIONS = (
     ) WITHOUT ROWID;
     CREATE INDEX calls_wants ON calls (wants) WHERE wants > 0;
     """,
+    """
+    UPDATE events SET extension = (SELECT extension FROM calls WHERE calls.id = events.call)
+        WHERE status = 'pending' AND kind IN ('canceled', 'lost');
+    CREATE INDEX events_urgent ON events (call, id) WHERE status = 'pending'
+        AND (kind IN ('transferred', 'start_transferred', 'completed') OR kind IN ('canceled', 'lost') AND extension != '');
+    """,
 )
 
 

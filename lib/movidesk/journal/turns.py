@@ -6,15 +6,28 @@ from movidesk import budget, calls, line
 from movidesk.budget import WINDOW
 from movidesk.journal.store import CALL, EVENT, WAITS, Call, Claim, Event, Store
 
-#: Events that are due now, each the first pending one of its call, joined with calls; takes the steady time.
-_DUE = ("events INDEXED BY events_pending JOIN calls ON calls.id = events.call"
-        " WHERE events.status = 'pending' AND events.due <= ?"
-        " AND NOT EXISTS (SELECT 1 FROM events AS earlier WHERE earlier.call = events.call"
-        " AND earlier.id < events.id AND earlier.status = 'pending')")
 #: An event that opens the agent's screen, as a condition on events.
 _SHOWS = "events.kind IN ('transferred', 'start_transferred')"
-#: An ending that frees an agent, as a condition on events joined with calls.
-_FREES = "(events.kind = 'completed' OR events.kind IN ('canceled', 'lost') AND calls.extension != '')"
+#: That, or an ending that frees an agent (canceled and lost name the one who was offered), as a condition on events.
+_URGENT = ("(events.kind IN ('transferred', 'start_transferred', 'completed')"
+           " OR events.kind IN ('canceled', 'lost') AND events.extension != '')")  # word for word that of events_urgent
+#: An arrival that is left alone: its caller asks for itself, or one who waits could be given the agent. Takes the steady time.
+_LEFT_ALONE = ("(events.kind = 'received' AND (calls.ended IS NULL OR calls.queue IN ("
+               "SELECT live.queue FROM calls AS live LEFT JOIN queues ON queues.name = live.queue"
+               " WHERE live.ended IS NULL AND live.state IN ('received', 'waiting')"
+               " AND live.seen_until > ? AND coalesce(news, 1) = 1)))")
+
+
+def _due(sort: str, index: str = "events_pending") -> str:
+    """The events of this sort (a condition) that are due, each the first pending one of its call, joined with calls and
+    read in the order of calls; takes the steady time, then what `sort` takes.
+
+    The sort is looked at before anything else: after an outage thousands of events are due, and few are urgent.
+    """
+    return ("events INDEXED BY %s CROSS JOIN calls ON calls.id = events.call"
+            " WHERE events.status = 'pending' AND events.due <= ? AND %s"
+            " AND NOT EXISTS (SELECT 1 FROM events AS earlier WHERE earlier.call = events.call"
+            " AND earlier.id < events.id AND earlier.status = 'pending')" % (index, sort))
 
 
 class Line(Store):
@@ -68,18 +81,13 @@ class Line(Store):
     def _taken(self, queue: str) -> int:
         """Agents who have a call of this queue as Movidesk sees it: also those whose call's end it has not heard yet."""
         return (self._count("ended IS NULL AND queue = ? AND state IN ('offered', 'transferred')", queue)
-                + self._row(int, "SELECT count(*) FROM events JOIN calls ON calls.id = events.call"
-                                 " WHERE events.status = 'pending' AND events.kind IN ('completed', 'canceled', 'lost')"
-                                 " AND calls.queue = ? AND calls.extension != ''", queue))
+                + self._row(int, "SELECT count(*) FROM events INDEXED BY events_urgent CROSS JOIN calls ON calls.id = events.call"
+                                 " WHERE events.status = 'pending' AND %s AND NOT %s AND calls.queue = ? AND calls.extension != ''"
+                            % (_URGENT, _SHOWS), queue))
 
     # -- the window of requests -------------------------------------------------------------------------------------
 
-    def claim(self, limit: int) -> Claim:
-        """Leave to send one request now, whoever else wants to, counted before it leaves; or how long to wait."""
-        with self._writing():
-            return self._claim(limit, budget.SCREEN, budget.Demand())
-
-    def _claim(self, limit: int, klass: int, demand: budget.Demand, aged: bool = False) -> Claim:
+    def _claim(self, limit: int, klass: int, demand: budget.Demand, aged: bool = False, places: int = 1) -> Claim:
         now = self.steady()
         closed = self._note("closed")
         if closed:
@@ -88,7 +96,7 @@ class Line(Store):
                 return Claim(0, left, "Movidesk asked for a pause (429)", True)
         self._db.execute("DELETE FROM requests WHERE at < ?", (now - 10 * WINDOW,))
         used, oldest = self._db.execute("SELECT count(*), min(at) FROM requests WHERE at > ?", (now - WINDOW,)).fetchone()
-        if not budget.may_go(klass, limit - used, demand, limit, aged):
+        if not budget.may_go(klass, limit - used, demand, limit, aged, places):
             return Claim(0, max(0.05, (oldest or now) + WINDOW - now), "%d requests were sent in the last minute" % used)
         number = self._db.execute("INSERT INTO requests (at, class) VALUES (?, ?)", (now, klass)).lastrowid
         return Claim(number, 0.0, "")
@@ -97,7 +105,8 @@ class Line(Store):
         """What wants a place now. For a head of this class only such heads count whose queues asked longer ago."""
         screens, freeing = self._row(
             lambda *counts: counts,
-            "SELECT count(CASE WHEN %s THEN 1 END), count(CASE WHEN %s THEN 1 END) FROM %s" % (_SHOWS, _FREES, _DUE), now)
+            "SELECT count(CASE WHEN %s THEN 1 END), count(CASE WHEN NOT %s THEN 1 END) FROM %s" % (
+                _SHOWS, _SHOWS, _due(_URGENT, "events_urgent")), now)
         waiting = self._count(WAITS, now)
         heads = ("SELECT count(*) FROM calls LEFT JOIN queues ON queues.name = calls.queue"
                  " WHERE wants BETWEEN 1 AND ? AND " + WAITS)
@@ -108,7 +117,12 @@ class Line(Store):
             wanting = self._row(int, heads, budget.HEAD, now)
         return budget.Demand(screens, wanting, freeing if waiting else 0,
                              bool(waiting) or bool(self._count("ended IS NULL AND state = 'offered'")),
-                             self._aged(now))
+                             self._aged(now), self._asked_lately(now))
+
+    def _asked_lately(self, now: float) -> bool:
+        """Whether a caller asked in the last ten windows: so long are requests kept (_claim)."""
+        return bool(self._row(int, "SELECT EXISTS (SELECT 1 FROM requests WHERE class IN (?, ?) AND at > ?)",
+                              budget.HEAD, budget.PROBE, now - 10 * WINDOW))
 
     def _aged(self, now: float) -> int:
         """1 where something that nobody waits for is due for the place that its patience has earned it."""
@@ -140,8 +154,8 @@ class Line(Store):
         now = self.steady()
         if self._row(bool, "SELECT count(*) FROM requests WHERE at > ?", now - seconds):
             return 0.0
-        at = self._row(lambda at: at, "SELECT min(events.at) FROM %s AND NOT (events.kind = 'received' AND"
-                                      " calls.ended IS NULL)" % _DUE, now)
+        at = self._row(lambda at: at, "SELECT min(events.at) FROM " + _due(
+            "NOT (events.kind = 'received' AND calls.ended IS NULL)"), now)
         return at if at is not None and self.clock() - at >= seconds else 0.0
 
     def _strike(self, refused: bool) -> int:
@@ -155,14 +169,14 @@ class Line(Store):
         return self._row(int, "SELECT count(*) FROM requests WHERE at > ?", self.steady() - WINDOW)
 
     def _candidates(self, now: float, slack_only: bool = False):
-        """The most urgent event that is due, and the oldest of those that nobody waits for; each the first of its call."""
-        first = ("SELECT %s, %s FROM %s"
-                 "   AND NOT (events.kind = 'received' AND (calls.ended IS NULL OR EXISTS ("
-                 "       SELECT 1 FROM calls AS live LEFT JOIN queues ON queues.name = live.queue"
-                 "       WHERE live.queue = calls.queue AND live.ended IS NULL AND live.state IN ('received', 'waiting')"
-                 "       AND live.seen_until > ? AND coalesce(news, 1) = 1)))" % (EVENT, CALL, _DUE))
+        """The most urgent event that is due, and that of the oldest call for which nobody waits; each the first of its call.
+
+        Of what nobody waits for, one call is told to its end before the next: Movidesk may keep an agent for it until then.
+        """
+        columns = "SELECT %s, %s FROM " % (EVENT, CALL)
         if not slack_only:
             yield from self._db.execute(
-                first + " ORDER BY CASE WHEN %s THEN 0 WHEN %s THEN 1 ELSE 2 END, events.id LIMIT 1" % (_SHOWS, _FREES), (now, now)).fetchall()
+                columns + _due(_URGENT, "events_urgent") + " ORDER BY NOT %s, events.id LIMIT 1" % _SHOWS, (now,)).fetchall()
         yield from self._db.execute(
-            first + " AND NOT %s AND NOT %s ORDER BY events.id LIMIT 1" % (_SHOWS, _FREES), (now, now)).fetchall()
+            columns + _due("NOT %s AND NOT %s" % (_URGENT, _LEFT_ALONE)) + " ORDER BY events.call, events.id LIMIT 1",
+            (now, now)).fetchall()
