@@ -6,8 +6,10 @@ import os
 import re
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
@@ -16,6 +18,7 @@ import pytest
 from movidesk import agi, verbs
 from movidesk.config import load
 from movidesk.journal import Journal
+from movidesk.listener import Listener
 from movidesk_sim.model import EXAMPLE_TOKEN
 from peer import ARGUMENTS, Peer, until
 
@@ -225,3 +228,28 @@ def test_a_missing_configuration(tmp_path):
 def test_a_missing_folder_of_the_journal(write_config, tmp_path):
     line = refused_start(write_config(journal={"path": str(tmp_path / "none" / "journal.db")}))
     assert line.startswith("movidesk: journal %s/none/journal.db: " % tmp_path) and "none does not exist" in line
+
+
+def test_a_peer_that_drips_for_ever_loses_its_place(caplog):
+    class Patient(socketserver.StreamRequestHandler):
+        def handle(self):
+            while self.rfile.read(1):
+                pass
+
+    with Listener("[agid] listen", ("127.0.0.1", 0), Patient, 1, life=0.2) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            with socket.create_connection(server.server_address, 5) as peer:
+                def closed():
+                    with suppress(BlockingIOError):
+                        peer.send(b"x", socket.MSG_NOSIGNAL)
+                        return peer.recv(1, socket.MSG_DONTWAIT) == b""
+                    return False
+                with suppress(ConnectionError):
+                    until(closed)
+            until(lambda: not server._begun)
+        finally:
+            server.shutdown()
+            thread.join()
+    assert "[agid] listen: a connection of more than 0.2 s was closed" in caplog.text

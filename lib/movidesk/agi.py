@@ -112,8 +112,8 @@ class Channel(_pyst2.AGI):
         line = ("movidesk: " + text).encode("utf-8", "replace")[:MAX_SAID].decode("utf-8", "ignore")
         try:
             self.verbose(line, level)
-        except ProtocolError:
-            pass
+        except ProtocolError as error:
+            print("%s (%s)" % (line, error), file=sys.stderr)
 
     # -- pyst2's pieces, replaced ----------------------------------------------------------------------------------
 

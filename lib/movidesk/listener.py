@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import socket
 import socketserver
 import threading
+import time
+from contextlib import suppress
 
 log = logging.getLogger("movidesk.listener")
 
@@ -12,15 +15,18 @@ log = logging.getLogger("movidesk.listener")
 class Listener(socketserver.ThreadingTCPServer):
     """A thread for each connection, at most `places` of them; one more is closed at once.
 
-    setting: where the address comes from, for the error (OSError) of a port that is taken.
+    setting: where the address comes from, for the error (OSError) of a port that is taken. life: seconds after which a
+    connection is closed, however busy it seems; None for any.
     """
 
     allow_reuse_address = True
     daemon_threads = True
     request_queue_size = 512
 
-    def __init__(self, setting: str, address: tuple[str, int], handler, places: int):
-        self._setting = setting
+    def __init__(self, setting: str, address: tuple[str, int], handler, places: int,
+                 life: float | None = None):
+        self._setting, self._life = setting, life
+        self._begun: dict[socket.socket, float] = {}
         self._places = threading.BoundedSemaphore(places)
         try:
             super().__init__(address, handler)
@@ -32,10 +38,20 @@ class Listener(socketserver.ThreadingTCPServer):
             log.error("%s: too many connections at once; one more was closed", self._setting)
             self.shutdown_request(request)
             return
+        self._begun[request] = time.monotonic()
         super().process_request(request, client_address)
 
     def process_request_thread(self, request, client_address) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:
+            del self._begun[request]
             self._places.release()
+
+    def service_actions(self) -> None:
+        """Called twice a second by serve_forever: end the connections that are over their time."""
+        for request, begun in list(self._begun.items()) if self._life else ():
+            if time.monotonic() - begun > self._life:
+                log.error("%s: a connection of more than %g s was closed", self._setting, self._life)
+                with suppress(OSError):  # it has just ended by itself
+                    request.shutdown(socket.SHUT_RDWR)

@@ -165,7 +165,7 @@ class _Request(BaseHTTPRequestHandler):
     def log_request(self, code="-", size="-") -> None:
         # Without the query: it is the key to the recording.
         log.info("%s %s %r %s", self.client_address[0], self.command if self.command in ("GET", "HEAD") else "?",
-                 self.path.partition("?")[0][:200], int(code))
+                 re.split("[?&=]|%3[Ff]", self.path)[0][:200], int(code))
 
     def log_message(self, format: str, *args) -> None:
         log.info("%s: " + format, self.client_address[0], *args)

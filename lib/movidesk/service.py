@@ -21,6 +21,7 @@ from movidesk.publish import Publisher
 log = logging.getLogger("movidesk.service")
 
 SESSION_TIMEOUT = 30.0  # seconds in which Asterisk must send its next line
+SESSION_LIFE = 300.0    # seconds; the longest verb asks Movidesk, and that takes three time-outs
 MAX_SESSIONS = 1000     # connections at once; one more is closed, and the dialplan runs the script
 PRUNE_EVERY = 3600.0    # seconds
 
@@ -64,7 +65,7 @@ class FastAGI(Listener):
 
     def __init__(self, address: tuple[str, int], desk: Desk, saw=lambda uniqueid: None):
         self.desk, self.saw = desk, saw
-        super().__init__("[agid] listen", address, _Session, MAX_SESSIONS)
+        super().__init__("[agid] listen", address, _Session, MAX_SESSIONS, SESSION_LIFE)
 
     def handle_error(self, request, client_address) -> None:
         log.exception("a session with %s failed", client_address)
