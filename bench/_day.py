@@ -5,7 +5,7 @@ import heapq
 import itertools
 import random
 
-from movidesk import agi, api, verbs
+from movidesk import agi, api, entry
 from movidesk.config import Config, Secret
 from movidesk.delivery import IDLE, Delivery
 from movidesk.desk import Desk
@@ -189,7 +189,7 @@ class Product(Day):
 
     def verb(self, caller: Caller, name: str, *arguments: str) -> VirtualChannel:
         channel = self.channels.setdefault(caller.number, VirtualChannel(caller))
-        if verbs.run(name, channel, self.desk, list(arguments)) != verbs.OK:
+        if entry.run(name, channel, self.desk, list(arguments)) != entry.OK:
             raise SystemExit("%s failed for %s" % (name, caller.id))
         return channel
 

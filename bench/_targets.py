@@ -14,9 +14,8 @@ from _inputs import (
     ARGUMENTS, DOOR, PATTERNS, SIGNING, TOKEN, Draw, answer, arguments, config_file, emergency_lines, environment,
     http_answer, http_request, made_request, octets)
 from _scene import BEGIN, Asterisk, Scene, check_commands, exchange, has_secret, kind_of, promise
-from movidesk import agi, ami, api, calls, config, emergency, made, made_http, publish, recordings, service, verbs
+from movidesk import agi, ami, api, calls, config, emergency, entry, made, made_http, publish, recordings, service
 from movidesk.desk import Desk
-from movidesk.journal import Journal
 
 LINK = "https://pbx.example.com/rec/{file}"
 
@@ -71,7 +70,7 @@ class Verbs:
         except (agi.ChannelGone, agi.ProtocolError) as error:
             return "refused: " + kind_of(str(error))
         try:
-            result = verbs.run(verb, channel, desk, words)
+            result = entry.run(verb, channel, desk, words)
         except agi.ChannelGone as error:
             return "channel gone: " + kind_of(str(error))
         finally:

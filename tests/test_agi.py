@@ -237,7 +237,7 @@ def test_a_console_line_that_is_refused_stops_nothing(fault):
 
 def test_importing_the_verbs_is_cheap():
     heavy = ("requests", "urllib3", "pprint", "dataclasses", "ssl", "logging", "movidesk.api", "movidesk.service")
-    code = "import sys, movidesk.verbs; print([m for m in %r if m in sys.modules])" % (heavy,)
+    code = "import sys, movidesk.entry; print([m for m in %r if m in sys.modules])" % (heavy,)
     # -I -S as the installed scripts have it: what an editable installation's hooks load is not ours.
     path = "import sys; sys.path[:0] = %r\n" % [entry for entry in sys.path if entry]
     done = subprocess.run([sys.executable, "-IS", "-c", path + code], capture_output=True, text=True, timeout=20)

@@ -120,9 +120,8 @@ def test_refused_events(desk, end):
 
 
 def test_events_in_the_emergency_file(desk):
-    path = desk.config["journal", "path"]
-    kept = emergency.save(desk.config, {"kind": "hangup", "at": 1_700_000_000.0, "call_id": "pbx1-1.1", "uniqueid": "1.1", "queue": "",
-                                 "number": "", "extension": "", "link": ""})
+    kept = emergency.save(desk.config, {"kind": "hangup", "at": 1_700_000_000.0, "call_id": "pbx1-1.1", "uniqueid": "1.1",
+                                        "queue": "", "number": "", "extension": "", "link": ""})
     assert names(desk) == ["emergency"] and kept in text(desk)
     emergency.take_in(desk.journal, desk.config)
     assert names(desk) == []

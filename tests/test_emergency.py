@@ -11,15 +11,16 @@ import time
 
 import pytest
 
-from movidesk import emergency, verbs
+from movidesk import emergency, entry
 from movidesk.config import load
+from movidesk.desk import Desk
 from movidesk.journal import Journal
 from peer import Peer
 
 
 @pytest.fixture
 def desk(write_config):
-    return verbs.Desk(load(write_config()))
+    return Desk(load(write_config()))
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +32,7 @@ def one_place(monkeypatch):
 def run(desk, verb, *arguments, **peer):
     peer = Peer("17.1", "4733990777", **peer)
     with peer.channel(*arguments) as channel:
-        verbs.run(verb, channel, desk, list(arguments))
+        entry.run(verb, channel, desk, list(arguments))
     return peer
 
 
@@ -108,7 +109,7 @@ def away(desk, monkeypatch, verb, *arguments, **peer):
 def test_an_arrival_in_the_file_and_a_call_that_went_on_are_one(write_config, monkeypatch, jump):
     """The first question finds no journal; the next does; the call ends before the file is taken in."""
     now = [time.time()]
-    desk = verbs.Desk(load(write_config()), lambda: now[0])
+    desk = Desk(load(write_config()), lambda: now[0])
     stamp = "%.3f" % now[0]
     away(desk, monkeypatch, "received", "77", **came(stamp))
     now[0] += jump + 1
@@ -166,8 +167,23 @@ def test_a_hangup_in_the_file_brings_what_the_dialplan_saw(desk, monkeypatch):
     assert desk.journal.find("pbx1-17.1").arrived == float("%.3f" % now)
 
 
+@pytest.mark.parametrize("hangup_away", [False, True])
+def test_a_message_that_is_left_while_the_journal_is_away_keeps_its_link(desk, monkeypatch, hangup_away, tmp_path):
+    desk.config._values["recordings", "link"] = "https://pbx.example.com/rec/{file}"
+    variables = came("%.3f" % time.time(), MOVIDESK_ENDING="message", MOVIDESK_RECORDING="a-message.wav")
+    run(desk, "received", "77", **variables)
+    away(desk, monkeypatch, "lost", **variables)
+    if hangup_away:
+        away(desk, monkeypatch, "hangup", **variables)
+        emergency.take_in(desk.journal, desk.config)
+    else:
+        run(desk, "hangup", **variables)
+    assert [(event.kind, event.link) for event in desk.journal.events(desk.journal.find("pbx1-17.1"))] == [
+        ("received", ""), ("lost", "https://pbx.example.com/rec/a-message.wav")]
+
+
 def test_a_wrong_token_puts_nothing_into_the_emergency_file(write_config):
-    desk = verbs.Desk(load(write_config(movidesk={"token": "no-guid"})))
+    desk = Desk(load(write_config(movidesk={"token": "no-guid"})))
     assert run(desk, "received", "77")["MOVIDESK_CODE"] == "E"
     assert kinds(desk.journal) == ["received"] and not os.path.exists(desk.journal.path + ".emergency")
 
@@ -204,8 +220,8 @@ def test_a_full_disk_loses_nothing(desk, tmp_path):
     """The journal's file cannot grow (a limit on file sizes stands for the full disk); the small emergency file can."""
     desk.journal
     size = max(os.path.getsize(tmp_path / name) for name in os.listdir(tmp_path))
-    program = ("import sys; sys.path[:0] = sys.argv[1].split(':'); from movidesk import verbs; sys.argv = ['x'];"
-               "verbs.main('canceled')")
+    program = ("import sys; sys.path[:0] = sys.argv[1].split(':'); from movidesk import entry; sys.argv = ['x'];"
+               "entry.main('canceled')")
     done = subprocess.run([sys.executable, "-c", program, ":".join(p for p in sys.path if p)],
                           input=b"agi_uniqueid: 17.9\n\n" + b"200 result=0\n" * 20, capture_output=True, check=False,
                           env={**os.environ, "MOVIDESK_CONFIG": desk.config.path},
@@ -267,8 +283,8 @@ def test_the_second_place_is_the_configurations(write_config, monkeypatch, tmp_p
     whole = open(path).read()
     with open(path, "w") as file:
         file.write("no settings\n")
-    assert run(verbs.Desk(load(path)), "canceled", variables={"MOVIDESK_ID": "pbx1-17.1"})["MOVIDESK_RESULT"] == "error"
+    assert run(Desk(load(path)), "canceled", variables={"MOVIDESK_ID": "pbx1-17.1"})["MOVIDESK_RESULT"] == "error"
     with open(path, "w") as file:
         file.write(whole)
-    desk = verbs.Desk(load(path))
+    desk = Desk(load(path))
     assert emergency.take_in(desk.journal, desk.config) == (1, []) and kinds(desk.journal) == ["canceled"]

@@ -17,7 +17,7 @@ import requests
 from movidesk import ami, made, made_http
 from movidesk.config import ConfigError, Secret, load
 from movidesk.journal import Journal
-from movidesk.verbs import Desk
+from movidesk.desk import Desk
 from peer import until
 
 TOKEN, PASSWORD, AMI_SECRET = "the-token-of-the-tests", "the-password-of-tests", "the-ami-secret-of-it"

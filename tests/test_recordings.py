@@ -17,9 +17,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from movidesk import calls, convert, recordings, verbs
+from movidesk import calls, convert, entry, recordings
 from movidesk.checks import all_checks
 from movidesk.config import Secret, load
+from movidesk.desk import Desk
 from movidesk.journal import HOLD, PENDING
 from movidesk.publish import Publisher, Refused, part
 from peer import Peer, until
@@ -50,7 +51,7 @@ def settings(write_config, folder):
 
 @pytest.fixture
 def desk(settings, clock):
-    return verbs.Desk(settings(), clock)
+    return Desk(settings(), clock)
 
 
 @contextmanager
@@ -100,12 +101,12 @@ def test_the_signature_is_nginxs(desk, clock):
 
 
 def test_a_template_with_a_query_keeps_it(settings, clock):
-    desk = verbs.Desk(settings(link="https://pbx.example.com/?f={file}"), clock)
+    desk = Desk(settings(link="https://pbx.example.com/?f={file}"), clock)
     assert desk.link(None, NAME).startswith("https://pbx.example.com/?f=%s&expires=" % NAME)
 
 
 def test_without_a_secret_links_are_as_they_were(settings, clock):
-    desk = verbs.Desk(settings(secret="", publish=""), clock)
+    desk = Desk(settings(secret="", publish=""), clock)
     assert desk.link(None, NAME) == "https://pbx.example.com/rec/" + NAME
 
 
@@ -163,7 +164,7 @@ def test_whatever_is_wrong_with_a_link_the_answer_is_the_same(port, desk, clock,
 
 
 def test_a_link_is_valid_until_it_expires(settings, clock):
-    desk = verbs.Desk(settings(valid_days=1), clock)
+    desk = Desk(settings(valid_days=1), clock)
     target = link(desk)
     with publishing(desk.config, clock) as port:
         clock.advance(DAY)
@@ -380,18 +381,18 @@ def test_a_hangup_links_the_boxs_message(desk, tmp_path, folder, said, linked):
     for verb, *arguments in ("received", "77"), ("lost",), ("hangup", str(tmp_path / "msg0000")):
         peer = Peer(variables={"MOVIDESK_ENDING": "message"})
         with peer.channel(*arguments) as channel:
-            assert verbs.run(verb, channel, desk, channel.arguments) == "ok"
+            assert entry.run(verb, channel, desk, channel.arguments) == "ok"
     lost = desk.journal.events(desk.journal.find("pbx1-1700000000.1"))[-1]
     assert (lost.kind, urlsplit(lost.link).path, lost.note) == ("lost", linked, "")
 
 
 def test_a_message_that_cannot_be_copied_costs_the_call_only_its_link(settings, clock, tmp_path):
     (tmp_path / "msg0000.wav").write_bytes(SOUND)
-    desk = verbs.Desk(settings(folder=str(tmp_path / "msg0000.wav")), clock)
+    desk = Desk(settings(folder=str(tmp_path / "msg0000.wav")), clock)
     for verb, *arguments in ("received", "77"), ("hangup", str(tmp_path / "msg0000")):
         peer = Peer()
         with peer.channel(*arguments) as channel:
-            assert verbs.run(verb, channel, desk, channel.arguments) == "ok"
+            assert entry.run(verb, channel, desk, channel.arguments) == "ok"
     assert "its message stays in the voicemail box" in "".join(peer.console)
 
 
@@ -409,7 +410,7 @@ def end_call(desk, folder, kinds=("received", "transferred", "hangup")) -> None:
     for verb in kinds:
         peer = Peer(variables={"MOVIDESK_RECORDING": str(folder / NAME)})
         with peer.channel(*{"received": ["77"]}.get(verb, [])) as channel:
-            assert verbs.run(verb, channel, desk, channel.arguments) == "ok"
+            assert entry.run(verb, channel, desk, channel.arguments) == "ok"
 
 
 def links(desk) -> list[tuple[str, str, float]]:
@@ -420,7 +421,7 @@ def links(desk) -> list[tuple[str, str, float]]:
 
 @pytest.fixture
 def converting(settings, clock, folder):
-    return verbs.Desk(settings(convert="mp3"), clock, wake=lambda: None)
+    return Desk(settings(convert="mp3"), clock, wake=lambda: None)
 
 
 def test_the_end_is_told_at_once_and_the_link_when_its_file_is_converted(converting, folder, clock, monkeypatch):
@@ -464,7 +465,7 @@ def test_a_message_that_is_converted_is_told_with_its_link(converting, folder, m
     for verb in "received", "lost", "hangup":
         peer = Peer(variables={"MOVIDESK_RECORDING": str(folder / NAME), "MOVIDESK_ENDING": "message"})
         with peer.channel(*{"received": ["77"]}.get(verb, [])) as channel:
-            verbs.run(verb, channel, converting, channel.arguments)
+            entry.run(verb, channel, converting, channel.arguments)
     convert.work_off(converting)
     lost, = [event for event in converting.journal.events(converting.journal.find("pbx1-1700000000.1")) if event.kind == "lost"]
     assert (urlsplit(lost.link).path, lost.due, lost.status) == ("/rec/pbx1-1700000000.1.mp3", 0.0, PENDING)

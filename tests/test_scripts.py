@@ -126,7 +126,7 @@ def test_recording_an_event_loads_no_http(environment, tmp_path):
     peer = Peer()
     done = peer.script([sys.executable, "-IS", "-X", "importtime", str(installed)])
     loaded = {line.rsplit("|", 1)[1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
-    assert peer[agi.RESULT] == "ok" and {"movidesk.verbs", "movidesk.journal", "asterisk.agi"} <= loaded
+    assert peer[agi.RESULT] == "ok" and {"movidesk.entry", "movidesk.journal", "asterisk.agi"} <= loaded
     heavy = {"requests", "urllib3", "http.client", "email", "logging", "ssl", "dataclasses", "inspect", "pprint", "six",
              "argparse", "tabulate", "dateutil", "movidesk.api", "movidesk.delivery", "movidesk.service"}
     assert loaded & heavy == set()

@@ -15,8 +15,9 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from movidesk import agi, verbs
+from movidesk import agi, entry, verbs
 from movidesk.config import load
+from movidesk.desk import Desk
 from movidesk.journal import Journal
 from movidesk.listener import Listener
 from movidesk_sim.model import EXAMPLE_TOKEN
@@ -170,7 +171,7 @@ def test_what_was_recorded_while_no_service_ran_is_delivered_at_its_start(write_
     settings = write_config(movidesk={"url": simulator.url})
     for verb, *arguments in ("received", QUEUE), ("hangup",):
         with Peer(uniqueid="1.1").channel(*arguments) as channel:
-            verbs.run(verb, channel, verbs.Desk(load(settings)), channel.arguments)
+            entry.run(verb, channel, Desk(load(settings)), channel.arguments)
     assert ticket(simulator, "pbx1-1.1") == "offered"
     with serving(settings, tmp_path):
         until(lambda: ticket(simulator, "pbx1-1.1") == "canceled")

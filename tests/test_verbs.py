@@ -7,7 +7,8 @@ from contextlib import suppress
 import pytest
 
 import peer as asterisk
-from movidesk import agi, config, verbs
+from movidesk import agi, config, entry, verbs
+from movidesk.desk import Desk
 from movidesk.journal import Journal
 from movidesk_sim.control import Fault
 from movidesk_sim.model import EXAMPLE_TOKEN
@@ -22,7 +23,7 @@ def run(settings: str, verb: str, *arguments: str, **about) -> Peer:
     """One verb as a process of its own would run it: with a fresh Desk. Returns the peer, after the last answer."""
     peer = Peer(**about)
     with peer.channel(*arguments) as channel:
-        result = verbs.run(verb, channel, verbs.Desk(config.load(settings)), channel.arguments)
+        result = entry.run(verb, channel, Desk(config.load(settings)), channel.arguments)
     assert peer.sets[-1] == (agi.RESULT, result)
     return peer
 
@@ -363,7 +364,7 @@ def test_a_channel_that_ends_in_mid_verb_loses_no_event(settings, book, before, 
         run(settings, step, *([QUEUE] if step == "received" else []))
     with Peer(faults={command: fault}).channel(*([QUEUE] if verb == "received" else [])) as channel:
         with suppress(agi.ChannelGone):
-            verbs.run(verb, channel, verbs.Desk(config.load(settings)), channel.arguments)
+            entry.run(verb, channel, Desk(config.load(settings)), channel.arguments)
     assert kind in book.kinds()
 
 
@@ -371,7 +372,7 @@ def test_an_agents_channel_that_is_gone_begins_no_call(settings, book):
     run(settings, "received", QUEUE)
     with Peer(uniqueid="1700000000.9", faults={1: asterisk.EOF}).channel("5252") as channel:
         with pytest.raises(agi.ChannelGone):
-            verbs.run("transferred", channel, verbs.Desk(config.load(settings)), channel.arguments)
+            entry.run("transferred", channel, Desk(config.load(settings)), channel.arguments)
     assert [call.call_id for call in book.journal.last_calls(9)] == [CALL]
 
 
@@ -480,7 +481,7 @@ def test_a_peer_that_is_no_asterisk_ends_a_verb_without_an_exception(settings, v
     peer = Peer(faults={number: answer for number in range(1, 40)})
     arguments = asterisk.ARGUMENTS.get(verb, [])
     with peer.channel(*arguments) as channel:
-        result = verbs.run(verb, channel, verbs.Desk(config.load(settings)), arguments)
+        result = entry.run(verb, channel, Desk(config.load(settings)), arguments)
     assert peer.commands[-1] == b'SET VARIABLE "MOVIDESK_RESULT" "%s"\n' % result.encode()
 
 

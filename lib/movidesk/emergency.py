@@ -130,7 +130,7 @@ def _record(journal, config, event: dict) -> None:
         return
     call = None if call_id else journal.visit(uniqueid, came) or journal.latest(uniqueid)
     journal.record(call_id or (call.call_id if call else calls.call_id(pbx, uniqueid)), kind, extension, event["link"],
-                   event["queue"], event["number"], uniqueid, arrived=came or at, at=at)
+                   event["queue"], event["number"], uniqueid, arrived=came or at, at=at, held=event.get("held") is True)
 
 
 def _is_here(journal, uniqueid: str, came: float | None, at: float) -> bool:

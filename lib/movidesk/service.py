@@ -11,7 +11,7 @@ import signal
 import socketserver
 import threading
 
-from movidesk import agi, alarms, convert, recordings, sweep, trigger, verbs
+from movidesk import agi, alarms, convert, entry, recordings, sweep, trigger
 from movidesk.config import Config
 from movidesk.delivery import Delivery
 from movidesk.desk import Desk
@@ -44,7 +44,7 @@ class _Session(socketserver.StreamRequestHandler):
             channel = LoggedChannel(self.rfile, self.wfile)
             verb = channel.env.get("agi_network_script", "").partition("?")[0].strip("/")
             self.server.saw(channel.uniqueid)
-            verbs.run(verb, channel, self.server.desk, channel.arguments)
+            entry.run(verb, channel, self.server.desk, channel.arguments)
         except agi.ChannelGone as error:
             log.info("%s: %s", peer, error)
         except agi.ProtocolError as error:
@@ -58,7 +58,7 @@ class _Session(socketserver.StreamRequestHandler):
 
 
 class FastAGI(Listener):
-    """Answers `agi://HOST:PORT/VERB` with the handlers of `verbs`. Over MAX_SESSIONS the verb runs as a script.
+    """Answers `agi://HOST:PORT/VERB` with the handlers of `verbs` (see entry.run). Over MAX_SESSIONS the verb runs as a script.
 
     saw: is given the unique id of each session's channel.
     """
