@@ -200,7 +200,10 @@ class Product(Day):
         if channel.get(agi.EXT):
             self.offer(caller, channel.get(agi.EXT))
         else:
-            self.at(self.now + int(channel.get(agi.WAIT)), self.look, caller)
+            self.unanswered(caller, channel)
+
+    def unanswered(self, caller: Caller, channel: VirtualChannel) -> None:
+        self.at(self.now + int(channel.get(agi.WAIT)), self.look, caller)
 
     def report(self, caller: Caller, kind: str, extension: str = "") -> None:
         self.verb(caller, "transferred" if kind == "transferred" else "hangup", *([extension] if extension else []))

@@ -22,7 +22,7 @@ import tempfile
 from collections import defaultdict, deque
 from multiprocessing import Pool
 
-from _day import LIMIT, PATIENCE, TALK, Caller, Product, VirtualClient, traffic
+from _day import LIMIT, PATIENCE, TALK, Caller, Product, VirtualChannel, VirtualClient, traffic
 from _table import save, show
 from movidesk import agi, api, config
 from movidesk.config import Config
@@ -125,16 +125,11 @@ class Outage(Product):
             super().arrive(caller)
             self.at(caller.arrived + MAX_WAIT, self.lose, caller)
 
-    def look(self, caller: Caller) -> None:
-        if not self.waiting(caller):
-            return
-        channel = self.verb(caller, "received", str(caller.queue))
-        if channel.get(agi.EXT):
-            self.offer(caller, channel.get(agi.EXT))
-        elif channel.get(agi.CODE) == "E" and caller.number % 2 == 0:
+    def unanswered(self, caller: Caller, channel: VirtualChannel) -> None:
+        if channel.get(agi.CODE) == "E" and caller.number % 2 == 0:
             self.lose(caller)
         else:
-            self.at(self.now + int(channel.get(agi.WAIT)), self.look, caller)
+            super().unanswered(caller, channel)
 
     def lose(self, caller: Caller) -> None:
         """[movidesk-line] lost, and code-E with a fallback; the hangup that comes later finds the call ended."""
