@@ -1,4 +1,4 @@
-"""One order to Asterisk's manager interface, AMI: pyst2's manager made safe, so that nothing in it waits for ever."""
+"""One order or question to Asterisk's manager interface, AMI: pyst2's manager made safe, so that nothing in it waits for ever."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ class _Answers(queue.Queue):
 
 
 class _Manager(manager.Manager):
-    """A connection of its own for each order. `events`: what `_outcome` needs; None at the connection's end."""
+    """A connection of its own for each order. `events`: what is waited for; None at the connection's end."""
 
     def __init__(self):
         super().__init__()
         self._response_queue = _Answers()
         self.events = queue.Queue()
-        for name in ("OriginateResponse", "Hangup"):
+        for name in ("OriginateResponse", "Hangup", "CoreShowChannel", "CoreShowChannelsComplete"):
             self.register_event(name, lambda event, _: self.events.put(event))
 
     def send_action(self, cdict=(), **kwargs):
@@ -97,6 +97,30 @@ def _logged_in(address: tuple[str, int], user: str, secret: Secret) -> _Manager:
         connection.leave()
         raise AmiError(str(error.args[-1])) from None
     return connection
+
+
+def channels(address: tuple[str, int], user: str, secret: Secret) -> set[str]:
+    """The unique ids of Asterisk's channels. The user needs write = reporting. Raises AmiError."""
+    connection = _logged_in(address, user, secret)
+    found = set()
+    try:
+        answer = connection.send_action({"Action": "CoreShowChannels"})
+        if answer.get_header("Response") != "Success":
+            raise AmiError("%s (it needs write = reporting)" % answer.get_header("Message", "CoreShowChannels was refused"))
+        while True:
+            event = connection.events.get(timeout=ANSWER)
+            if event is None:
+                raise AmiError("the connection was lost")
+            if event.name == "CoreShowChannelsComplete":
+                return found
+            if event.name == "CoreShowChannel":
+                found.add(event.get_header("Uniqueid"))
+    except queue.Empty:
+        raise AmiError("the list of channels did not end") from None
+    except manager.ManagerException as error:
+        raise AmiError(str(error.args[-1])) from None
+    finally:
+        connection.leave()
 
 
 def originate(address: tuple[str, int], user: str, secret: Secret, fields: dict, ring: float) -> str:

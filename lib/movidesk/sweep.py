@@ -62,8 +62,23 @@ def recover(desk) -> int:
     return taken + swept
 
 
-def live_channels(command: str) -> set[str]:
-    """The unique ids of Asterisk's channels, from `core show channels concise`. Raises NotTold."""
+def live_channels(config: Config) -> set[str]:
+    """The unique ids of Asterisk's channels, from where [pbx] asterisk says. Raises NotTold."""
+    command = config["pbx", "asterisk"]
+    return _from_manager(config) if command == "ami" else _from_console(command)
+
+
+def _from_manager(config: Config) -> set[str]:
+    from movidesk import ami  # pyst2's manager, which few need
+
+    try:
+        return ami.channels(*(config["made_calls", key] for key in ("ami", "ami_user", "ami_secret")))
+    except ami.AmiError as error:
+        raise NotTold("Asterisk's manager at %s:%d: %s; see [pbx] asterisk = ami in movidesk.conf" % (
+            *config["made_calls", "ami"], error)) from None
+
+
+def _from_console(command: str) -> set[str]:
     try:
         done = subprocess.run([*shlex.split(command), "core show channels concise"], stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=PATIENCE, check=False)
@@ -91,7 +106,7 @@ def sweep(journal: Journal, config: Config) -> int:
     unended = journal.unended()
     if not unended:
         return 0
-    alive = live_channels(config["pbx", "asterisk"])
+    alive = live_channels(config)
     swept = 0
     for call in unended:
         if call.uniqueid not in alive:

@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from movidesk_sim.asterisk import free_port
-from movidesk_sim.phones import BUSY, DECLINES, RINGS, Agent, Behaviour, answers
+from movidesk_sim.phones import BUSY, DECLINES, RINGS, Agent, Behaviour, Caller, answers
 from movidesk_sim.rehearsal import Rehearsal, wait_for
 from office import RECORDINGS, SETTINGS, Office
 
@@ -179,3 +179,25 @@ def test_asterisk_is_down(office):
     office.pbx.start()
     office.agent(AGENT, BUSY)
     assert office.click()["status"] == 409
+
+
+def test_the_manager_tells_which_calls_are_alive(tree, tmp_path):
+    """[pbx] asterisk = ami: a call that died with Asterisk is ended, one of the next Asterisk is not."""
+    with Rehearsal(tree, tmp_path, manager={"movidesk": AMI_SECRET}) as rehearsal:
+        rehearsal.pbx.write("manager.conf", MANAGER.format(port=rehearsal.pbx.manager_port, secret=AMI_SECRET)
+                            .replace("write = originate", "write = originate,reporting"))
+        with Agent(rehearsal.pbx, AGENT, answers()) as agent:
+            first = Caller(rehearsal.pbx, "77").start()
+            wait_for("the agent talks", lambda: any(t.state == "transferred" for t in rehearsal.tickets()))
+            rehearsal.pbx.restart(kill=True)
+            first.close()
+            agent.register()
+            rehearsal.stop_service()
+            rehearsal.write_config({"pbx": ["asterisk = ami"], "made_calls": [
+                "ami = 127.0.0.1:%d" % rehearsal.pbx.manager_port, "ami_user = movidesk", "ami_secret = " + AMI_SECRET]})
+            with Caller(rehearsal.pbx, "77", "4733990999") as second:
+                second.wait_event("sent")
+                rehearsal.start_service()
+                states = {ticket.number: ticket.complete for ticket in rehearsal.wait_for_tickets(1)}
+                assert states[first.number] and not states.get(second.number)
+            rehearsal.wait_for_tickets(2)
