@@ -6,9 +6,10 @@ import itertools
 import random
 
 from movidesk import agi, api, entry
-from movidesk.config import Config, Secret
+from movidesk.config import Config
 from movidesk.delivery import IDLE, Delivery
 from movidesk.desk import Desk
+from movidesk.options import Secret
 from movidesk_sim.model import Limit, Movidesk
 
 TALK, PATIENCE, RING, LIMIT = 180.0, 120.0, 4.0, 10

@@ -14,7 +14,7 @@ from _inputs import (
     ARGUMENTS, DOOR, PATTERNS, SIGNING, TOKEN, Draw, answer, arguments, config_file, emergency_lines, environment,
     http_answer, http_request, made_request, octets)
 from _scene import BEGIN, Asterisk, Scene, check_commands, exchange, has_secret, kind_of, promise
-from movidesk import agi, ami, api, calls, config, emergency, entry, made, made_http, publish, recordings, service
+from movidesk import agi, ami, api, calls, config, emergency, entry, made, made_http, options, publish, recordings, service
 from movidesk.desk import Desk
 
 LINK = "https://pbx.example.com/rec/{file}"
@@ -116,7 +116,7 @@ class Answers:
 
     def __init__(self, scene: Scene):
         self.scene = scene
-        self.client = api.Client("http://127.0.0.1:9/public/v1", config.Secret(TOKEN), 0.1, clock=scene.clock)
+        self.client = api.Client("http://127.0.0.1:9/public/v1", options.Secret(TOKEN), 0.1, clock=scene.clock)
         self.patterns = [scene.desk("pattern", pbx__extension_pattern=text).config["pbx", "extension_pattern"]
                          for text in PATTERNS[:5]]
 
@@ -190,8 +190,8 @@ class Configs:
         found = config.load(str(self.path))
         problems = found.all_problems()
         promise(not has_secret(repr(problems)), "a secret is in a problem: %r" % problems)
-        for section, options in config.OPTIONS.items():
-            for key in options:
+        for section, keys in options.OPTIONS.items():
+            for key in keys:
                 self._use(key, found[section, key])
         with suppress(config.ConfigError):
             found.require("movidesk")

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from movidesk import api
 from movidesk.api import Answer, Delivered, Rejected, Retry
-from movidesk.config import Secret
+from movidesk.options import Secret
 from movidesk_sim import model
 
 TOKEN = "155cac97-f203-4bb8-86e1-aa4cb8781f3e"

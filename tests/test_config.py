@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from movidesk import config
-from movidesk.config import OPTIONS, ConfigError, Secret
+from movidesk.config import ConfigError
+from movidesk.options import OPTIONS, Secret
 from movidesk.pattern import Pattern
 
 TOKEN = "155cac97-f203-4bb8-86e1-aa4cb8781f3e"

@@ -15,9 +15,10 @@ import pytest
 import requests
 
 from movidesk import ami, made, made_http
-from movidesk.config import ConfigError, Secret, load
+from movidesk.config import ConfigError, load
 from movidesk.journal import Journal
 from movidesk.desk import Desk
+from movidesk.options import Secret
 from peer import until
 
 TOKEN, PASSWORD, AMI_SECRET = "the-token-of-the-tests", "the-password-of-tests", "the-ami-secret-of-it"

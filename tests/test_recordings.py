@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 
 from movidesk import calls, convert, entry, recordings
 from movidesk.checks import all_checks
-from movidesk.config import Secret, load
+from movidesk.config import load
 from movidesk.desk import Desk
 from movidesk.journal import HOLD, PENDING
+from movidesk.options import Secret
 from movidesk.publish import Publisher, Refused, part
 from peer import Peer, until
 

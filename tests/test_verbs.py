@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 
 import peer as asterisk
-from movidesk import agi, config, entry, verbs
+from movidesk import agi, config, entry, options, verbs
 from movidesk.desk import Desk
 from movidesk.journal import Journal
 from movidesk_sim.control import Fault
@@ -426,7 +426,7 @@ def test_a_malformed_file_stops_no_event(settings, book, broken, said, verb, kin
 
 def test_a_missing_file_stops_no_event(write_config, tmp_path, monkeypatch):
     place = str(tmp_path / "default.db")
-    monkeypatch.setitem(config.OPTIONS["journal"], "path", (config.OPTIONS["journal"]["path"][0], place))
+    monkeypatch.setitem(options.OPTIONS["journal"], "path", (options.OPTIONS["journal"]["path"][0], place))
     missing = str(tmp_path / "missing.conf")
     asked_of, told = run(missing, "received", QUEUE), run(missing, "hangup")
     assert (asked_of[agi.CODE], asked_of[agi.RESULT], told[agi.RESULT]) == ("E", "error", "ok")
@@ -444,7 +444,7 @@ def test_a_missing_file_stops_no_event(write_config, tmp_path, monkeypatch):
 ])
 def test_without_knowing_where_the_journal_is_nothing_is_recorded_elsewhere(write_config, tmp_path, monkeypatch, text, said):
     place = tmp_path / "default.db"
-    monkeypatch.setitem(config.OPTIONS["journal"], "path", (config.OPTIONS["journal"]["path"][0], str(place)))
+    monkeypatch.setitem(options.OPTIONS["journal"], "path", (options.OPTIONS["journal"]["path"][0], str(place)))
     settings = tmp_path / "movidesk.conf"
     settings.write_text(text)
     for verb, *arguments in ("received", QUEUE), ("hangup",):

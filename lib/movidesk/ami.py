@@ -10,7 +10,7 @@ import time
 
 from asterisk import manager
 
-from movidesk.config import Secret
+from movidesk.options import Secret
 
 ANSWER = 5.0  # seconds for Asterisk's greeting, and for its answer to an action
 

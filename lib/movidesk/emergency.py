@@ -6,10 +6,8 @@ in $TMPDIR or /var/tmp. The service takes the lines into the journal when it is 
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
-import zlib
 
 from movidesk import calls
 
@@ -23,14 +21,16 @@ def paths(config) -> list[str]:
 
     The second place is found without its content: it may be missing when a line is written, and back when it is taken in.
     """
-    elsewhere = "movidesk-%d-%08x.emergency" % (os.geteuid(), zlib.crc32(os.path.abspath(config.path).encode()))
+    name = os.path.abspath(config.path).replace(os.sep, "-").strip("-")
+    elsewhere = "movidesk-%d-%s.emergency" % (os.geteuid(), name[-150:])
     beside = [] if config.problems.get("journal") else [config["journal", "path"] + ".emergency"]
     return [*beside, os.path.join(os.environ.get("TMPDIR") or "/var/tmp", elsewhere)]
 
 
 def save(config, event: dict) -> str:
     """Append one event; returns the file it is in. Raises OSError where no place takes it."""
-    import json  # which a verb that only looks does without
+    import fcntl  # these two a verb that only looks does without
+    import json
 
     line = json.dumps(event).encode() + b"\n"
     trouble = None
@@ -81,6 +81,7 @@ def take_in(journal, config, uniqueid: str = "") -> tuple[int, list[str]]:
     A file is emptied only after its last line is in the journal: a crash in between records nothing twice, because the
     journal ignores what it has. Raises JournalError while the journal is still away.
     """
+    import fcntl
     import json
 
     taken, nonsense = 0, []

@@ -15,7 +15,8 @@ import hmac
 import os
 import re
 
-from movidesk.config import Config, Secret
+from movidesk.config import Config
+from movidesk.options import Secret
 
 #: Endings of app_voicemail's files, the best to listen to first; .WAV is its name for WAV with GSM in it.
 MESSAGE_ENDINGS = (".wav", ".WAV", ".gsm")
