@@ -82,6 +82,7 @@ class Chaos(threading.Thread):
         try:
             while not self._over.wait(0.5 + self.draw.random()):
                 self.draw.choice(self.kinds)()
+                empty_window(self.rehearsal)
                 self._look_at_processes()
         except Exception as error:
             self._trouble = error
@@ -140,6 +141,13 @@ class Chaos(threading.Thread):
                     self.counts["LEAK: %s of %s" % (name, shown[:60])] += 1
 
 
+def empty_window(rehearsal: Rehearsal) -> None:
+    """Let the service send at full speed: the limit is no subject of this bench, and thousands of calls an hour are over it."""
+    db = sqlite3.connect(rehearsal.journal_path, isolation_level=None, timeout=10)
+    db.execute("DELETE FROM requests")
+    db.close()
+
+
 def settle(rehearsal: Rehearsal) -> float:
     """The last service takes in what is left, ends what died, and delivers; the seconds that this took."""
     begin = time.monotonic()
@@ -151,6 +159,7 @@ def settle(rehearsal: Rehearsal) -> float:
         if not status.stdout:
             print(status.stderr)
             return False
+        empty_window(rehearsal)
         facts = json.loads(status.stdout)
         return not facts["calls"]["open"] and not facts["outbox"]["pending"]
 
@@ -178,7 +187,11 @@ def judge(rehearsal: Rehearsal, truth: dict[str, set[str]]) -> Counter:
             print("%s: %s; true: %s, told: %s" % (call_id, ", ".join(name for name in wrong if wrong[name]),
                                                  " or ".join(sorted(endings or ["nothing"])), ", ".join(told) or "nothing"))
     found["sent twice, an answer was cut or its sender killed"] = rehearsal.model.duplicates
-    found["told in a wrong form"] = len(rehearsal.model.problems)
+    for problem in rehearsal.model.problems:
+        # Movidesk keeps an offered agent for a time; a transfer that could not be told in it may come after the next one.
+        kind = "two calls with one agent, told late" if "is still in call" in problem else "told in a wrong form"
+        found[kind] += 1
+        print("%s: %s" % (kind, problem))
     return found
 
 
