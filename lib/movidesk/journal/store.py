@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import threading
 import time
+from _thread import RLock  # that of threading, whose other parts cost each script half a millisecond
 from collections import namedtuple
 from contextlib import contextmanager
 
@@ -103,6 +103,8 @@ CALL = ", ".join("calls." + field for field in Call._fields)
 EVENT = ", ".join("events." + field for field in Event._fields)
 #: Who stands in a line, as a condition on calls; takes the steady time.
 WAITS = "ended IS NULL AND state IN ('received', 'waiting') AND calls.code NOT IN ('0', '1', '2') AND seen_until > ?"
+
+
 class Store:
     """An open journal file: see Journal."""
 
@@ -110,7 +112,7 @@ class Store:
         self.path = path
         self.clock = clock
         self.steady = steady or (time.monotonic if clock is time.time else clock)
-        self._lock = threading.RLock()
+        self._lock = RLock()
         _begin_as_the_folders_owner(path)
         try:
             self._db = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
