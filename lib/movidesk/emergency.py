@@ -1,7 +1,8 @@
 """The emergency file: where an event goes that the journal cannot take (disk full, locked, damaged, no folder).
 
 One JSON line each, appended and on disk before the verb goes on; beside the journal where that folder can be written, else
-in $TMPDIR or /var/tmp. The service takes the lines into the journal when it is back, and then removes them.
+in $TMPDIR or /var/tmp. When the journal is back the call's next verb records its lines, and the service all, which it then
+removes; lines that make no sense are logged whole.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import time
 
 from movidesk import calls
 
+MAX_LINE = 4096  # bytes that are logged of a line without sense; ours are shorter
 KINDS = frozenset({calls.RECEIVED, calls.TRANSFERRED, calls.COMPLETED, calls.LOST, calls.CANCELED, "hangup", calls.ARRIVED,
                    calls.START_TRANSFERRED, calls.START_CANCELED, calls.LINK})
 _TEXTS = ("kind", "call_id", "uniqueid", "queue", "number", "extension", "link")
@@ -96,7 +98,7 @@ def take_in(journal, config, uniqueid: str = "") -> tuple[int, list[str]]:
                 continue
             fcntl.flock(lines, fcntl.LOCK_EX)
             for line in lines:
-                if uniqueid.encode() not in line:
+                if uniqueid.encode("utf-8", "surrogateescape") not in line:
                     continue
                 try:
                     event = json.loads(line)
@@ -104,7 +106,7 @@ def take_in(journal, config, uniqueid: str = "") -> tuple[int, list[str]]:
                         _record(journal, config, event)
                         taken += 1
                 except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-                    nonsense.append("%s: %r: %s" % (path, line[:200], error))
+                    nonsense.append("%s: %r: %s" % (path, line[:MAX_LINE], error))
             if not uniqueid:
                 lines.truncate(0)
     return taken, nonsense

@@ -81,7 +81,7 @@ def _say_alarms(desk: Desk, channel: agi.Channel) -> None:
             from movidesk import alarms
 
             alarms.say_on_console(desk, channel.say)
-    except JournalError as error:  # what the verb had to record is recorded
+    except (JournalError, OSError) as error:  # what the verb had to record is recorded
         channel.say("alarms: %s" % error)
 
 
