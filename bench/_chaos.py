@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import sqlite3
 import subprocess
 import threading
@@ -130,7 +131,7 @@ class Chaos(threading.Thread):
         self.clock.set(self.draw.choice((-3600, 0, 3600)))
 
     def _look_at_processes(self) -> None:
-        """What `ps` shows everybody of every process, and the environment that it shows their user."""
+        """What `ps` shows everybody of every process, the environment that it shows their user, and core files."""
         for process in Path("/proc").glob("[0-9]*"):
             for name in ("cmdline", "environ"):
                 try:
@@ -139,6 +140,9 @@ class Chaos(threading.Thread):
                     continue  # it has ended
                 if any(part in shown for part in TOKEN_PARTS):
                     self.counts["LEAK: %s of %s" % (name, shown[:60])] += 1
+        limits = Path("/proc/%d/limits" % self.rehearsal.service_pid).read_text()
+        if not re.search(r"Max core file size +0 +0 ", limits):
+            self.counts["LEAK: the service may leave a core file"] += 1
 
 
 def empty_window(rehearsal: Rehearsal) -> None:

@@ -9,6 +9,7 @@ import argparse
 import json
 import logging
 import os
+import resource
 import sys
 import threading
 import time
@@ -26,6 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments[:1] == ["simulate"]:
         return _simulate(arguments[1:])
     options = _parser().parse_args(arguments)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the token is in this process's memory
     try:
         return options.run(options, config.load(options.config))
     except (config.ConfigError, journal.JournalError) as error:

@@ -8,9 +8,9 @@ from urllib.parse import unquote
 
 import pytest
 
-from movidesk_sim.phones import RINGS, answers
-from movidesk_sim.rehearsal import wait_for
-from office import ANSWERED, LOST
+from movidesk_sim.phones import RINGS, Agent, Caller, answers
+from movidesk_sim.rehearsal import Rehearsal, wait_for
+from office import ANSWERED, DIALPLAN, LOST
 from test_queue import ASKED_TWICE
 
 PROMPT = 1.0  # seconds; a channel that waited for any of these faults would be held for longer
@@ -230,3 +230,26 @@ def test_an_answer_that_is_no_extension_is_never_dialled(scripts_office, answer,
     assert "Dial(" not in office.console()
     if pattern != ".+":
         assert "Movidesk answered" in office.console() and answer in office.console()
+
+
+# Movidesk refuses the token
+
+def test_a_refused_token_is_said_on_the_console_and_a_new_one_needs_no_restart(tree, tmp_path):
+    with Rehearsal(tree, tmp_path, variables={"MOVIDESK_FALLBACK": "reception,s,1"}, more=DIALPLAN) as rehearsal:
+        token, rehearsal.model.token = rehearsal.model.token, "0a1b2c3d-0000-4000-8000-000000000000"
+        with Agent(rehearsal.pbx, "5252", answers()):
+            with Caller(rehearsal.pbx, "77") as refused:
+                refused.wait_answered()  # by people
+                console = rehearsal.pbx.log()
+                assert "Movidesk refuses the token since" in console and str(rehearsal.config_path) in console
+                assert token not in console
+            asked = len(rehearsal.model.log)
+            with Caller(rehearsal.pbx, "77", "4733990002") as silent:
+                silent.wait_answered()
+            assert len(rehearsal.model.log) == asked, "nothing is sent with a token that was refused"
+            rehearsal.write_config({})  # with the new one
+            with Caller(rehearsal.pbx, "77", "4733990003") as served:
+                wait_for("the agent talks", lambda: any(t.state == "transferred" for t in rehearsal.tickets()))
+                served.hang_up()
+            tickets = {ticket.number: ticket.state for ticket in rehearsal.wait_for_tickets(3)}
+            assert tickets == {refused.number: "lost", silent.number: "lost", served.number: "completed"}
