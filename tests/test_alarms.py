@@ -166,7 +166,7 @@ def test_the_console_hears_each_alarm_once_an_hour(desk, clock):
 
 def test_the_log_hears_of_begin_hour_and_end(clock, caplog):
     told = alarms.Log(logging.getLogger("movidesk.service"), clock)
-    alarm = alarms.Alarm("token", 0.0, "refused")
+    alarm = alarms.Alarm("token", "refused")
     for seconds in (0, 1, alarms.SAY_EVERY):
         clock.advance(seconds)
         told.look([alarm])

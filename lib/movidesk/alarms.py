@@ -28,29 +28,28 @@ SAY_EVERY = 3600.0  # seconds between two times that an alarm is said in one pla
 #: Seconds that a trouble may last before it is one for the admin: a restart, a short pause.
 AWAY_AFTER, PAUSE_AFTER, NOT_TOLD_AFTER, IDLE_AFTER = 60.0, 60.0, 300.0, 600.0
 
-#: since: epoch seconds, 0.0 where nobody knows.
-Alarm = namedtuple("Alarm", "name since text")
+Alarm = namedtuple("Alarm", "name text")
 
 
 def standing(desk: Desk) -> list[Alarm]:
     """All alarms that stand now, the first to mend first. Raises JournalError."""
     book = desk.journal
     problems = desk.config.all_problems()
-    found = [Alarm("config", 0.0, "; ".join(problems))] if problems else []
+    found = [Alarm("config", "; ".join(problems))] if problems else []
     found += _of_movidesk(desk, book)
     refused = book.totals()["refused"]
     if refused:
-        found.append(Alarm("refused", 0.0, "%d events were refused by Movidesk: see movidesk outbox" % refused))
+        found.append(Alarm("refused", "%d events were refused by Movidesk: see movidesk outbox" % refused))
     for path, since in emergency.waiting(desk.config):
-        found.append(Alarm("emergency", since, "events wait in %s since %s: the journal could not take them; movidesk serve "
-                                               "(or deliver) takes them in" % (path, local(since))))
+        found.append(Alarm("emergency", "events wait in %s since %s: the journal could not take them; movidesk serve "
+                                        "(or deliver) takes them in" % (path, local(since))))
     for path, since in kept_aside(book.path):
-        found.append(Alarm("damaged", since, "the journal was damaged at %s and is kept as %s: see docs/operations.md, "
-                                             "\"A damaged journal\", then move it away" % (local(since), path)))
+        found.append(Alarm("damaged", "the journal was damaged at %s and is kept as %s: see docs/operations.md, "
+                                      "\"A damaged journal\", then move it away" % (local(since), path)))
     not_told = book.note(NOT_TOLD)
     if not_told and _lasts(desk, not_told[1], NOT_TOLD_AFTER):
-        found.append(Alarm("asterisk", not_told[1], "calls that died with Asterisk cannot be told from live ones since %s: "
-                                                    "%s" % (local(not_told[1]), not_told[0])))
+        found.append(Alarm("asterisk", "calls that died with Asterisk cannot be told from live ones since %s: "
+                                       "%s" % (local(not_told[1]), not_told[0])))
     return found
 
 
@@ -58,19 +57,19 @@ def _of_movidesk(desk: Desk, book: journal.Journal) -> list[Alarm]:
     """Why nothing goes to Movidesk, the one reason that explains the others."""
     refused = desk.refused_token()
     if refused:
-        return [Alarm("token", refused[1], "Movidesk refuses the token since %s (%s): put a valid one into %s" % (
+        return [Alarm("token", "Movidesk refuses the token since %s (%s): put a valid one into %s" % (
             local(refused[1]), refused[0], desk.config.path))]
     away = book.note(AWAY)
     if away and _lasts(desk, away[1], AWAY_AFTER):
-        return [Alarm("away", away[1], "Movidesk does not answer since %s (%s): events are kept, callers go to "
-                                       "MOVIDESK_FALLBACK; see movidesk check" % (local(away[1]), away[0]))]
+        return [Alarm("away", "Movidesk does not answer since %s (%s): events are kept, callers go to "
+                              "MOVIDESK_FALLBACK; see movidesk check" % (local(away[1]), away[0]))]
     pause = book.paused()
     if away or pause:
         return [] if pause < PAUSE_AFTER else [Alarm(
-            "pause", 0.0, "Movidesk asked for a pause, %.0f s of it are left (429): does another program use this account? "
-                          "Then lower requests_per_minute" % pause)]
+            "pause", "Movidesk asked for a pause, %.0f s of it are left (429): does another program use this account? "
+                     "Then lower requests_per_minute" % pause)]
     idle = book.unsent(IDLE_AFTER)
-    return [Alarm("idle", idle, "events wait since %s and nobody sends them: is movidesk serve running?" % local(idle))
+    return [Alarm("idle", "events wait since %s and nobody sends them: is movidesk serve running?" % local(idle))
             ] if idle else []
 
 

@@ -7,6 +7,7 @@ import queue
 import secrets
 import socket
 import time
+from contextlib import contextmanager
 
 from asterisk import manager
 
@@ -83,44 +84,44 @@ class _Manager(manager.Manager):
         pass  # pyst2's own closes, which may join the very thread that runs it
 
 
-def try_login(address: tuple[str, int], user: str, secret: Secret) -> None:
-    """Log in and off. Raises AmiError."""
-    _logged_in(address, user, secret).leave()
-
-
-def _logged_in(address: tuple[str, int], user: str, secret: Secret) -> _Manager:
+@contextmanager
+def _logged_in(address: tuple[str, int], user: str, secret: Secret):
+    """A connection for one order, which is left at the end. Raises AmiError for what pyst2 raises in it."""
     connection = _Manager()
     try:
         connection.connect(*address)
         connection.login(user, secret.reveal())
+        yield connection
     except manager.ManagerException as error:
-        connection.leave()
         raise AmiError(str(error.args[-1])) from None
-    return connection
+    finally:
+        connection.leave()
+
+
+def try_login(address: tuple[str, int], user: str, secret: Secret) -> None:
+    """Log in and off. Raises AmiError."""
+    with _logged_in(address, user, secret):
+        pass
 
 
 def channels(address: tuple[str, int], user: str, secret: Secret) -> set[str]:
     """The unique ids of Asterisk's channels. The user needs write = reporting. Raises AmiError."""
-    connection = _logged_in(address, user, secret)
     found = set()
-    try:
+    with _logged_in(address, user, secret) as connection:
         answer = connection.send_action({"Action": "CoreShowChannels"})
         if answer.get_header("Response") != "Success":
             raise AmiError("%s (it needs write = reporting)" % answer.get_header("Message", "CoreShowChannels was refused"))
         while True:
-            event = connection.events.get(timeout=ANSWER)
+            try:
+                event = connection.events.get(timeout=ANSWER)
+            except queue.Empty:
+                raise AmiError("the list of channels did not end") from None
             if event is None:
                 raise AmiError("the connection was lost")
             if event.name == "CoreShowChannelsComplete":
                 return found
             if event.name == "CoreShowChannel":
                 found.add(event.get_header("Uniqueid"))
-    except queue.Empty:
-        raise AmiError("the list of channels did not end") from None
-    except manager.ManagerException as error:
-        raise AmiError(str(error.args[-1])) from None
-    finally:
-        connection.leave()
 
 
 def originate(address: tuple[str, int], user: str, secret: Secret, fields: dict, ring: float) -> str:
@@ -129,18 +130,13 @@ def originate(address: tuple[str, int], user: str, secret: Secret, fields: dict,
     fields: headers of the Originate action, with a ChannelId; a list gives one line each. Returns ANSWERED, or why
     not, as soon as that is known. Raises AmiError.
     """
-    connection = _logged_in(address, user, secret)
     action = "movidesk-" + secrets.token_hex(8)
-    try:
+    with _logged_in(address, user, secret) as connection:
         answer = connection.send_action({"Action": "Originate", "Async": "true", "ActionID": action,
                                          "Timeout": int(ring * 1000), **fields})
         if answer.get_header("Response") != "Success":
             raise AmiError(answer.get_header("Message", "Originate was refused"))
         return _outcome(connection, action, fields["ChannelId"], ring + ANSWER)
-    except manager.ManagerException as error:
-        raise AmiError(str(error.args[-1])) from None
-    finally:
-        connection.leave()
 
 
 def _outcome(connection: _Manager, action: str, channel: str, seconds: float) -> str:

@@ -86,7 +86,7 @@ def _manager(config: Config) -> str:
     from movidesk import ami
 
     try:
-        ami.try_login(*(config["made_calls", key] for key in ("ami", "ami_user", "ami_secret")))
+        ami.try_login(*config.manager)
     except ami.AmiError as error:
         return "%s: see docs/made-calls.md for the lines in manager.conf" % error
     return ""

@@ -60,6 +60,11 @@ class Config:
         found = self["pbx", "agent_channel"].fullmatch(name)
         return found.group(1) if found else name
 
+    @property
+    def manager(self) -> tuple:
+        """Asterisk's manager, as the functions of ami.py take it: address, user, secret."""
+        return tuple(self["made_calls", key] for key in ("ami", "ami_user", "ami_secret"))
+
     def all_problems(self) -> list[str]:
         return list(dict.fromkeys(text for texts in self.problems.values() for text in texts))
 

@@ -45,7 +45,8 @@ class Dialler:
         self._desk = desk
         self._config = {key: desk.config["made_calls", key] for key in (
             "allow", "deny", "number_pattern", "per_minute", "ring", "dial_prefix", "dial_suffix", "caller_id",
-            "monitor", "ami", "ami_user", "ami_secret")}
+            "monitor")}
+        self._manager = desk.config.manager
         self._originate = originate
         self._clock = clock
         self._lock = threading.Lock()
@@ -133,9 +134,9 @@ class Dialler:
         config = self._config
         fields = {"Channel": config["dial_prefix"] + extension + config["dial_suffix"], "Priority": "1", **fields}
         try:
-            outcome = self._originate(config["ami"], config["ami_user"], config["ami_secret"], fields, config["ring"])
+            outcome = self._originate(*self._manager, fields, config["ring"])
         except ami.AmiError as error:
-            log.error("Asterisk's manager at %s:%d: %s", *config["ami"], error)
+            log.error("Asterisk's manager at %s:%d: %s", *self._manager[0], error)
             raise Refused(503, "Asterisk cannot be asked for the call: %s" % error) from None
         if outcome != ami.ANSWERED:
             status, text = _WHY_NOT[outcome]

@@ -10,8 +10,6 @@ import base64
 import json
 import logging
 import re
-import socket
-import threading
 from hmac import compare_digest
 from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qsl
@@ -36,20 +34,11 @@ class _Request(BaseHTTPRequestHandler):
 
     def setup(self) -> None:
         super().setup()
-        # The socket's own time-out begins anew with each byte; this one does not.
-        self._too_late = threading.Timer(READ_SECONDS, self._hang_up)
-        self._too_late.daemon = True
-        self._too_late.start()
+        self._too_late = self.server.cut_after(self.connection, READ_SECONDS)
 
     def finish(self) -> None:
         self._too_late.cancel()
         super().finish()
-
-    def _hang_up(self) -> None:
-        try:
-            self.connection.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # it went by itself
 
     def do_GET(self) -> None:
         self._serve()

@@ -33,11 +33,22 @@ class Secret:
 GUID = r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 
 
-def _guid(text: str) -> Secret:
-    if not re.fullmatch(GUID, text):
-        raise ValueError("is no GUID (Movidesk: Settings, Account, Parameters, Environment: 36 characters, 8-4-4-4-12)")
-    return Secret(text)
+def _matching(pattern: str, what: str, make=str):
+    def parse(text: str):
+        if not re.fullmatch(pattern, text):
+            raise ValueError(what)
+        return make(text)
 
+    return parse
+
+
+_guid = _matching(GUID, "is no GUID (Movidesk: Settings, Account, Parameters, Environment: 36 characters, 8-4-4-4-12)", Secret)
+# These characters need no quoting, neither here nor in nginx's configuration.
+_secret = _matching(r"[0-9A-Za-z_+/=.-]{16,128}",
+                    "must be 16 to 128 letters, digits, or _ + / = . - (openssl rand -hex 24 makes one)", Secret)
+_name = _matching(r"[A-Za-z0-9._-]{1,64}", "must be 1 to 64 letters, digits, '.', '_' or '-'")
+_channel_part = _matching(r"[A-Za-z0-9_./@-]{1,80}", "must be part of a channel's name, such as PJSIP/ or @from-internal/n")
+_caller_number = _matching(r"\+?[0-9]{1,20}", "must be a number: digits, with or without a leading +")
 
 _HOST = r"[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})*"
 
@@ -89,12 +100,6 @@ def _path(text: str) -> str:
     return text
 
 
-def _name(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text):
-        raise ValueError("must be 1 to 64 letters, digits, '.', '_' or '-'")
-    return text
-
-
 def _link(text: str) -> str:
     from string import Formatter
 
@@ -122,13 +127,6 @@ def _listen(text: str) -> tuple[str, int]:
     return address.group(1).strip("[]") or "127.0.0.1", int(address.group(2))
 
 
-def _secret(text: str) -> Secret:
-    # These characters need no quoting, neither here nor in nginx's configuration.
-    if not re.fullmatch(r"[0-9A-Za-z_+/=.-]{16,128}", text):
-        raise ValueError("must be 16 to 128 letters, digits, or _ + / = . - (openssl rand -hex 24 makes one)")
-    return Secret(text)
-
-
 def _manager(text: str) -> tuple[str, int]:
     address = _listen(text)
     if not is_loopback(address):
@@ -141,23 +139,11 @@ def is_loopback(address: tuple[str, int]) -> bool:
     return address[0] == "localhost" or re.fullmatch(r"127(\.[0-9]{1,3}){3}", address[0]) is not None
 
 
-def _channel_part(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_./@-]{1,80}", text):
-        raise ValueError("must be part of a channel's name, such as PJSIP/ or @from-internal/n")
-    return text
-
-
 def _prefixes(text: str) -> tuple[str, ...]:
     found = tuple(part.strip() for part in text.split(","))
     if not all(re.fullmatch(r"\+|\+?[0-9]{1,20}", part) for part in found):
         raise ValueError("must be prefixes of numbers with commas between, such as 0, 47, +55")
     return found
-
-
-def _caller_number(text: str) -> str:
-    if not re.fullmatch(r"\+?[0-9]{1,20}", text):
-        raise ValueError("must be a number: digits, with or without a leading +")
-    return text
 
 
 def _hostname() -> str:

@@ -11,7 +11,6 @@ import logging
 import os
 import re
 import stat
-import threading
 import time
 from http.server import BaseHTTPRequestHandler
 from typing import BinaryIO
@@ -83,7 +82,7 @@ class _Request(BaseHTTPRequestHandler):
 
     def setup(self) -> None:
         super().setup()
-        self._limit = self._cut_after(REQUEST_SECONDS)
+        self._limit = self.server.cut_after(self.connection, REQUEST_SECONDS)
 
     def finish(self) -> None:
         self._limit.cancel()
@@ -92,15 +91,9 @@ class _Request(BaseHTTPRequestHandler):
         except OSError as error:
             log.info("closing a connection: %s", error)
 
-    def _cut_after(self, seconds: float) -> threading.Timer:
-        timer = threading.Timer(seconds, self.server.cut, [self.connection])
-        timer.daemon = True
-        timer.start()
-        return timer
-
     def do_GET(self) -> None:
         self._limit.cancel()
-        self._limit = self._cut_after(ANSWER_SECONDS)
+        self._limit = self.server.cut_after(self.connection, ANSWER_SECONDS)
         try:
             with open_file(self.server.folder, self._name()) as file:
                 self._send(file)
@@ -178,13 +171,6 @@ class Publisher(Listener):
         self.folder, self.secret = config["recordings", "folder"], config["recordings", "secret"]
         self.clock = clock
         super().__init__("[recordings] publish", config["recordings", "publish"], _Request, MAX_CONNECTIONS)
-
-    def cut(self, connection) -> None:
-        """End a connection whose time is over."""
-        try:
-            connection.shutdown(2)
-        except OSError:
-            pass  # it has ended by itself
 
     def handle_error(self, request, client_address) -> None:
         import sys

@@ -72,7 +72,7 @@ def _from_manager(config: Config) -> set[str]:
     from movidesk import ami  # pyst2's manager, which few need
 
     try:
-        return ami.channels(*(config["made_calls", key] for key in ("ami", "ami_user", "ami_secret")))
+        return ami.channels(*config.manager)
     except ami.AmiError as error:
         raise NotTold("Asterisk's manager at %s:%d: %s; see [pbx] asterisk = ami in movidesk.conf" % (
             *config["made_calls", "ami"], error)) from None
