@@ -64,7 +64,7 @@ class Journal(Book):
         offered: the agent whom Movidesk gave to an arrival that was told late; the call's ending frees that one.
         """
         with self._writing():
-            self._strike(False)
+            self._answered()
             self._settle(job, DELIVERED, note)
             if offered:
                 self._db.execute("UPDATE calls SET extension = ? WHERE id = ?", (offered, job.call.id))

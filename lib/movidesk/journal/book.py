@@ -105,8 +105,7 @@ class Book(Line):
             if state in calls.ENDED and call.state not in calls.ENDED:
                 self._end(call, kind, link, at)
                 if held:
-                    self._db.execute("UPDATE events SET due = ?, note = ? WHERE id = last_insert_rowid()",
-                                     (self.steady() + HOLD, HELD))
+                    self._hold_last(HELD)
             else:
                 extension = extension or call.extension
                 if kind != calls.TRANSFERRED or not self._told_transferred(call, extension):
@@ -138,8 +137,7 @@ class Book(Line):
             self._end(call, kind, "" if converts else link, at)
             if converts and link and kind in (calls.COMPLETED, calls.LOST, calls.FINISHED):
                 self._add_event(call, calls.LINK, self.clock() if at is None else at, link=link)
-                self._db.execute("UPDATE events SET due = ?, note = ? WHERE id = last_insert_rowid()",
-                                 (self.steady() + HOLD, CONVERTS + converts))
+                self._hold_last(CONVERTS + converts)
             return Recorded(self.find(call_id), kind, "")
 
     def _let_go(self, call: Call, link: str, converts: str = "") -> bool:
@@ -175,6 +173,10 @@ class Book(Line):
         self._db.execute("INSERT INTO events (call, kind, at, extension, link) VALUES (?, ?, ?, ?, ?)",
                          (call.id, kind, at, extension, link))
 
+    def _hold_last(self, note: str) -> None:
+        """Let the event that was just added wait for HOLD at most; its note says what for."""
+        self._db.execute("UPDATE events SET due = ?, note = ? WHERE id = last_insert_rowid()", (self.steady() + HOLD, note))
+
     def _has_event(self, call: Call, kind: str, at: float) -> bool:
         return self._db.execute("SELECT 1 FROM events WHERE call = ? AND kind = ? AND at = ?", (call.id, kind, at)).fetchone() is not None
 
@@ -197,7 +199,7 @@ class Book(Line):
         """
         state = calls.OFFERED if extension else calls.WAITING
         with self._writing():
-            self._strike(False)
+            self._answered()
             self._settle_received(call, DELIVERED, note)
             if self.find(call.call_id).state in calls.BEFORE_AGENT:
                 if extension and report and not self._told_transferred(call, extension):

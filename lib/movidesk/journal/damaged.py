@@ -8,7 +8,7 @@ import os
 import sqlite3
 import time
 
-from movidesk.journal import Call, Event, Journal, JournalError
+from movidesk.journal import PENDING, REFUSED, Call, Event, Journal, JournalError
 from movidesk.journal.store import CALL, EVENT
 
 
@@ -67,7 +67,7 @@ def _unfinished(path: str) -> list[tuple[Call, list[Event]]]:
     for _, event in sorted(events.items()):
         told.setdefault(event.call, []).append(event)
     return [(call, told.get(number, [])) for number, call in sorted(calls.items())
-            if call.ended is None or any(event.status in ("pending", "refused") for event in told.get(number, []))]
+            if call.ended is None or any(event.status in (PENDING, REFUSED) for event in told.get(number, []))]
 
 
 def _walk(file: sqlite3.Connection, found: dict, make, sql: str) -> None:

@@ -89,11 +89,9 @@ class Line(Store):
 
     def _claim(self, limit: int, klass: int, demand: budget.Demand, aged: bool = False, places: int = 1) -> Claim:
         now = self.steady()
-        closed = self._note("closed")
-        if closed:
-            left = float(closed[0].split()[0]) - now
-            if left > 0:
-                return Claim(0, left, "Movidesk asked for a pause (429)", True)
+        pause = self.paused()
+        if pause:
+            return Claim(0, pause, "Movidesk asked for a pause (429)", True)
         self._db.execute("DELETE FROM requests WHERE at < ?", (now - 10 * WINDOW,))
         used, oldest = self._db.execute("SELECT count(*), min(at) FROM requests WHERE at > ?", (now - WINDOW,)).fetchone()
         if not budget.may_go(klass, limit - used, demand, limit, aged, places):
@@ -141,13 +139,24 @@ class Line(Store):
     def close_window(self, seconds: float) -> None:
         """Send nothing for so many seconds, longer after repeated ones (budget.pause_after): Movidesk answered 429."""
         with self._writing():
-            strikes = self._strike(True)
+            strikes = 1 + self._closed()[1]
             self._set_note("closed", "%r %d" % (self.steady() + budget.pause_after(seconds, strikes), strikes))
 
     def paused(self) -> float:
         """Seconds that are left of the pause that Movidesk asked for; 0.0 where there is none."""
+        return max(0.0, self._closed()[0] - self.steady())
+
+    def _closed(self) -> tuple[float, int]:
+        """Until when (steady time) Movidesk asked for a pause, and its 429s in a row; 0 and 0 where it answered since."""
         closed = self.note("closed")
-        return max(0.0, float(closed[0].split()[0]) - self.steady()) if closed else 0.0
+        until, strikes = closed[0].split() if closed else (0, 0)
+        return float(until), int(strikes)
+
+    def _answered(self) -> None:
+        """An answer ends the row of 429s, unless it was under way when the last of them came."""
+        until, strikes = self._closed()
+        if strikes and until <= self.steady():
+            self._db.execute("DELETE FROM notes WHERE name = 'closed'")
 
     def unsent(self, seconds: float) -> float:
         """Since when (epoch seconds) an event is due that nobody sends: no request left for so long; 0.0 where none is."""
@@ -157,13 +166,6 @@ class Line(Store):
         at = self._row(lambda at: at, "SELECT min(events.at) FROM " + _due(
             "NOT (events.kind = 'received' AND calls.ended IS NULL)"), now)
         return at if at is not None and self.clock() - at >= seconds else 0.0
-
-    def _strike(self, refused: bool) -> int:
-        """Count the 429s in a row; an answer ends the row."""
-        closed = self._note("closed")
-        if not refused and closed and float(closed[0].split()[0]) <= self.steady():
-            self._db.execute("DELETE FROM notes WHERE name = 'closed'")
-        return 1 + int(closed[0].split()[1]) if closed else 1
 
     def requests_in_window(self) -> int:
         return self._row(int, "SELECT count(*) FROM requests WHERE at > ?", self.steady() - WINDOW)
