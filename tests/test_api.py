@@ -8,6 +8,7 @@ import re
 import shutil
 import socket
 import ssl
+import struct
 import subprocess
 import threading
 import time
@@ -366,7 +367,7 @@ def nothing_leaks(capfd):
 
 FAILURES = {
     "refused": (free_port, "the connection was refused or cut"),
-    "cut": (lambda: cut, "the connection was refused or cut"),
+    "cut": (lambda: cut, "the connection was cut"),
     "cut in the body": (lambda: b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\nConnection: close\r\n\r\nx", "cut"),
     "silent": (lambda: silent, "no answer within 0.3 s"),
     "no HTTP": (lambda: b"SSH-2.0-OpenSSH\r\n", "the connection was refused or cut"),
@@ -383,6 +384,15 @@ def test_a_failed_request_is_tried_again_and_tells_no_token(client, nothing_leak
     result = client(make(), timeout=0.3).send("completed", **FIELDS)
     assert isinstance(result, Retry) and result.status is None and words in result.why
     assert TOKEN not in repr(result)
+    assert result.cut is (failure == "cut")
+
+
+def test_a_connection_that_is_reset_was_cut(client):
+    def reset(connection):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+
+    assert client(reset).send("completed", **FIELDS) == Retry(None, "the connection was cut", None, True)
 
 
 def test_a_chunks_size_without_an_end_is_not_read_for_ever(client):

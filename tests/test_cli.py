@@ -154,7 +154,7 @@ def test_the_status_of_a_busy_hour(movidesk, book):
     assert status == TROUBLE and facts["calls"] == {"open": 4, "with_agents": 1}
     assert [(line["queue"], line["waiting"], round(line["longest"], -1)) for line in facts["line"]] == [
         ("77", 2, 200), ("78", 1, 300)]
-    assert (facts["requests"], facts["outbox"]) == ({"used": 2, "limit": 1000}, {"pending": 5, "refused": 1})
+    assert (facts["requests"], facts["outbox"]) == ({"used": 2, "limit": 1000, "paused": 0.0, "why": ""}, {"pending": 5, "refused": 1})
     assert facts["trouble"] == ["1 events were refused by Movidesk: see movidesk outbox"]
 
 

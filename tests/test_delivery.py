@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from movidesk import api, config, delivery
-from movidesk.desk import Desk, TRY_TOKEN_AGAIN
+from movidesk import api, budget, config, delivery
+from movidesk.desk import AWAY, Desk, TRY_TOKEN_AGAIN
 from movidesk.delivery import LONGEST_RETRY, Delivery, backoff
 from movidesk.journal import LEASE, PENDING, REFUSED, JournalError
 from movidesk.trigger import Trigger, path_beside
 from movidesk_sim.control import Fault
+from movidesk_sim.model import Limit
 
 OTHER_TOKEN = "00000000-0000-0000-0000-00000000cafe"
 AGENTS = ["60%02d" % number for number in range(20)]
@@ -160,6 +161,59 @@ def test_nothing_is_sent_while_429_asks_for_a_pause(office):
     assert office.delivery.take() == (None, 7)
     office.clock.advance(6.5)
     assert office.delivery.once() and len(office.heard()) == 1
+
+
+@pytest.fixture
+def under_ten_a_minute(office):
+    """Both sides keep to ten a minute; `used` requests have taken their places here and there."""
+    office.desk.config._values["movidesk", "requests_per_minute"] = 10
+
+    def use(used, **limit):
+        office.model.limit = Limit(10, **limit)
+        for _ in range(used):
+            office.book._claim(10, budget.SCREEN, budget.Demand())
+    return use
+
+
+def test_a_burst_of_429s_is_one_strike(office, running, under_ten_a_minute):
+    """Four requests are under way at once, and each is answered 429."""
+    for _ in range(4):
+        office.talked()
+    office.fault("asterisk_transferedCall", status=429, retry_after="60", count=4, delay=0.2)
+    under_ten_a_minute(0)
+    running.trigger.pull()
+    wait_until(lambda: len(office.heard()) == 4)
+    wait_until(lambda: [job.event.note for job in office.book.outbox(PENDING)].count("HTTP 429") == 4)
+    assert office.book.paused() == 60
+
+
+@pytest.mark.parametrize("used, paused", [(4, 0), (8, 60)])
+def test_a_connection_cut_near_the_limit_is_a_suspected_429(office, under_ten_a_minute, caplog, used, paused):
+    office.talked()
+    under_ten_a_minute(used)
+    office.fault("asterisk_transferedCall", cut="before")
+    office.delivery.once()
+    assert office.book.paused() == paused
+    assert ("which may stand for a 429: nothing is sent for 60 s" in caplog.text) == bool(paused)
+    assert (office.book.note(AWAY) is None) == bool(paused), "it is no sign that Movidesk is away"
+
+
+def test_cut_connections_while_movidesk_is_away_are_no_429s(office, under_ten_a_minute):
+    office.desk.heard(api.Retry(None, "no answer within 5 s", None))
+    office.talked()
+    under_ten_a_minute(9)
+    office.fault("asterisk_transferedCall", cut="before")
+    office.delivery.once()
+    assert office.book.paused() == 0 and office.book.note(AWAY)
+
+
+def test_a_movidesk_that_cuts_instead_of_answering_429_gets_all_the_same(office, under_ten_a_minute):
+    calls = [office.talked() for _ in range(6)]
+    office.model.clock = office.clock
+    under_ten_a_minute(0, refuses="cut")
+    office.model.limit.admit(office.clock())  # another program's
+    assert office.until_settled(60) < 300
+    assert all(is_complete(office, call_id) for call_id in calls)
 
 
 def test_once_says_whether_movidesk_took_all(office):

@@ -333,6 +333,53 @@ def test_a_pause_grows_with_repeated_429s_and_an_answer_ends_the_row(journal, cl
     assert journal.note("closed") is None
 
 
+@pytest.mark.parametrize("strikes, until, sent, expected", [
+    (0, 0.0, 100.0, 1),
+    (1, 160.0, 100.0, 1),   # it was under way when the first came
+    (1, 160.0, 159.9, 1),
+    (1, 160.0, 160.0, 2),
+    (3, 160.0, 500.0, 4),
+    (0, 160.0, 100.0, 1),   # the pause was that of a cut connection: this is the proof
+])
+def test_a_burst_of_429s_is_one_strike(strikes, until, sent, expected):
+    assert budget.strikes_after(strikes, until, sent) == expected
+
+
+def test_four_429s_of_one_burst_are_one_pause(journal, clock):
+    """The answers come one after the other, each with the seconds that are left."""
+    sent = clock.now
+    for late in range(4):
+        clock.now = sent + late
+        journal.close_window(60 - late, sent)
+    assert journal.paused() == 57
+    clock.now = sent + 60
+    assert journal.turn(arrive(journal, 1), 10).ask
+    journal.close_window(60, clock.now)
+    assert journal.paused() == 120
+
+
+@pytest.mark.parametrize("used, limit, expected", [
+    (0, 10, False), (8, 10, False), (9, 10, True), (10, 10, True), (12, 10, True), (1, 1, True), (0, 2, False), (998, 1000, False),
+])
+def test_which_cut_connections_may_stand_for_a_429(used, limit, expected):
+    assert budget.is_suspect(used, limit) is expected
+
+
+def test_a_suspected_429_is_a_pause_and_no_strike(journal, clock):
+    for _ in range(9):
+        arrive(journal, _)
+        journal._claim(10, budget.SCREEN, budget.Demand())
+    assert journal.suspect_429(10, 60) and journal.suspect_429(10, 60)
+    assert journal.paused() == 60 and "cut a connection" in journal.turn(journal.find("p-1"), 10).reason
+    clock.now += 61
+    for _ in range(9):
+        journal._claim(10, budget.SCREEN, budget.Demand())
+    assert journal.suspect_429(10, 60) and journal.paused() == 60
+    journal.close_window(60, clock.now - 1)
+    assert journal.paused() == 60, "the first 429 is the first strike"
+    assert not Journal(":memory:", clock).suspect_429(10, 60)
+
+
 def test_a_new_boot_makes_the_old_steady_clock_harmless(tmp_path, monkeypatch):
     import movidesk.journal.store as module
 

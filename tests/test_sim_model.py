@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from movidesk_sim.model import ENDPOINTS, Limit, Movidesk, Switches
+from movidesk_sim.model import CUT, ENDPOINTS, Limit, Movidesk, Switches
 
 START = 1_700_000_000.0  # Tuesday, 14 November 2023, 22:13:20 UTC
 DATE = "2018-5-1T17:00:00"
@@ -487,6 +487,14 @@ def test_refused_requests_can_count_too():
     bench.now += 50
     assert ask().headers["Retry-After"] == "10"
     assert ask().headers["Retry-After"] == "60"
+
+
+def test_a_limit_that_cuts_answers_nothing():
+    bench, ask = limited(requests=1, refuses="cut")
+    assert [ask() for _ in range(2)] == [(200, "", {}), (CUT, "", {})]
+    assert bench.model.log[-1]["status"] == CUT
+    with pytest.raises(ValueError):
+        Limit(refuses="500")
 
 
 def test_a_lockout_lengthens_with_each_further_error():

@@ -112,6 +112,14 @@ def test_a_connection_cut(client, cut, seen):
     assert client.post().status_code == 200
 
 
+def test_over_the_limit_the_connection_can_be_cut(client):
+    client.set("limit", {"requests": 1, "refuses": "cut"})
+    assert client.post().status_code == 200
+    with pytest.raises(requests.ConnectionError):
+        client.post("setMadeCallLink", id="m1")
+    assert [entry["status"] for entry in client.see("requests")] == [200, 0] and "m1" not in client.model.tickets
+
+
 def test_nonsense_in_place_of_the_answer(client):
     client.set("faults", {"body": "<h1>Maintenance"})
     answer = client.post()

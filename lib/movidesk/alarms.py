@@ -65,7 +65,7 @@ def _of_movidesk(desk: Desk, book: journal.Journal) -> list[Alarm]:
                               "MOVIDESK_FALLBACK; see movidesk check" % (local(away[1]), away[0]))]
     pause = book.paused()
     if away or pause:
-        return [] if pause < PAUSE_AFTER else [Alarm(
+        return [] if pause <= PAUSE_AFTER else [Alarm(
             "pause", "Movidesk asked for a pause, %.0f s of it are left (429): does another program use this account? "
                      "Then lower requests_per_minute" % pause)]
     idle = book.unsent(IDLE_AFTER)

@@ -16,7 +16,7 @@ from http.cookiejar import DefaultCookiePolicy
 
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3.exceptions import HTTPError  # which requests lets through where a host's name is none
+from urllib3.exceptions import HTTPError, ProtocolError  # requests lets HTTPError through where a host's name is none
 
 from movidesk import __version__
 from movidesk.pattern import Pattern
@@ -70,12 +70,14 @@ class NonsenseAnswer(ValueError):
     """receivedCall answered something that is neither a code nor an extension."""
 
 
+log = logging.getLogger("movidesk.api")
 # urllib3 logs addresses, and the token travels in ours: at DEBUG each one, as a warning where an answer is malformed.
 logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 # The three outcomes of a request.
 Delivered = namedtuple("Delivered", "text")
-Retry = namedtuple("Retry", "after why status")   # after: seconds asked for by Movidesk, or None; status: None if unheard
+#: after: seconds asked for by Movidesk, or None; status: None if unheard; cut: the connection stood, and was closed unanswered.
+Retry = namedtuple("Retry", "after why status cut", defaults=(False,))
 Rejected = namedtuple("Rejected", "why status")
 
 #: What receivedCall answered: an extension, or a code "0".."4"; the other is ''.
@@ -210,7 +212,7 @@ class Client:
         try:
             status, text, retry_after = self._exchange(endpoint, params)
         except (requests.RequestException, HTTPError) as error:
-            return outcome(None, _reason(error, self._timeout))
+            return outcome(None, _reason(error, self._timeout))._replace(cut=_is_cut(error))
         return outcome(status, self._mask(text), retry_after, self._clock())
 
     def _exchange(self, endpoint: Endpoint, params: dict) -> tuple[int, str, str | None]:
@@ -235,6 +237,12 @@ class Client:
         return re.sub(re.escape(self._token.reveal()), "***", text, flags=re.IGNORECASE)
 
 
+def _is_cut(error: Exception) -> bool:
+    """Whether a connection was there and the other side closed it instead of answering."""
+    inner = error.args[0] if isinstance(error, requests.ConnectionError) and error.args else None
+    return isinstance(inner, ProtocolError) and isinstance(inner.args[-1], OSError)
+
+
 def _reason(error: Exception, timeout: float) -> str:
     """Why a request failed, in words of our own: requests' texts hold the address, and so the token."""
     if isinstance(error, requests.exceptions.SSLError):
@@ -245,6 +253,8 @@ def _reason(error: Exception, timeout: float) -> str:
         return "no answer within %g s" % timeout
     if isinstance(error, requests.exceptions.ProxyError):
         return "the proxy refused (see HTTPS_PROXY in the service's environment)"
+    if _is_cut(error):
+        return "the connection was cut"
     if isinstance(error, (requests.ConnectionError, requests.exceptions.ChunkedEncodingError)):
         return "the connection was refused or cut"
     return "the request failed (%s)" % type(error).__name__

@@ -63,7 +63,23 @@ def may_go(klass: int, free: int, demand: Demand, limit: int, aged: bool = False
     return free >= wanted + min(places, limit)
 
 
+def strikes_after(strikes: int, until: float, sent: float) -> int:
+    """How many 429s in a row count, after one more to a request that left at `sent`; until: when the last pause ended.
+
+    Requests that were under way together are refused together: only one that left after the pause is another strike.
+    """
+    return strikes + 1 if sent >= until else max(1, strikes)
+
+
 def pause_after(retry_after: float, strikes: int) -> float:
-    """Seconds of silence after a 429: what Movidesk asked for, doubled with each further one (blocking is said to
+    """Seconds of silence after a 429: what Movidesk asked for, doubled with each further strike (blocking is said to
     lengthen with every error) up to an hour."""
     return max(retry_after, min(3600.0, retry_after * 2 ** min(strikes - 1, 12)))
+
+
+def is_suspect(used: int, limit: int) -> bool:
+    """Whether a connection that was cut may stand for a 429: its request took one of the last two places of the limit.
+
+    Some clients of Movidesk's API saw this instead of a 429. used: requests in the window, this one among them.
+    """
+    return used >= limit - 1

@@ -130,7 +130,10 @@ def status(options, settings: config.Config) -> int:
                    for line in facts["line"]] or ["nobody waits"]
         rows = [("line", text) for text in waiting]
         rows += [("calls", "%(open)d open, %(with_agents)d with agents" % facts["calls"]),
-                 ("requests", "%(used)d of %(limit)d in the last minute" % facts["requests"]),
+                 ("requests", "%(used)d of %(limit)d in the last minute" % facts["requests"])]
+        if facts["requests"]["paused"]:
+            rows.append(("", "none is sent for %(paused).0f s: %(why)s" % facts["requests"]))
+        rows += [
                  ("outbox", "%(pending)d pending, %(refused)d refused" % facts["outbox"])]
         rows += [("trouble", text) for text in facts["trouble"]]
         print(_table(rows))
@@ -150,7 +153,8 @@ def _facts(settings: config.Config) -> dict:
         "line": [{"queue": queue, "waiting": len(found), "longest": now - found[0].arrived}
                  for queue, found in waiting.items()],
         "calls": {"open": totals["open"], "with_agents": sum(c.state == "transferred" for c in open_calls)},
-        "requests": {"used": book.requests_in_window(), "limit": settings["movidesk", "requests_per_minute"]},
+        "requests": {"used": book.requests_in_window(), "limit": settings["movidesk", "requests_per_minute"],
+                     "paused": book.paused(), "why": book.pause_reason() if book.paused() else ""},
         "outbox": {"pending": totals["pending"], "refused": totals["refused"]},
         "trouble": [alarm.text for alarm in alarms.standing(Desk(settings, journal=book))],
     }

@@ -84,13 +84,13 @@ class Desk:
 
     def send(self, request: int, event: str, **fields):
         """Send one event with the request that was claimed for it; its outcome (api.Client.send), heeded by `heard`."""
-        begun = time.monotonic()
+        begun, sent = time.monotonic(), self.journal.steady()
         try:
             result = self.client.send(event, **fields)
         finally:
             if time.monotonic() - begun > SLOW:
                 self.journal.took_long(request)
-        self.heard(result)
+        self.heard(result, sent)
         return result
 
     def wake(self) -> None:
@@ -100,22 +100,37 @@ class Desk:
         else:
             trigger.pull(trigger.path_beside(self.config["journal", "path"]))
 
-    def heard(self, result) -> None:
-        """Keep what an outcome means for all requests: a pause after 429, silence after 401 and 403, the alarms' ends."""
+    def heard(self, result, sent: float | None = None) -> None:
+        """Keep what an outcome means for all requests: a pause after 429, silence after 401 and 403, the alarms' ends.
+
+        sent: when the request left, in the journal's steady time; None: just now.
+        """
         from movidesk.api import Delivered, Retry
 
         status = result.status if isinstance(result, Retry) else 200
+        if status is None and result.cut and self._is_suspected_429():
+            return
         if status is None or status >= 500:
             self.journal.begin_note(AWAY, result.why)
             self.journal.is_time(AWAY_TRIED, 0.0)
             return
         self.journal.end_note(AWAY)
         if status == 429:
-            self.journal.close_window(result.after)
+            self.journal.close_window(result.after, sent)
         elif status in (401, 403):
             self._token_refused(result.why)
         elif isinstance(result, Delivered) and self.refused_token():
             self.journal.end_note(TOKEN_REFUSED)
+
+    def _is_suspected_429(self) -> bool:
+        """Whether a connection that was cut is taken for a 429; never while Movidesk does not answer at all."""
+        from movidesk.api import RETRY_AFTER_DEFAULT, log
+
+        limit = self.config["movidesk", "requests_per_minute"]
+        if self.journal.note(AWAY) or not self.journal.suspect_429(limit, RETRY_AFTER_DEFAULT):
+            return False
+        log.warning("%s: nothing is sent for %.0f s", self.journal.pause_reason(), self.journal.paused())
+        return True
 
     def _token_refused(self, why: str) -> None:
         """The note's time is that of the first refusal; when the token is tried again stands in a note of its own."""

@@ -26,6 +26,7 @@ REASONS = {
 }
 RECEIVED, MADE, LOST, CANCELED = 13, 14, 15, 16  # ticket origins
 MAX_ID = 256  # characters of a call id
+CUT = 0       # as a status: the connection was closed unanswered
 
 
 class Parameter(NamedTuple):
@@ -103,9 +104,11 @@ class Limit:
     retry_after: str = "seconds"  # form of the header: seconds, date or none
     count_refused: bool = False   # a refused request takes a place in the window too
     lockout: float = 0.0          # the n-th refusal in a row blocks everything for n times as many seconds
+    refuses: str = "429"          # how: with a 429, or cut = the connection is closed unanswered (some clients saw that)
 
     def __post_init__(self) -> None:
-        if self.requests < 1 or self.seconds <= 0 or self.retry_after not in ("seconds", "date", "none"):
+        if (self.requests < 1 or self.seconds <= 0 or self.retry_after not in ("seconds", "date", "none")
+                or self.refuses not in ("429", "cut")):
             raise ValueError(f"not a limit: {self}")
         self._window: Deque[float] = deque(maxlen=self.requests)
         self._refusals = 0
@@ -262,11 +265,12 @@ class Movidesk:
         return call_id if until > self.clock() else None
 
     def request(self, method: str, endpoint: str, params: Mapping[str, str]) -> Answer:
-        """One request to `/public/v1/<endpoint>`; `params` is its query string, decoded. Never raises."""
+        """One request to `/public/v1/<endpoint>`; `params` is its query string, decoded. Never raises. Status CUT: no answer."""
         now = self.clock()
         wait = self.limit.admit(now)
         if wait > 0:
-            answer = Answer(429, "too many requests", self.limit.headers(now, wait))
+            answer = (Answer(CUT) if self.limit.refuses == "cut"
+                      else Answer(429, "too many requests", self.limit.headers(now, wait)))
         else:
             answer = self._checked(method, endpoint, params)
         self.record(method, endpoint, params, answer)

@@ -13,7 +13,7 @@ from flask import Flask, Response, render_template_string, request
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 
 from .control import Fault, Faults, create_control, state
-from .model import EXAMPLE_TOKEN, Answer, Limit, Movidesk
+from .model import CUT, EXAMPLE_TOKEN, Answer, Limit, Movidesk
 
 API = "/public/v1"
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]
@@ -55,11 +55,12 @@ def create_app(model: Movidesk, faults: Optional[Faults] = None) -> Flask:
         time.sleep(fault.delay)
         with lock:
             answer = answer_with(model, fault, request.method, endpoint, params)
-        log_line(request.method, endpoint, params, answer, fault.cut)
-        if fault.cut:
+        cut = fault.cut or ("before" if answer.status == CUT else "")
+        log_line(request.method, endpoint, params, answer, cut)
+        if cut:
             request.environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
         kind = "application/json" if answer.status == 200 else "text/plain"
-        status = answer.status or 500  # 0: cut, so nobody reads it
+        status = answer.status or 500  # CUT: nobody reads it
         return Response(answer.body, status, dict(answer.headers), mimetype=kind)
 
     @app.get("/")
@@ -195,12 +196,14 @@ def main(argv: Optional[List[str]] = None) -> int:
                                      description="A stand-in for Movidesk's telephony API.")
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--limit", type=int, default=10, help="requests a minute (default 10)")
+    parser.add_argument("--over-limit", choices=("429", "cut"), default="429",
+                        help="what happens over the limit: a 429, or the connection is cut (default 429)")
     parser.add_argument("--token", default=EXAMPLE_TOKEN, metavar="GUID")
     parser.add_argument("--agents", default="5252,5253", help="extensions in order, with commas between")
     parser.add_argument("--queue", type=int, default=77, help="id of the telephony group (default 77)")
     options = parser.parse_args(argv)
     try:
-        model = Movidesk(time.time, token=options.token, limit=Limit(options.limit))
+        model = Movidesk(time.time, token=options.token, limit=Limit(options.limit, refuses=options.over_limit))
         model.add_group(options.queue, options.agents.split(","))
     except ValueError as error:
         parser.error(str(error))

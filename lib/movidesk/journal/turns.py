@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from movidesk import budget, calls, line
 from movidesk.budget import WINDOW
-from movidesk.journal.store import CALL, EVENT, WAITS, Call, Claim, Event, Store
+from movidesk.journal.limits import Limits
+from movidesk.journal.store import CALL, EVENT, WAITS, Call, Event
 
 #: An event that opens the agent's screen, as a condition on events.
 _SHOWS = "events.kind IN ('transferred', 'start_transferred')"
@@ -30,7 +31,7 @@ def _due(sort: str, index: str = "events_pending") -> str:
             " AND earlier.id < events.id AND earlier.status = 'pending')" % (index, sort))
 
 
-class Line(Store):
+class Line(Limits):
     """Who asks, and which request goes (movidesk.line and movidesk.budget hold the rules)."""
 
     def turn(self, call: Call, limit: int, script: bool = False, hold: float = 20.0) -> line.Turn:
@@ -85,20 +86,6 @@ class Line(Store):
                                  " WHERE events.status = 'pending' AND %s AND NOT %s AND calls.queue = ? AND calls.extension != ''"
                             % (_URGENT, _SHOWS), queue))
 
-    # -- the window of requests -------------------------------------------------------------------------------------
-
-    def _claim(self, limit: int, klass: int, demand: budget.Demand, aged: bool = False, places: int = 1) -> Claim:
-        now = self.steady()
-        pause = self.paused()
-        if pause:
-            return Claim(0, pause, "Movidesk asked for a pause (429)", True)
-        self._db.execute("DELETE FROM requests WHERE at < ?", (now - 10 * WINDOW,))
-        used, oldest = self._db.execute("SELECT count(*), min(at) FROM requests WHERE at > ?", (now - WINDOW,)).fetchone()
-        if not budget.may_go(klass, limit - used, demand, limit, aged, places):
-            return Claim(0, max(0.05, (oldest or now) + WINDOW - now), "%d requests were sent in the last minute" % used)
-        number = self._db.execute("INSERT INTO requests (at, class) VALUES (?, ?)", (now, klass)).lastrowid
-        return Claim(number, 0.0, "")
-
     def _demand(self, now: float, asker: line.Queue | None = None, klass: int = budget.HEAD) -> budget.Demand:
         """What wants a place now. For a head of this class only such heads count whose queues asked longer ago."""
         screens, freeing = self._row(
@@ -131,33 +118,6 @@ class Line(Store):
             return int(self.clock() - Event(*row[:len(Event._fields)]).at >= budget.PATIENCE)
         return 0
 
-    def took_long(self, request: int) -> None:
-        """A request's answer was slow: nobody knows when Movidesk counted it, so it counts from now."""
-        with self._writing():
-            self._db.execute("UPDATE requests SET at = ? WHERE rowid = ?", (self.steady(), request))
-
-    def close_window(self, seconds: float) -> None:
-        """Send nothing for so many seconds, longer after repeated ones (budget.pause_after): Movidesk answered 429."""
-        with self._writing():
-            strikes = 1 + self._closed()[1]
-            self._set_note("closed", "%r %d" % (self.steady() + budget.pause_after(seconds, strikes), strikes))
-
-    def paused(self) -> float:
-        """Seconds that are left of the pause that Movidesk asked for; 0.0 where there is none."""
-        return max(0.0, self._closed()[0] - self.steady())
-
-    def _closed(self) -> tuple[float, int]:
-        """Until when (steady time) Movidesk asked for a pause, and its 429s in a row; 0 and 0 where it answered since."""
-        closed = self.note("closed")
-        until, strikes = closed[0].split() if closed else (0, 0)
-        return float(until), int(strikes)
-
-    def _answered(self) -> None:
-        """An answer ends the row of 429s, unless it was under way when the last of them came."""
-        until, strikes = self._closed()
-        if strikes and until <= self.steady():
-            self._db.execute("DELETE FROM notes WHERE name = 'closed'")
-
     def unsent(self, seconds: float) -> float:
         """Since when (epoch seconds) an event is due that nobody sends: no request left for so long; 0.0 where none is."""
         now = self.steady()
@@ -166,9 +126,6 @@ class Line(Store):
         at = self._row(lambda at: at, "SELECT min(events.at) FROM " + _due(
             "NOT (events.kind = 'received' AND calls.ended IS NULL)"), now)
         return at if at is not None and self.clock() - at >= seconds else 0.0
-
-    def requests_in_window(self) -> int:
-        return self._row(int, "SELECT count(*) FROM requests WHERE at > ?", self.steady() - WINDOW)
 
     def _candidates(self, now: float, slack_only: bool = False):
         """The most urgent event that is due, and that of the oldest call for which nobody waits; each the first of its call.

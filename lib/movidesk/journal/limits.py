@@ -1,0 +1,85 @@
+"""The request limit as the journal applies it (movidesk.budget holds the rules): the window, and pauses after a 429."""
+
+from __future__ import annotations
+
+from movidesk import budget
+from movidesk.budget import WINDOW
+from movidesk.journal.store import Claim, Store
+
+#: Why nothing may be sent, by the word that the note `closed` keeps.
+PAUSES = {
+    "429": "Movidesk asked for a pause (429)",
+    "cut": "Movidesk cut a connection while the limit was nearly used up, which may stand for a 429",
+}
+
+
+class Limits(Store):
+    """Which requests were sent lately, and until when none may be."""
+
+    def _claim(self, limit: int, klass: int, demand: budget.Demand, aged: bool = False, places: int = 1) -> Claim:
+        now = self.steady()
+        pause = self.paused()
+        if pause:
+            return Claim(0, pause, self.pause_reason(), True)
+        self._db.execute("DELETE FROM requests WHERE at < ?", (now - 10 * WINDOW,))
+        used, oldest = self._db.execute("SELECT count(*), min(at) FROM requests WHERE at > ?", (now - WINDOW,)).fetchone()
+        if not budget.may_go(klass, limit - used, demand, limit, aged, places):
+            return Claim(0, max(0.05, (oldest or now) + WINDOW - now), "%d requests were sent in the last minute" % used)
+        number = self._db.execute("INSERT INTO requests (at, class) VALUES (?, ?)", (now, klass)).lastrowid
+        return Claim(number, 0.0, "")
+
+    def requests_in_window(self) -> int:
+        return self._row(int, "SELECT count(*) FROM requests WHERE at > ?", self.steady() - WINDOW)
+
+    def took_long(self, request: int) -> None:
+        """A request's answer was slow: nobody knows when Movidesk counted it, so it counts from now."""
+        with self._writing():
+            self._db.execute("UPDATE requests SET at = ? WHERE rowid = ?", (self.steady(), request))
+
+    # -- pauses -----------------------------------------------------------------------------------------------------
+
+    def close_window(self, seconds: float, sent: float | None = None) -> None:
+        """Movidesk answered 429 to a request that left at `sent` (steady time; None: just now): send nothing for so many
+        seconds, longer after repeated strikes (budget.strikes_after, budget.pause_after)."""
+        with self._writing():
+            until, strikes, _ = self._closed()
+            now = self.steady()
+            strikes = budget.strikes_after(strikes, until, now if sent is None else sent)
+            self._close(max(until, now + budget.pause_after(seconds, strikes)), strikes, "429")
+
+    def suspect_429(self, limit: int, seconds: float) -> bool:
+        """A connection was cut: where that may stand for a 429 (budget.is_suspect), send nothing for so many seconds.
+
+        It is no strike: an ordinary cut must not lengthen the next pause. True where it may, also if a pause stands already.
+        """
+        with self._writing():
+            until, strikes, _ = self._closed()
+            now = self.steady()
+            if until > now:
+                return True  # it left before the pause began: one of the same burst
+            if not budget.is_suspect(self.requests_in_window(), limit):
+                return False
+            self._close(now + seconds, strikes, "cut")
+            return True
+
+    def _close(self, until: float, strikes: int, cause: str) -> None:
+        self._set_note("closed", "%r %d %s" % (until, strikes, cause))
+
+    def paused(self) -> float:
+        """Seconds that are left of a pause; 0.0 where there is none."""
+        return max(0.0, self._closed()[0] - self.steady())
+
+    def pause_reason(self) -> str:
+        """Why the last pause began."""
+        return PAUSES[self._closed()[2]]
+
+    def _closed(self) -> tuple[float, int, str]:
+        """Until when (steady time) nothing may be sent, the 429s in a row, and the cause; 0, 0 where Movidesk answered since."""
+        closed = self.note("closed")
+        until, strikes, *cause = closed[0].split() if closed else (0, 0)
+        return float(until), int(strikes), cause[0] if cause else "429"
+
+    def _answered(self) -> None:
+        """An answer ends the row of 429s, unless it was under way when the last of them came."""
+        if 0 < self._closed()[0] <= self.steady():
+            self._db.execute("DELETE FROM notes WHERE name = 'closed'")
