@@ -1,33 +1,28 @@
-"""What breaks things in bench/faults.py, and what judges afterwards."""
+"""What breaks things in bench/faults.py; `_judge.py` judges afterwards."""
 from __future__ import annotations
 
 import json
 import os
 import random
 import re
+import signal
 import sqlite3
 import subprocess
 import threading
 import time
 from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
 
+from _judge import TOKEN_PARTS, Witness
 from movidesk_sim.asterisk_tree import need_program
 from movidesk_sim.control import Fault
-from movidesk_sim.model import EXAMPLE_TOKEN
 from movidesk_sim.rehearsal import Rehearsal, wait_for
 
 FAULTS = ({"status": 500}, {"status": 503, "retry_after": "1"}, {"status": 429, "retry_after": "1"}, {"delay": 1.5},
           {"cut": "before"}, {"cut": "after"}, {"body": "<html>nonsense"})
 DISK = 32  # MB; the small disk under the journal
-ORDER = {"receivedCall": 0, "transferedCall": 1, "completedCall": 2, "canceledCall": 2, "lostCall": 2}
-WRONG = ("lost", "with two endings", "with a wrong ending", "out of order", "that nobody made", "told in a wrong form")
-#: What the simulator complains of, though nobody could help it. It keeps an offered agent for a time: a transfer that could not
-#: be told in it may come after the next one. And a question whose sender was killed, or gave up, may be heard when all is over.
-LATE = {"is still in call": "two calls with one agent, told late",
-        "receivedCall .* this call is already": "asked twice, the first question heard last"}
-#: Any of these in a file, an output or a process list is a leak.
-TOKEN_PARTS = [part.encode() for part in (EXAMPLE_TOKEN[:8], EXAMPLE_TOKEN[-12:])]
+FREEZE = 4.0, 12.0  # seconds for which the service is frozen
 
 
 class SmallDisk:
@@ -75,11 +70,12 @@ class Clock:
 class Chaos(threading.Thread):
     """Breaks one thing after the other until `end`; each is mended before the next. counts: how often what."""
 
-    def __init__(self, rehearsal: Rehearsal, disk: SmallDisk, clock: Clock | None, counts: Counter, seed: int):
+    def __init__(self, rehearsal: Rehearsal, witness: Witness, disk: SmallDisk, clock: Clock | None, counts: Counter, seed: int):
         super().__init__(daemon=True, name="chaos")
-        self.rehearsal, self.disk, self.clock, self.counts = rehearsal, disk, clock, counts
+        self.rehearsal, self.witness, self.disk, self.clock, self.counts = rehearsal, witness, disk, clock, counts
         self.draw, self._over, self._trouble = random.Random(seed), threading.Event(), None
-        self.kinds = [self.kill_service] * 5 + [self.lock_journal] * 2 + [self.movidesk_fails] * 10
+        self.frozen: list[tuple[float, float]] = []  # when the service was
+        self.kinds = [self.kill_service] * 5 + [self.freeze_service] * 2 + [self.lock_journal] * 2 + [self.movidesk_fails] * 10
         self.kinds += [self.fill_disk] * 2 if disk.mounted else []
         self.kinds += [self.jump_clock] * 2 if clock else []
 
@@ -103,18 +99,40 @@ class Chaos(threading.Thread):
     def pause(self, most: float) -> None:
         self._over.wait(most * self.draw.random())
 
+    @contextmanager
+    def disturbing(self):
+        """While this is open those who send to Movidesk cannot work as they should."""
+        begin = time.time()
+        try:
+            yield
+        finally:
+            self.witness.disturbed.append((begin, time.time()))
+
     def kill_service(self) -> None:
         self.counts["service killed -9"] += 1
-        self.rehearsal.stop_service(kill=True)
+        with self.disturbing():
+            self.rehearsal.stop_service(kill=True)
         self.pause(1.5)
         self.rehearsal.start_service()
+
+    def freeze_service(self) -> None:
+        self.counts["service frozen"] += 1
+        begin = time.time()
+        with self.disturbing():
+            os.kill(self.rehearsal.service_pid, signal.SIGSTOP)
+            try:
+                self._over.wait(self.draw.uniform(*FREEZE))
+            finally:
+                os.kill(self.rehearsal.service_pid, signal.SIGCONT)
+        self.frozen.append((begin, time.time()))
 
     def lock_journal(self) -> None:
         self.counts["journal locked for up to 4 s"] += 1
         db = sqlite3.connect(self.rehearsal.journal_path, isolation_level=None, timeout=10)
-        db.execute("BEGIN IMMEDIATE")
-        self.pause(4)
-        db.close()
+        with self.disturbing():
+            db.execute("BEGIN IMMEDIATE")
+            self.pause(4)
+            db.close()
 
     def movidesk_fails(self) -> None:
         """Now and then: each 429 of a row doubles the pause, so that what piles up would stop everything."""
@@ -126,9 +144,10 @@ class Chaos(threading.Thread):
 
     def fill_disk(self) -> None:
         self.counts["disk full"] += 1
-        self.disk.fill()
-        self.pause(3)
-        self.disk.empty()
+        with self.disturbing():
+            self.disk.fill()
+            self.pause(3)
+            self.disk.empty()
 
     def jump_clock(self) -> None:
         self.counts["clock set by an hour"] += 1
@@ -173,43 +192,3 @@ def settle(rehearsal: Rehearsal) -> float:
 
     wait_for("everything is delivered", delivered, 600, lambda: rehearsal.cli("status").stdout)
     return time.monotonic() - begin
-
-
-def judge(rehearsal: Rehearsal, truth: dict[str, set[str]]) -> Counter:
-    """What Movidesk has, beside what the callers did. truth: call id -> the endings that are true of it."""
-    found: Counter[str] = Counter(calls=len(truth), **dict.fromkeys(WRONG, 0))
-    heard: dict[str, list[str]] = {}
-    for entry in rehearsal.model.log:
-        if entry["status"] == 200:
-            heard.setdefault(entry["params"]["id"], []).append(entry["endpoint"].replace("asterisk_", ""))
-    for call_id in {**truth, **heard}:
-        told, endings = heard.get(call_id, []), truth.get(call_id)
-        ended = {name for name in told if ORDER[name] == 2}
-        wrong = {"lost": not ended, "with two endings": len(ended) > 1,
-                 "with a wrong ending": len(ended) == 1 and not ended & {ending + "Call" for ending in endings or ()},
-                 "out of order": [ORDER[name] for name in told] != sorted(ORDER[name] for name in told)}
-        if endings is None:
-            wrong = {"that nobody made": True}
-        found.update(name for name, is_so in wrong.items() if is_so)
-        if any(wrong.values()):
-            print("%s: %s; true: %s, told: %s" % (call_id, ", ".join(name for name in wrong if wrong[name]),
-                                                 " or ".join(sorted(endings or ["nothing"])), ", ".join(told) or "nothing"))
-    found["sent twice, an answer was cut or its sender killed"] = rehearsal.model.duplicates
-    for problem in rehearsal.model.problems:
-        kind = next((name for form, name in LATE.items() if re.search(form, problem["text"])), "told in a wrong form")
-        found[kind] += 1
-        print("%s: %s" % (kind, problem["text"]))
-    return found
-
-
-def leaks(folder: Path, but: Path) -> list[str]:
-    """The files in a folder that hold the token or a good part of it, except the configuration."""
-    found = []
-    for path in folder.rglob("*"):
-        if path.is_file() and not path.is_symlink() and path != but:
-            with open(path, "rb") as file:
-                if any(part in file.read() for part in TOKEN_PARTS):
-                    found.append(str(path))
-    return found
-
-

@@ -96,16 +96,17 @@ class Agent(SippPhone):
         """Answer the call that rings now."""
         self._order(self._call("ringing"), "X-ANSWER")
 
-    def hang_up(self) -> None:
-        self._order(self._call("answered"), "X-HANGUP")
+    def hang_up(self, call_id: str = "") -> None:
+        """End the call in progress; of several the newest, or the one with this Call-ID."""
+        self._order(call_id or self._call("answered"), "X-HANGUP")
 
-    def transfer(self, to: str) -> None:
-        """Blind transfer of the call in progress."""
-        self._order(self._call("answered"), "X-REFER", f"sip:{to}@127.0.0.1:{self.pbx.sip_port}")
+    def transfer(self, to: str, call_id: str = "") -> None:
+        """Blind transfer of the call in progress (see hang_up)."""
+        self._order(call_id or self._call("answered"), "X-REFER", f"sip:{to}@127.0.0.1:{self.pbx.sip_port}")
 
-    def transfer_attended(self, consultation: Caller) -> None:
-        """Connect the call in progress with `consultation`, an answered call this agent's number made."""
-        self._order(self._call("answered"), "X-REFER", consultation.replaces_uri())
+    def transfer_attended(self, consultation: Caller, call_id: str = "") -> None:
+        """Connect the call in progress (see hang_up) with `consultation`, an answered call this agent's number made."""
+        self._order(call_id or self._call("answered"), "X-REFER", consultation.replaces_uri())
 
     def wait_ringing(self, timeout: float = 10.0, count: int = 1) -> Event:
         return self.wait_event("ringing", timeout, count)

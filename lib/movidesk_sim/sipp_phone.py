@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 import uuid
 from dataclasses import dataclass
@@ -49,6 +50,9 @@ class SippPhone:
         self.port = 0
         self._folder = Path(tempfile.mkdtemp(prefix="phone-"))
         self._log = self._folder / "events.log"
+        self._events: List[Event] = []
+        self._events_end = 0  # of the log's part that `_events` holds
+        self._reading = threading.Lock()
         self._process: Optional[subprocess.Popen] = None
         self._tone: Optional[str] = None
         if audio:
@@ -84,11 +88,16 @@ class SippPhone:
 
     def events(self, name: Optional[str] = None) -> List[Event]:
         """What happened so far, oldest first; only events called `name` if given."""
-        if not self._log.exists():
-            return []
-        whole_lines = self._log.read_text(errors="replace").rpartition("\n")[0].splitlines()
-        found = [_parse_event(line) for line in whole_lines]
-        return [event for event in found if event and name in (None, event.name)]
+        with self._reading:
+            if self._log.exists():
+                with open(self._log, "rb") as log:
+                    log.seek(self._events_end)
+                    whole_lines = log.read().rpartition(b"\n")[0]
+                # An empty part has no line end of its own.
+                self._events_end += len(whole_lines) + 1 if whole_lines else 0
+                found = [_parse_event(line) for line in whole_lines.decode(errors="replace").splitlines()]
+                self._events += filter(None, found)
+            return [event for event in self._events if name in (None, event.name)]
 
     def wait_event(self, name: str, timeout: float = 10.0, count: int = 1) -> Event:
         """Wait for the `count`-th event called `name`."""
