@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from movidesk import budget, calls, journal
 from movidesk.journal import DELIVERED, HOLD, LEASE, PENDING, REFUSED, WINDOW, Journal, JournalError, store
+import owed
 
 NOON = 1_800_000_000.0
 LIMIT = 10
@@ -300,7 +301,9 @@ class Lives(RuleBasedStateMachine):
 
     @rule()
     def take(self):
+        expected = owed.expected(self.book)
         job, _ = self.book.take(1000)
+        assert [job.event.id] == expected[:1] if job else not expected
         if job:
             earlier = [e for e in self.book.events(job.call) if e.id < job.event.id and e.status == PENDING]
             assert not earlier, "handed out before its elder"
@@ -308,11 +311,13 @@ class Lives(RuleBasedStateMachine):
             self.jobs.append(job)
 
     @precondition(lambda self: self.jobs)
-    @rule(data=st.data(), how=st.sampled_from(["delivered", "rejected", "retry", "forgotten"]))
+    @rule(data=st.data(), how=st.sampled_from(["delivered", "offered", "rejected", "retry", "forgotten"]))
     def settle(self, data, how):
         job = self.jobs.pop(data.draw(st.integers(0, len(self.jobs) - 1)))
         if how == "retry":
             self.book.retry(job, 5.0, "HTTP 500")
+        elif how == "offered":
+            self.book.delivered(job, "5252", "5252")
         elif how != "forgotten":
             getattr(self.book, how)(job, "note")
 
@@ -341,6 +346,23 @@ class Lives(RuleBasedStateMachine):
             assert self.ends.get(call.call_id, call.state) == call.state, "an ending was taken back"
             if ended:
                 self.ends[call.call_id] = call.state
+
+    @invariant()
+    def what_waits_is_known(self):
+        owed.check(self.book)
+
+    @rule()
+    def dismiss(self):
+        for job in self.book.outbox(REFUSED, 1):
+            assert self.book.dismiss(job.event.id)
+
+    @rule()
+    def taken_over_from_a_damaged_journal(self):
+        found = self.book.last_calls(1000)
+        other = Journal(":memory:", self.clock)
+        assert other.take_over([(call, self.book.events(call)) for call in found]) == len(found)
+        owed.check(other)
+        other.close()
 
     @invariant()
     def nothing_is_lost(self):
@@ -536,6 +558,78 @@ def test_a_timer_says_yes_once_in_its_time(book, clock):
     assert book.time_left("x", 60) == 0.0 and book.is_time("x", 60)
 
 
+def test_the_end_of_a_late_arrival_that_was_given_an_agent_frees_that_one(book):
+    call = arrive(book)
+    book.hang_up(call.call_id)
+    other = arrive(book, "0.1", "78")
+    book.hang_up(other.call_id)
+    book.delivered(book.take(LIMIT)[0], '"5252"', "5252")
+    owed.check(book)
+    assert [job.event.id for job in book.outbox(PENDING)][0] == book.take(LIMIT)[0].event.id, "before the other call's arrival"
+
+
+# -- what a step costs -------------------------------------------------------------------------------------------------
+
+def steps_of(book):
+    """How many instructions SQLite's machine runs for each step of some calls' lives, in fives."""
+    counted, found = [0], {}
+
+    def count():
+        counted[0] += 1
+
+    def step(name, action, *args, **more):
+        counted[0] = 0
+        result = action(*args, **more)
+        found[name] = counted[0]
+        return result
+
+    book._db.set_progress_handler(count, 5)
+    head = step("arrive", arrive, book, "9.1")
+    assert step("turn, asks", book.turn, head, LIMIT).ask
+    step("answered", book.answered, head, "", "4", "4")
+    assert not step("turn, waits", book.turn, head, LIMIT).ask
+    assert step("turn of the second", book.turn, arrive(book, "9.2"), LIMIT).position == 2
+    step("offered", book.answered, head, "5252", "", "5252")
+    step("transferred", book.record, head.call_id, "transferred", extension="5252")
+    step("completed", book.hang_up, head.call_id, "https://pbx/1.wav")
+    step("canceled", book.hang_up, "pbx-9.2")
+    step("lost", book.record, arrive(book, "9.3").call_id, "lost", held=True)
+    step("message", book.hang_up, "pbx-9.3", "https://pbx/2.wav", converts="2.wav")
+    watched = step("arrived", arrive, book, "9.4", mode=calls.WATCH)
+    step("start_transferred", book.record, watched.call_id, "start_transferred", extension="5252")
+    step("link", book.record, watched.call_id, "link", link="https://pbx/3.wav")
+    step("look again", arrive, book, "9.5")
+    job, _ = step("take", book.take, LIMIT)
+    step("delivered", book.delivered, job, "")
+    step("retry", book.retry, book.take(LIMIT)[0], 5, "HTTP 500")
+    step("rejected", book.rejected, book.take(LIMIT)[0], "HTTP 400")
+    step("replay", book.replay, job.event.id + 1)
+    step("take, window full", book.take, 1)
+    for name in ("waiting", "unended", "converting", "requests_in_window", "paused"):
+        step(name, getattr(book, name))
+    step("unsent", book.unsent, -1.0)
+    step("outbox", book.outbox, PENDING, 5)
+    book._db.set_progress_handler(None, 0)
+    return found
+
+
+def test_what_a_step_costs_does_not_depend_on_how_many_events_wait(tmp_path, clock):
+    """Calls of three queues wait, all due: two without callers, and one that has some; also events that may not go yet."""
+    costs = []
+    for count in (150, 3000):
+        book = Journal(str(tmp_path / ("%d.db" % count)), clock)
+        book._db.execute("PRAGMA synchronous = OFF")
+        for queue in ("77", "78", "79"):
+            owed.backlog(book, count // 3, queue, queue)
+        for number in range(max(6, count // 50)):
+            book.retry(book.take(100_000)[0], 30 if number < 6 else 10_000, "HTTP 500")
+        clock.now += 100  # the window is empty, and a few events are due again
+        costs.append(steps_of(book))
+        book.close()
+    few, many = costs
+    assert {name: (few[name], many[name]) for name in few if many[name] > 1.2 * few[name] + 5} == {}
+
+
 # -- threads and processes ---------------------------------------------------------------------------------------------
 
 def test_one_journal_in_many_threads(book):
@@ -686,6 +780,29 @@ def test_endings_that_were_recorded_before_they_named_the_agent_still_free_one(t
     book = Journal(path, clock)
     job, _ = book.take(LIMIT)
     assert (job.event.kind, job.event.extension) == ("canceled", "5252")
+
+
+def test_what_waits_in_an_older_file_is_known_in_the_newer(tmp_path, clock, monkeypatch):
+    path = str(tmp_path / "old.db")
+    with monkeypatch.context() as before:
+        before.setattr(store, "MIGRATIONS", store.MIGRATIONS[:3])
+        Journal(path, clock).close()
+    with sqlite3.connect(path) as old:
+        old.executemany("INSERT INTO calls (call_id, uniqueid, mode, state, queue, extension, arrived, ended)"
+                        " VALUES ('pbx-1.' || ?1, '1.' || ?1, 'control', ?2, '77', ?3, 1, ?4)",
+                        [(1, "completed", "5252", 2), (2, "canceled", "", 2), (3, "received", "", None),
+                         (4, "transferred", "5253", None), (5, "canceled", "5254", 2), (6, "lost", "", 2)])
+        old.executemany("INSERT INTO events (call, kind, at, extension, status, due) VALUES (?, ?, 2, ?, ?, ?)", [
+            (1, "received", "", "delivered", 0), (1, "transferred", "5252", "pending", NOON + 60), (1, "completed", "", "pending", 0),
+            (2, "received", "", "pending", 0), (2, "canceled", "", "pending", 0), (3, "received", "", "pending", 0),
+            (4, "received", "", "refused", 0), (4, "transferred", "5253", "pending", 0),
+            (5, "received", "", "delivered", 0), (5, "canceled", "5254", "pending", 0), (6, "lost", "", "delivered", 0)])
+    book = Journal(path, clock)
+    owed.check(book)
+    assert [call.call_id for _, call in sorted(owed.firsts(book))] == ["pbx-1.1", "pbx-1.2", "pbx-1.4", "pbx-1.5"]
+    assert [(job.call.call_id, job.event.kind) for job in deliver_all(book, clock)] == [
+        ("pbx-1.4", "transferred"), ("pbx-1.5", "canceled"), ("pbx-1.2", "received"), ("pbx-1.2", "canceled"),
+        ("pbx-1.1", "transferred"), ("pbx-1.1", "completed")]
 
 
 def test_a_migration_that_fails_leaves_the_version_before(book, monkeypatch):

@@ -8,6 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from movidesk import budget, calls, line
 from movidesk.journal import Journal
+import owed
 
 PACE = (6.0, 30.0)
 
@@ -87,7 +88,10 @@ class LineMachine(RuleBasedStateMachine):
 
     @rule(good=st.booleans())
     def deliver(self, good: bool) -> None:
+        expected = owed.expected(self.journal)
         job, _ = self.journal.take(self.limit)
+        owed.check(self.journal)
+        assert job is None or job.event.id in expected
         if job is not None:
             self.sent.append(self.clock.now)
             first = [event for event in self.journal.events(job.call) if event.status == "pending"][0]

@@ -41,10 +41,9 @@ class Journal(Book):
         """
         with self._writing():
             now = self.steady()
-            demand = self._demand(now)
+            demand = self._demand(now, limit)
             claim = None
-            for row in self._candidates(now):
-                event, call = Event(*row[:len(Event._fields)]), Call(*row[len(Event._fields):])
+            for event, call in self._candidates(now):
                 klass = budget.event_class(event.kind, demand.anybody, bool(call.extension))
                 claim = self._claim(limit, klass, demand, aged=klass == budget.SLACK and demand.aged,
                                     places=2 if event.kind == calls.RECEIVED else 1)  # its ending follows at once
@@ -54,8 +53,7 @@ class Journal(Book):
                     return Job(event._replace(attempts=event.attempts + 1), call, claim.granted), 0.0
             if claim is not None:
                 return None, claim.wait
-            later = self._row(lambda due: due, "SELECT min(due) FROM events INDEXED BY events_pending"
-                                               " WHERE status = 'pending' AND due > ?", now)
+            later = self._row(lambda due: due, "SELECT min(due) FROM next_events WHERE due > 0")
             return None, None if later is None else later - now
 
     def delivered(self, job: Job, note: str, offered: str = "") -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from movidesk import calls, line
 from movidesk.journal.store import (
-    CALL, CONVERTS, DELIVERED, EVENT, HELD, HOLD, PENDING, REFUSED, WAITS, Call, Event, Job, Recorded)
+    CALL, CONVERTS, DELIVERED, EVENT, HELD, HELD_NOTE, HOLD, PENDING, REFUSED, WAITS, Call, Event, Job, Recorded)
 from movidesk.journal.turns import Line
 
 
@@ -147,7 +147,7 @@ class Book(Line):
 
     def converting(self) -> list[tuple[Job, str]]:
         """The events that wait for the conversion of a file, with its name. They go as they are when HOLD is over."""
-        return [(job, job.event.note[len(CONVERTS):]) for job in self.outbox(PENDING)
+        return [(job, job.event.note[len(CONVERTS):]) for job in self._jobs("held", "AND " + HELD_NOTE, PENDING)
                 if job.event.note.startswith(CONVERTS)]
 
     def converted(self, job: Job, link: str) -> None:
@@ -251,8 +251,8 @@ class Book(Line):
     def unended(self) -> list[Call]:
         """The calls that a hangup would still move: those without an ending, and those whose ending waits for a message."""
         return self._rows(Call, "SELECT %s FROM calls INDEXED BY calls_open WHERE ended IS NULL UNION"
-                                " SELECT %s FROM events INDEXED BY events_pending JOIN calls ON calls.id = events.call"
-                                " WHERE status = 'pending' AND note = ?" % (CALL, CALL), HELD)
+                                " SELECT %s FROM events INDEXED BY events_held JOIN calls ON calls.id = events.call"
+                                " WHERE status = 'pending' AND %s AND note = ?" % (CALL, CALL, HELD_NOTE), HELD)
 
     def last_calls(self, count: int) -> list[Call]:
         return self._rows(Call, "SELECT %s FROM calls ORDER BY id DESC LIMIT ?" % CALL, count)
@@ -262,10 +262,13 @@ class Book(Line):
 
     def outbox(self, status: str, count: int = 1000) -> list[Job]:
         """The events that are pending or refused, oldest first."""
+        return self._jobs(status, "ORDER BY events.id LIMIT %d" % count, status)
+
+    def _jobs(self, index: str, more: str, status: str) -> list[Job]:
         split = len(Event._fields)
         return self._rows(lambda *row: Job(Event(*row[:split]), Call(*row[split:])),
-                          "SELECT %s, %s FROM events INDEXED BY events_%s JOIN calls ON calls.id = events.call WHERE status = '%s'"
-                          " ORDER BY events.id LIMIT ?" % (EVENT, CALL, status, status), count)
+                          "SELECT %s, %s FROM events INDEXED BY events_%s JOIN calls ON calls.id = events.call WHERE status = '%s' %s"
+                          % (EVENT, CALL, index, status, more))
 
     def waiting(self) -> list[Call]:
         """Who stands in line now, of all queues, in order of arrival."""

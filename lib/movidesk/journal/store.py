@@ -1,4 +1,4 @@
-"""The journal's file: schema and migrations, transactions, the two clocks, and notes that all processes share."""
+"""The journal's file: its migration, transactions, the two clocks, and notes that all processes share."""
 
 from __future__ import annotations
 
@@ -10,75 +10,17 @@ from collections import namedtuple
 from contextlib import contextmanager
 
 from movidesk.budget import WINDOW
+from movidesk.journal.schema import MIGRATIONS, statements
 
 LEASE = 60.0         # seconds for which an event handed out belongs to its taker
 HOLD = 3600.0        # seconds for which an ending waits for the caller's message at the most
 HELD = "waits for the caller's message"
 CONVERTS = "waits until this is converted: "  # and the file's name
+HELD_NOTE = "note >= 'waits' AND note < 'waitt'"  # either of the two, as a condition; that of the index events_held
 BUSY_TIMEOUT = 2.0   # seconds to wait for another process's write: a caller's answer may wait for it
 
 PENDING, DELIVERED, REFUSED = "pending", "delivered", "refused"
 DISMISSED = "dismissed"  # refused, and an admin has let it be
-
-MIGRATIONS = (
-    """
-    CREATE TABLE calls (
-        id        INTEGER PRIMARY KEY,
-        call_id   TEXT NOT NULL UNIQUE,
-        uniqueid  TEXT NOT NULL,
-        mode      TEXT NOT NULL,
-        state     TEXT NOT NULL,
-        queue     TEXT NOT NULL DEFAULT '',
-        number    TEXT NOT NULL DEFAULT '',
-        extension TEXT NOT NULL DEFAULT '',
-        code      TEXT NOT NULL DEFAULT '',
-        arrived   REAL NOT NULL,
-        ended     REAL
-    );
-    CREATE INDEX calls_uniqueid ON calls (uniqueid, id);
-    CREATE INDEX calls_open ON calls (queue, id) WHERE ended IS NULL;
-    CREATE INDEX calls_ended ON calls (ended) WHERE ended IS NOT NULL;
-    CREATE TABLE events (
-        id        INTEGER PRIMARY KEY AUTOINCREMENT,
-        call      INTEGER NOT NULL REFERENCES calls (id) ON DELETE CASCADE,
-        kind      TEXT NOT NULL,
-        at        REAL NOT NULL,
-        extension TEXT NOT NULL DEFAULT '',
-        link      TEXT NOT NULL DEFAULT '',
-        status    TEXT NOT NULL DEFAULT 'pending',
-        attempts  INTEGER NOT NULL DEFAULT 0,
-        due       REAL NOT NULL DEFAULT 0,
-        note      TEXT NOT NULL DEFAULT '',
-        settled   REAL
-    );
-    CREATE INDEX events_call ON events (call, id);
-    CREATE INDEX events_pending ON events (call, id) WHERE status = 'pending';
-    CREATE INDEX events_refused ON events (id) WHERE status = 'refused';
-    CREATE TABLE requests (at REAL NOT NULL);
-    CREATE INDEX requests_at ON requests (at);
-    CREATE TABLE notes (name TEXT PRIMARY KEY, value TEXT NOT NULL, at REAL NOT NULL) WITHOUT ROWID;
-    """,
-    """
-    ALTER TABLE calls ADD COLUMN seen_until REAL NOT NULL DEFAULT 0;
-    ALTER TABLE calls ADD COLUMN wants INTEGER NOT NULL DEFAULT 0;
-    ALTER TABLE requests ADD COLUMN class INTEGER NOT NULL DEFAULT 1;
-    CREATE TABLE queues (
-        name  TEXT PRIMARY KEY,
-        asked REAL NOT NULL,
-        pace  REAL NOT NULL,
-        news  INTEGER NOT NULL,
-        "full"  INTEGER NOT NULL,
-        code  TEXT NOT NULL
-    ) WITHOUT ROWID;
-    CREATE INDEX calls_wants ON calls (wants) WHERE wants > 0;
-    """,
-    """
-    UPDATE events SET extension = (SELECT extension FROM calls WHERE calls.id = events.call)
-        WHERE status = 'pending' AND kind IN ('canceled', 'lost');
-    CREATE INDEX events_urgent ON events (call, id) WHERE status = 'pending'
-        AND (kind IN ('transferred', 'start_transferred', 'completed') OR kind IN ('canceled', 'lost') AND extension != '');
-    """,
-)
 
 
 class JournalError(Exception):
@@ -163,7 +105,7 @@ class Store:
                     raise JournalError("journal %s: written by a newer movidesk-agi (schema %d, this one knows %d): "
                                        "upgrade, or restore the backup made before" % (self.path, version, len(MIGRATIONS)))
                 if version < number:
-                    for statement in script.split(";"):
+                    for statement in statements(script):
                         self._db.execute(statement)
                     self._db.execute("PRAGMA user_version = %d" % number)
 
@@ -195,7 +137,7 @@ class Store:
             if known:
                 now = self.steady()
                 self._db.execute("UPDATE requests SET at = ?", (now,))
-                self._db.execute("UPDATE events SET due = 0 WHERE status = 'pending'")
+                self._db.execute("UPDATE events SET due = 0 WHERE status = 'pending' AND due > 0")
                 self._db.execute("UPDATE calls SET seen_until = 0, wants = 0 WHERE ended IS NULL")
                 self._db.execute("DELETE FROM queues")
                 if self._note("closed"):

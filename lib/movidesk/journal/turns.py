@@ -7,28 +7,27 @@ from movidesk.budget import WINDOW
 from movidesk.journal.limits import Limits
 from movidesk.journal.store import CALL, EVENT, WAITS, Call, Event
 
-#: An event that opens the agent's screen, as a condition on events.
-_SHOWS = "events.kind IN ('transferred', 'start_transferred')"
-#: That, or an ending that frees an agent (canceled and lost name the one who was offered), as a condition on events.
-_URGENT = ("(events.kind IN ('transferred', 'start_transferred', 'completed')"
-           " OR events.kind IN ('canceled', 'lost') AND events.extension != '')")  # word for word that of events_urgent
-#: An arrival that is left alone: its caller asks for itself, or one who waits could be given the agent. Takes the steady time.
-_LEFT_ALONE = ("(events.kind = 'received' AND (calls.ended IS NULL OR calls.queue IN ("
-               "SELECT live.queue FROM calls AS live LEFT JOIN queues ON queues.name = live.queue"
-               " WHERE live.ended IS NULL AND live.state IN ('received', 'waiting')"
-               " AND live.seen_until > ? AND coalesce(news, 1) = 1)))")
-
-
-def _due(sort: str, index: str = "events_pending") -> str:
-    """The events of this sort (a condition) that are due, each the first pending one of its call, joined with calls and
-    read in the order of calls; takes the steady time, then what `sort` takes.
-
-    The sort is looked at before anything else: after an outage thousands of events are due, and few are urgent.
-    """
-    return ("events INDEXED BY %s CROSS JOIN calls ON calls.id = events.call"
-            " WHERE events.status = 'pending' AND events.due <= ? AND %s"
-            " AND NOT EXISTS (SELECT 1 FROM events AS earlier WHERE earlier.call = events.call"
-            " AND earlier.id < events.id AND earlier.status = 'pending')" % (index, sort))
+#: What a call's next event is (next_events.sort): it opens an agent's screen, frees an agent, or nobody waits for it; late is the
+#: arrival of a call that has ended.
+_SCREEN, _FREEING, _OTHER, _LATE = range(4)
+#: The first event that may go of each sort, and of each queue's late arrivals, as a table `firsts`: one look at an index for each.
+_FIRSTS = """
+    WITH RECURSIVE chain (call) AS (
+        SELECT (SELECT call FROM next_events WHERE due = 0 ORDER BY sort, queue, place LIMIT 1)
+        UNION ALL
+        SELECT coalesce((SELECT call FROM next_events WHERE due = 0 AND sort = this.sort AND queue > this.queue
+                         ORDER BY queue, place LIMIT 1),
+                        (SELECT call FROM next_events WHERE due = 0 AND sort > this.sort
+                         ORDER BY sort, queue, place LIMIT 1))
+        FROM chain JOIN next_events AS this ON this.call = chain.call),
+    firsts AS (SELECT next_events.* FROM chain JOIN next_events ON next_events.call = chain.call)
+"""
+#: An arrival that is left alone: one who waits in its queue could be given the agent. Takes the steady time.
+_LEFT_ALONE = ("(sort = 3 AND EXISTS (SELECT 1 FROM calls AS live LEFT JOIN queues ON queues.name = live.queue"
+               " WHERE live.ended IS NULL AND live.queue = firsts.queue AND live.state IN ('received', 'waiting')"
+               " AND live.seen_until > ? AND coalesce(news, 1) = 1))")
+#: A count of events that want a request ends here: more than so many places are never kept free.
+_ENOUGH = 1000
 
 
 class Line(Limits):
@@ -49,7 +48,7 @@ class Line(Limits):
             if position == 1:
                 klass = line.request_class(queue, self._taken(call.queue), refused, now)
             if klass is not None:
-                claim = self._claim(limit, klass, self._demand(now, queue, klass))
+                claim = self._claim(limit, klass, self._demand(now, limit, queue, klass))
             if claim is not None and claim.granted:
                 self._db.execute("UPDATE calls SET wants = 0, seen_until = ? WHERE id = ?", (now + hold, call.id))
                 self._set_queue(queue._replace(asked=now))
@@ -82,16 +81,12 @@ class Line(Limits):
     def _taken(self, queue: str) -> int:
         """Agents who have a call of this queue as Movidesk sees it: also those whose call's end it has not heard yet."""
         return (self._count("ended IS NULL AND queue = ? AND state IN ('offered', 'transferred')", queue)
-                + self._row(int, "SELECT count(*) FROM events INDEXED BY events_urgent CROSS JOIN calls ON calls.id = events.call"
-                                 " WHERE events.status = 'pending' AND %s AND NOT %s AND calls.queue = ? AND calls.extension != ''"
-                            % (_URGENT, _SHOWS), queue))
+                + (self._row(int, "SELECT count FROM untold_endings WHERE queue = ?", queue) or 0))
 
-    def _demand(self, now: float, asker: line.Queue | None = None, klass: int = budget.HEAD) -> budget.Demand:
+    def _demand(self, now: float, limit: int, asker: line.Queue | None = None, klass: int = budget.HEAD) -> budget.Demand:
         """What wants a place now. For a head of this class only such heads count whose queues asked longer ago."""
-        screens, freeing = self._row(
-            lambda *counts: counts,
-            "SELECT count(CASE WHEN %s THEN 1 END), count(CASE WHEN NOT %s THEN 1 END) FROM %s" % (
-                _SHOWS, _SHOWS, _due(_URGENT, "events_urgent")), now)
+        self._wake(now)
+        screens, freeing = self._ready(_SCREEN, limit), self._ready(_FREEING, limit)
         waiting = self._count(WAITS, now)
         heads = ("SELECT count(*) FROM calls LEFT JOIN queues ON queues.name = calls.queue"
                  " WHERE wants BETWEEN 1 AND ? AND " + WAITS)
@@ -104,6 +99,15 @@ class Line(Limits):
                              bool(waiting) or bool(self._count("ended IS NULL AND state = 'offered'")),
                              self._aged(now), self._asked_lately(now))
 
+    def _wake(self, now: float) -> None:
+        """Let the events go whose retry, lease or hold has ended."""
+        self._db.execute("UPDATE next_events SET due = 0 WHERE due > 0 AND due <= ?", (now,))
+
+    def _ready(self, sort: int, limit: int) -> int:
+        """How many events of this sort may go; no more are counted than could go."""
+        return self._row(int, "SELECT count(*) FROM (SELECT 1 FROM next_events WHERE due = 0 AND sort = ? LIMIT ?)",
+                         sort, min(limit, _ENOUGH))
+
     def _asked_lately(self, now: float) -> bool:
         """Whether a caller asked in the last ten windows: so long are requests kept (_claim)."""
         return bool(self._row(int, "SELECT EXISTS (SELECT 1 FROM requests WHERE class IN (?, ?) AND at > ?)",
@@ -114,28 +118,40 @@ class Line(Limits):
         last = self._db.execute("SELECT max(at) FROM requests WHERE class = ?", (budget.SLACK,)).fetchone()[0]
         if last is not None and now - last < budget.PATIENCE:
             return 0
-        for row in self._candidates(now, slack_only=True):
-            return int(self.clock() - Event(*row[:len(Event._fields)]).at >= budget.PATIENCE)
-        return 0
+        event = self._first_other(now)
+        return int(event is not None and self.clock() - event[0].at >= budget.PATIENCE)
 
     def unsent(self, seconds: float) -> float:
         """Since when (epoch seconds) an event is due that nobody sends: no request left for so long; 0.0 where none is."""
         now = self.steady()
         if self._row(bool, "SELECT count(*) FROM requests WHERE at > ?", now - seconds):
             return 0.0
-        at = self._row(lambda at: at, "SELECT min(events.at) FROM " + _due(
-            "NOT (events.kind = 'received' AND calls.ended IS NULL)"), now)
+        with self._writing():
+            self._wake(now)
+            at = self._row(lambda at: at, _FIRSTS + "SELECT min(at) FROM firsts JOIN events ON events.id = firsts.event")
         return at if at is not None and self.clock() - at >= seconds else 0.0
 
-    def _candidates(self, now: float, slack_only: bool = False):
-        """The most urgent event that is due, and that of the oldest call for which nobody waits; each the first of its call.
+    def _candidates(self, now: float):
+        """The most urgent event that may go, and the first for which nobody waits, each with its call."""
+        for look in (self._first_urgent, lambda: self._first_other(now)):
+            found = look()
+            if found:
+                yield found
 
-        Of what nobody waits for, one call is told to its end before the next: Movidesk may keep an agent for it until then.
+    def _first_urgent(self) -> tuple[Event, Call] | None:
+        """The event that goes first of those that somebody waits for: a screen before an agent's end."""
+        return self._next("SELECT call FROM next_events WHERE due = 0 AND sort < 2 ORDER BY sort, queue, place LIMIT 1")
+
+    def _first_other(self, now: float) -> tuple[Event, Call] | None:
+        """The event that goes first of those that nobody waits for: that of the oldest call.
+
+        One call is told to its end before the next: Movidesk may keep an agent for it until then.
         """
-        columns = "SELECT %s, %s FROM " % (EVENT, CALL)
-        if not slack_only:
-            yield from self._db.execute(
-                columns + _due(_URGENT, "events_urgent") + " ORDER BY NOT %s, events.id LIMIT 1" % _SHOWS, (now,)).fetchall()
-        yield from self._db.execute(
-            columns + _due("NOT %s AND NOT %s" % (_URGENT, _LEFT_ALONE)) + " ORDER BY events.call, events.id LIMIT 1",
-            (now, now)).fetchall()
+        return self._next(_FIRSTS + "SELECT min(place) FROM firsts WHERE sort >= 2 AND NOT " + _LEFT_ALONE, now)
+
+    def _next(self, which: str, *args) -> tuple[Event, Call] | None:
+        """The next event of the call that the query finds, and this call."""
+        split = len(Event._fields)
+        return self._row(lambda *row: (Event(*row[:split]), Call(*row[split:])),
+                         "SELECT %s, %s FROM next_events JOIN events ON events.id = next_events.event"
+                         " JOIN calls ON calls.id = next_events.call WHERE next_events.call = (%s)" % (EVENT, CALL, which), *args)

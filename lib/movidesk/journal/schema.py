@@ -1,0 +1,155 @@
+"""The journal's tables, and how an older file becomes one of this version.
+
+Beside what is recorded (calls, events, requests, queues, notes) two tables are kept that could be read from the events,
+only that would cost the more the more events wait, and every verb and every look at the line would pay for it:
+
+    next_events     the event of each call that is to be sent next, in the order in which they are sent
+    untold_endings  for each queue, how many of its agents' calls have ended without Movidesk knowing
+
+Triggers keep them, so that no statement anywhere can forget to. The view `owed_events` says what must be in the first.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+#: Whether an event (events, NEW or OLD) ends a call that had an agent, whom it frees.
+_FREES = "(%(row)s.kind = 'completed' OR %(row)s.kind IN ('canceled', 'lost') AND %(row)s.extension != '')"
+
+MIGRATIONS = (
+    """
+    CREATE TABLE calls (
+        id        INTEGER PRIMARY KEY,
+        call_id   TEXT NOT NULL UNIQUE,
+        uniqueid  TEXT NOT NULL,
+        mode      TEXT NOT NULL,
+        state     TEXT NOT NULL,
+        queue     TEXT NOT NULL DEFAULT '',
+        number    TEXT NOT NULL DEFAULT '',
+        extension TEXT NOT NULL DEFAULT '',
+        code      TEXT NOT NULL DEFAULT '',
+        arrived   REAL NOT NULL,
+        ended     REAL
+    );
+    CREATE INDEX calls_uniqueid ON calls (uniqueid, id);
+    CREATE INDEX calls_open ON calls (queue, id) WHERE ended IS NULL;
+    CREATE INDEX calls_ended ON calls (ended) WHERE ended IS NOT NULL;
+    CREATE TABLE events (
+        id        INTEGER PRIMARY KEY AUTOINCREMENT,
+        call      INTEGER NOT NULL REFERENCES calls (id) ON DELETE CASCADE,
+        kind      TEXT NOT NULL,
+        at        REAL NOT NULL,
+        extension TEXT NOT NULL DEFAULT '',
+        link      TEXT NOT NULL DEFAULT '',
+        status    TEXT NOT NULL DEFAULT 'pending',
+        attempts  INTEGER NOT NULL DEFAULT 0,
+        due       REAL NOT NULL DEFAULT 0,
+        note      TEXT NOT NULL DEFAULT '',
+        settled   REAL
+    );
+    CREATE INDEX events_call ON events (call, id);
+    CREATE INDEX events_pending ON events (call, id) WHERE status = 'pending';
+    CREATE INDEX events_refused ON events (id) WHERE status = 'refused';
+    CREATE TABLE requests (at REAL NOT NULL);
+    CREATE INDEX requests_at ON requests (at);
+    CREATE TABLE notes (name TEXT PRIMARY KEY, value TEXT NOT NULL, at REAL NOT NULL) WITHOUT ROWID;
+    """,
+    """
+    ALTER TABLE calls ADD COLUMN seen_until REAL NOT NULL DEFAULT 0;
+    ALTER TABLE calls ADD COLUMN wants INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE requests ADD COLUMN class INTEGER NOT NULL DEFAULT 1;
+    CREATE TABLE queues (
+        name  TEXT PRIMARY KEY,
+        asked REAL NOT NULL,
+        pace  REAL NOT NULL,
+        news  INTEGER NOT NULL,
+        "full"  INTEGER NOT NULL,
+        code  TEXT NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX calls_wants ON calls (wants) WHERE wants > 0;
+    """,
+    """
+    UPDATE events SET extension = (SELECT extension FROM calls WHERE calls.id = events.call)
+        WHERE status = 'pending' AND kind IN ('canceled', 'lost');
+    CREATE INDEX events_urgent ON events (call, id) WHERE status = 'pending'
+        AND (kind IN ('transferred', 'start_transferred', 'completed') OR kind IN ('canceled', 'lost') AND extension != '');
+    """,
+    """
+    CREATE VIEW owed_events AS
+        SELECT call, event, sort, CASE WHEN sort = 3 THEN queue ELSE '' END AS queue,
+               CASE WHEN sort < 2 THEN event ELSE call END AS place, due
+        FROM (
+            SELECT events.call AS call, events.id AS event, events.due AS due, calls.queue AS queue,
+                   CASE WHEN kind IN ('transferred', 'start_transferred') THEN 0
+                        WHEN kind = 'completed' OR kind IN ('canceled', 'lost') AND events.extension != '' THEN 1
+                        WHEN kind != 'received' THEN 2
+                        ELSE 3 END AS sort
+            FROM events JOIN calls ON calls.id = events.call
+            WHERE status = 'pending' AND NOT (kind = 'received' AND ended IS NULL)
+                AND NOT EXISTS (SELECT 1 FROM events AS earlier
+                                WHERE earlier.call = events.call AND earlier.id < events.id AND earlier.status = 'pending')
+        );
+    CREATE TABLE next_events (
+        call  INTEGER PRIMARY KEY,
+        event INTEGER NOT NULL,
+        sort  INTEGER NOT NULL,
+        queue TEXT NOT NULL,
+        place INTEGER NOT NULL,
+        due   REAL NOT NULL
+    );
+    INSERT INTO next_events SELECT * FROM owed_events;
+    CREATE INDEX next_events_ready ON next_events (sort, queue, place) WHERE due = 0;
+    CREATE INDEX next_events_later ON next_events (due) WHERE due > 0;
+    CREATE TRIGGER events_added AFTER INSERT ON events WHEN NEW.status = 'pending' BEGIN
+        INSERT INTO next_events SELECT * FROM owed_events WHERE event = NEW.id;
+    END;
+    CREATE TRIGGER events_changed AFTER UPDATE OF status, due, extension ON events BEGIN
+        DELETE FROM next_events WHERE call = NEW.call;
+        INSERT INTO next_events SELECT * FROM owed_events WHERE call = NEW.call;
+    END;
+    CREATE TRIGGER events_deleted AFTER DELETE ON events WHEN OLD.status = 'pending' BEGIN
+        DELETE FROM next_events WHERE call = OLD.call;
+        INSERT INTO next_events SELECT * FROM owed_events WHERE call = OLD.call;
+    END;
+    CREATE TRIGGER calls_ended AFTER UPDATE OF ended ON calls WHEN NEW.ended IS NOT OLD.ended BEGIN
+        DELETE FROM next_events WHERE call = NEW.id;
+        INSERT INTO next_events SELECT * FROM owed_events WHERE call = NEW.id;
+    END;
+
+    CREATE TABLE untold_endings (queue TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID;
+    INSERT INTO untold_endings SELECT queue, count(*) FROM events JOIN calls ON calls.id = events.call
+        WHERE status = 'pending' AND FREES(events) GROUP BY queue;
+    CREATE TRIGGER endings_added AFTER INSERT ON events WHEN NEW.status = 'pending' AND FREES(NEW) BEGIN
+        INSERT OR IGNORE INTO untold_endings SELECT queue, 0 FROM calls WHERE id = NEW.call;
+        UPDATE untold_endings SET count = count + 1 WHERE queue = (SELECT queue FROM calls WHERE id = NEW.call);
+    END;
+    CREATE TRIGGER endings_changed AFTER UPDATE OF status, extension ON events
+        WHEN (NEW.status = 'pending' AND FREES(NEW)) != (OLD.status = 'pending' AND FREES(OLD)) BEGIN
+        INSERT OR IGNORE INTO untold_endings SELECT queue, 0 FROM calls WHERE id = NEW.call;
+        UPDATE untold_endings
+            SET count = count + (NEW.status = 'pending' AND FREES(NEW)) - (OLD.status = 'pending' AND FREES(OLD))
+            WHERE queue = (SELECT queue FROM calls WHERE id = NEW.call);
+    END;
+    CREATE TRIGGER endings_deleted AFTER DELETE ON events WHEN OLD.status = 'pending' AND FREES(OLD) BEGIN
+        UPDATE untold_endings SET count = count - 1 WHERE queue = (SELECT queue FROM calls WHERE id = OLD.call);
+    END;
+
+    DROP INDEX events_urgent;
+    DROP INDEX events_pending;
+    CREATE INDEX events_pending ON events (id) WHERE status = 'pending';
+    CREATE INDEX events_held ON events (id) WHERE status = 'pending' AND note >= 'waits' AND note < 'waitt';
+    CREATE INDEX requests_class ON requests (class, at);
+    """.replace("FREES(events)", _FREES % {"row": "events"}).replace("FREES(NEW)", _FREES % {"row": "NEW"})
+       .replace("FREES(OLD)", _FREES % {"row": "OLD"}),
+)
+
+
+def statements(script: str) -> list[str]:
+    """The single statements of a script; those within a trigger belong to it."""
+    found, begun = [], ""
+    for piece in script.split(";"):
+        begun += piece + ";"
+        if sqlite3.complete_statement(begun):
+            found.append(begun)
+            begun = ""
+    return found

@@ -1,0 +1,68 @@
+"""What the journal keeps about the events that wait, read from the events themselves: slowly, and in other words."""
+from __future__ import annotations
+
+from movidesk import calls
+from movidesk.journal import PENDING, Journal
+
+SCREENS = ("transferred", "start_transferred")
+
+
+def frees(event) -> bool:
+    """Whether the event ends a call that had an agent, as Movidesk knows."""
+    return event.kind == "completed" or event.kind in ("canceled", "lost") and event.extension != ""
+
+
+def firsts(journal: Journal) -> list[tuple]:
+    """(event, call) for each call: the one that goes next, due or not; an arrival only of a call that has ended."""
+    found = []
+    for call in journal.last_calls(100_000):
+        pending = [event for event in journal.events(call) if event.status == PENDING]
+        if pending and not (pending[0].kind == "received" and call.ended is None):
+            found.append((pending[0], call))
+    return found
+
+
+def expected(journal: Journal) -> list[int]:
+    """The numbers of the events that `take` may give: the first that somebody waits for, then the first of the others.
+    Checks that the journal finds the same."""
+    now = journal.steady()
+    due = [(event, call) for event, call in firsts(journal) if event.due <= now]
+    urgent = sorted((event.kind not in SCREENS, event.id) for event, _ in due if event.kind in SCREENS or frees(event))
+    news = {call.queue for call in journal.open_calls() if call.state in ("received", "waiting") and journal._row(
+        bool, "SELECT seen_until > ? FROM calls WHERE id = ?", now, call.id) and journal._queue(call.queue).news}
+    others = sorted((call.id, event.id) for event, call in due if event.kind not in SCREENS and not frees(event)
+                    and not (event.kind == "received" and call.queue in news))
+    found = [event for _, event in urgent[:1] + others[:1]]
+    with journal._writing():
+        journal._wake(now)
+        assert [event.id for event, _ in journal._candidates(now)] == found
+    return found
+
+
+def check(journal: Journal) -> None:
+    """That the tables which triggers keep are what the events say."""
+    now = journal.steady()
+    kept = journal._rows(lambda *row: row, "SELECT call, event, sort, due FROM next_events ORDER BY call")
+    truth = sorted((call.id, event.id, 0 if event.kind in SCREENS else 1 if frees(event) else 3 if event.kind == "received" else 2,
+                    event.due) for event, call in firsts(journal))
+    assert [row[:3] for row in kept] == [row[:3] for row in truth]
+    assert all(due == true or due == 0.0 and true <= now for (*_, due), (*_, true) in zip(kept, truth))
+    untold: dict[str, int] = {}
+    for call in journal.last_calls(100_000):
+        for event in journal.events(call):
+            if event.status == PENDING and frees(event):
+                untold[call.queue] = untold.get(call.queue, 0) + 1
+    assert dict(journal._rows(lambda *row: row, "SELECT queue, count FROM untold_endings WHERE count != 0")) == untold
+
+
+def backlog(journal: Journal, count: int, queue: str = "77", prefix: str = "old") -> None:
+    """So many pending events of ended calls: ends that free an agent, late arrivals with what follows them, a link."""
+    for number in range(0, count, 5):
+        talks = [journal.arrive("pbx", "%s%d.%d" % (prefix, number, which), queue, "47") for which in (1, 2)]
+        journal.answered(talks[0], "5252", "", "5252")
+        for call in talks:
+            journal.record(call.call_id, calls.TRANSFERRED, extension="5252")
+            journal.hang_up(call.call_id)
+        journal.record("pbx-%s%d.3" % (prefix, number), calls.LINK, link="https://pbx/1.wav")
+        with journal._writing() as db:
+            db.execute("UPDATE events SET status = 'delivered' WHERE call = ? AND kind = 'transferred'", (talks[0].id,))
