@@ -254,3 +254,35 @@ def test_a_peer_that_drips_for_ever_loses_its_place(caplog):
             server.shutdown()
             thread.join()
     assert "[agid] listen: a connection of more than 0.2 s was closed" in caplog.text
+
+
+def test_a_thread_that_cannot_start_costs_no_place(caplog, monkeypatch):
+    class Answers(socketserver.StreamRequestHandler):
+        def handle(self):
+            self.wfile.write(b"hello")
+
+    refused = []
+
+    def start(thread):
+        if thread.name.startswith("serve"):
+            return begin(thread)
+        if len(refused) < 3:
+            refused.append(thread)
+            raise RuntimeError("can't start new thread")
+        return begin(thread)
+
+    with Listener("[agid] listen", ("127.0.0.1", 0), Answers, 1) as server:
+        serving_thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="serve")
+        serving_thread.start()
+        begin = threading.Thread.start
+        monkeypatch.setattr(threading.Thread, "start", start)
+        try:
+            for expected in b"", b"", b"", b"hello":
+                with socket.create_connection(server.server_address, 5) as peer:
+                    assert peer.recv(100) == expected  # closed at once, and the dialplan runs the script
+                until(lambda: not server._begun)
+        finally:
+            server.shutdown()
+            serving_thread.join()
+    assert caplog.text.count("[agid] listen: a connection was closed: can't start new thread") == 3
+    assert "Traceback" not in caplog.text

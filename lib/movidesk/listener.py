@@ -39,14 +39,22 @@ class Listener(socketserver.ThreadingTCPServer):
             self.shutdown_request(request)
             return
         self._begun[request] = time.monotonic()
-        super().process_request(request, client_address)
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError as error:  # no more threads for this user, or no memory for one
+            log.error("%s: a connection was closed: %s", self._setting, error)
+            self._give_back(request)
+            self.shutdown_request(request)
 
     def process_request_thread(self, request, client_address) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:
-            del self._begun[request]
-            self._places.release()
+            self._give_back(request)
+
+    def _give_back(self, request) -> None:
+        del self._begun[request]
+        self._places.release()
 
     def service_actions(self) -> None:
         """Called twice a second by serve_forever: end the connections that are over their time."""
