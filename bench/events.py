@@ -1,8 +1,9 @@
 """Milliseconds that a channel waits for one event, on a real Asterisk: `bench/events.py [--calls 200] [--asterisk 22]`.
 
-Interleaved in one run, so that a noisy machine touches all alike: an empty step, a bare FastAGI server, a bare Python
-script, CURL() to the simulator, and the product's `transferred` through FastAGI and through the script, each committed to
-disk; with Movidesk answering at once, and after 4 s. Beside them a bare durable SQLite commit on the same disk.
+Interleaved in one run, so that a noisy machine touches all alike: an empty step, a look at the service's heartbeat, a bare
+FastAGI server, a bare Python script, CURL() to the simulator, and the product's `transferred` through FastAGI and through the
+script, each committed to disk; with Movidesk answering at once, and after 4 s. Beside them a bare durable SQLite commit on
+the same disk.
 """
 from __future__ import annotations
 
@@ -16,12 +17,14 @@ import threading
 import time
 
 from _table import median, percentile, save, show
+from movidesk.heartbeat import path_beside
 from movidesk_sim.asterisk import find_asterisk
 from movidesk_sim.control import Fault
 from movidesk_sim.rehearsal import Rehearsal, wait_for
 
 STEPS = {
     "nothing": "NoOp()",
+    "heartbeat": "Set(AGE=$[${{EPOCH}} - ${{STAT(M,{alive})}}])",
     "bare FastAGI": "AGI(agi://{bare}/bare)",
     "bare Python": "AGI(bare.py)",
     "CURL()": "Set(CURLED=${{CURL({url}/control/limit)}})",
@@ -50,14 +53,14 @@ class BareFastAGI(socketserver.StreamRequestHandler):
         self.rfile.readline()
 
 
-def dialplan(calls: int, bare: str, agid: str, url: str) -> str:
+def dialplan(calls: int, bare: str, agid: str, url: str, alive: str) -> str:
     """A context that runs every step `calls` times and says how long each took, in microseconds."""
     lines = ["[bench]", "exten => run,1,Set(COUNT=0)",
              "same => n(next),Set(COUNT=$[${COUNT} + 1])"]
     for number, step in enumerate(STEPS.values()):
         lines += ["same => n,Set(MOVIDESK_ID=bench-${UNIQUEID}-%d-${COUNT})" % number,
                   "same => n,Set(FROM=${STRFTIME(,,%s%6q)})",
-                  "same => n," + step.format(bare=bare, agid=agid, url=url),
+                  "same => n," + step.format(bare=bare, agid=agid, url=url, alive=alive),
                   "same => n,Verbose(0,BENCH %d ${FROM} ${STRFTIME(,,%%s%%6q)})" % number]
     lines += ["same => n,GotoIf($[${COUNT} < %d]?next)" % calls, "same => n,Verbose(0,BENCH END)", "same => n,Hangup()"]
     return "\n".join(lines)
@@ -106,7 +109,7 @@ def main() -> None:
         script.write_text(BARE_SCRIPT)
         script.chmod(0o755)
         rehearsal.more = dialplan(options.calls, "127.0.0.1:%d" % bare.server_address[1], rehearsal.agid,
-                                  rehearsal.simulator.home)
+                                  rehearsal.simulator.home, path_beside(str(rehearsal.journal_path)))
         rehearsal.write_dialplan()
         with rehearsal:
             found = {"0 s": measure(rehearsal, options.calls)}

@@ -10,12 +10,13 @@ import socketserver
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
 import pytest
 
-from movidesk import agi, entry, verbs
+from movidesk import agi, entry, heartbeat, verbs
 from movidesk.config import load
 from movidesk.desk import Desk
 from movidesk.journal import Journal
@@ -52,17 +53,19 @@ def environment(settings: str, **more: str) -> dict[str, str]:
 
 
 @contextmanager
-def serving(settings: str, folder):
+def serving(settings: str, folder, **more: str):
     """A service that has said READY=1, as systemd would see it."""
     log = folder / "serve.log"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify, log.open("w") as stderr:
         notify.bind(str(folder / "notify"))
         notify.settimeout(10)
-        process = subprocess.Popen(SERVE, env=environment(settings, NOTIFY_SOCKET=str(folder / "notify")), stderr=stderr)
+        process = subprocess.Popen(SERVE, env=environment(settings, NOTIFY_SOCKET=str(folder / "notify"), **more), stderr=stderr)
         try:
-            assert notify.recv(100) == b"READY=1"
+            while notify.recv(100) != b"READY=1":
+                pass
             port = int(re.search(r"FastAGI on 127\.0\.0\.1:(\d+)", log.read_text()).group(1))
             service = Service(process, port, settings, log)
+            service.notify = notify
             yield service
             service.journal.close()
         finally:
@@ -185,6 +188,7 @@ def test_sigterm_stops_it_within_two_seconds(service):
     assert service.log().splitlines()[-1].endswith("stopped")
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", service.port))
+    assert not os.path.lexists(heartbeat.path_beside(service.journal.path))
 
 
 def test_sigterm_stops_it_whichever_thread_it_reaches(service):
@@ -193,6 +197,37 @@ def test_sigterm_stops_it_whichever_thread_it_reaches(service):
                  if int(thread) != service.process.pid)
     assert ctypes.CDLL(None).tgkill(service.process.pid, other, signal.SIGTERM) == 0
     assert service.process.wait(2) == 0
+
+
+def test_the_watchdog_hears_a_service_that_runs_and_none_that_is_frozen(write_config, tmp_path):
+    with serving(write_config(), tmp_path, WATCHDOG_USEC="10000000") as service:
+        heard = []
+        service.notify.settimeout(2)
+        heard = [service.notify.recv(100) for _ in range(3)]
+        assert heard == [b"WATCHDOG=1"] * 3
+        service.process.send_signal(signal.SIGSTOP)
+        with pytest.raises(TimeoutError):
+            while True:
+                service.notify.recv(100)  # one may be under way
+
+
+def test_a_busy_service_goes_on_beating(service):
+    """A hundred connections that talk at once, and as many that are silent."""
+    path, oldest = heartbeat.path_beside(service.journal.path), 0.0
+    silent = [socket.create_connection(("127.0.0.1", service.port)) for _ in range(100)]
+
+    def call(number: int) -> str:
+        return Peer(uniqueid="1.%d" % number).call(service.port, "arrived", QUEUE)[agi.RESULT]
+
+    with ThreadPoolExecutor(100) as pool:
+        waiting = [pool.submit(call, number) for number in range(1000)]
+        while not all(done.done() for done in waiting):
+            oldest = max(oldest, time.time() - os.stat(path).st_mtime)
+            time.sleep(0.01)
+        assert {done.result() for done in waiting} == {"ok"}
+    for connection in silent:
+        connection.close()
+    assert oldest < 3  # seconds; the dialplan's limit
 
 
 def refused_start(settings: str) -> str:

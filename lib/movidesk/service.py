@@ -15,6 +15,7 @@ from movidesk import agi, alarms, convert, entry, recordings, sweep, trigger
 from movidesk.config import Config
 from movidesk.delivery import Delivery
 from movidesk.desk import Desk
+from movidesk.heartbeat import Heartbeat
 from movidesk.listener import Listener
 from movidesk.publish import Publisher
 
@@ -60,12 +61,16 @@ class _Session(socketserver.StreamRequestHandler):
 class FastAGI(Listener):
     """Answers `agi://HOST:PORT/VERB` with the handlers of `verbs` (see entry.run). Over MAX_SESSIONS the verb runs as a script.
 
-    saw: is given the unique id of each session's channel.
+    saw: is given the unique id of each session's channel. beat: called by the accept loop twice a second at least.
     """
 
-    def __init__(self, address: tuple[str, int], desk: Desk, saw=lambda uniqueid: None):
-        self.desk, self.saw = desk, saw
+    def __init__(self, address: tuple[str, int], desk: Desk, saw=lambda uniqueid: None, beat=lambda: None):
+        self.desk, self.saw, self._beat = desk, saw, beat
         super().__init__("[agid] listen", address, _Session, MAX_SESSIONS, SESSION_LIFE)
+
+    def service_actions(self) -> None:
+        super().service_actions()
+        self._beat()
 
     def handle_error(self, request, client_address) -> None:
         log.exception("a session with %s failed", client_address)
@@ -85,7 +90,8 @@ class Service:
         self._trigger = trigger.Trigger(trigger.path_beside(config["journal", "path"]))
         self.desk.client   # and requests is loaded before the first caller asks
         self._restarts, self._sweep_now = sweep.Restarts(), threading.Event()
-        self.fastagi = FastAGI(config["agid", "listen"], self.desk, self._saw)
+        self.heartbeat = Heartbeat(config["journal", "path"], _pat_watchdog)
+        self.fastagi = FastAGI(config["agid", "listen"], self.desk, self._saw, self.heartbeat.beat)
         self.publisher = Publisher(config) if config["recordings", "publish"] else None
         self.made_calls = None
         if config["made_calls", "listen"]:
@@ -112,12 +118,14 @@ class Service:
         if self.made_calls:
             threads["made calls"] = self.made_calls.serve_forever
             log.info("made calls on %s:%d", *self.made_calls.server_address[:2])
+        self.heartbeat.beat()  # before the first caller comes: an old file may be there
         for name, target in threads.items():
             threading.Thread(target=target, name=name, daemon=True).start()
         log.info("FastAGI on %s:%d, journal %s", *self.fastagi.server_address[:2], self.desk.journal.path)
         tell_systemd("READY=1")
         Delivery(self.desk).run(self._trigger, self._stop)
         self.fastagi.shutdown()
+        self.heartbeat.end()
         self.fastagi.server_close()
         self.desk.journal.close()
         log.info("stopped")
@@ -164,11 +172,17 @@ class Service:
                 log.exception("converting recordings failed")
 
 
+def _pat_watchdog() -> None:
+    if os.environ.get("WATCHDOG_USEC"):  # the unit has WatchdogSec
+        tell_systemd("WATCHDOG=1")
+
+
 def tell_systemd(state: str) -> None:
-    """Tell systemd (Type=notify) how the service is; does nothing where systemd did not ask."""
+    """Tell systemd (Type=notify) how the service is; does nothing where systemd did not ask. Raises OSError."""
     import socket
 
     address = os.environ.get("NOTIFY_SOCKET", "")
     if address:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+            notify.settimeout(1.0)  # a systemd that does not read must not hold up the accept loop
             notify.sendto(state.encode(), "\0" + address[1:] if address[0] == "@" else address)
