@@ -24,11 +24,15 @@ VARIABLES = {"MOVIDESK_MESSAGE_MAX": "5", "MOVIDESK_ANNOUNCE": "0"}
 # people are when Movidesk is not; `people` puts callers through to the phone of 5253 there.
 # `s@again` is a fallback that comes back to the queue. `measured` notes how large the recording is right after
 # movidesk-hangup, while the channel still lives: handlers run last pushed first.
+# `lagging` is the queue while the hint of 5252 is in use for another tenth of a second.
 DIALPLAN = """
 [from-trunk](+)
 exten => quick,1,Set(CHANNEL(language)=quick)
  same => n,Goto(movidesk-queue,77,1)
 exten => measured,1,Set(CHANNEL(hangup_handler_push)=measure,s,1)
+ same => n,Goto(movidesk-queue,77,1)
+exten => lagging,1,Set(DEVICE_STATE(Custom:5252)=INUSE)
+ same => n,Originate(Local/late@hints/n,app,Wait,1,,,a)
  same => n,Goto(movidesk-queue,77,1)
 exten => _77.,1,Goto(movidesk-queue,77,1)
 exten => 78,1,Set(CHANNEL(language)=quick)
@@ -38,6 +42,11 @@ exten => watched,1,Gosub(movidesk-watch,s,1(77))
 
 [from-internal](+)
 exten => 77,1,Goto(movidesk-queue,77,1)
+
+[hints]
+exten => 5252,hint,Custom:5252
+exten => late,1,Wait(0.1)
+ same => n,Set(DEVICE_STATE(Custom:5252)=NOT_INUSE)
 
 [reception]
 exten => s,1,Answer()
