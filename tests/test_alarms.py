@@ -73,6 +73,41 @@ def test_movidesk_away_ends_with_any_answer(desk, clock, trouble, answer):
     assert names(desk) == []
 
 
+@pytest.mark.parametrize("status, words", [
+    (302, "Movidesk takes nothing since %s (HTTP 302): events are kept, callers go to MOVIDESK_FALLBACK; the address leads elsewhere"),
+    (411, "Movidesk takes nothing since %s (HTTP 411): events are kept, callers go to MOVIDESK_FALLBACK; a proxy on the way drops"),
+    (408, "Movidesk takes nothing since %s (HTTP 408): events are kept, callers go to MOVIDESK_FALLBACK; a proxy on the way may"),
+    (425, "Movidesk takes nothing since %s (HTTP 425): "),
+    (500, "Movidesk does not answer since %s (HTTP 500): events are kept, callers go to MOVIDESK_FALLBACK; see movidesk check"),
+])
+def test_an_outage_names_its_status_its_beginning_and_what_to_look_at(desk, clock, status, words):
+    since = alarms.local(clock())
+    for _ in range(2):
+        desk.heard(Retry(None, "HTTP %d" % status, status))
+        clock.advance(alarms.AWAY_AFTER)
+    assert text(desk).startswith(words % since)
+    desk.heard(Delivered(""))
+    assert names(desk) == []
+
+
+def test_an_outage_of_which_only_one_request_knows_says_so(desk, clock):
+    desk.heard(Retry(None, "HTTP 500", 500), name="completed of pbx1-1.1")
+    clock.advance(alarms.AWAY_AFTER)
+    assert "(HTTP 500); only completed of pbx1-1.1 was sent: " in text(desk)
+    desk.heard(Retry(None, "HTTP 500", 500), name="received of pbx1-1.2")
+    assert "only" not in text(desk)
+
+
+def test_one_refusal_of_a_token_that_works_is_an_alarm_after_a_minute(desk, clock):
+    desk.heard(Delivered(""))
+    desk.heard(Retry(None, "HTTP 403", 403), name="completed of pbx1-1.1")
+    assert names(desk) == []
+    clock.advance(alarms.AWAY_AFTER)
+    assert text(desk).startswith("Movidesk refuses completed of pbx1-1.1 since")
+    desk.heard(Retry(None, "HTTP 403", 403), name="completed of pbx1-1.2")
+    assert text(desk).startswith("Movidesk refuses the token since")
+
+
 def test_a_clock_set_back_hides_no_alarm(desk, clock):
     desk.heard(Retry(None, "HTTP 503", 503))
     clock.now -= 3600
@@ -114,7 +149,7 @@ def test_refused_events(desk, end):
     pending(desk)
     job, _ = desk.journal.take(10)
     desk.journal.rejected(job, "HTTP 400: no such queue")
-    assert text(desk) == "1 events were refused by Movidesk: see movidesk outbox"
+    assert text(desk) == "1 events are set aside, first received of pbx1-1.1 (HTTP 400: no such queue): see movidesk outbox"
     assert getattr(desk.journal, end)(job.event.id)
     assert names(desk) == []
 

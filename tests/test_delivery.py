@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import threading
@@ -11,10 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from movidesk import api, budget, config, delivery
-from movidesk.desk import AWAY, Desk, TRY_TOKEN_AGAIN
-from movidesk.delivery import LONGEST_RETRY, Delivery, backoff
+from movidesk import alarms, api, budget, config, delivery
+from movidesk.desk import Desk
+from movidesk.delivery import Delivery
 from movidesk.journal import LEASE, PENDING, REFUSED, JournalError
+from movidesk.sending import AWAY, TRY_TOKEN_AGAIN
+from movidesk.trial import FIRST_RETRY, LONGEST_RETRY, TOKEN_RETRY, backoff
 from movidesk.trigger import Trigger, path_beside
 from movidesk_sim.control import Fault
 from movidesk_sim.model import Limit
@@ -298,6 +301,145 @@ def test_what_the_documents_do_not_allow_is_refused_unsent(office):
     assert [endpoint for _, endpoint, _ in office.heard()] == ["asterisk_canceledCall"]
 
 
+ALL = 10**6  # of them
+
+
+def fail(office, endpoint="", **fault):
+    office.fault(endpoint, count=ALL, **fault)
+
+
+def refused(office):
+    return [(job.event.kind, job.call.call_id) for job in office.book.outbox(REFUSED)]
+
+
+def run(office, seconds, every=None, also=lambda: None):
+    """Deliver for so long as the service would; `also` happens every so many seconds. Returns when each request came."""
+    heard, end = [], office.clock.now + seconds
+    next_also = office.clock.now + (every or ALL)
+    while office.clock.now <= end:
+        office.delivery.once()
+        heard += [(office.clock.now - end + seconds, entry) for entry in office.heard()[len(heard):]]
+        wait = office.delivery.take()[1]
+        office.clock.now = min(next_also, office.clock.now + min(5.0, 5.0 if wait is None else max(0.1, wait)))
+        if office.clock.now == next_also:
+            also()
+            next_also += every
+    return heard
+
+
+@pytest.mark.parametrize("seen", [True, False], ids=["Movidesk takes it and answers nothing", "it never takes it"])
+def test_an_event_that_is_never_accepted_does_not_block_its_call(office, seen):
+    """Nothing else is sent: the end of the call shows that Movidesk takes requests."""
+    call_id = office.talked()
+    fail(office, "asterisk_transferedCall", **({"cut": "after"} if seen else {"status": 500}))
+    heard = run(office, 180)
+    first = next(at for at, (_, endpoint, _) in heard if endpoint == COMPLETED)
+    assert 45 <= first <= 120
+    if seen:
+        assert is_complete(office, call_id) and refused(office) == [("transferred", call_id)]
+        assert [entry[2] for at, entry in heard if at > first] == [], "it must not come after the end"
+    else:  # a Movidesk that knows of no talk refuses its end
+        assert refused(office) == [("transferred", call_id), ("completed", call_id)]
+    alarm, = alarms.standing(office.desk)
+    assert alarm.name == "refused" and "transferred of %s" % call_id in alarm.text
+    assert ("the connection was cut" if seen else "HTTP 500") in alarm.text
+
+
+@pytest.mark.parametrize("status", [500, 403, 401, 302, 408])
+def test_an_event_that_is_never_accepted_holds_up_nobody(office, status):
+    """A call comes every 20 seconds, and Movidesk takes all that it is told of them."""
+    office.desk.heard(api.Delivered(""))  # the token has worked
+    poisoned = office.talked()
+    office.delivery.deliver(office.delivery.take()[0])
+    fail(office, COMPLETED, status=status)
+    others = []
+
+    def another():
+        others.append(office.offered())
+        office.book.record(others[-1], "canceled")
+
+    heard = run(office, 180, 20, another)
+    arrived = {call_id: at for at, (call_id, _, got) in heard if got == 200}
+    assert all(arrived[call_id] <= 20 * number + 5 for number, call_id in enumerate(others[:-1], 1))
+    assert refused(office) == [("completed", poisoned)]
+    assert re.fullmatch(r"HTTP %d \([345] tries failed while other requests were taken\)" % status,
+                        office.book.outbox(REFUSED)[0].event.note)
+    assert not office.desk.silence() and not office.desk.rest(300)
+
+
+@pytest.mark.parametrize("status", [500, 403])
+def test_two_events_that_are_never_accepted_hold_up_nobody_either(office, status):
+    office.desk.heard(api.Delivered(""))
+    poisoned = [office.talked() for _ in range(2)]
+    for _ in poisoned:
+        office.delivery.deliver(office.delivery.take()[0])
+    fail(office, COMPLETED, status=status)
+    office.delivery.once()
+    office.desk.heard(api.Delivered(""))  # a caller's question, after the silence if there is one
+    office.book.answered(office.book.arrive("pbx1", "9.9", "77", "47"), "", "4", "4")
+    run(office, 180, 15, lambda: office.book.answered(office.book.arrive("pbx1", "9.9", "77", "47"), "", "4", "4"))
+    assert refused(office) == [("completed", call_id) for call_id in poisoned]
+
+
+@pytest.mark.parametrize("fault", [{"status": 500}, {"status": 302}, {"status": 411}, {"status": 401}, {"status": 403}, {"cut": "before"}],
+                         ids=str)
+@pytest.mark.parametrize("calls", [1, 3])
+def test_nothing_is_set_aside_in_an_outage_however_long(office, fault, calls):
+    office.desk.heard(api.Delivered(""))
+    ids = [office.talked() for _ in range(calls)]
+    fail(office, **fault)
+    heard = run(office, 7200)
+    assert len(heard) < 120
+    assert office.book.totals() == {"open": 0, "pending": 2 * calls, "refused": 0}
+    assert alarms.standing(office.desk)
+    office.simulator.faults.rules.clear()
+    assert office.until_settled() <= TRY_TOKEN_AGAIN + LONGEST_RETRY * 1.25 * 2
+    assert all(is_complete(office, call_id) for call_id in ids)
+
+
+def test_an_outage_after_which_one_event_fails_for_another_minute(office):
+    """Some backends come back later than others."""
+    ids = [office.talked() for _ in range(3)]
+    fail(office, status=500)
+    run(office, 3600)
+    office.simulator.faults.rules.clear()
+    fail(office, COMPLETED, status=500)
+    run(office, 60)
+    office.simulator.faults.rules.clear()
+    office.until_settled()
+    assert all(is_complete(office, call_id) for call_id in ids) and not refused(office)
+
+
+def test_one_refusal_of_a_token_that_works_silences_nobody(office):
+    office.desk.heard(api.Delivered(""))
+    calls = [office.talked() for _ in range(2)]
+    office.fault("asterisk_transferedCall", status=403)
+    office.delivery.once()
+    assert [call for call, _, status in office.heard() if status == 200] == [calls[1]] * 2
+    assert office.until_settled() == TOKEN_RETRY and not alarms.standing(office.desk)
+
+
+def test_a_token_that_worked_and_is_revoked_is_believed_after_two_requests(office):
+    office.desk.heard(api.Delivered(""))
+    for _ in range(3):
+        office.talked()
+    office.model.token = OTHER_TOKEN
+    office.delivery.once()
+    assert [status for _, _, status in office.heard()] == [401, 401]
+    assert office.delivery.take() == (None, TRY_TOKEN_AGAIN)
+    assert "Movidesk refuses the token" in alarms.standing(office.desk)[0].text
+
+
+def test_what_is_recorded_after_an_event_that_fails_has_it_tried_at_once(office):
+    call_id = office.offered()
+    office.book.record(call_id, "transferred")
+    fail(office, "asterisk_transferedCall", cut="after")
+    run(office, 1800)
+    office.book.record(call_id, "completed")
+    assert 0 <= min(at for at, (_, endpoint, _) in run(office, 180) if endpoint == COMPLETED) <= LEASE
+    assert refused(office) == [("transferred", call_id)]
+
+
 def test_a_refused_token_silences_everything_and_a_new_one_resumes_at_once(office, write_config):
     call_id = office.talked()
     office.model.token = OTHER_TOKEN
@@ -358,7 +500,7 @@ def test_what_a_dead_process_had_taken_is_sent_when_its_lease_is_over(office):
 @given(st.integers(1, 10**6), st.floats(0, 1, exclude_max=True))
 def test_the_backoff_grows_to_its_bound(attempts, jitter):
     seconds = backoff(attempts, jitter)
-    exact = min(LONGEST_RETRY, delivery.FIRST_RETRY * 2.0 ** min(attempts - 1, 100))
+    exact = min(LONGEST_RETRY, FIRST_RETRY * 2.0 ** min(attempts - 1, 100))
     assert 0.75 * exact <= seconds < 1.25 * exact or seconds == pytest.approx(1.25 * exact)
     assert backoff(attempts + 1, jitter) >= seconds
 

@@ -3,7 +3,8 @@ from __future__ import annotations
 
 from movidesk.api import Delivered, Retry
 from movidesk.config import load
-from movidesk.desk import REST_AFTER, TRY_TOKEN_AGAIN, Desk
+from movidesk.desk import Desk
+from movidesk.sending import REST_AFTER, TRY_TOKEN_AGAIN
 
 OTHER = "00000000-1111-2222-3333-444444444444"
 REFUSED = Retry(None, "HTTP 401", 401)

@@ -461,6 +461,21 @@ def test_a_pause_lasts_until_its_end_and_nothing_is_taken_in_it(book, clock):
     assert book.take(LIMIT)[0].event.kind == "received"
 
 
+def test_failed_tries_of_an_earlier_boot_are_forgotten(tmp_path, monkeypatch):
+    """Their times are those of another steady clock."""
+    boots = iter(["one", "two"])
+    monkeypatch.setattr(store, "_boot_id", lambda: next(boots))
+    path, clock = str(tmp_path / "journal.db"), Clock()
+    before = Journal(path, clock, steady=lambda: 5_000_000.0)
+    before.record("pbx-1", "lost")
+    job, _ = before.take(LIMIT)
+    assert before.failed(job, "HTTP 500", 0.5) == 2 and before.trial(job.event.id).failed == 5_000_000.0
+    before.close()
+    after = Journal(path, clock, steady=lambda: 100.0)
+    assert after.trial(job.event.id) is None and after.trial_after_failure(job.event.id) == (100.0, 100.0, 0, 100.0)
+    after.close()
+
+
 # -- delivery ----------------------------------------------------------------------------------------------------------
 
 def test_an_arrival_is_left_to_its_caller_until_the_call_has_ended(book):

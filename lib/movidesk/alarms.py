@@ -3,10 +3,10 @@
     name       its owner                       its end
     config     Config: problems of the file    the file is mended
     token      Desk.heard: 401 or 403          Movidesk takes this token, or the file has another
-    away       Desk.heard: no answer, 5xx      any answer
+    away       Desk.heard: no answer, 5xx ...  Movidesk takes a request, or refuses one by 400, 401, 403, 404, 429
     pause      Journal.close_window: 429       the pause is over
     idle       the journal: nobody sends       a request is sent
-    refused    Journal.rejected: 400 or 404    `movidesk outbox --replay` or `--dismiss`
+    refused    the journal: events set aside   `movidesk outbox --replay` or `--dismiss`
     emergency  emergency.save                  emergency.take_in
     damaged    damaged.set_aside               the file that it kept is moved away
     asterisk   sweep.recover: not told         Asterisk answers
@@ -17,12 +17,15 @@ None is switched on or off: `standing` reads what the owners keep, so that an al
 
 from __future__ import annotations
 
+import re
 import time
 from collections import namedtuple
 
 from movidesk import emergency, journal
-from movidesk.desk import AWAY, NOT_TOLD, Desk
+from movidesk.desk import NOT_TOLD, Desk
+from movidesk.journal import REFUSED
 from movidesk.journal.damaged import kept_aside
+from movidesk.sending import AWAY, TOKEN_REFUSED
 
 SAY_EVERY = 3600.0  # seconds between two times that an alarm is said in one place
 #: Seconds that a trouble may last before it is one for the admin: a restart, a short pause.
@@ -39,7 +42,9 @@ def standing(desk: Desk) -> list[Alarm]:
     found += _of_movidesk(desk, book)
     refused = book.totals()["refused"]
     if refused:
-        found.append(Alarm("refused", "%d events were refused by Movidesk: see movidesk outbox" % refused))
+        event, call, _ = book.outbox(REFUSED, 1)[0]
+        found.append(Alarm("refused", "%d events are set aside, first %s of %s (%s): see movidesk outbox" % (
+            refused, event.kind, call.call_id, event.note)))
     for path, since in emergency.waiting(desk.config):
         found.append(Alarm("emergency", "events wait in %s since %s: the journal could not take them; movidesk serve "
                                         "(or deliver) takes them in" % (path, local(since))))
@@ -59,10 +64,15 @@ def _of_movidesk(desk: Desk, book: journal.Journal) -> list[Alarm]:
     if refused:
         return [Alarm("token", "Movidesk refuses the token since %s (%s): put a valid one into %s" % (
             local(refused[1]), refused[0], desk.config.path))]
+    refusal = desk.refusal()
+    if refusal and _lasts(desk, refusal[1], AWAY_AFTER):
+        return [Alarm("token", "Movidesk refuses %s since %s (%s), and nothing else was sent: the token may have been revoked" % (
+            book.failed_alone(TOKEN_REFUSED), local(refusal[1]), refusal[0]))]
     away = book.note(AWAY)
     if away and _lasts(desk, away[1], AWAY_AFTER):
-        return [Alarm("away", "Movidesk does not answer since %s (%s): events are kept, callers go to "
-                              "MOVIDESK_FALLBACK; see movidesk check" % (local(away[1]), away[0]))]
+        return [Alarm("away", "%s since %s (%s)%s: events are kept, callers go to MOVIDESK_FALLBACK; %s" % (
+            "Movidesk does not answer" if away_status(away[0]) >= 500 else "Movidesk takes nothing", local(away[1]), away[0],
+            "; only %s was sent" % book.failed_alone(AWAY) if book.failed_alone(AWAY) else "", advice(away_status(away[0]))))]
     pause = book.paused()
     if away or pause:
         return [] if pause <= PAUSE_AFTER else [Alarm(
@@ -71,6 +81,23 @@ def _of_movidesk(desk: Desk, book: journal.Journal) -> list[Alarm]:
     idle = book.unsent(IDLE_AFTER)
     return [Alarm("idle", "events wait since %s and nobody sends them: is movidesk serve running?" % local(idle))
             ] if idle else []
+
+
+def away_status(why: str) -> int:
+    """The status in the reason why Movidesk takes nothing; 999 where there was no answer."""
+    found = re.match(r"HTTP ([0-9]+)", why)
+    return int(found.group(1)) if found else 999
+
+
+def advice(status: int) -> str:
+    """What to look at where Movidesk, or something that answers in its place, takes nothing."""
+    if status < 400:
+        return "the address leads elsewhere: look at url in movidesk.conf, and whether a proxy or a login page answers (HTTPS_PROXY)"
+    if status == 411:
+        return "a proxy on the way drops Content-Length: 0 from requests: let it pass them unchanged, or go without it (HTTPS_PROXY)"
+    if status < 500:
+        return "a proxy on the way may answer so: look at HTTPS_PROXY, and ask Movidesk's support"
+    return "see movidesk check"
 
 
 def _lasts(desk: Desk, since: float, seconds: float) -> bool:

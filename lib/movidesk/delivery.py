@@ -4,6 +4,8 @@ r"""Sends the journal's events to Movidesk: in order per call, several calls at 
        |  \--retry-------> pending, due later (backoff with jitter, or what Retry-After says)
        \-----rejected----> refused, after a few tries: visible and replayable, the call's later events go on
 
+A 400 or 404 is a rejection after REJECT_TRIES; any other failure is one where Movidesk takes other requests (movidesk.trial).
+
 At least once: an event is leased while it is sent; where its sender dies, the lease ends and it is sent again.
 """
 
@@ -14,21 +16,15 @@ import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from movidesk import api, calls
+from movidesk import api, calls, trial
 from movidesk.journal import Job, JournalError
+from movidesk.sending import request_name
 
 log = logging.getLogger("movidesk.delivery")
 
 WORKERS = 4            # requests under way at once
 IDLE = 5.0             # seconds between two looks at the journal when nobody pulls the trigger
-FIRST_RETRY = 2.0      # seconds; doubles with each try
-LONGEST_RETRY = 300.0  # seconds
 REJECT_TRIES = 3       # a 400 or 404 is believed after so many
-
-
-def backoff(attempts: int, jitter: float) -> float:
-    """Seconds until the next try after so many; jitter in [0, 1) spreads them over 75 % to 125 %."""
-    return min(LONGEST_RETRY, FIRST_RETRY * 2 ** min(attempts - 1, 20)) * (0.75 + jitter / 2)
 
 
 def event_name(job: Job) -> str:
@@ -48,31 +44,47 @@ class Delivery:
 
     def take(self):
         """The next job and 0, or None and the seconds to wait (None: nothing is pending). See Journal.take."""
-        silence = self.desk.silence() or self.desk.rest(LONGEST_RETRY)
+        silence = self.desk.silence() or self.desk.rest(trial.LONGEST_RETRY)
         if silence:
             return None, silence
         return self.desk.journal.take(self._limit)
 
-    def deliver(self, job: Job) -> bool:
-        """Send one event and note what came of it; True where Movidesk took it."""
+    def deliver(self, job: Job, probe_for: Job | None = None) -> bool:
+        """Send one event and note what came of it; True where Movidesk took it.
+
+        probe_for: the event of the same call that has just failed, before which this one is sent (movidesk.trial).
+        """
         event, call = job.event, job.call
+        book = self.desk.journal
         try:
             result = self.desk.send(job.request, event_name(job), queue=call.queue, number=call.number, id=call.call_id,
-                                    extension=event.extension, link=event.link, arrived=call.arrived, at=event.at)
+                                    extension=event.extension, link=event.link, arrived=call.arrived, at=event.at,
+                                    failures=lambda: book.trial_after_failure(event.id))
         except api.ParameterError as error:
             result = None
-            self.desk.journal.rejected(job, str(error))
+            book.rejected(job, str(error))
             log.error("%s: %s refused: %s", call.call_id, event.kind, error)
         if isinstance(result, api.Delivered):
-            self.desk.journal.delivered(job, result.text, self._offered(job, result.text))
+            book.delivered(job, result.text, self._offered(job, result.text))
             log.info("%s: %s delivered", call.call_id, event.kind)
-        elif isinstance(result, api.Rejected) and event.attempts >= REJECT_TRIES:
-            self.desk.journal.rejected(job, result.why)
-            log.error("%s: %s refused: %s (movidesk outbox shows it, and can send it again)",
-                      call.call_id, event.kind, result.why)
+            if probe_for:
+                self._say_set_aside(probe_for, "%s was taken and it was not" % event.kind)
+        elif isinstance(result, api.Rejected):
+            self._rejected(job, result.why, probe_for)
         elif result is not None:
             self._try_again(job, result)
         return isinstance(result, api.Delivered)
+
+    def _rejected(self, job: Job, why: str, probe_for: Job | None) -> None:
+        seconds = trial.backoff(job.event.attempts, self._jitter())
+        if probe_for:
+            self.desk.journal.probe_refused(probe_for, job, seconds, why)
+        elif job.event.attempts < REJECT_TRIES:
+            self.desk.journal.retry(job, seconds, why)
+        else:
+            self.desk.journal.rejected(job, why)
+            return self._say_set_aside(job, why)
+        self._say_again(job, seconds, why)
 
     def _offered(self, job: Job, text: str) -> str:
         """The agent whom Movidesk gives to an arrival that is told when its call is over; '' for none."""
@@ -83,12 +95,32 @@ class Delivery:
         except api.NonsenseAnswer:
             return ""
 
-    def _try_again(self, job: Job, result) -> None:
-        seconds = backoff(job.event.attempts, self._jitter())
-        if isinstance(result, api.Retry):
-            seconds = max(seconds, result.after or 0.0)
-        self.desk.journal.retry(job, seconds, result.why)
-        log.warning("%s: %s not taken, again in %.0f s: %s", job.call.call_id, job.event.kind, seconds, result.why)
+    def _try_again(self, job: Job, result: api.Retry) -> None:
+        book, at_least = self.desk.journal, result.after or 0.0
+        if result.status == 429:  # no failure of the event: nothing was looked at
+            seconds = max(at_least, trial.backoff(job.event.attempts, self._jitter()))
+            book.retry(job, seconds, result.why)
+            return self._say_again(job, seconds, result.why)
+        if result.status in (401, 403):
+            at_least = trial.TOKEN_RETRY
+        before = book.trial(job.event.id)
+        seconds = book.failed(job, result.why, self._jitter(), at_least)
+        if seconds is None:
+            return self._say_set_aside(job, "%s, while other requests were taken" % result.why)
+        self._say_again(job, seconds, result.why)
+        after = book.trial(job.event.id)
+        # Where nothing shows whether Movidesk takes others, the next event of the call is sent.
+        if trial.may_probe(before, after) and self.desk.is_alone(request_name(event_name(job), job.call.call_id)):
+            probe = book.take_probe(job, self._limit)
+            if probe:
+                self.deliver(probe, probe_for=job)
+
+    def _say_again(self, job: Job, seconds: float, why: str) -> None:
+        log.warning("%s: %s not taken, again in %.0f s: %s", job.call.call_id, job.event.kind, seconds, why)
+
+    def _say_set_aside(self, job: Job, why: str) -> None:
+        log.error("%s: %s refused: %s (movidesk outbox shows it, and can send it again)",
+                  job.call.call_id, job.event.kind, why)
 
     def once(self) -> bool:
         """Send what is due and allowed now, each event once; True where Movidesk took all of it."""

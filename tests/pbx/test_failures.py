@@ -40,6 +40,30 @@ def test_completed_arrives_in_the_end(service_office, fault, heard, at_least):
     assert ticket.dates["completedDate"] <= time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(hung_up + PROMPT))
 
 
+def test_an_event_that_is_never_accepted_does_not_block_its_call(service_office):
+    """Nothing else goes on: the end of the call itself shows that Movidesk takes requests."""
+    office = service_office
+    office.fault("transferedCall", cut="after", count=1000)
+    office.agent("5252", answers())
+    caller = office.call()
+    caller.wait_answered()
+    hung_up = time.time()
+    caller.hang_up()
+    caller.wait()
+    wait_for("completedCall", lambda: "completedCall" in office.heard(), 180, office.heard)
+    assert time.time() - hung_up < 180
+    ticket, = office.rehearsal.tickets()
+    assert (ticket.state, ticket.agent) == ("completed", "5252") and "5252" not in office.model.in_call
+    wait_for("the event is set aside", lambda: office._totals()["refused"] == 1)
+    shown = office.rehearsal.cli("outbox").stdout
+    assert ticket.id in shown and "completed of the same call was taken" in shown
+    status = office.rehearsal.cli("status")
+    assert status.returncode == 1 and "first transferred of %s (the connection was cut" % ticket.id in status.stdout
+    told = office.heard(ticket.id)
+    assert told[-1] == "completedCall", "it does not come after the end"
+    office.rehearsal.cli("outbox", "--dismiss", "all")
+
+
 def test_a_slow_answer_holds_nobody(service_office):
     office = service_office
     office.fault("completedCall", delay=4.0)

@@ -13,16 +13,16 @@ from __future__ import annotations
 
 from movidesk import budget, calls
 from movidesk.budget import WINDOW
-from movidesk.journal.book import Book
 from movidesk.journal.store import (
     BUSY_TIMEOUT, CONVERTS, DELIVERED, DISMISSED, HELD, HOLD, LEASE, MIGRATIONS, PENDING, REFUSED, Call, Claim, Event,
     Job, JournalError, Recorded)
+from movidesk.journal.trials import Trials
 
 __all__ = ["BUSY_TIMEOUT", "CONVERTS", "DELIVERED", "DISMISSED", "HELD", "HOLD", "LEASE", "MIGRATIONS", "PENDING", "REFUSED", "WINDOW",
            "Call", "Claim", "Event", "Job", "Journal", "JournalError", "Recorded"]
 
 
-class Journal(Book):
+class Journal(Trials):
     """One journal file, usable from any number of threads; any number of processes may open the same file.
 
     clock: epoch seconds, for what is reported. steady: seconds that nobody sets, the same for all processes of a machine,
@@ -59,11 +59,13 @@ class Journal(Book):
     def delivered(self, job: Job, note: str, offered: str = "") -> None:
         """Movidesk took the event. Where it ends a call that had an agent, that agent is free: news for its line.
 
+        Where it was a probe (take_probe), the event that failed before it is set aside.
         offered: the agent whom Movidesk gave to an arrival that was told late; the call's ending frees that one.
         """
         with self._writing():
             self._answered()
             self._settle(job, DELIVERED, note)
+            self._pass_over(job)
             if offered:
                 self._db.execute("UPDATE calls SET extension = ? WHERE id = ?", (offered, job.call.id))
                 self._db.execute("UPDATE events SET extension = ? WHERE call = ? AND status = 'pending'"
@@ -79,6 +81,7 @@ class Journal(Book):
     def _settle(self, job: Job, status: str, note: str) -> None:
         self._db.execute("UPDATE events SET status = ?, note = ?, settled = ? WHERE id = ?",
                          (status, note, self.clock(), job.event.id))
+        self._db.execute("DELETE FROM trials WHERE event = ?", (job.event.id,))
 
     def retry(self, job: Job, seconds: float, why: str) -> None:
         """Try the event again after so many seconds."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from movidesk import calls, line
 from movidesk.journal.store import (
-    CALL, CONVERTS, DELIVERED, EVENT, HELD, HELD_NOTE, HOLD, PENDING, REFUSED, WAITS, Call, Event, Job, Recorded)
+    CALL, CONVERTS, DELIVERED, EVENT, HELD, HELD_NOTE, HOLD, LEASE, PENDING, REFUSED, WAITS, Call, Event, Job, Recorded)
 from movidesk.journal.turns import Line
 
 
@@ -172,6 +172,11 @@ class Book(Line):
     def _add_event(self, call: Call, kind: str, at: float, extension: str = "", link: str = "") -> None:
         self._db.execute("INSERT INTO events (call, kind, at, extension, link) VALUES (?, ?, ?, ?, ?)",
                          (call.id, kind, at, extension, link))
+        # One that fails before it is tried soon: whether it goes on failing decides when this one goes. What is due within
+        # a lease may be under way.
+        now = self.steady()
+        self._db.execute("UPDATE events INDEXED BY events_call SET due = ? WHERE call = ? AND status = 'pending'"
+                         " AND due > ? AND id IN (SELECT event FROM trials)", (now, call.id, now + LEASE))
 
     def _hold_last(self, note: str) -> None:
         """Let the event that was just added wait for HOLD at most; its note says what for."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from movidesk import budget
 from movidesk.budget import WINDOW
-from movidesk.journal.store import Claim, Store
+from movidesk.journal.notes import Notes
+from movidesk.journal.store import Claim
 
 #: Why nothing may be sent, by the word that the note `closed` keeps.
 PAUSES = {
@@ -13,7 +14,7 @@ PAUSES = {
 }
 
 
-class Limits(Store):
+class Limits(Notes):
     """Which requests were sent lately, and until when none may be."""
 
     def _claim(self, limit: int, klass: int, demand: budget.Demand, aged: bool = False, places: int = 1) -> Claim:
@@ -80,6 +81,7 @@ class Limits(Store):
         return float(until), int(strikes), cause[0] if cause else "429"
 
     def _answered(self) -> None:
-        """An answer ends the row of 429s, unless it was under way when the last of them came."""
+        """Movidesk took a request: that ends the row of 429s, unless it was under way when the last of them came."""
+        self._set_note("taken", repr(self.steady()))
         if 0 < self._closed()[0] <= self.steady():
             self._db.execute("DELETE FROM notes WHERE name = 'closed'")

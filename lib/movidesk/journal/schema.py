@@ -141,6 +141,15 @@ MIGRATIONS = (
     CREATE INDEX requests_class ON requests (class, at);
     """.replace("FREES(events)", _FREES % {"row": "events"}).replace("FREES(NEW)", _FREES % {"row": "NEW"})
        .replace("FREES(OLD)", _FREES % {"row": "OLD"}),
+    """
+    CREATE TABLE trials (
+        event  INTEGER PRIMARY KEY REFERENCES events (id) ON DELETE CASCADE,
+        began  REAL NOT NULL,
+        failed REAL NOT NULL,
+        blamed INTEGER NOT NULL,
+        since  REAL NOT NULL
+    );
+    """,
 )
 
 

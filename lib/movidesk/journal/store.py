@@ -1,4 +1,4 @@
-"""The journal's file: its migration, transactions, the two clocks, and notes that all processes share."""
+"""The journal's file: its migration, transactions, and the two clocks."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class Store:
     def _begin_boot(self) -> None:
         """Make steady times of an earlier boot harmless: that clock began anew.
 
-        Requests count as sent now, a pause lasts another minute, retries are due, and the old line is gone.
+        Requests count as sent now, a pause lasts another minute, retries are due, the old line and the failed tries are gone.
         """
         boot = _boot_id()
         if self.note("boot") is not None and self.note("boot")[0] == boot:
@@ -140,6 +140,8 @@ class Store:
                 self._db.execute("UPDATE events SET due = 0 WHERE status = 'pending' AND due > 0")
                 self._db.execute("UPDATE calls SET seen_until = 0, wants = 0 WHERE ended IS NULL")
                 self._db.execute("DELETE FROM queues")
+                self._db.execute("DELETE FROM trials")
+                self._db.execute("DELETE FROM notes WHERE name = 'taken'")
                 if self._note("closed"):
                     self._set_note("closed", "%r 1" % (now + WINDOW))
 
@@ -186,34 +188,6 @@ class Store:
     def set_note(self, name: str, value: str) -> None:
         with self._writing():
             self._set_note(name, value)
-
-    def begin_note(self, name: str, value: str) -> None:
-        """Write a note, unless it stands already: it keeps the time at which it began."""
-        if self.note(name) is None:
-            with self._writing():
-                self._db.execute("INSERT OR IGNORE INTO notes (name, value, at) VALUES (?, ?, ?)",
-                                 (name, value, self.clock()))
-
-    def end_note(self, name: str) -> None:
-        if self.note(name) is not None:
-            with self._writing():
-                self._db.execute("DELETE FROM notes WHERE name = ?", (name,))
-
-    def time_left(self, timer: str, seconds: float) -> float:
-        """Seconds of the given ones that are left since is_time said yes to this timer; 0.0 where none are."""
-        started = self.note(timer)
-        passed = self.steady() - float(started[0]) if started else seconds
-        return seconds - passed if 0.0 <= passed < seconds else 0.0  # negative: another boot's clock
-
-    def is_time(self, timer: str, seconds: float) -> bool:
-        """Whether so many seconds have passed since this last said yes; of several processes one hears it."""
-        if self.time_left(timer, seconds):
-            return False
-        with self._writing():
-            if self.time_left(timer, seconds):
-                return False
-            self._set_note(timer, repr(self.steady()))
-            return True
 
 
 def _begin_as_the_folders_owner(path: str) -> None:

@@ -1,0 +1,73 @@
+"""Events that Movidesk does not take, as the journal keeps them (movidesk.trial holds the rules)."""
+
+from __future__ import annotations
+
+from movidesk import budget, trial
+from movidesk.journal.book import Book
+from movidesk.journal.store import LEASE, PENDING, REFUSED, Job
+
+
+class Trials(Book):
+    """Which events failed, how often, and what becomes of them."""
+
+    def failed(self, job: Job, why: str, jitter: float, at_least: float = 0.0) -> float | None:
+        """A try of the event failed, not by a 429: try it again after the seconds returned, at least so many; None where it
+        is set aside instead (trial.is_set_aside)."""
+        with self._writing():
+            record = self.trial_after_failure(job.event.id)
+            if trial.is_set_aside(record):
+                self._set_aside(job.event.id, "%s (%d tries failed while other requests were taken)" % (why, record.blamed))
+                return None
+            self._db.execute("REPLACE INTO trials (event, began, failed, blamed, since) VALUES (?, ?, ?, ?, ?)",
+                             (job.event.id, *record))
+            seconds = max(at_least, trial.until_retry(job.event.attempts, record, jitter))
+            self._db.execute("UPDATE events SET due = ?, note = ? WHERE id = ?", (record.failed + seconds, why, job.event.id))
+            return seconds
+
+    def trial(self, event_id: int) -> trial.Trial | None:
+        """The failed tries of a pending event; None where none has failed."""
+        return self._row(trial.Trial, "SELECT began, failed, blamed, since FROM trials WHERE event = ?", event_id)
+
+    def trial_after_failure(self, event_id: int) -> trial.Trial:
+        """What `trial` will be if the event's try has just failed."""
+        taken = self.note("taken")
+        return trial.after_failure(self.trial(event_id), float(taken[0]) if taken else 0.0, self.steady())
+
+    def take_probe(self, job: Job, limit: int) -> Job | None:
+        """The next event of the call whose `job` has just failed, with the request claimed for it and leased to the caller;
+        None where there is none, it is held or not due, or no request is free."""
+        with self._writing():
+            now = self.steady()
+            later = [event for event in self.events(job.call) if event.status == PENDING and event.id > job.event.id]
+            if not later or later[0].due > now:
+                return None
+            demand = self._demand(now, limit)
+            klass = budget.event_class(later[0].kind, demand.anybody, bool(job.call.extension))
+            claim = self._claim(limit, klass, demand)
+            if not claim.granted:
+                return None
+            self._db.execute("UPDATE events SET due = ?, attempts = attempts + 1 WHERE id = ?", (now + LEASE, later[0].id))
+            return Job(later[0]._replace(attempts=later[0].attempts + 1), job.call, claim.granted)
+
+    def probe_refused(self, job: Job, probe: Job, seconds: float, why: str) -> None:
+        """Movidesk refused the probe that was sent for `job`, so it answers: try `job` at once, and the probe again later."""
+        with self._writing():
+            record = self.trial(job.event.id)
+            if record:
+                self._db.execute("UPDATE trials SET blamed = ?, since = ? WHERE event = ?",
+                                 (*trial.after_refused_probe(record)[2:], job.event.id))
+            self._answered()
+            self._db.execute("UPDATE events SET due = 0 WHERE id = ? AND status = 'pending'", (job.event.id,))
+            self._db.execute("UPDATE events SET due = ?, note = ? WHERE id = ?", (self.steady() + seconds, why, probe.event.id))
+
+    def _pass_over(self, job: Job) -> None:
+        """Set aside what comes before an event of the same call that Movidesk has taken: it must not come after it."""
+        for event_id, note in self._db.execute("SELECT id, note FROM events INDEXED BY events_call"
+                                               " WHERE call = ? AND status = 'pending' AND id < ?",
+                                               (job.call.id, job.event.id)).fetchall():
+            self._set_aside(event_id, "%s (%s of the same call was taken)" % (note, job.event.kind))
+
+    def _set_aside(self, event_id: int, note: str) -> None:
+        self._db.execute("UPDATE events SET status = ?, note = ?, settled = ? WHERE id = ? AND status = 'pending'",
+                         (REFUSED, note, self.clock(), event_id))
+        self._db.execute("DELETE FROM trials WHERE event = ?", (event_id,))

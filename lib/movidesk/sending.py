@@ -1,0 +1,146 @@
+"""Requests to Movidesk, and what their outcomes mean for all others: pauses, outages, a refused token.
+
+One request that fails proves nothing against Movidesk: until another one fails as well, the others go on, and show whose
+failure it is (movidesk.trial).
+"""
+
+from __future__ import annotations
+
+import time
+
+from movidesk import trial
+from movidesk.config import load
+
+SLOW = 0.5             # seconds; an answer that took longer may have been counted by Movidesk at any moment of them
+REST_AFTER = 60        # seconds; a Movidesk that has not answered for longer is tried more and more seldom
+TRY_TOKEN_AGAIN = 900  # seconds; a refused token is tried this seldom, a new one at once
+#: The journal's notes: which token (its mark) was refused, and with what words; why Movidesk takes nothing; which token it
+#: last took. The first two date from when it began, and know which request failed (Store.note_failure).
+TOKEN_REFUSED, AWAY, TOKEN_TAKEN = "token_refused", "away", "token_taken"
+#: Timers of all processes together: when a refused token, a Movidesk that takes nothing was last tried.
+TOKEN_TRIED, AWAY_TRIED = "token_tried", "away_tried"
+
+
+def request_name(event: str, call_id: str) -> str:
+    """Tells requests apart; an event that is sent again keeps its name."""
+    return "%s of %s" % (event, call_id)
+
+
+class Sending:
+    """The part of a Desk that sends. Needs its config, journal, client and clock."""
+
+    def send(self, request: int, event: str, failures=None, **fields):
+        """Send one event with the request that was claimed for it; its outcome (api.Client.send), heeded by `heard`.
+
+        failures: () -> the event's trial.Trial if this try failed too; None for a request that is not tried again.
+        """
+        begun, sent = time.monotonic(), self.journal.steady()
+        try:
+            result = self.client.send(event, **fields)
+        finally:
+            if time.monotonic() - begun > SLOW:
+                self.journal.took_long(request)
+        return self.heard(result, sent, request_name(event, fields["id"]), failures)
+
+    def heard(self, result, sent: float | None = None, name: str = "", failures=None):
+        """Keep what an outcome means for all requests: a pause after 429, silence after 401 and 403, an outage, their ends.
+
+        sent: when the request left, in the journal's steady time; None: just now. name: tells requests apart; '' stands for
+        any. failures: see send. Returns the outcome; that of a connection which was cut may be a 429.
+        """
+        from movidesk.api import Delivered, Retry
+
+        if not isinstance(result, Retry):
+            self.journal.end_note(AWAY)
+            if isinstance(result, Delivered):
+                self._token_taken()
+            return result
+        if result.cut and self._is_suspected_429():
+            return result._replace(status=429, why=result.why + ", taken for a 429")
+        if result.status == 429:
+            self.journal.end_note(AWAY)
+            self.journal.close_window(result.after, sent)
+        elif failures is None or not failures().blamed:  # else the failure is the event's own
+            self._failed(result, name)
+        return result
+
+    def _failed(self, result, name: str) -> None:
+        if result.status in (401, 403):
+            self.journal.end_note(AWAY)
+            self._token_refused(result.why, name)
+        else:
+            self.journal.note_failure(AWAY, result.why, name)
+            self.journal.is_time(AWAY_TRIED, 0.0)
+
+    def _is_suspected_429(self) -> bool:
+        """Whether a connection that was cut is taken for a 429; never while Movidesk does not answer at all."""
+        from movidesk.api import RETRY_AFTER_DEFAULT, log
+
+        limit = self.config["movidesk", "requests_per_minute"]
+        if self.journal.note(AWAY) or not self.journal.suspect_429(limit, RETRY_AFTER_DEFAULT):
+            return False
+        log.warning("%s: nothing is sent for %.0f s", self.journal.pause_reason(), self.journal.paused())
+        return True
+
+    def is_alone(self, name: str) -> bool:
+        """Whether no other request than this one has failed since Movidesk last took any."""
+        return all(self.journal.failed_alone(note) == name for note in (AWAY, TOKEN_REFUSED) if self.journal.note(note))
+
+    # -- an outage --------------------------------------------------------------------------------------------------
+
+    def rest(self, longest: float) -> float:
+        """Seconds for which a Movidesk that takes nothing is not tried: since its last failure half as long as that lasts
+        already, at most `longest`. 0.0 in the first REST_AFTER seconds, and where only one request has failed."""
+        away = self.journal.note(AWAY)
+        age = self.clock() - away[1] if away else 0.0
+        if age < REST_AFTER or self.journal.failed_alone(AWAY):
+            return 0.0
+        return self.journal.time_left(AWAY_TRIED, min(longest, age / 2))
+
+    # -- the token --------------------------------------------------------------------------------------------------
+
+    def _token_taken(self) -> None:
+        self.journal.end_note(TOKEN_REFUSED)
+        taken = self.journal.note(TOKEN_TAKEN)
+        if taken is None or taken[0] != self._token_mark():
+            self.journal.set_note(TOKEN_TAKEN, self._token_mark())
+
+    def _token_refused(self, why: str, name: str) -> None:
+        """The note's time is that of the first refusal; when the token is tried again stands in a note of its own."""
+        refused, taken = self.refusal(), self.journal.note(TOKEN_TAKEN)
+        if not refused:
+            self.journal.end_note(TOKEN_REFUSED)  # another token's
+        has_worked = taken is not None and taken[0] == self._token_mark()
+        self.journal.note_failure(TOKEN_REFUSED, "%s %s" % (self._token_mark(), why), name if has_worked else "")
+        self.journal.is_time(TOKEN_TRIED, 0.0)
+
+    def refusal(self) -> tuple[str, float] | None:
+        """Why and since when (epoch seconds) Movidesk answers 401 or 403 with the configuration's token; None: it does not."""
+        refused = self.journal.note(TOKEN_REFUSED)
+        mark, _, why = refused[0].partition(" ") if refused else ("", "", "")
+        return (why, refused[1]) if refused and mark == self._token_mark() else None
+
+    def refused_token(self) -> tuple[str, float] | None:
+        """As `refusal`, where the token is to blame: Movidesk has never taken it, or refused two different requests."""
+        return None if self.journal.failed_alone(TOKEN_REFUSED) else self.refusal()
+
+    def silence(self) -> float:
+        """Seconds for which nothing may be sent because Movidesk refused this very token; 0.0 where it may."""
+        if not self.refused_token():
+            return 0.0
+        self._look_for_a_new_token()
+        if not self.refused_token():
+            return 0.0
+        return self.journal.time_left(TOKEN_TRIED, TRY_TOKEN_AGAIN)
+
+    def _look_for_a_new_token(self) -> None:
+        """Take over a configuration that was mended meanwhile; one with problems changes nothing."""
+        mended = load(self.config.path)
+        if not mended.problems and mended["movidesk", "token"].reveal() != self.config["movidesk", "token"].reveal():
+            self.config, self._client = mended, None
+
+    def _token_mark(self) -> str:
+        """Tells tokens apart without telling them."""
+        from hashlib import sha256
+
+        return sha256(self.config["movidesk", "token"].reveal().encode()).hexdigest()[:12]

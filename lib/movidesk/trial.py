@@ -1,0 +1,68 @@
+"""Whose failure it is when an event is not taken: its own, or Movidesk's. Pure; the journal applies it.
+
+What every request meets is an outage, or a refused token: every event waits for its end, however long it lasts. What one event
+meets while others are taken is its own failure. A try counts against an event (`blamed`) if Movidesk took another request
+since the try before. After TRIES such tries, over SPAN seconds at least, the event is set aside.
+
+Where an event fails alone, because nothing else was sent, nothing tells the two cases apart. After PROBE_AFTER seconds the
+next event of the same call is then sent as a probe (Delivery): if Movidesk takes it, the failure was the first event's own;
+if it fails as well, it is an outage.
+"""
+
+from __future__ import annotations
+
+from collections import namedtuple
+
+FIRST_RETRY = 2.0      # seconds; doubles with each try
+LONGEST_RETRY = 300.0  # seconds
+TRIES, SPAN = 3, 90.0
+PROBE_AFTER = 45.0     # seconds
+SHORT_RETRY = 20.0     # seconds; the longest retry where TRIES must fit into three minutes
+TOKEN_RETRY = 30.0     # seconds; the shortest after 401 and 403: Movidesk is said to block those who go on
+
+#: The failed tries of one event, in steady seconds: the first and the last, how many count against it and the first of these.
+Trial = namedtuple("Trial", "began failed blamed since")
+
+
+def after_failure(trial: Trial | None, taken: float, now: float) -> Trial:
+    """The trial after one more failed try (None: after the first). taken: when Movidesk last took any request, 0.0 if never."""
+    if trial is None:
+        return Trial(now, now, 0, now)
+    if taken >= trial.failed:
+        return trial._replace(failed=now, blamed=trial.blamed + 1, since=trial.since if trial.blamed else now)
+    return trial._replace(failed=now)
+
+
+def after_refused_probe(trial: Trial) -> Trial:
+    """The trial after Movidesk answered a probe with a refusal: the next failed try decides."""
+    return trial._replace(blamed=max(trial.blamed, TRIES - 1), since=min(trial.since, trial.failed - SPAN))
+
+
+def is_set_aside(trial: Trial) -> bool:
+    """Whether the event has failed by itself so often that the later ones of its call go on without it."""
+    return trial.blamed >= TRIES and trial.failed - trial.since >= SPAN
+
+
+def may_probe(before: Trial | None, after: Trial) -> bool:
+    """Whether the next event of the call may be sent before this one, whose trial went from `before` to `after`: it fails for
+    so long, and this try showed nothing."""
+    return before is not None and before.blamed == after.blamed and age(after) >= PROBE_AFTER
+
+
+def age(trial: Trial) -> float:
+    """Seconds for which the event fails, counted from the first try that counts against it if there is one."""
+    return trial.failed - trial.since
+
+
+def until_retry(attempts: int, trial: Trial, jitter: float) -> float:
+    """Seconds until the next try after so many; jitter in [0, 1) spreads them over 75 % to 125 %.
+
+    They double, up to half of the event's age and LONGEST_RETRY.
+    """
+    longest = min(LONGEST_RETRY, max(SHORT_RETRY, age(trial) / 2))
+    return backoff(attempts, jitter, longest)
+
+
+def backoff(attempts: int, jitter: float, longest: float = LONGEST_RETRY) -> float:
+    """Seconds that double with each try, up to `longest`, spread by the jitter."""
+    return min(longest, FIRST_RETRY * 2 ** min(attempts - 1, 20)) * (0.75 + jitter / 2)
