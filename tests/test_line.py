@@ -229,6 +229,21 @@ def test_a_caller_behind_asks_nothing_however_often_it_looks(journal):
     assert journal.requests_in_window() == 1
 
 
+@pytest.mark.parametrize("code", ["0", "1", "2", "3"])
+def test_a_code_is_told_to_the_line_that_it_was_for_and_to_no_later_one(journal, clock, code):
+    """Whoever comes second in the morning is not sent away because it was night when somebody last asked."""
+    last = arrive(journal, 1)
+    assert journal.turn(last, 10).ask
+    journal.answered(last, "", code, code)
+    journal.hang_up(last.call_id)
+    clock.now += 8 * 3600
+    first, second = arrive(journal, 2), arrive(journal, 3)
+    assert journal.turn(first, 10).ask
+    assert journal.turn(second, 10).code == "4"
+    journal.answered(first, "", code, code)
+    assert journal.turn(second, 10).code == code
+
+
 def test_an_arrival_that_was_never_asked_for_is_registered_late_but_not_before_live_callers(journal, clock):
     gone, live = arrive(journal, 1), arrive(journal, 2)
     journal.hang_up(gone.call_id)

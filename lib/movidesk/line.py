@@ -23,8 +23,9 @@ FAR_LOOK = 5
 UNKNOWN = -1
 
 #: A queue: when its head last asked, the pace, whether something changed since, how many agents were taken when Movidesk
-#: last said that all are (UNKNOWN: it did not), the last busy code.
-Queue = namedtuple("Queue", "name asked pace news full code", defaults=(0.0, 0.0, True, UNKNOWN, "4"))
+#: last said that all are (UNKNOWN: it did not), the last code that somebody of this line was told.
+BUSY = "4"
+Queue = namedtuple("Queue", "name asked pace news full code", defaults=(0.0, 0.0, True, UNKNOWN, BUSY))
 
 #: What a caller is to do: ask or wait, its place, seconds until it looks again, and the code that it is told meanwhile.
 Turn = namedtuple("Turn", "ask position wait code reason")
@@ -43,6 +44,12 @@ def request_class(queue: Queue, taken: int, refused: bool, now: float) -> int | 
     if reason_to_ask(queue, taken, refused):
         return budget.HEAD
     return budget.PROBE if now >= queue.asked + queue.pace else None
+
+
+def at_first_arrival(queue: Queue) -> Queue:
+    """The queue when a caller comes to its empty line: nothing that an earlier line was told holds. A code 0, 1 or 2 of the
+    night would turn away whoever comes behind the first caller of the day."""
+    return queue._replace(news=True, full=UNKNOWN, code=BUSY)
 
 
 def after_answer(queue: Queue, extension: str, code: str, taken: int, now: float, pace: tuple[float, float]) -> Queue:

@@ -67,8 +67,7 @@ class Line(Limits):
         if refused:
             self._db.execute("UPDATE calls SET state = 'waiting' WHERE id = ? AND state = 'offered'", (call.id,))
         elif call.state == calls.RECEIVED and not self._count(WAITS + " AND queue = ?", now, call.queue):
-            # An arrival at an empty line: it is news, whatever the last caller was told.
-            self._set_queue(self._queue(call.queue)._replace(news=True, full=line.UNKNOWN))
+            self._set_queue(line.at_first_arrival(self._queue(call.queue)))
         return refused
 
     def _queue(self, name: str) -> line.Queue:
