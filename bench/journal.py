@@ -1,62 +1,55 @@
-"""The journal, empty and with a million calls in it: `bench/journal.py [--calls 1000000]`.
+"""The journal, empty and with a million calls or 100,000 waiting events in it: `bench/journal.py [--before COMMIT]`.
 
-Milliseconds of an event (two rows, on disk), of `status`, of a look in the line and of a look for something to deliver;
-then the same events while calls are pruned by keep_days.
+Milliseconds of each verb (run as the service runs it), of a look for something to deliver, and of what alarms, sweep, conversion
+and status read; with a commit to compare with, the same steps of that version in turn. Then events while calls are pruned by
+keep_days.
 """
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import subprocess
+import sys
 import tempfile
 import threading
 import time
+from pathlib import Path
 
 from _table import median, percentile, save, show
 from movidesk.journal import Journal
 
-DAY = 86400.0
+HOME = Path(__file__).resolve().parent.parent
+STEPS = HOME / "bench" / "_journal_steps.py"
+GOAL = 1.2         # a full journal beside an empty one
+SLACK = 0.05       # milliseconds that a step may take longer all the same
+COUNTS = "status"  # the one step that counts what waits, for people
 
 
-def fill(journal: Journal, count: int) -> None:
-    """Ended and delivered calls of the last 180 days, written as one transaction (a bench's privilege)."""
-    db, now = journal._db, time.time()
-    db.execute("BEGIN")
-    db.executemany("INSERT INTO calls (call_id, uniqueid, mode, state, queue, number, extension, arrived, ended)"
-                   " VALUES (?, ?, 'control', 'completed', '77', '4733990777', '5252', ?, ?)",
-                   (("old-%d" % n, "old-%d" % n, now - 180 * DAY * (1 - n / count), now - 180 * DAY * (1 - n / count))
-                    for n in range(count)))
-    for kind in ("received", "transferred", "completed"):
-        db.execute("INSERT INTO events (call, kind, at, status, settled) SELECT id, ?, arrived, 'delivered', ended FROM calls",
-                   (kind,))
-    db.execute("COMMIT")
+def run(lib: Path, *arguments: object) -> str:
+    """Run _journal_steps.py with the product in this folder; what it printed."""
+    return subprocess.run([sys.executable, str(STEPS), *map(str, arguments)], env={**os.environ, "PYTHONPATH": str(lib)},
+                          stdout=subprocess.PIPE, check=True, text=True).stdout
 
 
-def timed(action, times: int) -> list[float]:
-    took = []
-    for number in range(times):
-        begin = time.perf_counter()
-        action(number)
-        took.append((time.perf_counter() - begin) * 1000)
-    return took
+def measure(libs: dict[str, Path], folder: str, calls: int, pending: int, times: int, rounds: int) -> dict:
+    """(version, journal) -> step -> ms, the median of the rounds; versions take turns by rounds, journals by calls."""
+    kinds = {"empty": (0, 0), "%d calls" % calls: (calls, 0), "%d events wait" % pending: (calls // 10, pending)}
+    paths = {}
+    for version, lib in libs.items():
+        paths[version] = ["%s/%s-%d.db" % (folder, version, number) for number in range(len(kinds))]
+        for path, (ended, owed) in zip(paths[version], kinds.values()):
+            run(lib, "fill", path, ended, owed)
+    found: dict = {(version, kind): {} for version in libs for kind in kinds}
+    for number in range(rounds):
+        for version, lib in libs.items():
+            for kind, steps in zip(kinds, json.loads(run(lib, "measure", times, "r%d-" % number, *paths[version]))):
+                for step, took in steps.items():
+                    found[version, kind].setdefault(step, []).append(took)
+    return {place: {step: median(took) for step, took in steps.items()} for place, steps in found.items()}
 
 
-def measure(journal: Journal, times: int, label: str) -> dict[str, float]:
-    def event(number: int) -> None:
-        call = journal.arrive("bench", "%s-%d" % (label, number), "77", "4733990777")
-        journal.hang_up(call.call_id)
-
-    waiting = journal.arrive("bench", label + "-waiting", "77", "4733990777")
-    journal.turn(waiting, 10)
-    figures = {"event": median(timed(event, times)) / 2, "status": median(timed(lambda _: (
-        journal.totals(), journal.waiting(), journal.requests_in_window()), times)),
-        "look in line": median(timed(lambda _: journal.turn(waiting, 10), times)),
-        "look for delivery": median(timed(lambda _: journal.take(0), times))}
-    journal.hang_up(waiting.call_id)
-    for event_, _call, _request in journal.outbox("pending", 100000):
-        journal._db.execute("UPDATE events SET status = 'delivered' WHERE id = ?", (event_.id,))
-    return figures
-
-
-def prune_beside_calls(path: str, times: int) -> tuple[list[float], int, float]:
+def prune_beside_calls(path: str) -> tuple[list[float], int, float]:
     """Events recorded through one connection while another prunes; ms of each, calls pruned, seconds it took."""
     pruner, recorder = Journal(path), Journal(path)
     pruned, done = [0], threading.Event()
@@ -72,35 +65,61 @@ def prune_beside_calls(path: str, times: int) -> tuple[list[float], int, float]:
 
     thread, begin, took = threading.Thread(target=prune), time.perf_counter(), []
     thread.start()
-    number = 0
     while not done.is_set():
-        number += 1
-        took += timed(lambda _: recorder.record("during-%d" % number, "canceled"), 1)
+        start = time.perf_counter()
+        recorder.record("during-%d" % len(took), "canceled")
+        took.append((time.perf_counter() - start) * 1000)
         time.sleep(0.005)
     thread.join()
     return took, pruned[0], time.perf_counter() - begin
 
 
+def report(found: dict, versions: list[str]) -> tuple[dict, bool]:
+    """Show the table; the ratios, and whether the present version keeps to the goal."""
+    ratios, good = {}, True
+    kinds = list(dict.fromkeys(kind for _, kind in found))
+    for version in versions:
+        rows = []
+        for step, bare in found[version, kinds[0]].items():
+            row = [step, bare]
+            for kind in kinds[1:]:
+                took = found[version, kind][step]
+                ratios["%s: %s, %s" % (version, step, kind)] = took / bare
+                row += [took, took / bare]
+                good = good and (version != versions[-1] or step == COUNTS or took <= GOAL * bare + SLACK)
+            rows.append(row)
+        show("%s: milliseconds" % version, ["step", kinds[0], kinds[1], "ratio", kinds[2], "ratio"], rows,
+             "goal: <= %g, or %g ms more; %s counts what waits" % (GOAL, SLACK, COUNTS))
+    return ratios, good
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--calls", type=int, default=1_000_000)
-    parser.add_argument("--times", type=int, default=300)
+    parser.add_argument("--pending", type=int, default=100_000)
+    parser.add_argument("--times", type=int, default=60)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--before", metavar="COMMIT", help="measure this version of the product, too")
     options = parser.parse_args()
+    libs = {"now": HOME / "lib"}
     with tempfile.TemporaryDirectory(prefix="movidesk-bench-") as folder:
-        empty, full = Journal(folder + "/empty.db"), Journal(folder + "/full.db")
-        fill(full, options.calls)
-        rounds = [(measure(empty, options.times, "a%d" % n), measure(full, options.times, "b%d" % n)) for n in range(3)]
-        during, pruned, seconds = prune_beside_calls(folder + "/full.db", options.times)
-    rows, ratios = [], {}
-    for name in rounds[0][0]:
-        bare, filled = median([a[name] for a, _ in rounds]), median([b[name] for _, b in rounds])
-        ratios[name] = filled / bare
-        rows.append([name, bare, filled, filled / bare, "<= 1.5"])
-    show("Milliseconds, journal with %d calls" % options.calls, ["step", "empty", "full", "ratio", "goal"], rows)
+        if options.before:
+            earlier = Path(folder) / "before"
+            earlier.mkdir()
+            tree = subprocess.run(["git", "-C", str(HOME), "archive", options.before, "lib"], stdout=subprocess.PIPE, check=True)
+            subprocess.run(["tar", "-x", "-C", str(earlier)], input=tree.stdout, check=True)
+            libs = {"before": earlier / "lib", **libs}
+        found = measure(libs, folder, options.calls, options.pending, options.times, options.rounds)
+        run(libs["now"], "fill", folder + "/prune.db", options.calls, 0)
+        during, pruned, seconds = prune_beside_calls(folder + "/prune.db")
+    ratios, good = report(found, list(libs))
     print("pruned %d calls in %.1f s; an event meanwhile: median %.2f ms, 99 %% %.2f ms, worst %.1f ms" % (
         pruned, seconds, median(during), percentile(during, 0.99), max(during)))
-    save("journal", {"calls": options.calls, "ratios": ratios, "pruned": pruned, "prune_seconds": seconds,
+    save("journal", {"calls": options.calls, "pending": options.pending, "ratios": ratios,
+                     "median_ms": {"%s, %s" % place: steps for place, steps in found.items()},
+                     "pruned": pruned, "prune_seconds": seconds,
                      "event_while_pruning_ms": {"median": median(during), "worst": max(during)}})
+    sys.exit(not good)
 
 
 if __name__ == "__main__":
