@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from hypothesis import assume, given, settings
@@ -911,14 +912,56 @@ def test_a_folder_in_the_files_place(tmp_path):
     assert failure(str(tmp_path)).startswith("journal %s: unable to open database file; " % tmp_path)
 
 
-def test_a_journal_that_another_process_keeps_locked(book, monkeypatch):
-    other = sqlite3.connect(book.path, isolation_level=None)
+@pytest.fixture
+def locked(book):
+    """Another program holds the journal's write lock until this is called."""
+    other = sqlite3.connect(book.path, isolation_level=None, check_same_thread=False)
     other.execute("BEGIN IMMEDIATE")
-    book._db.execute("PRAGMA busy_timeout = 50")
+    return lambda: other.execute("ROLLBACK") if other.in_transaction else None
+
+
+def test_a_journal_that_another_process_keeps_locked(book, locked, monkeypatch):
+    monkeypatch.setattr(store, "BUSY_TIMEOUT", 0.05)
     with pytest.raises(JournalError, match="%s: database is locked; " % book.path):
         arrive(book)
-    other.execute("ROLLBACK")
+    locked()
     assert arrive(book)
+
+
+def at_once(*works):
+    """Run each work() in a thread of its own; (its result or JournalError, the seconds it took) for each."""
+    def run(number, work):
+        begin = time.monotonic()
+        try:
+            found[number] = work()
+        except JournalError as error:
+            found[number] = error
+        found[number] = found[number], time.monotonic() - begin
+
+    found = [None] * len(works)
+    threads = [threading.Thread(target=run, args=pair) for pair in enumerate(works)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    return found
+
+
+def test_who_waits_for_the_journals_lock_at_once_waits_no_longer_than_one_alone(book, locked, monkeypatch):
+    """Twelve callers are answered while a backup, say, holds the lock; others only read, and wait for nothing."""
+    monkeypatch.setattr(store, "BUSY_TIMEOUT", 0.6)
+    call = book.find("none")
+    found = at_once(*[lambda: arrive(book)] * 12, *[lambda: book.find("none")] * 6)
+    assert all(isinstance(result, JournalError) and "locked" in str(result) for result, _ in found[:12])
+    assert max(took for _, took in found[:12]) < 2 * 0.6, [took for _, took in found]
+    assert all(result is call and took < 0.5 for result, took in found[12:]), found[12:]
+
+
+def test_the_lock_is_let_go_in_time_for_all_who_wait(book, locked):
+    threading.Timer(0.3, locked).start()
+    found = at_once(*[lambda number=number: arrive(book, "1.%d" % number) for number in range(12)])
+    assert sorted(call.call_id for call, _ in found) == sorted("pbx-1.%d" % number for number in range(12))
+    assert all(0.2 < took < 1.5 for _, took in found), found
 
 
 def test_a_journal_that_is_closed(book):

@@ -17,7 +17,9 @@ HOLD = 3600.0        # seconds for which an ending waits for the caller's messag
 HELD = "waits for the caller's message"
 CONVERTS = "waits until this is converted: "  # and the file's name
 HELD_NOTE = "note >= 'waits' AND note < 'waitt'"  # either of the two, as a condition; that of the index events_held
-BUSY_TIMEOUT = 2.0   # seconds to wait for another process's write: a caller's answer may wait for it
+BUSY_TIMEOUT = 2.0   # seconds to wait for other writes, in this process and others: a caller's answer may wait for them
+ONE_TRY = 0.02       # seconds of them that SQLite waits, and this process's other threads with it
+PAUSE = 0.005        # seconds between two tries
 
 PENDING, DELIVERED, REFUSED = "pending", "delivered", "refused"
 DISMISSED = "dismissed"  # refused, and an admin has let it be
@@ -63,6 +65,7 @@ class Store:
             if self._db.execute("PRAGMA user_version").fetchone()[0] != len(MIGRATIONS):
                 self._migrate()
             self._begin_boot()
+            self._db.execute("PRAGMA busy_timeout = %d" % (1000 * ONE_TRY))
         except sqlite3.Error as error:
             raise self._unusable(error) from None
 
@@ -148,25 +151,43 @@ class Store:
     @contextmanager
     def _writing(self):
         """One transaction that holds the write lock from its start, so that what is read in it stays true."""
-        with self._lock:
+        self._patiently(self._open_transaction)
+        try:
             try:
-                self._db.execute("BEGIN IMMEDIATE")
-                try:
-                    yield self._db
-                    self._db.execute("COMMIT")
-                except BaseException:
-                    if self._db.in_transaction:
-                        self._db.execute("ROLLBACK")
-                    raise
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as error:
+            raise self._unusable(error) from None
+        finally:
+            self._lock.release()
+
+    def _open_transaction(self) -> None:
+        """Begin a transaction, and keep this process's lock until its end."""
+        self._db.execute("BEGIN IMMEDIATE")
+        self._lock.acquire()
+
+    def _patiently(self, action):
+        """What action() returns; tried again while another program holds the file's lock. All that this waits for, the other
+        threads of this process too, is BUSY_TIMEOUT at most; between two tries the other threads read."""
+        give_up = time.monotonic() + BUSY_TIMEOUT
+        while True:
+            if not self._lock.acquire(timeout=max(0.0, give_up - time.monotonic())):
+                raise self._unusable(sqlite3.OperationalError("database is locked"))
+            try:
+                return action()
             except sqlite3.Error as error:
-                raise self._unusable(error) from None
+                if "locked" not in str(error) or self._db.in_transaction or time.monotonic() >= give_up:
+                    raise self._unusable(error) from None
+            finally:
+                self._lock.release()
+            time.sleep(PAUSE)
 
     def _rows(self, make, sql: str, *args) -> list:
-        with self._lock:
-            try:
-                return [make(*row) for row in self._db.execute(sql, args)]
-            except sqlite3.Error as error:
-                raise self._unusable(error) from None
+        return self._patiently(lambda: [make(*row) for row in self._db.execute(sql, args)])
 
     def _row(self, make, sql: str, *args):
         rows = self._rows(make, sql, *args)
