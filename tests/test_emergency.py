@@ -2,14 +2,18 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import resource
 import sqlite3
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 
 import pytest
+from hypothesis import given, settings, strategies as st
 
 from movidesk import emergency, entry
 from movidesk.config import load
@@ -256,7 +260,7 @@ def test_a_spoilt_line_keeps_nothing_back(desk, spoilt):
         file.seek(0)
         file.write(line + b"\n" + good)
     taken, nonsense = emergency.take_in(desk.journal, desk.config)
-    assert (taken, len(nonsense), os.path.getsize(path)) == (1, 1, 0)
+    assert (taken, len(nonsense), emergency.waiting(desk.config)) == (1, 1, [])
     assert [call.call_id for call in desk.journal.last_calls(5)] == ["pbx1-17.2"]
 
 
@@ -272,6 +276,161 @@ def test_what_waits_of_a_call_is_recorded_before_its_next_event(desk, monkeypatc
     assert kinds(desk.journal) == once and kinds(desk.journal, "pbx1-17.2") == []
     assert emergency.take_in(desk.journal, desk.config) == (3, [])
     assert kinds(desk.journal) == once and kinds(desk.journal, "pbx1-17.2") == ["received"]
+
+
+def event_of(number: int, kind: str, at: float = 0.0) -> dict:
+    return {"kind": kind, "at": 1_700_000_000.0 + number + at, "arrived": 1_700_000_000.0 + number, "uniqueid": "17.%d" % number,
+            "queue": "77", "number": "1", "call_id": "pbx1-17.%d" % number, "extension": "5252", "link": ""}
+
+
+def test_a_verb_does_not_wait_until_a_long_file_is_taken_in(desk, monkeypatch):
+    """Neither one that saves, nor one whose call has lines in that file."""
+    for number in range(200):
+        emergency.save(desk.config, event_of(number, "received"))
+    arrive, begun = desk.journal.arrive, threading.Event()
+
+    def slowly(*args, **more):
+        begun.set()
+        time.sleep(0.01)
+        return arrive(*args, **more)
+
+    monkeypatch.setattr(desk.journal, "arrive", slowly)
+    taker = threading.Thread(target=emergency.take_in, args=(desk.journal, desk.config))
+    taker.start()
+    assert begun.wait(5)
+    took = []
+    for number in (198, 199):
+        begin = time.monotonic()
+        emergency.save(desk.config, event_of(number, "transferred", 1))
+        emergency.take_in(desk.journal, desk.config, "17.%d" % number)
+        took.append(time.monotonic() - begin)
+        assert kinds(desk.journal, "pbx1-17.%d" % number) == ["received", "transferred"]
+    assert taker.is_alive() and max(took) < 1, took
+    taker.join(20)
+    emergency.take_in(desk.journal, desk.config)
+    assert emergency.waiting(desk.config) == [] and len(desk.journal.last_calls(300)) == 200
+    assert kinds(desk.journal, "pbx1-17.199") == ["received", "transferred"]
+
+
+class Died(BaseException):
+    """A process is killed at this moment."""
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from([None, *range(12)])), min_size=1, max_size=8))
+def test_whatever_dies_while_it_takes_in_loses_nothing_and_tells_nothing_twice(steps):
+    """Verbs save events of a few calls; between them somebody takes in, and dies at the n-th thing that it does."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(emergency, "BATCH", 2)
+        patch.setattr(emergency, "PAUSE", 0)
+        patch.setattr(emergency, "paths", lambda _: [folder + "/file"])
+        journal, config = Journal(":memory:"), {("pbx", "name"): "pbx1"}
+        config = type("Config", (dict,), {"agent": lambda self, text: text})(config)
+        told = {}
+        for number, dies_at in steps:
+            for kind in ("received", "transferred", "hangup"):
+                if len(told.setdefault(number, [])) < 3 and kind not in told[number]:
+                    emergency.save(config, event_of(number, kind, len(told[number])))
+                    told[number].append(kind)
+                    break
+            if dies_at is not None:
+                left = [dies_at]
+
+                def step(action):
+                    def run(*args, **more):
+                        left[0] -= 1
+                        if left[0] < 0:
+                            raise Died
+                        return action(*args, **more)
+                    return run
+
+                with pytest.MonkeyPatch.context() as fatal:
+                    for name in ("rename", "unlink"):
+                        fatal.setattr(emergency.os, name, step(getattr(os, name)))
+                    for name in ("arrive", "record", "hang_up"):
+                        fatal.setattr(journal, name, step(getattr(journal, name)))
+                    try:
+                        emergency.take_in(journal, config)
+                    except Died:
+                        pass
+        assert emergency.take_in(journal, config)[1] == [] and emergency.waiting(config) == []
+        for number, verbs_ in told.items():
+            assert kinds(journal, "pbx1-17.%d" % number) == [
+                {"hangup": "completed"}.get(verb, verb) for verb in verbs_]
+
+
+def test_what_is_saved_while_its_file_is_being_removed_goes_to_the_next_file(desk, monkeypatch):
+    import fcntl
+
+    flock, before = fcntl.flock, [lambda: emergency.take_in(desk.journal, desk.config)]
+
+    def late(*args):
+        if before:
+            before.pop()()
+        flock(*args)
+
+    emergency.save(desk.config, event_of(1, "received"))
+    monkeypatch.setattr(fcntl, "flock", late)
+    emergency.save(desk.config, event_of(1, "transferred", 1))
+    assert not before and kinds(desk.journal, "pbx1-17.1") == ["received"]
+    emergency.take_in(desk.journal, desk.config)
+    assert kinds(desk.journal, "pbx1-17.1") == ["received", "transferred"]
+
+
+def test_many_save_while_several_take_in(desk, tmp_path):
+    """In processes, as scripts, service and `movidesk deliver` do: every event is recorded once, in its call's order."""
+    fork = multiprocessing.get_context("fork")
+
+    def saves(first):
+        for number in range(first, first + 15):
+            for place, kind in enumerate(("received", "transferred", "hangup")):
+                emergency.save(desk.config, event_of(number, kind, place))
+
+    def takes_in():
+        journal = Journal(desk.config["journal", "path"])
+        for _ in range(15):
+            emergency.take_in(journal, desk.config)
+            emergency.take_in(journal, desk.config, "17.%d" % (os.getpid() % 45))
+
+    emergency.BATCH, batch = 3, emergency.BATCH
+    try:
+        Journal(desk.config["journal", "path"]).close()
+        processes = [fork.Process(target=saves, args=(first,)) for first in (0, 15, 30)]
+        processes += [fork.Process(target=takes_in) for _ in range(3)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(60)
+        assert [process.exitcode for process in processes] == [0] * 6
+    finally:
+        emergency.BATCH = batch
+    assert emergency.take_in(desk.journal, desk.config)[1] == [] and emergency.waiting(desk.config) == []
+    assert [kinds(desk.journal, "pbx1-17.%d" % number) for number in range(45)] == [
+        ["received", "transferred", "completed"]] * 45
+    assert len(desk.journal.last_calls(100)) == 45
+
+
+def test_what_one_who_died_has_left_is_shown_and_taken_in_first(desk):
+    path = emergency.save(desk.config, event_of(1, "received"))
+    os.rename(path, path + ".taking")
+    emergency.save(desk.config, event_of(1, "transferred", 1))
+    assert [name for name, _ in emergency.waiting(desk.config)] == [path, path + ".taking"]
+    emergency.take_in(desk.journal, desk.config, "17.1")
+    assert kinds(desk.journal, "pbx1-17.1") == ["received", "transferred"]
+    emergency.take_in(desk.journal, desk.config)
+    assert kinds(desk.journal, "pbx1-17.1") == ["received", "transferred"] and emergency.waiting(desk.config) == []
+
+
+def test_where_the_file_cannot_be_renamed_it_is_taken_in_all_the_same(desk):
+    """Somebody else has a file of that name in /var/tmp."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to have a file of somebody else's")
+    path = emergency.save(desk.config, event_of(1, "received"))
+    open(path + ".taking", "w").close()
+    os.chown(path + ".taking", 65534, 65534)
+    taken, nonsense = emergency.take_in(desk.journal, desk.config)
+    assert (taken, nonsense) == (1, ["%s.taking belongs to somebody else and was left alone" % path])
+    assert kinds(desk.journal, "pbx1-17.1") == ["received"] and os.path.getsize(path) == 0
 
 
 def test_the_second_place_is_the_configurations(write_config, monkeypatch, tmp_path):

@@ -1,17 +1,28 @@
 """The emergency file: where an event goes that the journal cannot take (disk full, locked, damaged, no folder).
 
 One JSON line each, appended and on disk before the verb goes on; beside the journal where that folder can be written, else
-in $TMPDIR or /var/tmp. When the journal is back the call's next verb records its lines, and the service all, which it then
-removes; lines that make no sense are logged whole.
+in $TMPDIR or /var/tmp. When the journal is back the call's next verb records its lines, and the service all; lines that make
+no sense are logged whole.
+
+    save      appends to FILE, under FILE's lock
+    take_in   renames FILE to FILE.taking, under FILE's lock; records its lines, in batches under its own lock; removes it
+
+So a verb that saves never waits for a long file. Whoever dies on the way leaves a file that the next takes in from its
+beginning: the journal ignores what it has.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import time
+from itertools import islice
 
 from movidesk import calls
 
+TAKING = ".taking"  # ending of a file that is taken in
+BATCH = 20       # lines that are recorded while a verb of one of their calls may wait
+PAUSE = 0.002    # seconds between two batches
 MAX_LINE = 4096  # bytes that are logged of a line without sense; ours are shorter
 KINDS = frozenset({calls.RECEIVED, calls.TRANSFERRED, calls.COMPLETED, calls.LOST, calls.CANCELED, "hangup", calls.ARRIVED,
                    calls.START_TRANSFERRED, calls.START_CANCELED, calls.LINK})
@@ -31,23 +42,18 @@ def paths(config) -> list[str]:
 
 def save(config, event: dict) -> str:
     """Append one event; returns the file it is in. Raises OSError where no place takes it."""
-    import fcntl  # these two a verb that only looks does without
-    import json
+    import json  # a verb that only looks does without
 
     line = json.dumps(event).encode() + b"\n"
     trouble = None
     for path in paths(config):
         try:
-            # Not through a link that somebody else put there, and never a file of somebody else's.
-            file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            file = _open_locked(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         except OSError as error:
             trouble = error
             continue
+        begin = os.fstat(file).st_size
         try:
-            if os.fstat(file).st_uid != os.geteuid():
-                raise PermissionError("%s belongs to somebody else" % path)
-            fcntl.flock(file, fcntl.LOCK_EX)
-            begin = os.fstat(file).st_size
             try:
                 if os.write(file, line) != len(line):
                     raise OSError("%s: only a part could be written" % path)
@@ -63,53 +69,150 @@ def save(config, event: dict) -> str:
     raise trouble
 
 
+def _open_locked(path: str, flags: int) -> int:
+    """Open a file of ours and lock it against everybody else. Raises OSError."""
+    import fcntl
+
+    while True:
+        # Not through a link that somebody else put there, and never a file of somebody else's.
+        file = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            if os.fstat(file).st_uid != os.geteuid():
+                raise PermissionError("%s belongs to somebody else and was left alone" % path)
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if _is_at(file, path):
+                return file
+        except OSError:
+            os.close(file)
+            raise
+        os.close(file)  # it was renamed or removed while we waited
+
+
+def _is_at(file: int, path: str) -> bool:
+    """Whether this open file is still the one of that name."""
+    try:
+        return os.path.samestat(os.fstat(file), os.stat(path, follow_symlinks=False))
+    except FileNotFoundError:
+        return False
+
+
 def waiting(config) -> list[tuple[str, float]]:
     """The emergency files that hold events, and when (epoch seconds) each was last written."""
     found = []
     for path in paths(config):
-        try:
-            about = os.stat(path, follow_symlinks=False)
-        except OSError:
-            continue  # there is none, or not for us
-        if about.st_size and about.st_uid == os.geteuid():
-            found.append((path, about.st_mtime))
+        for name in (path, path + TAKING):
+            try:
+                about = os.stat(name, follow_symlinks=False)
+            except OSError:
+                continue  # there is none, or not for us
+            if about.st_size and about.st_uid == os.geteuid():
+                found.append((name, about.st_mtime))
     return found
 
 
 def take_in(journal, config, uniqueid: str = "") -> tuple[int, list[str]]:
     """Move all emergency lines into the journal; returns how many, and the lines that made no sense.
 
-    uniqueid: record only this channel's lines, and leave the file as it is; whoever empties it finds them recorded.
-    A file is emptied only after its last line is in the journal: a crash in between records nothing twice, because the
-    journal ignores what it has. Raises JournalError while the journal is still away.
+    uniqueid: record only this channel's lines, and leave the files as they are; whoever removes them finds them recorded.
+    A file is removed only after its last line is in the journal. Raises JournalError while the journal is still away.
     """
-    import fcntl
-    import json
-
-    taken, nonsense = 0, []
+    taker = _Taker(journal, config)
     for path in paths(config):
         try:
-            file = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+            taker.own(path, uniqueid.encode("utf-8", "surrogateescape")) if uniqueid else taker.all(path)
+        except OSError as error:
+            taker.nonsense.append(str(error))
+    return taker.taken, taker.nonsense
+
+
+class _Taker:
+    """Records lines. taken: how many it did; nonsense: what is wrong with the others."""
+
+    def __init__(self, journal, config):
+        self._journal, self._config = journal, config
+        self.taken, self.nonsense = 0, []
+
+    def own(self, path: str, uniqueid: bytes) -> None:
+        """One channel's lines. While FILE is locked, nobody renames it to the one that is read before it."""
+        try:
+            newer = _open_locked(path, os.O_RDONLY)
         except FileNotFoundError:
-            continue
-        with os.fdopen(file, "rb+") as lines:
-            if os.fstat(lines.fileno()).st_uid != os.geteuid():
-                nonsense.append("%s belongs to somebody else and was left alone" % path)
+            newer = None
+        try:
+            try:
+                with os.fdopen(_open_locked(path + TAKING, os.O_RDONLY), "rb") as older:
+                    self._record(path + TAKING, older, uniqueid)
+            except FileNotFoundError:
+                pass  # nobody takes it in now
+            if newer is not None:
+                with os.fdopen(os.dup(newer), "rb") as lines:
+                    self._record(path, lines, uniqueid)
+        finally:
+            if newer is not None:
+                os.close(newer)
+
+    def all(self, path: str) -> None:
+        """What one who died has left, then all that is there."""
+        try:
+            self._batches(path + TAKING)
+        except PermissionError as error:  # somebody else's
+            self.nonsense.append(str(error))
+        if self._set_apart(path):
+            self._batches(path + TAKING)
+        else:
+            self._batches(path, sys.maxsize, lambda name: os.truncate(name, 0))
+
+    def _set_apart(self, path: str) -> bool:
+        """Rename the file, so that verbs which save begin another; False where the folder does not let us."""
+        try:
+            file = _open_locked(path, os.O_RDONLY)
+        except FileNotFoundError:
+            return True
+        try:
+            if os.path.lexists(path + TAKING):  # another process has come first, or somebody blocks the name
+                return os.lstat(path + TAKING).st_uid == os.geteuid()
+            if os.fstat(file).st_size:
+                os.rename(path, path + TAKING)
+            return True
+        except PermissionError:
+            return False
+        finally:
+            os.close(file)
+
+    def _batches(self, path: str, size: int = BATCH, done=os.unlink) -> None:
+        """Record a file's lines from the first to the last, then let done(path) remove them."""
+        offset, begun = 0, None
+        while True:
+            try:
+                lines = os.fdopen(_open_locked(path, os.O_RDONLY), "rb")
+            except FileNotFoundError:
+                return
+            with lines:
+                if begun not in (None, os.fstat(lines.fileno()).st_ino):
+                    return  # another process has taken it in, and then renamed the next
+                begun = os.fstat(lines.fileno()).st_ino
+                lines.seek(offset)
+                batch = list(islice(lines, size))
+                self._record(path, batch)
+                if not batch:
+                    done(path)
+                    return
+                offset += sum(map(len, batch))
+            time.sleep(PAUSE)  # also before the last look: the dialplan writes without a lock (movidesk-keep)
+
+    def _record(self, path: str, lines, uniqueid: bytes = b"") -> None:
+        import json
+
+        for line in lines:
+            if uniqueid not in line:
                 continue
-            fcntl.flock(lines, fcntl.LOCK_EX)
-            for line in lines:
-                if uniqueid.encode("utf-8", "surrogateescape") not in line:
-                    continue
-                try:
-                    event = json.loads(line)
-                    if uniqueid in ("", event["uniqueid"]):
-                        _record(journal, config, event)
-                        taken += 1
-                except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-                    nonsense.append("%s: %r: %s" % (path, line[:MAX_LINE], error))
-            if not uniqueid:
-                lines.truncate(0)
-    return taken, nonsense
+            try:
+                event = json.loads(line)
+                if uniqueid in (b"", event["uniqueid"].encode("utf-8", "surrogateescape")):
+                    _record(self._journal, self._config, event)
+                    self.taken += 1
+            except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+                self.nonsense.append("%s: %r: %s" % (path, line[:MAX_LINE], error))
 
 
 def _record(journal, config, event: dict) -> None:
