@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -158,8 +159,30 @@ def test_the_status_of_a_busy_hour(movidesk, book):
     assert status == TROUBLE and facts["calls"] == {"open": 4, "with_agents": 1}
     assert [(line["queue"], line["waiting"], round(line["longest"], -1)) for line in facts["line"]] == [
         ("77", 2, 200), ("78", 1, 300)]
-    assert (facts["requests"], facts["outbox"]) == ({"used": 2, "limit": 1000, "paused": 0.0, "why": ""}, {"pending": 5, "refused": 1})
+    assert (facts["requests"], facts["outbox"]) == ({"used": 2, "limit": 1000, "night": False, "rate": 1000, "paused": 0.0, "why": ""}, {"pending": 5, "refused": 1})
     assert facts["trouble"] == [SET_ASIDE]
+
+
+def test_the_status_of_the_limit(movidesk, book, monkeypatch):
+    for _ in range(2):
+        book.turn(arrive(book, "1.%d" % _, "7%d" % _), 1000)
+    assert book.close_window(50, limit=1000)
+    _, out, _ = movidesk("status")
+    assert re.search(r"requests +2 of 5 in the last minute\n +lowered from 1000: other programs use the account, .*; it rises step "
+                     r"by step\n +none is sent for (50|49) s: Movidesk asked for a pause \(429\)\n", out)
+    facts = json.loads(movidesk("status", "--json")[1])["requests"]
+    assert 49 < facts.pop("paused") <= 50
+    assert facts == {"used": 2, "limit": 1000, "rate": 5, "night": False, "why": "Movidesk asked for a pause (429)"}
+
+
+def test_the_status_at_night(movidesk, write_config):
+    hour = int(time.strftime("%H", time.gmtime()))
+    write_config(movidesk={"night": "%02d:30-%02d:30" % ((hour - 2) % 24, (hour + 2) % 24), "time_zone": "UTC"})
+    _, out, _ = movidesk("status")
+    assert re.search(r"requests +0 in the last minute, no limit\n +the limit of the night is in force \(night = %02d:30-%02d:30, UTC\)\n"
+                     % ((hour - 2) % 24, (hour + 2) % 24), out)
+    facts = json.loads(movidesk("status", "--json")[1])["requests"]
+    assert (facts["limit"], facts["night"]) == (None, True)
 
 
 def test_a_token_that_movidesk_refuses(movidesk, book, simulator):

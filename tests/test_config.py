@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from movidesk import config
+from movidesk import config, nights
 from movidesk.config import ConfigError
 from movidesk.options import OPTIONS, Secret
 from movidesk.pattern import Pattern
@@ -150,8 +150,15 @@ BAD = [
     ("movidesk", "url", "https://api.movidesk.com/#x", "must be a plain http or https address"),
     ("movidesk", "url", "https://api.movidesk.com:99999/", "must be a plain http or https address"),
     ("movidesk", "url", "https://[::1", "must be a plain http or https address"),
-    ("movidesk", "requests_per_minute", "0", "must lie between 1 and 1000"),
-    ("movidesk", "requests_per_minute", "1001", "must lie between 1 and 1000"),
+    ("movidesk", "requests_per_minute", "0", "must lie between 1 and 100000"),
+    ("movidesk", "requests_per_minute", "100001", "must lie between 1 and 100000"),
+    ("movidesk", "night", "19-7", "must be two times, such as 19:00-07:00"),
+    ("movidesk", "night", "19:00-24:00", "must be two times, such as 19:00-07:00"),
+    ("movidesk", "night", "19:00-19:00", "must leave at least 10 minutes of night and of day"),
+    ("movidesk", "night", "19:00-18:59", "must leave at least 10 minutes of night and of day"),
+    ("movidesk", "night_requests_per_minute", "0", "must lie between 1 and 100000"),
+    ("movidesk", "night_requests_per_minute", "no", "is no whole number"),
+    ("movidesk", "time_zone", "../etc/passwd", "must be the name of a time zone"),
     ("movidesk", "requests_per_minute", "ten", "is no whole number"),
     ("movidesk", "requests_per_minute", "9.5", "is no whole number"),
     ("movidesk", "requests_per_minute", "9" * 900, "is no whole number|must lie between"),
@@ -232,6 +239,16 @@ def test_a_secret_is_read_from_plain_files_only(load, tmp_path):
     os.mkfifo(tmp_path / "fifo")
     for path in "/dev/zero", tmp_path / "fifo":
         assert problem(load("[movidesk]\ntoken_file = %s\n" % path)).endswith("%s: is no plain file" % path)
+
+
+@pytest.mark.parametrize("zone, shown", [("America/Sao_Paolo", "America/Sao_Paolo"), ("Brasilia", "Brasilia")])
+def test_a_time_zone_that_is_none_matters_only_where_there_is_a_night(load, zone, shown):
+    assert load(with_token("time_zone = %s\n" % zone)).all_problems() == []
+    found = load(with_token("night = 19:00-07:00\ntime_zone = %s\n" % zone))
+    assert problem(found).startswith("%s:4: [movidesk] time_zone: %r is no time zone that this machine knows" % (load.path, shown))
+    assert nights.limit_at(found, 1_800_000_000.0) == 10
+    with pytest.raises(ConfigError):
+        found.require("movidesk")
 
 
 def test_a_bad_value_stops_only_what_needs_it(load):

@@ -219,6 +219,18 @@ def test_a_movidesk_that_cuts_instead_of_answering_429_gets_all_the_same(office,
     assert all(is_complete(office, call_id) for call_id in calls)
 
 
+def test_another_program_uses_half_of_the_limit(office, under_ten_a_minute, caplog):
+    """It was there first, and every 12 seconds it sends another request."""
+    calls = [office.talked() for _ in range(20)]
+    office.model.clock = office.clock
+    under_ten_a_minute(0)
+    assert [office.model.limit.admit(office.clock()) for _ in range(5)] == [0] * 5
+    run(office, 1200, 12, lambda: office.model.limit.admit(office.clock()))
+    refused_ones = sum(line["status"] == 429 for line in office.model.log)
+    assert all(is_complete(office, call_id) for call_id in calls) and refused_ones <= 6
+    assert caplog.text.count("other programs use the account") == 1
+
+
 def test_once_says_whether_movidesk_took_all(office):
     assert office.delivery.once() is True
     office.talked()

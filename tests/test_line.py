@@ -3,7 +3,7 @@ always progress. A hypothesis machine drives callers, answers, hang-ups and dead
 from __future__ import annotations
 
 import pytest
-from hypothesis import settings, strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from movidesk import budget, calls, line
@@ -382,6 +382,51 @@ def test_four_429s_of_one_burst_are_one_pause(journal, clock):
 ])
 def test_which_cut_connections_may_stand_for_a_429(used, limit, expected):
     assert budget.is_suspect(used, limit) is expected
+
+
+@pytest.mark.parametrize("rate, used, expected", [
+    (10, 4, 5), (10, 9, 5), (5, 4, 2), (2, 1, 1), (1, 0, 1), (300, 200, 150), (300, 20, 20), (budget.UNLIMITED, 400, 400),
+])
+def test_how_far_our_rate_is_lowered(rate, used, expected):
+    assert budget.lowered(rate, used) == expected
+
+
+@given(limit=st.integers(1, budget.UNLIMITED), part=st.floats(0, 1), seconds=st.floats(0, 1e5), more=st.floats(0, 1e4))
+def test_a_lowered_rate_recovers_fully_and_is_never_above_the_limit(limit, part, seconds, more):
+    rate = budget.lowered(limit, int(limit * part))
+    assert 1 <= rate <= limit and (rate < limit or limit == 1)
+    now = budget.recovered(limit, rate, seconds)
+    assert rate <= now <= budget.recovered(limit, rate, seconds + more) <= limit
+    assert budget.recovered(limit, rate, 100 * budget.RECOVER_EVERY) == limit
+
+
+def claim_all(journal, limit) -> int:
+    count = 0
+    while journal._claim(limit, budget.SCREEN, budget.Demand()).granted:
+        count += 1
+    return count
+
+
+def test_a_429_without_our_fault_lowers_the_rate_and_it_recovers(journal, clock):
+    for _ in range(4):
+        journal._claim(10, budget.SCREEN, budget.Demand())
+    assert journal.close_window(60, clock.now, 10) is True
+    assert journal.close_window(60, clock.now, 10) is False, "the same burst"
+    assert journal.rate(10) == 5 and journal.rate(7) == 7
+    clock.now += budget.WINDOW
+    assert claim_all(journal, 10) == 5
+    assert journal.close_window(60, clock.now, 10) is False and journal.rate(10) == 2, "lower still, and said already"
+    rates = []
+    for _ in range(12):
+        clock.now += budget.RECOVER_EVERY
+        rates.append(claim_all(journal, 10))
+    assert rates == [3, 4, 5, 6, 7, 8, 10, 10, 10, 10, 10, 10]
+
+
+def test_a_429_when_our_own_window_is_full_lowers_nothing(journal, clock):
+    assert claim_all(journal, 10) == 10
+    assert journal.close_window(60, clock.now, 10) is False
+    assert journal.rate(10) == 10 and journal.paused()
 
 
 def test_a_suspected_429_is_a_pause_and_no_strike(journal, clock):

@@ -28,6 +28,11 @@ PATIENCE = 240.0
 #: come lately: the next must find a place, also when thousands of calls of an outage are to be told.
 PROBE_LEAVES, SLACK_LEAVES, SLACK_KEEPS = 0.4, 0.5, 0.3
 
+#: Seconds between two steps by which a lowered rate recovers, and what is sent in any case before it is lowered further.
+RECOVER_EVERY, LEAST_LOWERED = 120.0, 5
+#: Requests a minute that stand for no limit: more than one PBX can send.
+UNLIMITED = 100_000
+
 #: What wants a place now: due events of the first classes, heads that go before the one who asks, whether anybody waits
 #: or rings, how many (0 or 1) aged SLACK requests are due for their favour, and whether a caller asked in the last ten windows.
 Demand = namedtuple("Demand", "screens heads freeing anybody aged lately", defaults=(0, 0, 0, False, 0, False))
@@ -75,6 +80,21 @@ def pause_after(retry_after: float, strikes: int) -> float:
     """Seconds of silence after a 429: what Movidesk asked for, doubled with each further strike (blocking is said to
     lengthen with every error) up to an hour."""
     return max(retry_after, min(3600.0, retry_after * 2 ** min(strikes - 1, 12)))
+
+
+def lowered(rate: int, used: int) -> int:
+    """The requests a minute that we allow ourselves after a 429 without a fault of ours, which means that other programs use
+    the account too: half of `rate`, at most about as many as we sent in the last minute (`used`), at least one."""
+    return max(1, min(rate // 2, max(used, LEAST_LOWERED)))
+
+
+def recovered(limit: int, rate: int, seconds: float) -> int:
+    """A lowered rate so many seconds after the last 429: a quarter more, one at least, every RECOVER_EVERY, up to the limit."""
+    for _ in range(int(seconds // RECOVER_EVERY)):
+        if rate >= limit:
+            break
+        rate += max(1, rate // 4)
+    return min(rate, limit)
 
 
 def is_suspect(used: int, limit: int) -> bool:

@@ -16,7 +16,8 @@ import time
 
 from tabulate import tabulate
 
-from movidesk import __version__, alarms, calls, config, journal, sweep, trigger
+from movidesk import __version__, alarms, calls, config, journal, nights, sweep, trigger
+from movidesk.budget import UNLIMITED
 from movidesk.desk import Desk
 
 GOOD, TROUBLE, MISUSE = 0, 1, 2
@@ -130,10 +131,7 @@ def status(options, settings: config.Config) -> int:
                    for line in facts["line"]] or ["nobody waits"]
         rows = [("line", text) for text in waiting]
         rows += [("calls", "%(open)d open, %(with_agents)d with agents" % facts["calls"]),
-                 ("requests", "%(used)d of %(limit)d in the last minute" % facts["requests"])]
-        if facts["requests"]["paused"]:
-            rows.append(("", "none is sent for %(paused).0f s: %(why)s" % facts["requests"]))
-        rows += [
+                 *(("requests" if not place else "", text) for place, text in enumerate(_say_requests(facts["requests"], settings))),
                  ("outbox", "%(pending)d pending, %(refused)d refused" % facts["outbox"])]
         rows += [("trouble", text) for text in facts["trouble"]]
         print(_table(rows))
@@ -153,11 +151,34 @@ def _facts(settings: config.Config) -> dict:
         "line": [{"queue": queue, "waiting": len(found), "longest": now - found[0].arrived}
                  for queue, found in waiting.items()],
         "calls": {"open": totals["open"], "with_agents": sum(c.state == "transferred" for c in open_calls)},
-        "requests": {"used": book.requests_in_window(), "limit": settings["movidesk", "requests_per_minute"],
-                     "paused": book.paused(), "why": book.pause_reason() if book.paused() else ""},
+        "requests": _requests(settings, book, now),
         "outbox": {"pending": totals["pending"], "refused": totals["refused"]},
         "trouble": [alarm.text for alarm in alarms.standing(Desk(settings, journal=book))],
     }
+
+
+def _requests(settings: config.Config, book: journal.Journal, now: float) -> dict:
+    """The request limit: used in the last minute; limit in force (None: no limit) and whether it is the night's; rate: what we
+    allow ourselves of it; paused: seconds for which nothing is sent, and why."""
+    limit = nights.limit_at(settings, now)
+    return {"used": book.requests_in_window(), "limit": None if limit == UNLIMITED else limit,
+            "night": nights.is_night_at(settings, now), "rate": book.rate(limit),
+            "paused": book.paused(), "why": book.pause_reason() if book.paused() else ""}
+
+
+def _say_requests(facts: dict, settings: config.Config) -> list[str]:
+    limit = UNLIMITED if facts["limit"] is None else facts["limit"]
+    texts = ["%d of %d in the last minute" % (facts["used"], facts["rate"]) if facts["rate"] < UNLIMITED
+             else "%d in the last minute, no limit" % facts["used"]]
+    if facts["night"]:
+        texts.append("the limit of the night is in force (night = %02d:%02d-%02d:%02d, %s)" % (
+            *(part for minute in settings["movidesk", "night"] for part in divmod(minute, 60)), settings["movidesk", "time_zone"]))
+    if facts["rate"] < limit:
+        texts.append("lowered from %s: other programs use the account, for Movidesk answered 429 although we had sent less; it "
+                     "rises step by step" % (facts["limit"] or "no limit"))
+    if facts["paused"]:
+        texts.append("none is sent for %(paused).0f s: %(why)s" % facts)
+    return texts
 
 
 def _open(settings: config.Config) -> journal.Journal:

@@ -110,8 +110,24 @@ def load(path: str | None = None) -> Config:
     for key in "secret", "link":
         if config["recordings", "publish"] and not config["recordings", key] and not config.problems.get("recordings"):
             config.complain("recordings", "%s: [recordings] publish needs %s" % (config.path, key))
+    _check_night(config, lines)
     _check_made_calls(config)
     return config
+
+
+def _check_night(config: Config, lines: dict) -> None:
+    """The time zone is looked up only where there is a night."""
+    section = "movidesk"
+    if not config[section, "night"]:
+        return
+    from movidesk.nights import in_zone
+
+    try:
+        in_zone(config[section, "time_zone"])
+    except ValueError as error:
+        line = lines.get((section, "time_zone"), lines.get((section, "night"), 1))
+        config.complain(section, "%s:%d: [movidesk] time_zone: %r %s" % (config.path, line, config[section, "time_zone"], error))
+        del config._values[section, "night"]  # the default: none
 
 
 def _check_made_calls(config: Config) -> None:

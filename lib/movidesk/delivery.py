@@ -40,14 +40,13 @@ class Delivery:
     def __init__(self, desk, jitter=random.random):
         self.desk = desk
         self._jitter = jitter
-        self._limit = desk.config["movidesk", "requests_per_minute"]
 
     def take(self):
         """The next job and 0, or None and the seconds to wait (None: nothing is pending). See Journal.take."""
         silence = self.desk.silence() or self.desk.rest(trial.LONGEST_RETRY)
         if silence:
             return None, silence
-        return self.desk.journal.take(self._limit)
+        return self.desk.journal.take(self.desk.limit())
 
     def deliver(self, job: Job, probe_for: Job | None = None) -> bool:
         """Send one event and note what came of it; True where Movidesk took it.
@@ -111,7 +110,7 @@ class Delivery:
         after = book.trial(job.event.id)
         # Where nothing shows whether Movidesk takes others, the next event of the call is sent.
         if trial.may_probe(before, after) and self.desk.is_alone(request_name(event_name(job), job.call.call_id)):
-            probe = book.take_probe(job, self._limit)
+            probe = book.take_probe(job, self.desk.limit())
             if probe:
                 self.deliver(probe, probe_for=job)
 

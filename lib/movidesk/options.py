@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 
+from movidesk.budget import UNLIMITED
 from movidesk.line import PACE
 from movidesk.pattern import Pattern
 
@@ -50,6 +51,9 @@ _name = _matching(r"[A-Za-z0-9._-]{1,64}", "must be 1 to 64 letters, digits, '.'
 _channel_part = _matching(r"[A-Za-z0-9_./@-]{1,80}", "must be part of a channel's name, such as PJSIP/ or @from-internal/n")
 _caller_number = _matching(r"\+?[0-9]{1,20}", "must be a number: digits, with or without a leading +")
 
+_zone = _matching(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+){0,2}", "must be the name of a time zone, such as America/Sao_Paulo")
+
+SHORTEST_NIGHT = 10  # minutes, of the night and of the day: see movidesk.nights
 _HOST = r"[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})*"
 
 
@@ -74,6 +78,21 @@ def _number(kind, low, high):
         return value
 
     return parse
+
+
+def _night(text: str) -> tuple[int, int]:
+    """HH:MM-HH:MM as minutes of the day; the night may pass midnight."""
+    found = re.fullmatch(r"([01][0-9]|2[0-3]):([0-5][0-9])\s*-\s*([01][0-9]|2[0-3]):([0-5][0-9])", text)
+    if not found:
+        raise ValueError("must be two times, such as 19:00-07:00")
+    begins, ends = (60 * int(found.group(n)) + int(found.group(n + 1)) for n in (1, 3))
+    if not SHORTEST_NIGHT <= (ends - begins) % 1440 <= 1440 - SHORTEST_NIGHT:
+        raise ValueError("must leave at least %d minutes of night and of day" % SHORTEST_NIGHT)
+    return begins, ends
+
+
+def _night_limit(text: str) -> int:
+    return UNLIMITED if text == "none" else _number(int, 1, UNLIMITED)(text)
 
 
 def _group_pattern(text: str) -> Pattern:
@@ -157,7 +176,10 @@ OPTIONS = {
         "url": (_url, "https://api.movidesk.com/public/v1"),
         "token": (_guid, ""),
         "token_file": (_path, ""),
-        "requests_per_minute": (_number(int, 1, 1000), "10"),
+        "requests_per_minute": (_number(int, 1, UNLIMITED), "10"),
+        "night": (_night, ""),
+        "night_requests_per_minute": (_night_limit, "none"),
+        "time_zone": (_zone, "America/Sao_Paulo"),
         "timeout": (_number(float, 0.1, 15), "5"),  # an answer takes at most three: less than journal.LEASE
     },
     "pbx": {

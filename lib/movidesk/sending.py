@@ -10,6 +10,7 @@ import time
 
 from movidesk import trial
 from movidesk.config import load
+from movidesk.nights import limit_at
 
 SLOW = 0.5             # seconds; an answer that took longer may have been counted by Movidesk at any moment of them
 REST_AFTER = 60        # seconds; a Movidesk that has not answered for longer is tried more and more seldom
@@ -59,7 +60,7 @@ class Sending:
             return result._replace(status=429, why=result.why + ", taken for a 429")
         if result.status == 429:
             self.journal.end_note(AWAY)
-            self.journal.close_window(result.after, sent)
+            self._paused(result.after, sent)
         elif failures is None or not failures().blamed:  # else the failure is the event's own
             self._failed(result, name)
         return result
@@ -72,12 +73,24 @@ class Sending:
             self.journal.note_failure(AWAY, result.why, name)
             self.journal.is_time(AWAY_TRIED, 0.0)
 
+    def limit(self) -> int:
+        """The requests a minute that Movidesk takes at this moment ([movidesk] requests_per_minute, night)."""
+        return limit_at(self.config, self.clock())
+
+    def _paused(self, seconds: float, sent: float | None) -> None:
+        from movidesk.api import log
+
+        limit = self.limit()
+        if self.journal.close_window(seconds, sent, limit):
+            log.warning("Movidesk answered 429 although we had sent only %d of %d requests in the last minute: other programs use "
+                        "the account; we send at most %d a minute, and slowly more again", self.journal.requests_in_window(),
+                        limit, self.journal.rate(limit))
+
     def _is_suspected_429(self) -> bool:
         """Whether a connection that was cut is taken for a 429; never while Movidesk does not answer at all."""
         from movidesk.api import RETRY_AFTER_DEFAULT, log
 
-        limit = self.config["movidesk", "requests_per_minute"]
-        if self.journal.note(AWAY) or not self.journal.suspect_429(limit, RETRY_AFTER_DEFAULT):
+        if self.journal.note(AWAY) or not self.journal.suspect_429(self.limit(), RETRY_AFTER_DEFAULT):
             return False
         log.warning("%s: nothing is sent for %.0f s", self.journal.pause_reason(), self.journal.paused())
         return True

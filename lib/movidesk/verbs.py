@@ -51,7 +51,7 @@ def _ask(desk: Desk, channel: agi.Channel, call) -> dict[str, object]:
         channel.say("%s waits: Movidesk does not answer" % call.call_id, 3)
         return {agi.WAIT: _seconds(rest)}
     timeout = desk.config["movidesk", "timeout"]
-    turn = desk.journal.turn(call, desk.config["movidesk", "requests_per_minute"], desk.is_script, 3 * timeout + AFTER_ERROR)
+    turn = desk.journal.turn(call, desk.limit(), desk.is_script, 3 * timeout + AFTER_ERROR)
     if not turn.ask:
         if turn.reason:
             channel.say("%s waits: %s" % (call.call_id, turn.reason), 3)

@@ -22,6 +22,7 @@ class Limits(Notes):
         pause = self.paused()
         if pause:
             return Claim(0, pause, self.pause_reason(), True)
+        limit = self.rate(limit)
         self._db.execute("DELETE FROM requests WHERE at < ?", (now - 10 * WINDOW,))
         used, oldest = self._db.execute("SELECT count(*), min(at) FROM requests WHERE at > ?", (now - WINDOW,)).fetchone()
         if not budget.may_go(klass, limit - used, demand, limit, aged, places):
@@ -39,14 +40,34 @@ class Limits(Notes):
 
     # -- pauses -----------------------------------------------------------------------------------------------------
 
-    def close_window(self, seconds: float, sent: float | None = None) -> None:
+    def close_window(self, seconds: float, sent: float | None = None, limit: int = 0) -> bool:
         """Movidesk answered 429 to a request that left at `sent` (steady time; None: just now): send nothing for so many
-        seconds, longer after repeated strikes (budget.strikes_after, budget.pause_after)."""
+        seconds, longer after repeated strikes (budget.strikes_after, budget.pause_after).
+
+        limit: the limit in force. Where we had not used it up, other programs use the account, and our own rate is lowered
+        (`rate`); True where that begins.
+        """
         with self._writing():
-            until, strikes, _ = self._closed()
+            until, before, _ = self._closed()
             now = self.steady()
-            strikes = budget.strikes_after(strikes, until, now if sent is None else sent)
+            strikes = budget.strikes_after(before, until, now if sent is None else sent)
             self._close(max(until, now + budget.pause_after(seconds, strikes)), strikes, "429")
+            used, rate = self.requests_in_window(), self.rate(limit)
+            if strikes == before or used >= limit:
+                return False
+            self._set_note("lowered", "%d %d %r" % (budget.lowered(rate, used), limit, now))
+            return rate == limit
+
+    def rate(self, limit: int) -> int:
+        """The requests a minute that we allow ourselves: the limit in force, or less for a while after 429s that were not our
+        fault (budget.lowered, budget.recovered)."""
+        lowered = self.note("lowered")
+        if lowered is None:
+            return limit
+        rate, of, at = lowered[0].split()
+        if int(of) != limit:  # another limit is in force: nothing is known of it
+            return limit
+        return budget.recovered(limit, int(rate), self.steady() - float(at))
 
     def suspect_429(self, limit: int, seconds: float) -> bool:
         """A connection was cut: where that may stand for a 429 (budget.is_suspect), send nothing for so many seconds.

@@ -144,7 +144,7 @@ class Store:
                 self._db.execute("UPDATE calls SET seen_until = 0, wants = 0 WHERE ended IS NULL")
                 self._db.execute("DELETE FROM queues")
                 self._db.execute("DELETE FROM trials")
-                self._db.execute("DELETE FROM notes WHERE name = 'taken'")
+                self._db.execute("DELETE FROM notes WHERE name IN ('taken', 'lowered')")
                 if self._note("closed"):
                     self._set_note("closed", "%r 1" % (now + WINDOW))
 
