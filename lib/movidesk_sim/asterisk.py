@@ -34,8 +34,9 @@ class AsteriskFailed(Exception):
 class PrivateAsterisk:
     """One Asterisk of its own in `folder`, as a context manager or through start() and stop().
 
-    It has the PJSIP endpoint `trunk` (every caller on loopback whose user is no agent, into `trunk_context`) and one
-    endpoint for each of `agents`, into `agent_context`; all of them can register, nobody needs a password.
+    It has the PJSIP endpoint `trunk` (callers from the address asterisk_config.TRUNK, into `trunk_context`) and one endpoint
+    for each of `agents`, into `agent_context`; all of them can register, nobody needs a password. use_pjsip() takes another
+    pjsip.conf; `passwords` are those that its phones need.
     `env` is added to the environment, which AGI scripts inherit. `systemname` prefixes each UNIQUEID.
     `manager` opens AMI on loopback at `manager_port`: {user: secret}.
 
@@ -64,11 +65,10 @@ class PrivateAsterisk:
         self._link_data()
         self.write("asterisk.conf", asterisk_config.asterisk_conf(self._directories(), systemname))
         self.write("modules.conf", asterisk_config.modules_conf(tree.modules))
-        self.write("pjsip.conf", asterisk_config.pjsip_conf(self.agents, trunk_context, agent_context))
         self.write("manager.conf", asterisk_config.manager_conf(manager or {}, self.manager_port))
         for name, text in asterisk_config.FIXED_FILES.items():
             self.write(name, text)
-        self._write_ports()
+        self.use_pjsip(asterisk_config.pjsip_conf(self.agents, trunk_context, agent_context))
 
     def __enter__(self) -> PrivateAsterisk:
         self.start()
@@ -85,6 +85,12 @@ class PrivateAsterisk:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
         return path
+
+    def use_pjsip(self, text: str) -> None:
+        """Take this pjsip.conf, with its addresses replaced (asterisk_config.on_loopback); before start()."""
+        self._pjsip = text
+        self.passwords = asterisk_config.passwords(text)
+        self._write_ports()
 
     def reload_dialplan(self) -> str:
         return self.cli("dialplan reload")
@@ -198,7 +204,7 @@ class PrivateAsterisk:
                 link.symlink_to(source)
 
     def _write_ports(self) -> None:
-        self.write("pjsip_transport.conf", asterisk_config.pjsip_transport_conf(self.sip_port))
+        self.write("pjsip.conf", asterisk_config.on_loopback(self._pjsip, self.sip_port))
         self.write("rtp.conf", asterisk_config.rtp_conf(random.randrange(20000, 31000, 500)))
 
     def _launch(self) -> None:

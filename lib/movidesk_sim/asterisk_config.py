@@ -1,9 +1,10 @@
 """The configuration files of a private Asterisk, as text."""
 from __future__ import annotations
 
+import re
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional, Sequence
+from typing import Dict, Mapping, Optional, Sequence
 
 # What a PBX with PJSIP phones needs; the rest would open ports or complain that it was not configured.
 WANTED_MODULES = (
@@ -51,11 +52,18 @@ full => notice,warning,error,verbose
     "voicemail.conf": "[general]\nformat = wav\nminsecs = 1\n[default]\n",
 }
 
-_PJSIP_HEAD = """\
-#include pjsip_transport.conf
-[global]
-type = global
-endpoint_identifier_order = username,ip
+# The addresses of the samples' pjsip.conf, and what stands for them here. Calls from outside come from an address of their
+# own, by which Asterisk tells them from the phones.
+_ANY_ADDRESS = "0.0.0.0:5060"
+_PROVIDER = "192.0.2.10"
+PHONES = "127.0.0.1"
+TRUNK = "127.0.0.2"
+
+_PJSIP_HEAD = f"""\
+[udp]
+type = transport
+protocol = udp
+bind = {_ANY_ADDRESS}
 """
 
 _PHONE = """
@@ -78,11 +86,11 @@ max_contacts = 5
 remove_existing = no
 """
 
-_IDENTIFY_TRUNK = """
+_IDENTIFY_TRUNK = f"""
 [trunk]
 type = identify
 endpoint = trunk
-match = 127.0.0.1
+match = {_PROVIDER}
 """
 
 
@@ -106,14 +114,23 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
 
 
 def pjsip_conf(agents: Sequence[str], trunk_context: str, agent_context: str) -> str:
-    """An agent is known by the user in From; whoever else calls is the trunk."""
-    phones: List[str] = [_PHONE.format(name="trunk", context=trunk_context), _IDENTIFY_TRUNK]
-    phones += [_PHONE.format(name=name, context=agent_context) for name in agents]
-    return _PJSIP_HEAD + "".join(phones)
+    """The trunk and the agents' phones, without passwords."""
+    return _PJSIP_HEAD + _PHONE.format(name="trunk", context=trunk_context) + _IDENTIFY_TRUNK + pjsip_agents(agents, agent_context)
 
 
-def pjsip_transport_conf(port: int) -> str:
-    return f"[loopback]\ntype = transport\nprotocol = udp\nbind = 127.0.0.1:{port}\n"
+def pjsip_agents(agents: Sequence[str], context: str) -> str:
+    """Agents' phones for a pjsip.conf, without passwords."""
+    return "".join(_PHONE.format(name=name, context=context) for name in agents)
+
+
+def on_loopback(pjsip_conf_text: str, port: int) -> str:
+    """A pjsip.conf with its addresses replaced: it listens on loopback at `port`, the trunk is at TRUNK."""
+    return pjsip_conf_text.replace(_ANY_ADDRESS, f"{PHONES}:{port}").replace(_PROVIDER, TRUNK)
+
+
+def passwords(pjsip_conf_text: str) -> Dict[str, str]:
+    """The phones' passwords by user, as they stand in a pjsip.conf."""
+    return dict(re.findall(r"^username = (\S+)\npassword = (\S+)$", pjsip_conf_text, re.MULTILINE))
 
 
 def rtp_conf(first_port: int) -> str:

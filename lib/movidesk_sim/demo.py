@@ -28,6 +28,7 @@ from movidesk_sim.rehearsal import QUEUE, NotInTime, Rehearsal, wait_for
 from movidesk_sim.timeline import MOVIDESK, Line, clock, tickets_of, timeline
 
 AGENTS = ("5252", "5253")
+NUMBER = "4733990777"  # which the sample leads to the Movidesk queue
 LIMIT = 100            # requests a minute: the calls follow each other faster than in life
 MESSAGE_SECONDS = 3
 CALL_SECONDS = 30.0    # no call of the demo takes longer
@@ -35,8 +36,8 @@ CLOCK_SLACK = 1.5      # seconds: the API's dates have whole seconds
 ORIGINS = {RECEIVED: "received", MADE: "made", LOST: "lost", CANCELED: "abandoned"}
 MADE_TOKEN, AMI_SECRET = "a-secret-of-the-demo", "another-secret-of-the-demo"
 
-# 600 is an ordinary queue of Asterisk's, watched; 700 leaves messages in a voicemail box; 47... is the outside world,
-# where agent 5253's phone stands for the customer's.
+# What the demo adds to the sample queue-control: 600 is an ordinary queue of Asterisk's, watched; 700 leaves messages in a
+# voicemail box; 47... is the outside world, where agent 5253's phone stands for the customer's.
 DIALPLAN = """
 [from-trunk](+)
 exten => 600,1,Gosub(movidesk-watch,s,1(77))
@@ -182,12 +183,12 @@ class Expected:
 
 
 class Scenario(NamedTuple):
-    """`to`: the extension that the caller dials (see DIALPLAN)."""
+    """`to`: the extension that the caller dials (see the sample, and DIALPLAN)."""
 
     title: str
     play: Callable[[Stage, Caller], None]
     expected: Expected
-    to: str = str(QUEUE)
+    to: str = NUMBER
 
 
 ANSWERED = ("receivedCall", "transferedCall", "completedCall")
@@ -302,7 +303,7 @@ class Printer:
 def introduce(printer: Printer, rehearsal: Rehearsal) -> None:
     printer.title("movidesk-agi: a rehearsal")
     printer.say(textwrap.dedent(f"""\
-        Asterisk {rehearsal.pbx.tree.version} runs the dialplan of dialplan/, on this machine only.
+        Asterisk {rehearsal.pbx.tree.version} runs the PBX of dialplan/samples/queue-control/, on this machine only.
         SIP phones (sipp) are the callers and the agents {' and '.join(AGENTS)}. A simulator is Movidesk; its queue is {QUEUE}.
         It takes {LIMIT} requests a minute here, so that the calls can follow each other at once; the real one takes 10.
         Lines with => are what Movidesk heard; each request also carries the token and the call's id.

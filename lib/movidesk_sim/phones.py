@@ -1,6 +1,8 @@
 """SIP phones for a PrivateAsterisk: agents that register, ring and answer, and callers."""
 from __future__ import annotations
 
+import hashlib
+import re
 import socket
 import threading
 import uuid
@@ -9,6 +11,7 @@ from typing import Callable, List, Optional, Tuple
 
 from movidesk_sim import sipp_scenarios
 from movidesk_sim.asterisk import PrivateAsterisk
+from movidesk_sim.asterisk_config import PHONES, TRUNK
 from movidesk_sim.sipp_phone import OVER, POLL_SECONDS, START_SECONDS, Event, PhoneFailed, SippPhone
 
 
@@ -90,7 +93,7 @@ class Agent(SippPhone):
 
     def register(self, expires: int = 3600) -> None:
         """Register again (a killed Asterisk may have forgotten it), or with `expires` 0 leave."""
-        _register(self.pbx.sip_port, self.extension, self.port, expires)
+        _register(self.pbx.sip_port, self.extension, self.port, expires, self.pbx.passwords.get(self.extension, ""))
 
     def answer(self) -> None:
         """Answer the call that rings now."""
@@ -132,7 +135,7 @@ class Agent(SippPhone):
 
 
 class Caller(SippPhone):
-    """One call from `number` to the extension `to` of the trunk's context (an agent's number: the agents' context).
+    """One call from `number` to the extension `to`: from outside, or from an agent's phone where it is an agent's number.
 
     `hang_up_after` seconds since the call was sent it hangs up at whatever stage the call is; `press` is
     (key, seconds since the call was answered). start() sends the call, wait() returns how it went.
@@ -141,7 +144,7 @@ class Caller(SippPhone):
     def __init__(self, pbx: PrivateAsterisk, to: str = "100", number: str = "4733990777", *, name: str = "",
                  hang_up_after: Optional[float] = None, press: Optional[Tuple[str, float]] = None,
                  audio: bool = True) -> None:
-        super().__init__(pbx, audio)
+        super().__init__(pbx, audio, PHONES if number in pbx.agents else TRUNK)
         self.to, self.number, self.name = to, number, name
         self.hang_up_after = hang_up_after
         self.key = press
@@ -154,7 +157,8 @@ class Caller(SippPhone):
         return f"caller {self.number} to {self.to}"
 
     def start(self) -> Caller:
-        self._run(sipp_scenarios.caller(self.to, self.number, self.name, self._tone),
+        password = self.pbx.passwords.get(self.number, "")
+        self._run(sipp_scenarios.caller(self.to, self.number, self.name, self._tone, password),
                   "-m", "1", "-r", "1000", "-cid_str", self.call_id)
         self.started_at = self.wait_event("sent", START_SECONDS).at
         if self.hang_up_after is not None:
@@ -222,22 +226,54 @@ class Caller(SippPhone):
             self.press(key)
 
 
-def _register(sip_port: int, extension: str, contact_port: int, expires: int) -> None:
+def _register(sip_port: int, extension: str, contact_port: int, expires: int, password: str) -> None:
     """Register as the phone would; SIPp's own scenario has but one kind of call per process."""
-    token = uuid.uuid4().hex
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as phone:
-        phone.bind(("127.0.0.1", 0))
+        phone.bind((PHONES, 0))
         phone.settimeout(2.0)
-        own = f"127.0.0.1:{phone.getsockname()[1]}"
-        phone.sendto((
-            f"REGISTER sip:127.0.0.1:{sip_port} SIP/2.0\r\nVia: SIP/2.0/UDP {own};branch=z9hG4bK{token}\r\n"
-            f"From: <sip:{extension}@127.0.0.1>;tag={token}\r\nTo: <sip:{extension}@127.0.0.1>\r\n"
-            f"Call-ID: {token}\r\nCSeq: 1 REGISTER\r\nMax-Forwards: 70\r\n"
-            f"Contact: <sip:{extension}@127.0.0.1:{contact_port}>\r\nExpires: {expires}\r\n"
-            "Content-Length: 0\r\n\r\n").encode(), ("127.0.0.1", sip_port))
+        request = _Registration(sip_port, extension, f"{PHONES}:{phone.getsockname()[1]}", contact_port, expires)
         try:
-            answer = phone.recv(4096).decode(errors="replace")
+            answer = request.send(phone, 1)
+            if " 401 " in answer.splitlines()[0] and password:
+                answer = request.send(phone, 2, request.proof(answer, password))
         except OSError as error:
             raise PhoneFailed(f"no answer to the registration of {extension}: {error}") from error
     if " 200 " not in answer.splitlines()[0]:
         raise PhoneFailed(f"registration of {extension} was refused: {answer.splitlines()[0]}")
+
+
+@dataclass
+class _Registration:
+    sip_port: int
+    extension: str
+    own: str
+    contact_port: int
+    expires: int
+
+    def __post_init__(self) -> None:
+        self._token = uuid.uuid4().hex
+        self._registrar = f"sip:{PHONES}:{self.sip_port}"
+
+    def send(self, phone: socket.socket, number: int, proof: str = "") -> str:
+        """Send it for the `number`-th time; returns the answer."""
+        phone.sendto((
+            f"REGISTER {self._registrar} SIP/2.0\r\nVia: SIP/2.0/UDP {self.own};branch=z9hG4bK{self._token}{number}\r\n"
+            f"From: <sip:{self.extension}@{PHONES}>;tag={self._token}\r\nTo: <sip:{self.extension}@{PHONES}>\r\n"
+            f"Call-ID: {self._token}\r\nCSeq: {number} REGISTER\r\nMax-Forwards: 70\r\n{proof}"
+            f"Contact: <sip:{self.extension}@{PHONES}:{self.contact_port}>\r\nExpires: {self.expires}\r\n"
+            "Content-Length: 0\r\n\r\n").encode(), (PHONES, self.sip_port))
+        return phone.recv(4096).decode(errors="replace")
+
+    def proof(self, challenge: str, password: str) -> str:
+        """The header that answers a 401 (RFC 2617, MD5 with qop=auth)."""
+        asked = dict(re.findall(r'(realm|nonce|opaque)="([^"]*)"', challenge))
+        who = _md5(f"{self.extension}:{asked['realm']}:{password}")
+        what = _md5(f"REGISTER:{self._registrar}")
+        answer = _md5(f"{who}:{asked['nonce']}:00000001:{self._token}:auth:{what}")
+        return (f'Authorization: Digest username="{self.extension}", realm="{asked["realm"]}", nonce="{asked["nonce"]}", '
+                f'uri="{self._registrar}", response="{answer}", algorithm=MD5, cnonce="{self._token}", '
+                f'opaque="{asked.get("opaque", "")}", qop=auth, nc=00000001\r\n')
+
+
+def _md5(text: str) -> str:
+    return hashlib.md5(text.encode()).hexdigest()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Callable, Mapping, Optional, Sequence
 
 from movidesk_sim.asterisk import PrivateAsterisk, free_port
+from movidesk_sim.asterisk_config import pjsip_agents
 from movidesk_sim.asterisk_tree import CHECKOUT, AsteriskTree
 from movidesk_sim.model import Limit, Movidesk, Ticket
 from movidesk_sim.web import Simulator, serve
@@ -21,18 +22,12 @@ from movidesk_sim.web import Simulator, serve
 QUEUE = 77
 WAIT_SECONDS = 20.0
 
-EXTENSIONS = """\
-[globals]
-{globals}
-
-#include movidesk/*.conf
-
-[from-trunk]
-exten => {queue},1,Goto(movidesk-queue,{queue},1)
-
-[from-internal]
-exten => _5XXX,1,Dial(PJSIP/${{EXTEN}},20)
-{more}
+SAMPLES = CHECKOUT / "dialplan" / "samples"
+QUEUE_CONTROL = "queue-control"
+# 77 is how the tests dial the number that the sample leads to movidesk-queue.
+SHORT_NUMBER = f"""
+[from-trunk](+)
+exten => {QUEUE},1,Goto(movidesk-queue,{QUEUE},1)
 """
 
 
@@ -56,15 +51,18 @@ def wait_for(what: str, condition: Callable[[], object], seconds: float = WAIT_S
 class Rehearsal:
     """Simulator, service and PBX in `folder`, as a context manager.
 
+    The PBX is `sample`, a folder of dialplan/samples/: its files with nothing but addresses and ports replaced, to which
+    are added: `variables`, globals of the dialplan; `more`, dialplan; the phones of agents that it does not have.
+    extensions: an extensions.conf for a sample that has none.
     agents: extensions of the Movidesk group `QUEUE`, in order. settings: lines for sections of movidesk.conf.
-    variables: the dialplan's MOVIDESK_* globals. more: dialplan after the sample contexts. service: whether
-    `movidesk serve` runs (else the scripts do everything, and `deliver_once` delivers).
+    service: whether `movidesk serve` runs (else the scripts do everything, and `deliver_once` delivers).
     """
 
     def __init__(self, tree: AsteriskTree, folder: os.PathLike, *, agents: Sequence[str] = ("5252", "5253"),
                  limit: int = 1000, settings: Optional[Mapping[str, Sequence[str]]] = None,
                  variables: Optional[Mapping[str, str]] = None, more: str = "", service: bool = True,
-                 systemname: str = "", manager: Optional[Mapping[str, str]] = None) -> None:
+                 systemname: str = "", manager: Optional[Mapping[str, str]] = None,
+                 sample: str = QUEUE_CONTROL, extensions: str = "") -> None:
         self.tree = tree
         self.folder = Path(folder).resolve()
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -81,11 +79,13 @@ class Rehearsal:
         self.env = {"MOVIDESK_CONFIG": str(self.config_path), "TMPDIR": str(self.tmp)}
         self.write_config(settings or {})
         self.pbx = PrivateAsterisk(tree, self.folder / "pbx", env=self.env, systemname=systemname, manager=manager)
-        self.variables = {"MOVIDESK_AGID": self.agid if service else "", "MOVIDESK_MAX_WAIT": "60", **(variables or {})}
+        self.variables = {"MOVIDESK_AGID": self.agid if service else "", **(variables or {})}
         self.more = more
         self.wants_service = service
         self._service: Optional[subprocess.Popen] = None
         install_product(self.pbx, self.journal_path.parent)
+        self._extensions = place_sample(self.pbx, SAMPLES / sample) or extensions
+        self._extensions += SHORT_NUMBER if sample == QUEUE_CONTROL else ""
         self.write_dialplan()
 
     def __enter__(self) -> Rehearsal:
@@ -108,7 +108,7 @@ class Rehearsal:
             "pbx": ["name = pbx1", "asterisk = " + shlex.join(
                 [*self.tree.command, "-C", str(self.folder / "pbx" / "etc" / "asterisk.conf"), "-rx"])],
             "journal": [f"path = {self.journal_path}"],
-            "recordings": ["link = https://pbx.example.com/rec/{file}"],
+            "recordings": ["link = https://pbx.example.com/rec/{file}", f"folder = {self.folder / 'pbx' / 'spool' / 'monitor'}"],
             "agid": [f"listen = {self.agid}"],
         }
         text = ""
@@ -123,13 +123,13 @@ class Rehearsal:
         self.made_calls = f"127.0.0.1:{free_port(1)}"
         settings = {"listen": self.made_calls, "auth": "token", "token": token, "allow": "47",
                     "ami": f"127.0.0.1:{self.pbx.manager_port}", "ami_user": ami_user, "ami_secret": ami_secret, **more}
-        folder = f"folder = {self.pbx.spool_dir / 'monitor'}"
-        self.write_config({"recordings": [folder], "made_calls": [f"{name} = {value}" for name, value in settings.items()]})
+        self.write_config({"made_calls": [f"{name} = {value}" for name, value in settings.items()]})
 
     def write_dialplan(self) -> None:
         """extensions.conf with the current `variables`; a running Asterisk loads it."""
         lines = "\n".join(f"{name} = {value}" for name, value in self.variables.items())
-        self.pbx.write("extensions.conf", EXTENSIONS.format(globals=lines, queue=QUEUE, more=self.more))
+        added = "(+)" if "\n[globals]" in self._extensions else ""
+        self.pbx.write("extensions.conf", f"{self._extensions}\n[globals]{added}\n{lines}\n{self.more}")
         if self.pbx.running:
             self.pbx.reload_dialplan()
 
@@ -191,6 +191,17 @@ class Rehearsal:
         wait_for(f"{count} complete tickets", lambda: sum(t.complete for t in self.tickets()) >= count, seconds,
                  lambda: [ticket.to_json() for ticket in self.tickets()])
         return self.tickets()
+
+
+def place_sample(pbx: PrivateAsterisk, folder: Path) -> str:
+    """The files of a sample, all but extensions.conf, whose text is returned ('' where there is none)."""
+    files = {path.name: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.conf"))}
+    extensions, pjsip = files.pop("extensions.conf", ""), files.pop("pjsip.conf", "")
+    for name, text in files.items():
+        pbx.write(name, text)
+    if pjsip:
+        pbx.use_pjsip(pjsip + pjsip_agents([name for name in pbx.agents if f"[{name}]" not in pjsip], "from-internal"))
+    return extensions
 
 
 def install_product(pbx: PrivateAsterisk, state: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Callable, List, Optional
 
 from movidesk_sim.asterisk import PrivateAsterisk, free_port
+from movidesk_sim.asterisk_config import PHONES
 from movidesk_sim.asterisk_tree import need_program
 
 START_SECONDS = 5.0
@@ -45,8 +46,9 @@ class Event:
 class SippPhone:
     """What an agent's and a caller's phone have in common, as a context manager or through start() and close()."""
 
-    def __init__(self, pbx: PrivateAsterisk, audio: bool) -> None:
+    def __init__(self, pbx: PrivateAsterisk, audio: bool, address: str = PHONES) -> None:
         self.pbx = pbx
+        self.address = address
         self.port = 0
         self._folder = Path(tempfile.mkdtemp(prefix="phone-"))
         self._log = self._folder / "events.log"
@@ -122,8 +124,8 @@ class SippPhone:
         while time.monotonic() < deadline:
             self.port = free_port(socket.SOCK_DGRAM)
             self._process = subprocess.Popen(
-                [program, f"127.0.0.1:{self.pbx.sip_port}", "-sf", str(path), "-i", "127.0.0.1", "-p", str(self.port),
-                 "-mi", "127.0.0.1", "-mp", str(free_port(socket.SOCK_DGRAM) & ~1), "-nostdin", "-aa",
+                [program, f"127.0.0.1:{self.pbx.sip_port}", "-sf", str(path), "-i", self.address, "-p", str(self.port),
+                 "-mi", self.address, "-mp", str(free_port(socket.SOCK_DGRAM) & ~1), "-nostdin", "-aa",
                  "-default_behaviors", "none", "-trace_logs", "-log_file", str(self._log), "-log_overwrite", "false",
                  "-trace_err", "-error_file", str(self._folder / "errors.log"), *options],
                 cwd=self._folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -173,7 +175,7 @@ class SippPhone:
                    f"From: <sip:order@127.0.0.1>\r\nTo: <sip:phone@127.0.0.1>\r\nCall-ID: {call_id}\r\n"
                    f"CSeq: 1 {method}\r\nX-Argument: {argument}\r\nX-Serial: {serial}\r\nContent-Length: 0\r\n\r\n")
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as order:
-            order.sendto(message.encode(), ("127.0.0.1", self.port))
+            order.sendto(message.encode(), (self.address, self.port))
 
     def _errors(self) -> str:
         path = self._folder / "errors.log"

@@ -7,7 +7,7 @@ Each step of a call is logged as `TIME CALL-ID EVENT DETAIL`.
 """
 from __future__ import annotations
 
-from typing import Optional, Sequence
+from typing import Optional, Sequence, Tuple
 from xml.sax.saxutils import quoteattr
 
 # The codes a call may fail with; SIPp wants each of them named.
@@ -20,9 +20,9 @@ Content-Type: application/sdp
 Content-Length: [len]
 
 v=0
-o=phone 1 1 IN IP4 127.0.0.1
+o=phone 1 1 IN IP4 [local_ip]
 s=-
-c=IN IP4 127.0.0.1
+c=IN IP4 [local_ip]
 t=0 0
 m=audio [rtpstream_audio_port] RTP/AVP 8
 a=rtpmap:8 PCMA/8000
@@ -31,7 +31,7 @@ a=rtpmap:8 PCMA/8000
 _EMPTY = "Content-Length: 0\n"
 
 _ALLOW = "Allow: INVITE, ACK, CANCEL, BYE, INFO, UPDATE, NOTIFY, REFER\n"
-_VIA = "Via: SIP/2.0/UDP 127.0.0.1:[local_port];branch=[branch]\n"
+_VIA = "Via: SIP/2.0/UDP [local_ip]:[local_port];branch=[branch]\n"
 
 # The head of an answer to the request that came last.
 _OK = """\
@@ -41,26 +41,31 @@ SIP/2.0 200 OK
 [last_To:]
 [last_Call-ID:]
 [last_CSeq:]
-Contact: <sip:phone@127.0.0.1:[local_port]>
+Contact: <sip:phone@[local_ip]:[local_port]>
 """
 
 
-def caller(to: str, number: str, name: str, tone: Optional[str]) -> str:
-    """A call from `number` to `to`; with the file `tone` (raw A-law) it is heard once it is answered."""
+def caller(to: str, number: str, name: str, tone: Optional[str], password: str = "") -> str:
+    """A call from `number` to `to`; with the file `tone` (raw A-law) it is heard once it is answered.
+
+    With a `password` Asterisk is expected to ask for it.
+    """
     user = f"sip:{to}@[remote_ip]:[remote_port]"
     shown = f'"{name}" ' if name else ""
-    party = (f"From: {shown}<sip:{number}@127.0.0.1:[local_port]>;tag=[pid]caller\nTo: <{user}>{{to_tag}}\n"
-             f"Call-ID: [call_id]\nMax-Forwards: 70\nContact: <sip:{number}@127.0.0.1:[local_port]>\n{_ALLOW}")
+    party = (f"From: {shown}<sip:{number}@[local_ip]:[local_port]>;tag=[pid]caller\nTo: <{user}>{{to_tag}}\n"
+             f"Call-ID: [call_id]\nMax-Forwards: 70\nContact: <sip:{number}@[local_ip]:[local_port]>\n{_ALLOW}")
     # CANCEL and the ACK of a refusal belong to the INVITE's transaction and bear its branch.
-    of_invite = "Via: SIP/2.0/UDP 127.0.0.1:[local_port];branch=z9hG4bK-invite-[pid]\n"
+    of_invite = "Via: SIP/2.0/UDP [local_ip]:[local_port];branch=z9hG4bK-invite-[pid]\n"
     first = of_invite + party.format(to_tag="")
+    proof = f"[authentication username={number} password={password}]\n" if password else ""
     party = party.format(to_tag="[peer_tag_param]")
     refusal_ack = _send(f"ACK {user} SIP/2.0\n{of_invite}{party}CSeq: 1 ACK\n{_EMPTY}", "end")
     later = _VIA + party
     ack = f"ACK {user} SIP/2.0\n{later}CSeq: 1 ACK\n{_EMPTY}"
     answered = _log("answered", "[peer_tag_param]") + _play(tone)
     return _scenario("caller", [
-        _nop(_log("sent")), _send(f"INVITE {user} SIP/2.0\n{first}CSeq: 1 INVITE\n{_SDP}", retransmit=True),
+        _nop(_log("sent")), *(_challenged(user, first, party) if password else ()),
+        _send(f"INVITE {user} SIP/2.0\n{first}CSeq: 1 INVITE\n{proof}{_SDP}", retransmit=True),
         _state("calling", [
             _recv("response", 100), _recv("response", 180, _log("ringing")), _recv("response", 183, _log("progress")),
             _ordered("X-HANGUP", "cancel"), _recv("response", 200, answered, "answered"),
@@ -94,19 +99,27 @@ def caller(to: str, number: str, name: str, tone: Optional[str]) -> str:
         _label("end")])
 
 
+def _challenged(user: str, first: str, later: str) -> Tuple[str, ...]:
+    """Call without a password, and be asked for it: `first` and `later` are the headers before and after the 401."""
+    first = first.replace("-invite-", "-asked-")
+    via = first.splitlines(keepends=True)[0]
+    return (_send(f"INVITE {user} SIP/2.0\n{first}CSeq: 0 INVITE\n{_SDP}", retransmit=True),
+            '<recv response="401" auth="true"/>\n', _send(f"ACK {user} SIP/2.0\n{via}{later}CSeq: 0 ACK\n{_EMPTY}"))
+
+
 def rejecting_agent(status: int) -> str:
     """A phone that refuses each call with `status`."""
     return _scenario("agent", [
         _invited(),
         _nop(_log("rejected", str(status))), _send(_invite_answer(f"{status} Rejected") + _EMPTY, retransmit=True),
-        '<recv request="ACK"/>\n'])
+        '<recv request="ACK"/>\n', *_asked_whether_alive()])
 
 
 def agent(answer_after: Optional[float], hang_up_after: Optional[float], tone: Optional[str]) -> str:
     """A phone that rings, answers (seconds; never: None) and may hang up (seconds after the answer)."""
     peer = "sip:asterisk@[remote_ip]:[remote_port]"
     own = (f"{_VIA}From: [$to];tag=[pid]agent[call_number]\nTo: [$from]\nCall-ID: [call_id]\nMax-Forwards: 70\n"
-           "Contact: <sip:phone@127.0.0.1:[local_port]>\n")
+           "Contact: <sip:phone@[local_ip]:[local_port]>\n")
     ended = _recv("request", "BYE", _log("ended", "pbx"), "left")
     return _scenario("agent", [
         _invited(),
@@ -133,20 +146,26 @@ def agent(answer_after: Optional[float], hang_up_after: Optional[float], tone: O
         _label("left"), _send(_OK + _EMPTY, "end"),
 
         _label("hang_up"), _send(f"BYE {peer} SIP/2.0\n{own}CSeq: 101 BYE\n{_EMPTY}", retransmit=True),
-        _hung_up("agent"), _label("end")])
+        _hung_up("agent"), *_asked_whether_alive()])
 
 
 def _invited() -> str:
     headers = (("Via:", "via"), ("From:", "from"), ("To:", "to"), ("CSeq:", "cseq"))
     saved = "".join(_ereg("[^ ].*", header, variable) for header, variable in headers)
     actions = saved + _ereg("sip:[^@&gt;]*", "From:", "caller") + _log("invited", "[$caller]")
-    return f'<recv request="INVITE"><action>{actions}</action></recv>\n'
+    return ('<recv request="OPTIONS" optional="true" next="alive"/>\n'
+            f'<recv request="INVITE"><action>{actions}</action></recv>\n')
+
+
+def _asked_whether_alive() -> Tuple[str, ...]:
+    """The end of an agent's scenario: Asterisk asks where qualify_frequency is set."""
+    return (_jump("end"), _label("alive"), _send(_OK + _EMPTY), _label("end"))
 
 
 def _invite_answer(status: str) -> str:
     """The head of an answer to the INVITE, whatever came since."""
     return (f"SIP/2.0 {status}\nVia: [$via]\nFrom: [$from]\nTo: [$to];tag=[pid]agent[call_number]\n"
-            f"Call-ID: [call_id]\nCSeq: [$cseq]\nContact: <sip:phone@127.0.0.1:[local_port]>\n{_ALLOW}")
+            f"Call-ID: [call_id]\nCSeq: [$cseq]\nContact: <sip:phone@[local_ip]:[local_port]>\n{_ALLOW}")
 
 
 def _ordered(method: str, go: str) -> str:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -92,8 +93,9 @@ class Office:
 
     def set(self, **settings: str) -> None:
         """Dialplan globals, for this test."""
+        before = dict(re.findall(r"^ *(\w+)=(.*)$", self.pbx.cli("dialplan show globals"), re.MULTILINE))
         for name, value in settings.items():
-            self._globals.setdefault(name, self.rehearsal.variables.get(name, ""))
+            self._globals.setdefault(name, before.get(name, ""))
             self._set_global(name, value)
 
     def _set_global(self, name: str, value: str) -> None:

@@ -1,0 +1,94 @@
+"""What a running Asterisk made of its dialplan: where each line leads, what is never reached, what leads nowhere."""
+from __future__ import annotations
+
+import re
+from typing import Iterator, NamedTuple
+
+_CONTEXT = re.compile(r"\[ Context '([^']+)' created by")
+_INCLUDE = re.compile(r"  Include =>\s+'([^']+)'")
+_LINE = re.compile(r"(?:  '([^']+)' =>)?\s+(?:\[([^\]]+)\]\s+)?(\d+|hint:?)[.:]? (.*?)\s*(?:\[[^\[\]]+:\d+\])?$")
+# Applications and functions whose argument names a place in the dialplan, in one of the forms of Goto().
+_LEADS = (
+    re.compile(r"^Goto\((.+)\)$"),
+    re.compile(r"\?([^:?\"\[\]{}]+?)(?::([^:?\"\[\]{}]+))?\)$"),  # GotoIf(...?HERE:THERE)
+    re.compile(r"^Gosub\(([^(]+)(?:\(.*\))?\)$"),
+    re.compile(r"hangup_handler_push\)=(.+)\)$"),
+)
+_GOSUB_OF_DIAL = re.compile(r"U\(([\w-]+)")
+_LOCAL = re.compile(r"Local/[^@]+@([\w-]+)")
+
+
+class Place(NamedTuple):
+    context: str
+    extension: str
+    priority: str  # a number or a label
+
+
+class DialplanMap:
+    """The dialplan as `dialplan show` prints it, without the contexts of Asterisk's own modules."""
+
+    def __init__(self, shown: str) -> None:
+        self.includes: dict[str, list[str]] = {}
+        self._lines: list[tuple[Place, str, str]] = []  # where, label, what it runs
+        context = extension = ""
+        for line in shown.splitlines():
+            heading, include, step = _CONTEXT.match(line), _INCLUDE.match(line), _LINE.match(line)
+            if heading:
+                context = heading[1] if "by 'pbx_config'" in line else ""
+                self.includes.update({context: []} if context else {})
+            elif include and context:
+                self.includes[context].append(include[1])
+            elif step and context:
+                extension = step[1] or extension
+                self._lines.append((Place(context, extension, step[3]), step[2] or "", step[4]))
+
+    @property
+    def contexts(self) -> set[str]:
+        return set(self.includes)
+
+    def leads(self) -> Iterator[tuple[Place, Place]]:
+        """(line, the place that it leads to), for each place that is written out in the line; an empty context or
+        extension is the line's own."""
+        for line, _, runs in self._lines:
+            found = [group for pattern in _LEADS for match in [pattern.search(runs)] if match for group in match.groups()]
+            found = [text for text in found if text and (runs.startswith(("Goto", "Gosub")) or "handler_push" in runs)]
+            found += [context + ",s,1" for context in _GOSUB_OF_DIAL.findall(runs) if runs.startswith("Dial(")]
+            for text in found:
+                parts = text.split(",")
+                to = Place(*[*line[:3 - len(parts)], *parts])
+                if "${" not in to.context + to.priority:
+                    yield line, to
+
+    def nowhere(self) -> list[str]:
+        """The lines that lead to a place that is not there."""
+        return ["%s leads to %s" % (",".join(line), ",".join(to)) for line, to in self.leads() if not self._exists(to)]
+
+    def reached(self, entries: set[str]) -> set[str]:
+        """The contexts that a call gets into, from these."""
+        next_to: dict[str, set[str]] = {context: set(included) for context, included in self.includes.items()}
+        for line, to in self.leads():
+            next_to[line.context].add(to.context)
+        for line, _, runs in self._lines:
+            next_to[line.context].update(_LOCAL.findall(runs))
+        reached, new = set(), set(entries)
+        while new:
+            reached |= new
+            new = {to for context in new for to in next_to.get(context, ())} - reached
+        return reached & self.contexts
+
+    def _exists(self, to: Place) -> bool:
+        contexts = {to.context, *self.includes.get(to.context, ())}
+        # An extension that holds a variable is there if one begins as it does.
+        begins = to.extension.partition("${")[0]
+        return any(line.context in contexts and to.priority in (line.priority, label)
+                   and (line.extension == to.extension or _matches(line.extension, to.extension)
+                        or "${" in to.extension and line.extension.lstrip("_").startswith(begins))
+                   for line, label, _ in self._lines)
+
+
+def _matches(pattern: str, extension: str) -> bool:
+    if not pattern.startswith("_"):
+        return False
+    shapes = {"X": "[0-9]", "Z": "[1-9]", "N": "[2-9]", ".": ".+", "!": ".*"}
+    parts = re.findall(r"\[[^\]]*\]|.", pattern[1:])
+    return re.fullmatch("".join(shapes.get(part, part if len(part) > 1 else re.escape(part)) for part in parts), extension) is not None
