@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from movidesk import api
+from movidesk import api, exchange
 from movidesk.api import Answer, Delivered, Rejected, Retry
 from movidesk.options import Secret
 from movidesk_sim import model
@@ -492,9 +492,113 @@ def drip(first, then):
 def test_a_body_that_drips_is_given_up(client, head):
     begun = time.monotonic()
     result = client(drip(b"HTTP/1.1 " + head + b"\r\n", b"x"), timeout=0.2).send("lost", **FIELDS)
+    assert result == Retry(None, "no whole answer within 0.6 s", None)
+    assert 0.6 <= time.monotonic() - begun < 2
     drip.stop.set()
-    assert result == Retry(None, "no answer within 0.2 s", None)
-    assert time.monotonic() - begun < 2
+
+
+@pytest.mark.parametrize("first", [b"HTTP/1.1 200 OK\r\nX-Odd: ", b"HTTP/1.", b"HTTP/1.1 200 OK\r\nX: 1\r\n"])
+def test_headers_that_drip_are_given_up_and_their_connection_is_closed(client, first):
+    begun = time.monotonic()
+    result = client(drip(first, b"x"), timeout=0.2).send("lost", **FIELDS)
+    assert result == Retry(None, "no whole answer within 0.6 s", None)
+    assert 0.6 <= time.monotonic() - begun < 2
+    ended(exchanges())
+    drip.stop.set()
+
+
+def exchanges():
+    return [thread for thread in threading.enumerate() if thread.name == "exchange"]
+
+
+def ended(threads, seconds=5):
+    for thread in threads:
+        thread.join(seconds)
+        assert not thread.is_alive()
+
+
+@pytest.fixture
+def resolver(monkeypatch):
+    """resolver.go: until it is set names are not resolved; then they are localhost, or with resolver.fails nothing."""
+    class Resolver:
+        go, asked, fails = threading.Event(), 0, False
+
+    real = socket.getaddrinfo
+
+    def slow(host, *args, **kwargs):
+        Resolver.asked += 1
+        Resolver.go.wait(10)
+        if Resolver.fails:
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return real("127.0.0.1", *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    yield Resolver
+    Resolver.go.set()
+    ended(exchanges())
+
+
+@pytest.fixture
+def by_name(peer):
+    made = []
+
+    def connect(timeout=0.2):
+        made.append(api.Client("http://movidesk.example:%d" % connect.peer.port, Secret(TOKEN), timeout))
+        return made[-1]
+
+    connect.peer = peer(http(b'"5252"'))
+    yield connect
+    for one in made:
+        one.close()
+
+
+def test_a_name_that_is_not_resolved_in_time_holds_nobody_and_nothing_is_sent_late(by_name, resolver):
+    begun = time.monotonic()
+    result = by_name().send("received", **FIELDS)
+    assert result == Retry(None, "no connection within 0.6 s (is the name resolved?)", None)
+    assert 0.6 <= time.monotonic() - begun < 1.5
+    resolver.go.set()
+    ended(exchanges())
+    assert resolver.asked == 1 and by_name.peer.requests == []
+
+
+def test_a_name_that_cannot_be_resolved(by_name, resolver):
+    resolver.fails = True
+    resolver.go.set()
+    assert by_name().send("received", **FIELDS) == Retry(None, "the host's name cannot be resolved", None)
+
+
+def test_exchanges_that_wait_for_a_resolver_do_not_pile_up(by_name, resolver):
+    client = by_name(timeout=0.01)
+    for _ in range(10 * exchange.MOST):  # one that is given up before it asks the resolver does not count
+        result = client.send("received", **FIELDS)
+        if "not sent" in result.why:
+            break
+    assert result.why == "not sent, %d requests wait already (are names resolved?)" % exchange.MOST
+    assert len(exchanges()) == exchange.MOST
+    resolver.go.set()
+    ended(exchanges())
+    client._timeout = 2.0
+    assert client.send("received", **FIELDS) == Delivered('"5252"')
+
+
+def test_a_connection_that_is_kept_open_is_not_closed_by_an_exchange_that_is_over(client):
+    sender = client(timeout=0.2)
+    for _ in range(3):
+        assert sender.send("received", **FIELDS) == Delivered('"5252"')
+        time.sleep(0.25)  # longer than a late cut would take
+    assert sender.peer.connections == 1
+
+
+def test_no_thread_can_be_started(client, monkeypatch):
+    def fail(self):
+        raise RuntimeError("can't start new thread")
+
+    sender = client()
+    with monkeypatch.context() as broken:
+        broken.setattr(threading.Thread, "start", fail)
+        assert [sender.send("lost", **FIELDS).why for _ in range(exchange.MOST + 1)][-1] == "not sent: can't start new thread"
+    assert sender.send("lost", **FIELDS) == Delivered('"5252"')
 
 
 @pytest.mark.parametrize("head", [b"200 OK\r\n", b"302 Found\r\nLocation: /x\r\n"])

@@ -2,6 +2,9 @@
 from __future__ import annotations
 
 import os
+import socket
+import threading
+import time
 from contextlib import suppress
 
 import pytest
@@ -136,6 +139,24 @@ def test_received_when_nothing_answers(write_config):
     peer = run(write_config(), "received", QUEUE)
     assert (peer[agi.CODE], peer[agi.RESULT]) == ("E", "ok")
     assert "movidesk: %s: receivedCall: the connection was refused or cut" % CALL in peer.console
+
+
+def test_a_name_that_is_not_resolved_holds_the_caller_for_three_timeouts_and_nobody_asks_meanwhile(write_config, monkeypatch):
+    settings = write_config(movidesk={"url": "https://movidesk.example/public/v1", "timeout": "0.2"})
+    let_go, asked_for = threading.Event(), []
+
+    def resolve(*args, **kwargs):
+        asked_for.append(args[0])
+        let_go.wait(10)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    begun = time.monotonic()
+    first = run(settings, "received", QUEUE)
+    assert 0.6 <= time.monotonic() - begun < 2
+    assert (first[agi.CODE], first[agi.RESULT]) == ("E", "ok") and first.console[-1].endswith("(is the name resolved?)")
+    let_go.set()
+    assert asked_for == ["movidesk.example"]
 
 
 def test_received_in_a_pause_that_movidesk_asked_for(online, simulator):

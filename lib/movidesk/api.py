@@ -15,10 +15,10 @@ from datetime import datetime, timezone
 from http.cookiejar import DefaultCookiePolicy
 
 import requests
-from requests.adapters import HTTPAdapter
-from urllib3.exceptions import HTTPError, ProtocolError  # requests lets HTTPError through where a host's name is none
+from urllib3.exceptions import HTTPError, NameResolutionError, ProtocolError  # HTTPError: where a host's name is none
 
 from movidesk import __version__
+from movidesk.exchange import Adapter, Exchanges, TooLate
 from movidesk.pattern import Pattern
 
 MAX_BODY = 8192             # bytes of an answer that are read; the true ones have a few
@@ -183,7 +183,8 @@ class _Session(requests.Session):
 class Client:
     """The API over one pooled, kept-alive session; usable from several threads.
 
-    timeout: seconds for the connection and for each read; the whole answer may take three times as long.
+    timeout: seconds for the connection and for each read; the whole exchange, with the resolving of the name, may take three
+    times as long, and what has not been sent by then is never sent.
     """
 
     def __init__(self, url: str, token, timeout: float = 5.0, connections: int = 8, clock=time.time):
@@ -195,7 +196,8 @@ class Client:
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))  # no answer changes a later request
         self._session.headers["User-Agent"] = "movidesk-agi/%s" % __version__
         self._session.headers["Accept"] = "application/json"
-        adapter = HTTPAdapter(pool_connections=1, pool_maxsize=connections, max_retries=0)
+        self._exchanges = Exchanges()
+        adapter = Adapter(pool_connections=1, pool_maxsize=connections, max_retries=0)
         self._session.mount("https://", adapter)
         self._session.mount("http://", adapter)
 
@@ -210,13 +212,12 @@ class Client:
         endpoint = ENDPOINTS[event]
         params = query(event, **fields)
         try:
-            status, text, retry_after = self._exchange(endpoint, params)
-        except (requests.RequestException, HTTPError) as error:
+            status, text, retry_after = self._exchanges.run(lambda: self._exchange(endpoint, params), 3 * self._timeout)
+        except (requests.RequestException, HTTPError, TooLate) as error:
             return outcome(None, _reason(error, self._timeout))._replace(cut=_is_cut(error))
         return outcome(status, self._mask(text), retry_after, self._clock())
 
     def _exchange(self, endpoint: Endpoint, params: dict) -> tuple[int, str, str | None]:
-        deadline = time.monotonic() + 3 * self._timeout
         params = {"token": self._token.reveal(), **params}
         # With a POST requests sends Content-Length: 0, without which IIS answers 411.
         # A redirect is not followed: it would carry the token to wherever it points.
@@ -229,8 +230,6 @@ class Client:
                 body += chunk
                 if len(body) > MAX_BODY:
                     break
-                if time.monotonic() > deadline:
-                    raise requests.ReadTimeout()
             return response.status_code, body[:MAX_BODY].decode("utf-8", "replace"), response.headers.get("Retry-After")
 
     def _mask(self, text: str) -> str:
@@ -245,6 +244,8 @@ def _is_cut(error: Exception) -> bool:
 
 def _reason(error: Exception, timeout: float) -> str:
     """Why a request failed, in words of our own: requests' texts hold the address, and so the token."""
+    if isinstance(error, TooLate):
+        return str(error)
     if isinstance(error, requests.exceptions.SSLError):
         return "TLS: the certificate or the handshake was refused"
     if isinstance(error, requests.ConnectTimeout):
@@ -255,6 +256,8 @@ def _reason(error: Exception, timeout: float) -> str:
         return "the proxy refused (see HTTPS_PROXY in the service's environment)"
     if _is_cut(error):
         return "the connection was cut"
+    if isinstance(getattr(error.args[0] if error.args else None, "reason", None), NameResolutionError):
+        return "the host's name cannot be resolved"
     if isinstance(error, (requests.ConnectionError, requests.exceptions.ChunkedEncodingError)):
         return "the connection was refused or cut"
     return "the request failed (%s)" % type(error).__name__
