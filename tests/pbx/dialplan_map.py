@@ -14,7 +14,7 @@ _LEADS = (
     re.compile(r"^Gosub\(([^(]+)(?:\(.*\))?\)$"),
     re.compile(r"hangup_handler_push\)=(.+)\)$"),
 )
-_GOSUB_OF_DIAL = re.compile(r"U\(([\w-]+)")
+_GOSUB_OF_DIAL = re.compile(r"\bU\(([\w-]+)")  # also where a variable holds the option
 _LOCAL = re.compile(r"Local/[^@]+@([\w-]+)")
 
 
@@ -52,7 +52,7 @@ class DialplanMap:
         for line, _, runs in self._lines:
             found = [group for pattern in _LEADS for match in [pattern.search(runs)] if match for group in match.groups()]
             found = [text for text in found if text and (runs.startswith(("Goto", "Gosub")) or "handler_push" in runs)]
-            found += [context + ",s,1" for context in _GOSUB_OF_DIAL.findall(runs) if runs.startswith("Dial(")]
+            found += [context + ",s,1" for context in _GOSUB_OF_DIAL.findall(runs)]
             for text in found:
                 parts = text.split(",")
                 to = Place(*[*line[:3 - len(parts)], *parts])
