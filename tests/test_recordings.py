@@ -17,11 +17,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from movidesk import calls, convert, entry, recordings
+from movidesk import calls, convert, entry, made, recordings
 from movidesk.checks import all_checks
 from movidesk.config import load
 from movidesk.desk import Desk
-from movidesk.journal import HOLD, PENDING
+from movidesk.journal import HOLD, PENDING, Journal
 from movidesk.options import Secret
 from movidesk.publish import Publisher, Refused, part
 from peer import Peer, until
@@ -345,8 +345,12 @@ def wait_for_port(port: int) -> None:
 # -- files -----------------------------------------------------------------------------------------------------------
 
 OURS = ["pbx1-1700000000.1.wav", "pbx1-1700000000.1-2.wav", "pbx1-1700000000.1-message.wav", "pbx1-1700000000.1.mp3",
-        "pbx1-asterisk7-1700000000.12.opus"]
-FOREIGN = ["1700000000.1.wav", "pbx2-1700000000.1.wav", "pbx1-1700000000.1.txt", "pbx1-notes.wav", "q-77-pbx1.wav"]
+        "pbx1-asterisk7-1700000000.12.opus", "pbx1-1700000000.0a1b2c3d4e5f.wav", "pbx1-1700000000.012345678901.mp3",
+        "pbx1-1700000000.1-3-message.gsm", "pbx1-1700000000.1-message.wav.part", ".pbx1-1700000000.1-2.mp3",
+        ".pbx1-1700000000.0a1b2c3d4e5f.opus", "movidesk-1700000000.1.wav", "movidesk-asterisk7-1700000000.1-message.wav"]
+FOREIGN = ["1700000000.1.wav", "pbx2-1700000000.1.wav", "pbx1-1700000000.1.txt", "pbx1-notes.wav", "q-77-pbx1.wav",
+           "pbx1-1700000000.0a1b2c3d4e5.wav", "pbx1-1700000000.0a1b2c3d4e5f6.wav", "pbx1-1700000000.abc.wav", "pbx1-1.wav",
+           "pbx1-1700000000.0A1B2C3D4E5F.wav", "..pbx1-1700000000.1.mp3", "pbx1-1700000000.1.wav.bak", "out-pbx1-1700000000.1.wav"]
 
 
 def test_retention_deletes_only_what_is_old_and_ours(settings, clock, folder):
@@ -358,6 +362,41 @@ def test_retention_deletes_only_what_is_old_and_ours(settings, clock, folder):
     assert sorted(recordings.delete_old(settings(keep_days=3), clock())) == sorted(OURS)
     assert {path.name for path in folder.iterdir()} == {*FOREIGN, "pbx1-1700000009.9.wav", "pbx1-1700000008.8.wav"}
     assert recordings.delete_old(settings(keep_days=0), clock() + 1000 * DAY) == []
+
+
+def test_a_file_that_cannot_be_deleted_keeps_no_other(settings, clock, folder, monkeypatch):
+    """Somebody has deleted one already; another is on a disk that is mounted read-only."""
+    for name in OURS:
+        (folder / name).write_bytes(b"x")
+        os.utime(folder / name, (clock() - 4 * DAY,) * 2)
+    troubles = {OURS[0]: FileNotFoundError(2, "gone"), OURS[3]: PermissionError(1, "not permitted")}
+    unlink = os.unlink
+
+    def delete(path):
+        if os.path.basename(path) in troubles:
+            raise troubles[os.path.basename(path)]
+        unlink(path)
+
+    monkeypatch.setattr(recordings.os, "unlink", delete)
+    with pytest.raises(PermissionError):
+        recordings.delete_old(settings(keep_days=3), clock())
+    assert {path.name for path in folder.iterdir()} == set(troubles)
+
+
+def test_the_names_of_calls_are_ours(settings, clock):
+    """Of each sort, as the product itself gives them."""
+    ours = recordings.own_names(settings())
+    for uniqueid in ("1700000000.1", "pbx1-1700000000.1", "pbx7-1700000000.1", "Head Office-1700000000.1", "a_b.c-1700000000.327"):
+        journal = Journal(":memory:", clock)
+        first = journal.arrive("pbx1", uniqueid, "77", "1")
+        watched = journal.arrive("pbx1", uniqueid, "77", "1", calls.WATCH)
+        third = journal.arrive("pbx1", uniqueid, "78", "1")
+        assert third.call_id.endswith("-3")
+        for call in (first, watched, third):
+            name = re.sub("[^0-9A-Za-z_.-]", "", call.call_id)  # FILTER() in movidesk-file
+            assert all(ours.fullmatch(name + ending) for ending in (".wav", "-message.wav", ".mp3", ".opus")), name
+    call = journal.dial("pbx1", made._channel_id(), "5252", "1")
+    assert ours.fullmatch(call.call_id + ".wav") and ours.fullmatch(call.call_id + ".mp3")
 
 
 @pytest.mark.parametrize("ending, named", [(".wav", ".wav"), (".WAV", ".wav"), (".gsm", ".gsm")])
@@ -420,6 +459,17 @@ def links(desk) -> list[tuple[str, str, float]]:
             if event.kind in (calls.COMPLETED, calls.LINK)]
 
 
+def tell_all(journal) -> list:
+    """Deliver what may go; the events."""
+    told = []
+    while True:
+        job, _ = journal.take(1000)
+        if job is None:
+            return [job.event for job in told]
+        journal.delivered(job, "")
+        told.append(job)
+
+
 @pytest.fixture
 def converting(settings, clock, folder):
     return Desk(settings(convert="mp3"), clock, wake=lambda: None)
@@ -453,6 +503,77 @@ def test_where_it_cannot_be_converted_the_link_names_the_file_as_it_is(convertin
     assert said in caplog.text and (folder / NAME).exists()
 
 
+def test_an_event_whose_link_may_be_out_keeps_its_file(converting, folder, clock, monkeypatch):
+    """HOLD is over, and the delivery takes the event while its file is about to be converted."""
+    monkeypatch.setitem(convert.TOOLS, "mp3", ("cp IN OUT",))
+    end_call(converting, folder)
+    assert [event.kind for event in tell_all(converting.journal)] == ["received", "transferred", "completed"]
+    waiting, = converting.journal.converting()
+    clock.advance(HOLD)
+    taken, _ = converting.journal.take(1000)
+    assert taken.event.kind == "link"
+    assert converting.journal.convert(*waiting, convert.CLAIM) is None and convert.work_off(converting) == 0
+    converting.journal.retry(taken, 0, "HTTP 500")
+    assert convert.work_off(converting) == 0 and (folder / NAME).exists()
+
+
+def test_while_a_file_is_converted_its_event_is_nobody_elses(converting, folder, clock, monkeypatch):
+    monkeypatch.setitem(convert.TOOLS, "mp3", ("cp IN OUT",))
+    end_call(converting, folder)
+    journal, (waiting,) = converting.journal, converting.journal.converting()
+    clock.advance(HOLD - 1)
+    claimed = journal.convert(*waiting, convert.CLAIM)
+    assert claimed and journal.convert(*waiting, convert.CLAIM) is None and journal.converting() == []
+    clock.advance(convert.PATIENCE)
+    assert [event.kind for event in tell_all(journal)] == ["received", "transferred", "completed"]
+    assert journal.converting() == []
+    assert journal.converted(claimed, "https://pbx.example.com/rec/new.mp3")
+    assert [event.link for event in tell_all(journal)] == ["https://pbx.example.com/rec/new.mp3"]
+
+
+@pytest.mark.parametrize("first", ["another converts it", "it is delivered"])
+@pytest.mark.parametrize("dies_at", ["the tool", "its name", "the journal", "the old file"])
+def test_whoever_dies_converting_leaves_a_link_that_plays(converting, folder, clock, monkeypatch, dies_at, first):
+    monkeypatch.setitem(convert.TOOLS, "mp3", ("cp IN OUT",))
+    end_call(converting, folder)
+    with monkeypatch.context() as fatal:
+        def die(*_, **__):
+            raise KeyboardInterrupt
+        fatal.setattr(*{"the tool": (convert.subprocess, "run"), "its name": (convert.os, "replace"),
+                        "the journal": (converting.journal, "converted"), "the old file": (convert.os, "unlink")}[dies_at], die)
+        with pytest.raises(KeyboardInterrupt):
+            convert.work_off(converting)
+    clock.advance(convert.CLAIM)
+    if first == "another converts it":
+        convert.work_off(converting)
+    told = tell_all(converting.journal)
+    assert convert.work_off(converting) == 0
+    assert [event.kind for event in told] == ["received", "transferred", "completed", "link"]
+    assert (folder / os.path.basename(urlsplit(told[-1].link).path)).exists()
+    assert all(recordings.own_names(converting.config).fullmatch(path.name) for path in folder.iterdir())
+
+
+def test_a_reboot_leaves_the_conversion_its_time(settings, clock, folder, monkeypatch):
+    monkeypatch.setitem(convert.TOOLS, "mp3", ("cp IN OUT",))
+    config = settings(convert="mp3")
+    monkeypatch.setattr("movidesk.journal.store._boot_id", lambda: "one")
+    before = Desk(config, clock, wake=lambda: None)
+    end_call(before, folder)
+    before.journal.convert(*before.journal.converting()[0], convert.CLAIM)
+    before.journal.close()
+    monkeypatch.setattr("movidesk.journal.store._boot_id", lambda: "two")
+    after = Desk(config, clock, wake=lambda: None)
+    clock.advance(70)
+    assert [event.kind for event in tell_all(after.journal)] == ["received", "transferred", "completed"]
+    assert convert.work_off(after) == 1 and links(after)[1][1] == NAME[:-4] + ".mp3"
+
+
+def test_no_file_is_begun_when_the_time_is_over(converting, folder, monkeypatch):
+    monkeypatch.setitem(convert.TOOLS, "mp3", ("cp IN OUT",))
+    end_call(converting, folder)
+    assert convert.work_off(converting, 0) == 0 and len(converting.journal.converting()) == 1
+
+
 def test_check_names_the_missing_tool(settings, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     problems = dict(all_checks(settings(convert="opus")))
@@ -480,4 +601,4 @@ def test_the_machines_own_tool(folder, ending):
         pytest.skip(str(error))
     talk(folder)
     path = convert.convert(str(folder / NAME), ending)
-    assert os.path.getsize(path) > 100 and os.listdir(folder) == [NAME[:-4] + "." + ending]
+    assert os.path.getsize(path) > 100 and sorted(os.listdir(folder)) == sorted([NAME, NAME[:-4] + "." + ending])

@@ -2,7 +2,11 @@
 
 A call's end is told at once and without a link; the link waits in the journal for its file (`Journal.hang_up`, converts)
 and is sent when that is complete. Where no tool is there, or it fails, the link goes out for the file as it is; so it
-does, after journal.HOLD, where no service runs.
+does, after journal.HOLD, where nobody converts.
+
+No link ever names a file that is gone. Before a file is converted its event is claimed, so that nobody delivers it meanwhile;
+the old file is deleted when the new one's link is in the journal. Who dies before that leaves the old link and the old file, who
+dies after it the new link and both files.
 """
 
 from __future__ import annotations
@@ -11,14 +15,15 @@ import logging
 import os
 import shutil
 import subprocess
+import time
 
-from movidesk.config import Config
 from movidesk.journal import Job
 
 log = logging.getLogger("movidesk.convert")
 
 EVERY = 5.0        # seconds between two looks for work
 PATIENCE = 900.0   # seconds for one file
+CLAIM = PATIENCE + 60.0  # seconds for which its event belongs to who converts it
 
 #: Ending -> commands that make it, the best first; IN and OUT stand for the files.
 TOOLS = {
@@ -41,9 +46,9 @@ def tool(ending: str) -> list[str]:
 
 
 def convert(path: str, ending: str) -> str:
-    """Replace a recording by its converted form, and return that one's path. Raises NotConverted.
+    """Make the converted form of a recording, and return its path. The recording stays. Raises NotConverted.
 
-    The new file has its name only when it is whole and on disk; the old one goes after that. Both steps may be repeated.
+    The new file has its name only when it is whole and on disk.
     """
     target = os.path.splitext(path)[0] + "." + ending
     if os.path.exists(path):
@@ -59,7 +64,6 @@ def convert(path: str, ending: str) -> str:
             with open(part, "rb") as file:
                 os.fsync(file.fileno())
             os.replace(part, target)
-            os.unlink(path)
         except (OSError, subprocess.TimeoutExpired) as error:
             raise NotConverted("%s: %s" % (command[0], error)) from None
     if not os.path.exists(target):
@@ -67,19 +71,36 @@ def convert(path: str, ending: str) -> str:
     return target
 
 
-def work_off(desk) -> int:
-    """Convert what waits for it, and let its links go; returns how many."""
-    waiting = desk.journal.converting()
-    for job, name in waiting:
-        desk.journal.converted(job, _link(desk, job, name, desk.config))
-    return len(waiting)
+def work_off(desk, seconds: float = float("inf")) -> int:
+    """Convert what waits for it, and let its links go; returns how many. No file is begun after so many seconds."""
+    begun, count = time.monotonic(), 0
+    for job, name in desk.journal.converting():
+        if time.monotonic() - begun >= seconds:
+            break
+        claimed = desk.journal.convert(job, name, CLAIM)
+        if claimed:
+            _convert(desk, claimed, os.path.join(desk.config["recordings", "folder"], name))
+            count += 1
+    return count
 
 
-def _link(desk, job: Job, name: str, config: Config) -> str:
-    """The link of the converted file, or the one that the event has already."""
+def _convert(desk, job: Job, path: str) -> None:
     try:
-        path = convert(os.path.join(config["recordings", "folder"], name), config["recordings", "convert"])
+        target = convert(path, desk.config["recordings", "convert"])
     except NotConverted as error:
-        log.warning("%s: %s is not converted: %s", job.call.call_id, name, error)
-        return job.event.link
-    return desk.link(job.call, path)
+        log.warning("%s: %s is not converted: %s", job.call.call_id, os.path.basename(path), error)
+        desk.journal.converted(job, job.event.link)
+        return
+    if desk.journal.converted(job, desk.link(job.call, target)):
+        _remove(path)
+    else:  # the machine slept, say, until another took the event over
+        log.warning("%s: its link names %s already: both files stay", job.call.call_id, os.path.basename(path))
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass  # who died before us had come so far
+    except OSError as error:
+        log.warning("%s is converted, and stays: %s", path, error)

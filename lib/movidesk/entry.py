@@ -122,7 +122,7 @@ def _emergency_event(desk: Desk, channel: agi.Channel, verb: str, arguments: lis
     call_id = verbs.known(channel, agi.ID)
     if verb == "hangup":
         extension = [verbs.known(channel, agi.ANSWERED_BY)]
-        recording = verbs.own_recording(desk, channel, call_id or channel.uniqueid, "".join(arguments[:1]))
+        recording = verbs.own_recording(desk, channel, call_id, "".join(arguments[:1]))
     return {"kind": verb, "at": desk.clock(), "arrived": verbs.came(desk, channel), "uniqueid": verbs.callers_uniqueid(channel),
             "queue": queue, "call_id": call_id, "number": verbs.client_number(channel), "extension": "".join(extension),
             "link": desk.link(None, recording),

@@ -18,6 +18,8 @@ import re
 from movidesk.config import Config
 from movidesk.options import Secret
 
+UNKNOWN = "movidesk"  # in the names of files whose call the dialplan does not know
+
 #: Endings of app_voicemail's files, the best to listen to first; .WAV is its name for WAV with GSM in it.
 MESSAGE_ENDINGS = (".wav", ".WAV", ".gsm")
 
@@ -63,19 +65,36 @@ def own_message(message: str, folder: str, call_id: str) -> str:
     return ""
 
 
+def own_names(config: Config) -> re.Pattern:
+    """The names that we give to files, and those that they have while they are made (a copy, a conversion).
+
+    They begin with the call's id: [pbx] name, Asterisk's systemname, epoch.counter or, of made calls, epoch.hex, and the
+    visit; or with UNKNOWN and the channel's unique id where the dialplan did not know the call's.
+    """
+    return re.compile(r"\.?(%s|%s)-([\w.-]+-)?[0-9]+\.([0-9]+|[0-9a-f]{12})(-[0-9]+)?(-message)?\.(wav|mp3|opus|gsm)(\.part)?"
+                      % (re.escape(config["pbx", "name"]), UNKNOWN), re.ASCII)
+
+
 def delete_old(config: Config, now: float) -> list[str]:
     """Delete what is older than keep_days, where those are set, and return its names: only such as we give to files.
 
-    Raises OSError where the folder cannot be read or written.
+    Raises OSError where the folder cannot be read, or a file not be deleted; the others are deleted then.
     """
     days = config["recordings", "keep_days"]
     if not days:
         return []
-    ours = re.compile(r"%s-([\w.-]+-)?[0-9]+\.[0-9]+(-[0-9]+)?(-message)?\.(wav|mp3|opus|gsm)"
-                      % re.escape(config["pbx", "name"]), re.ASCII)
+    ours, deleted, trouble = own_names(config), [], None
     with os.scandir(config["recordings", "folder"]) as entries:
-        old = [entry for entry in entries if ours.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)
-               and entry.stat(follow_symlinks=False).st_mtime < now - 86400 * days]
-    for entry in old:
-        os.unlink(entry.path)
-    return [entry.name for entry in old]
+        for entry in entries:
+            try:
+                if ours.fullmatch(entry.name) and entry.is_file(follow_symlinks=False) and (
+                        entry.stat(follow_symlinks=False).st_mtime < now - 86400 * days):
+                    os.unlink(entry.path)
+                    deleted.append(entry.name)
+            except FileNotFoundError:
+                continue  # another process has just deleted it
+            except OSError as error:
+                trouble = error
+    if trouble:
+        raise trouble
+    return deleted

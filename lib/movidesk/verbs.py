@@ -156,7 +156,8 @@ def own_recording(desk: Desk, channel: agi.Channel, call_id: str, message: str) 
     from movidesk import recordings
 
     try:
-        return recordings.own_message(message, desk.config["recordings", "folder"], call_id)
+        name = call_id or "%s-%s" % (recordings.UNKNOWN, channel.uniqueid)
+        return recordings.own_message(message, desk.config["recordings", "folder"], name)
     except OSError as error:
         channel.say("%s: its message stays in the voicemail box, without a link: %s" % (call_id, error))
         return ""

@@ -14,7 +14,7 @@ from __future__ import annotations
 from movidesk import budget, calls
 from movidesk.budget import WINDOW
 from movidesk.journal.store import (
-    BUSY_TIMEOUT, CONVERTS, DELIVERED, DISMISSED, HELD, HOLD, LEASE, MIGRATIONS, PENDING, REFUSED, Call, Claim, Event,
+    BUSY_TIMEOUT, CONVERTING, CONVERTS, DELIVERED, DISMISSED, HELD, HOLD, LEASE, MIGRATIONS, PENDING, REFUSED, Call, Claim, Event,
     Job, JournalError, Recorded)
 from movidesk.journal.trials import Trials
 
@@ -48,8 +48,10 @@ class Journal(Trials):
                 claim = self._claim(limit, klass, demand, aged=klass == budget.SLACK and demand.aged,
                                     places=2 if event.kind == calls.RECEIVED else 1)  # its ending follows at once
                 if claim.granted:
-                    self._db.execute("UPDATE events SET due = ?, attempts = attempts + 1 WHERE id = ?",
-                                     (now + LEASE, event.id))
+                    # Its link goes out as it is: the file that it names is not converted any more.
+                    note = "" if event.note.startswith((CONVERTS, CONVERTING)) else event.note
+                    self._db.execute("UPDATE events SET due = ?, attempts = attempts + 1, note = ? WHERE id = ?",
+                                     (now + LEASE, note, event.id))
                     return Job(event._replace(attempts=event.attempts + 1), call, claim.granted), 0.0
             if claim is not None:
                 return None, claim.wait

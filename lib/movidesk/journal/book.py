@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from movidesk import calls, line
 from movidesk.journal.store import (
-    CALL, CONVERTS, DELIVERED, EVENT, HELD, HELD_NOTE, HOLD, LEASE, PENDING, REFUSED, WAITS, Call, Event, Job, Recorded)
+    CALL, CONVERTING, CONVERTS, DELIVERED, EVENT, HELD, HELD_NOTE, HOLD, LEASE, PENDING, REFUSED, WAITS, Call, Event, Job, Recorded)
 from movidesk.journal.turns import Line
 
 
@@ -146,15 +146,30 @@ class Book(Line):
                                 " AND status = 'pending'", (due, note, link, call.id, HELD)).rowcount == 1
 
     def converting(self) -> list[tuple[Job, str]]:
-        """The events that wait for the conversion of a file, with its name. They go as they are when HOLD is over."""
-        return [(job, job.event.note[len(CONVERTS):]) for job in self._jobs("held", "AND " + HELD_NOTE, PENDING)
-                if job.event.note.startswith(CONVERTS)]
+        """The events that wait for the conversion of a file, with its name, but those whose file somebody converts now."""
+        now = self.steady()
+        return [(job, job.event.note[len(CONVERTS if job.event.note.startswith(CONVERTS) else CONVERTING):])
+                for job in self._jobs("held", "AND " + HELD_NOTE, PENDING)
+                if job.event.note.startswith(CONVERTS) or job.event.note.startswith(CONVERTING) and job.event.due <= now]
 
-    def converted(self, job: Job, link: str) -> None:
-        """Deliver such an event now, with this link."""
+    def convert(self, job: Job, name: str, seconds: float) -> Job | None:
+        """Leave to convert such an event's file, for so many seconds in which it is not delivered; None where it is
+        delivered, or somebody else converts it."""
         with self._writing():
-            self._db.execute("UPDATE events SET due = 0, note = '', link = ? WHERE id = ? AND status = 'pending'"
-                             " AND note = ?", (link, job.event.id, job.event.note))
+            claimed = job._replace(event=job.event._replace(due=self.steady() + seconds, note=CONVERTING + name))
+            return claimed if self._swap(job, claimed) else None
+
+    def converted(self, job: Job, link: str) -> bool:
+        """Deliver such an event now, with this link; job: what `convert` returned. False where its old link may be out."""
+        with self._writing():
+            return self._swap(job, job._replace(event=job.event._replace(due=0, note="", link=link)))
+
+    def _swap(self, job: Job, wanted: Job) -> bool:
+        """Change a waiting event, where it still is as it was read."""
+        event = wanted.event
+        return self._db.execute("UPDATE events SET due = ?, note = ?, link = ? WHERE id = ? AND status = 'pending'"
+                                " AND due = ? AND note = ?", (event.due, event.note, event.link, event.id,
+                                                              job.event.due, job.event.note)).rowcount == 1
 
     def _end(self, call: Call, kind: str, link: str = "", at: float | None = None) -> None:
         now = self.clock() if at is None else at

@@ -16,7 +16,8 @@ LEASE = 60.0         # seconds for which an event handed out belongs to its take
 HOLD = 3600.0        # seconds for which an ending waits for the caller's message at the most
 HELD = "waits for the caller's message"
 CONVERTS = "waits until this is converted: "  # and the file's name
-HELD_NOTE = "note >= 'waits' AND note < 'waitt'"  # either of the two, as a condition; that of the index events_held
+CONVERTING = "waits while this is converted: "
+HELD_NOTE = "note >= 'waits' AND note < 'waitt'"  # one of the three, as a condition; that of the index events_held
 BUSY_TIMEOUT = 2.0   # seconds to wait for other writes, in this process and others: a caller's answer may wait for them
 ONE_TRY = 0.02       # seconds of them that SQLite waits, and this process's other threads with it
 PAUSE = 0.005        # seconds between two tries
@@ -140,7 +141,9 @@ class Store:
             if known:
                 now = self.steady()
                 self._db.execute("UPDATE requests SET at = ?", (now,))
-                self._db.execute("UPDATE events SET due = 0 WHERE status = 'pending' AND due > 0")
+                self._db.execute("UPDATE events SET due = 0 WHERE status = 'pending' AND due > 0 AND NOT (%s)" % HELD_NOTE)
+                self._db.execute("UPDATE events SET due = ?, note = replace(note, ?, ?) WHERE status = 'pending' AND " + HELD_NOTE,
+                                 (now + HOLD, CONVERTING, CONVERTS))
                 self._db.execute("UPDATE calls SET seen_until = 0, wants = 0 WHERE ended IS NULL")
                 self._db.execute("DELETE FROM queues")
                 self._db.execute("DELETE FROM trials")
