@@ -9,6 +9,9 @@ fails takes no time here. The model keeps an agent for a call that it was offere
 Beside it the same live callers on a line that never had an outage, over the same hours: what the backlog costs them.
 The least time is that of the events left over when Movidesk is back, at ten a minute less what these callers use.
 Exit 1 where a call or an ending is missing, twice, out of order or wrongly dated, or the limit is broken.
+
+--night: Movidesk is back an hour after a night has begun (19:00 to 07:00) in which it takes so many requests a minute, and the
+product knows of it ([movidesk] night). The backlog that takes 17 hours by day is then told within the hour.
 """
 from __future__ import annotations
 
@@ -22,13 +25,14 @@ import tempfile
 from collections import defaultdict, deque
 from multiprocessing import Pool
 
-from _day import LIMIT, PATIENCE, TALK, Caller, Product, VirtualChannel, VirtualClient, traffic
+from _day import BEGIN, LIMIT, PATIENCE, TALK, Caller, Product, VirtualChannel, VirtualClient, traffic
 from _table import save, show
 from movidesk import agi, api, config
 from movidesk.config import Config
 from movidesk.delivery import IDLE
-from movidesk_sim.model import REASONS
+from movidesk_sim.model import REASONS, Limit
 
+NIGHT = "19:00-07:00"
 LOADS, AGENTS = (1.0, 2.5), 10  # calls a minute
 #: What Movidesk answers meanwhile: status (None: nothing), text, Retry-After. A refused token is refused by the model.
 KINDS = {"no connection": (None, "the connection was refused", None), "500": (500, "server error", None),
@@ -67,12 +71,15 @@ class Outage(Product):
     """One scene. `sent`: when requests went; `owed`: callers from before the end whose ending Movidesk has not;
     `reached`, `emptied`: when it took a request again, and all that was owed."""
 
-    def __init__(self, kind: str, load: float, seed: int, calls: int, hours: float, folder: str):
-        self.kind, self.folder = kind, folder
+    def __init__(self, kind: str, load: float, seed: int, calls: int, hours: float, night: int, folder: str):
+        self.kind, self.folder, self.night = kind, folder, night
+        self.up = BEGIN + (BEFORE + hours) * 3600
         super().__init__(load, AGENTS, seed, BEFORE)
+        if night:
+            self.movidesk.limit = Limit(LIMIT, night=NIGHT, night_requests=night, utc_offset=self.utc_offset)
         self.movidesk.switches.offer_seconds = 1e9
         self.desk.virtual_client = Line(self)
-        self.down, self.up = self.end, self.end + hours * 3600
+        self.down = self.end
         self.sent, self.knocks = [], defaultdict(int)
         self.reached = self.emptied = None
         self.offers = self.denied = self.left_over = self.size = 0
@@ -88,8 +95,18 @@ class Outage(Product):
 
     def write_config(self, token: str) -> None:
         with open(os.path.join(self.folder, "movidesk.conf"), "w", encoding="ascii") as file:
-            file.write("[movidesk]\nurl = https://movidesk.invalid/\ntoken = %s\nrequests_per_minute = %d\n[pbx]\nname = day\n"
-                       "[journal]\npath = %s\n" % (token, LIMIT, os.path.join(self.folder, "journal.db")))
+            file.write("[movidesk]\nurl = https://movidesk.invalid/\ntoken = %s\nrequests_per_minute = %d\n%s[pbx]\nname = day\n"
+                       "[journal]\npath = %s\n" % (token, LIMIT, self.nights(), os.path.join(self.folder, "journal.db")))
+
+    @property
+    def utc_offset(self) -> int:
+        """Hours; in this time zone Movidesk is back between 20:00 and 21:00."""
+        return (20 - int(self.up // 3600) + 11) % 24 - 11
+
+    def nights(self) -> str:
+        """What movidesk.conf says of the night. The names of such zones have the sign turned round."""
+        return "night = %s\nnight_requests_per_minute = %d\ntime_zone = Etc/GMT%+d\n" % (
+            NIGHT, self.night, -self.utc_offset) if self.night else ""
 
     def caller_of(self, call_id: str) -> Caller:
         return self.callers[int(call_id.rpartition("-")[2])]
@@ -181,17 +198,19 @@ class Outage(Product):
         return sum(mine < latest for mine, latest in zip(arrived, itertools.accumulate(arrived, max)))
 
     def busiest(self) -> int:
-        """Requests in the busiest minute."""
+        """Requests in the busiest minute that ends by day."""
         window, most = deque(), 0
         for at in self.sent:
             window.append(at)
             while window[0] <= at - 60:
                 window.popleft()
-            most = max(most, len(window))
+            if not self.night or 7 <= (at / 3600 + self.utc_offset) % 24 < 19:
+                most = max(most, len(window))
         return most
 
     def live(self, since: float, until: float) -> tuple[float, float, float]:
         """Of those who came in this time: answered an hour, their mean wait; and all requests a minute."""
+        until = max(until, since + 1.0)
         waits = [caller.answered - caller.arrived for caller in self.callers
                  if caller.answered and since <= caller.arrived < until]
         requests = sum(since <= at < until for at in self.sent)
@@ -238,7 +257,7 @@ def compare(task) -> list[dict]:
     for figures in found:
         answered, wait, requests = day.live(*figures["window"])
         figures.update({"usual answered": answered, "usual wait": wait,
-                        "least": figures["left over"] / (LIMIT - requests) / 60})
+                        "least": figures["left over"] / ((day.night or LIMIT) - requests) / 60})
     return found
 
 
@@ -253,8 +272,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kind", choices=KINDS, help="only this kind of outage")
     parser.add_argument("--load", type=float, choices=LOADS, help="only this many live calls a minute")
+    parser.add_argument("--night", type=int, default=0, metavar="REQUESTS",
+                        help="Movidesk is back in a night in which it takes so many requests a minute")
     options = parser.parse_args()
-    tasks = [(kind, load, options.seed, options.calls, options.hours) for load in reversed(LOADS) for kind in KINDS
+    tasks = [(kind, load, options.seed, options.calls, options.hours, options.night) for load in reversed(LOADS) for kind in KINDS
              if options.kind in (None, kind) and options.load in (None, load)]
     with Pool(2) as pool:
         found = pool.map(run, tasks, chunksize=1)
@@ -267,6 +288,8 @@ def main() -> int:
 
 def report(found: list[dict], options) -> None:
     title = "%d calls in %g hours without Movidesk" % (options.calls, options.hours)
+    if options.night:
+        title += ", back in a night with %d requests a minute" % options.night
     heads = ["outage", "calls/min"]
     rows = lambda *names: [[one.get(name, "-") for name in ("kind", "load", *names)] for one in found]  # noqa: E731
     show(title + ": while it is away, and until all is told",
@@ -279,7 +302,7 @@ def report(found: list[dict], options) -> None:
     show("what Movidesk has at the end", [*heads, "not told", *WRONGS, "told out of turn", "busiest 60 s", "429s"],
          rows("owed", *WRONGS, "out of turn", "busiest", "429"),
          "out of order: within a call; told out of turn: the ending of a call after that of one that had come later")
-    save("outage", {"calls": options.calls, "hours": options.hours, "seed": options.seed, "found": found})
+    save("outage", {"calls": options.calls, "hours": options.hours, "seed": options.seed, "night": options.night, "found": found})
 
 
 if __name__ == "__main__":
