@@ -168,11 +168,11 @@ def test_the_status_of_the_limit(movidesk, book, monkeypatch):
         book.turn(arrive(book, "1.%d" % _, "7%d" % _), 1000)
     assert book.close_window(50, limit=1000)
     _, out, _ = movidesk("status")
-    assert re.search(r"requests +2 of 5 in the last minute\n +lowered from 1000: other programs use the account, .*; it rises step "
+    assert re.search(r"requests +2 of 500 in the last minute\n +lowered from 1000: other programs use the account, .*; it rises step "
                      r"by step\n +none is sent for (50|49) s: Movidesk asked for a pause \(429\)\n", out)
     facts = json.loads(movidesk("status", "--json")[1])["requests"]
     assert 49 < facts.pop("paused") <= 50
-    assert facts == {"used": 2, "limit": 1000, "rate": 5, "night": False, "why": "Movidesk asked for a pause (429)"}
+    assert facts == {"used": 2, "limit": 1000, "rate": 500, "night": False, "why": "Movidesk asked for a pause (429)"}
 
 
 def test_the_status_at_night(movidesk, write_config):

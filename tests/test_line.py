@@ -385,7 +385,8 @@ def test_which_cut_connections_may_stand_for_a_429(used, limit, expected):
 
 
 @pytest.mark.parametrize("rate, used, expected", [
-    (10, 4, 5), (10, 9, 5), (5, 4, 2), (2, 1, 1), (1, 0, 1), (300, 200, 150), (300, 20, 20), (budget.UNLIMITED, 400, 400),
+    (10, 4, 5), (10, 9, 5), (5, 4, 2), (2, 1, 1), (1, 0, 1), (300, 200, 150), (300, 2, 150),
+    (budget.UNLIMITED, 400, 400), (budget.UNLIMITED, 3, 10),
 ])
 def test_how_far_our_rate_is_lowered(rate, used, expected):
     assert budget.lowered(rate, used) == expected

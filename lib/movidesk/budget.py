@@ -28,8 +28,8 @@ PATIENCE = 240.0
 #: come lately: the next must find a place, also when thousands of calls of an outage are to be told.
 PROBE_LEAVES, SLACK_LEAVES, SLACK_KEEPS = 0.4, 0.5, 0.3
 
-#: Seconds between two steps by which a lowered rate recovers, and what is sent in any case before it is lowered further.
-RECOVER_EVERY, LEAST_LOWERED = 120.0, 5
+#: Seconds between two steps by which a lowered rate recovers, and the least to which "no limit" is lowered at once.
+RECOVER_EVERY, LEAST_LOWERED = 120.0, 10
 #: Requests a minute that stand for no limit: more than one PBX can send.
 UNLIMITED = 100_000
 
@@ -84,8 +84,8 @@ def pause_after(retry_after: float, strikes: int) -> float:
 
 def lowered(rate: int, used: int) -> int:
     """The requests a minute that we allow ourselves after a 429 without a fault of ours, which means that other programs use
-    the account too: half of `rate`, at most about as many as we sent in the last minute (`used`), at least one."""
-    return max(1, min(rate // 2, max(used, LEAST_LOWERED)))
+    the account too: half of `rate`, at least one. Where there was no limit, about as many as we sent in the last minute (`used`)."""
+    return min(rate // 2, max(used, LEAST_LOWERED)) if rate == UNLIMITED else max(1, rate // 2)
 
 
 def recovered(limit: int, rate: int, seconds: float) -> int:
