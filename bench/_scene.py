@@ -14,8 +14,10 @@ from _inputs import DOOR, SIGNING, TOKEN, octets
 from movidesk import agi, api, calls, config
 from movidesk.desk import Desk
 from movidesk.journal import Journal
+from movidesk.web.server import Server
 from urllib3.connection import HTTPConnection
 from urllib3.exceptions import LocationParseError, NewConnectionError
+from waitress import wasyncore
 
 LINE = 2047  # bytes of a command with its line end that Asterisk 16 reads as one (asterisk-facts.md, 11)
 _QUOTED = rb'"((?:[^"\\]|\\["\\])*)"'
@@ -188,24 +190,57 @@ class Asterisk:
         return b"200 result=1\n" if match else b"510 Invalid or unknown command\n"
 
 
+class WebPort:
+    """A web server whose connections come from `exchange`, not from its port; answers are made in this thread."""
+
+    def __init__(self, application):
+        self._sockets: dict = {}
+        self._server = Server("fuzz", ("127.0.0.1", 0), application, self._sockets, self)
+        self._idle, self._tasks = len(self._sockets), []
+
+    def add_task(self, task) -> None:
+        """waitress has a request for a worker."""
+        self._tasks.append(task)
+
+    def exchange(self, request: bytes, close: bool = False) -> bytes:
+        """As `exchange` below."""
+        ours, theirs = socket.socketpair()
+        with ours:
+            send_all(ours, request, close)
+            self._server.channel_class(self._server, theirs, PEER, self._server.adj, self._sockets)
+            while len(self._sockets) > self._idle:
+                wasyncore.loop(1.0, use_poll=True, map=self._sockets, count=1)
+                while self._tasks:
+                    self._tasks.pop().service()
+            return receive_all(ours)
+
+
 def exchange(server, request: bytes, close: bool = False) -> bytes:
     """Send bytes to a server's handler, in this thread; what it sent back. close: the peer goes before the answer."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        ours.setblocking(False)
-        with suppress(BlockingIOError):
-            ours.send(request)
-        if close:
-            ours.close()
-        else:
-            ours.shutdown(socket.SHUT_WR)
+        send_all(ours, request, close)
         try:
             server.finish_request(theirs, PEER)
         except OSError:
             server.handle_error(theirs, PEER)
         theirs.close()
-        found = b""
-        with suppress(OSError):
-            while more := ours.recv(1 << 20):
-                found += more
-        return found
+        return receive_all(ours)
+
+
+def send_all(ours: socket.socket, request: bytes, close: bool) -> None:
+    ours.setblocking(False)
+    with suppress(BlockingIOError):
+        ours.send(request)
+    if close:
+        ours.close()
+    else:
+        ours.shutdown(socket.SHUT_WR)
+
+
+def receive_all(ours: socket.socket) -> bytes:
+    found = b""
+    with suppress(OSError):
+        while more := ours.recv(1 << 20):
+            found += more
+    return found

@@ -13,9 +13,11 @@ from pathlib import Path
 from _inputs import (
     ARGUMENTS, DOOR, PATTERNS, SIGNING, TOKEN, Draw, answer, arguments, config_file, emergency_lines, environment,
     http_answer, http_request, made_request, octets)
-from _scene import BEGIN, Asterisk, Scene, check_commands, exchange, has_secret, kind_of, promise
-from movidesk import agi, ami, api, calls, config, emergency, entry, made, made_http, options, publish, recordings, service
+from _scene import BEGIN, Asterisk, Scene, WebPort, check_commands, exchange, has_secret, kind_of, promise
+from movidesk import agi, ami, api, calls, config, emergency, entry, made, options, recordings, service
 from movidesk.desk import Desk
+from movidesk.web import made_calls
+from movidesk.web import recordings as web_recordings
 
 LINK = "https://pbx.example.com/rec/{file}"
 
@@ -218,7 +220,7 @@ class Links:
     def __init__(self, scene: Scene):
         self.scene = scene
         desk = scene.desk("publish", recordings__publish="127.0.0.1:0", recordings__secret=SIGNING, recordings__link=LINK)
-        self.server, self.settings = publish.Publisher(desk.config, scene.clock), desk.config
+        self.port, self.settings = WebPort(web_recordings.create_app(desk.config, scene.clock)), desk.config
 
     def make(self, draw: Draw) -> dict:
         name, signed = draw.text("pbx1-17.1.wav", "a b.mp3", "empty.wav", "../outside.wav", "no.wav"), draw.maybe(0.6)
@@ -233,7 +235,7 @@ class Links:
 
     def run(self, given: dict) -> str:
         self.scene.begin()
-        reply = exchange(self.server, given["request"], given["close"])
+        reply = self.port.exchange(given["request"], given["close"])
         promise(b"outside" not in reply, "a file from outside the folder: %r" % reply[:300])
         promise(given["signed"] or b"RIFF" not in reply, "a file without a signature: %r" % reply[:300])
         for record in self.scene.log:
@@ -254,7 +256,7 @@ class Doors:
         settings = {"listen": "127.0.0.1:0", "token": DOOR, "allow": "0, 47", "monitor": "yes", "ami_user": "u",
                     "ami_secret": "x" * 16}
         self.desk = scene.desk("made", False, **{"made_calls__" + key: value for key, value in settings.items()})
-        self.server, self.rung = made_http.Server(self.desk), []
+        self.port, self.rung = WebPort(made_calls.create_app(self.desk.config, self)), []
 
     def make(self, draw: Draw) -> dict:
         trusted = draw.maybe(0.6)
@@ -262,12 +264,18 @@ class Doors:
 
     def run(self, given: dict) -> str:
         self.scene.begin(self.desk.journal)
-        self.server.dialler, self.rung = made.Dialler(self.desk, self._originate, self.scene.clock), []
-        reply = exchange(self.server, given["request"], given["close"])
+        self._dialler, self.rung = made.Dialler(self.desk, self._originate, self.scene.clock), []
+        reply = self.port.exchange(given["request"], given["close"])
         promise(given["trusted"] or not self.rung, "a call without the secret: %r" % self.rung)
         promise(not has_secret(reply.decode("latin-1")), "a secret is in the answer: %r" % reply)
         self.scene.check_journal(self.desk.journal)
         return status_of(reply)
+
+    def call(self, source: str, destination: str) -> str:
+        return self._dialler.call(source, destination)
+
+    def monitor(self, source: str, call_id: str) -> str:
+        return self._dialler.monitor(source, call_id)
 
     def _originate(self, address, user, secret, fields, ring) -> str:
         self.rung.append(fields)

@@ -14,11 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
-from movidesk import ami, made, made_http
+from movidesk import ami, made
 from movidesk.config import ConfigError, load
 from movidesk.journal import Journal
 from movidesk.desk import Desk
 from movidesk.options import Secret
+from movidesk.web import made_calls, server
 from peer import until
 
 TOKEN, PASSWORD, AMI_SECRET = "the-token-of-the-tests", "the-password-of-tests", "the-ami-secret-of-it"
@@ -43,9 +44,9 @@ class Pbx:
 class Movidesk:
     """A client of a running server of made calls."""
 
-    def __init__(self, server, desk, pbx, clock):
-        self.url = "http://127.0.0.1:%d" % server.server_address[1]
-        self.dialler, self.desk, self.pbx, self.clock = server.dialler, desk, pbx, clock
+    def __init__(self, port, dialler, desk, pbx, clock):
+        self.url = "http://127.0.0.1:%d" % port
+        self.dialler, self.desk, self.pbx, self.clock = dialler, desk, pbx, clock
 
     def get(self, path="/call", auth=None, headers=None, **params):
         headers = {"Authorization": "Bearer " + TOKEN} if headers is None and auth is None else headers
@@ -70,15 +71,16 @@ def movidesk(write_config, clock):
             "listen": "127.0.0.1:0", "token": TOKEN, "user": "movidesk", "password": PASSWORD, "ami_user": "movidesk",
             "ami_secret": AMI_SECRET, "allow": "47, 0", **settings})).require()
         desk, pbx = Desk(config), Pbx()
-        server = made_http.Server(desk, made.Dialler(desk, pbx, clock))
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        running.append(server)
-        return Movidesk(server, desk, pbx, clock)
+        web, dialler = server.Web(), made.Dialler(desk, pbx, clock)
+        _, port = web.listen("[made_calls] listen", config["made_calls", "listen"], made_calls.create_app(config, dialler),
+                             made_calls.MAX_CALLS)
+        threading.Thread(target=web.run, daemon=True).start()
+        running.append(web)
+        return Movidesk(port, dialler, desk, pbx, clock)
 
     yield start
-    for server in running:
-        server.shutdown()
-        server.server_close()
+    for web in running:
+        web.close()
 
 
 # -- what is asked, and answered -------------------------------------------------------------------------------------
@@ -367,8 +369,10 @@ def test_monitoring(movidesk):
 
 @pytest.mark.parametrize("data, status", [
     (b"GET /call?source=5252&destination=190 HTTP/1.0\r\n\r\n", b"403"),
-    (b"GET /elsewhere HTTP/1.0\r\n\r\n", b"404"), (b"GET http://[::1/call HTTP/1.0\r\n\r\n", b"404"),
-    (b"PUT /call HTTP/1.1\r\n\r\n", b"501"), (b"GET /" + b"x" * 70000, b"414"),
+    (b"GET /elsewhere HTTP/1.0\r\n\r\n", b"404"), (b"GET http://[::1/call HTTP/1.0\r\n\r\n", b"400"),
+    (b"PUT /call HTTP/1.1\r\n\r\n", b"501"),
+    (b"HEAD /call?source=5252&destination=4733990777 HTTP/1.1\r\n\r\n", b"501"),
+    (b"GET /" + b"x" * (server.MAX_HEAD - 5), b"431"),
     (b"POST /call HTTP/1.1\r\nContent-Length: 99999\r\n\r\n", b"413"),
     (b"POST /call HTTP/1.1\r\nContent-Length: -1\r\n\r\n", b"400"),
     (b"POST /call HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\n", b"400"),
@@ -386,11 +390,12 @@ def test_odd_requests(movidesk, data, status):
 
 
 def test_what_is_no_http(movidesk):
-    assert movidesk(auth="none").raw(b"nonsense\r\n\r\n") == b"not understood: GET or POST /call"
+    answer = movidesk(auth="none").raw(b"nonsense\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 ") and answer.endswith(b"\r\n\r\nnot understood: GET or POST /call")
 
 
 def test_a_slow_client_is_hung_up_on(movidesk, monkeypatch):
-    monkeypatch.setattr(made_http, "READ_SECONDS", 0.3)
+    monkeypatch.setattr(server, "REQUEST_SECONDS", 0.3)
     client = movidesk(auth="none")
     started = time.monotonic()
     assert client.raw(b"POST /call HTTP/1.1\r\nContent-Length: 10\r\n\r\nx").count(b"HTTP") <= 1
@@ -398,7 +403,7 @@ def test_a_slow_client_is_hung_up_on(movidesk, monkeypatch):
 
 
 def test_too_many_connections(movidesk, monkeypatch):
-    monkeypatch.setattr(made_http, "MAX_CONNECTIONS", 1)
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 1)
     client = movidesk(auth="none")
     client.pbx.gate.clear()
     with ThreadPoolExecutor(1) as other:

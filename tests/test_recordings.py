@@ -23,7 +23,8 @@ from movidesk.config import load
 from movidesk.desk import Desk
 from movidesk.journal import HOLD, PENDING, Journal
 from movidesk.options import Secret
-from movidesk.publish import Publisher, Refused, part
+from movidesk.web import recordings as web_recordings, server
+from movidesk.web.recordings import Refused, part
 from peer import Peer, until
 
 SECRET = "0123456789abcdef0123456789abcdef"
@@ -57,11 +58,14 @@ def desk(settings, clock):
 
 @contextmanager
 def publishing(config, clock):
-    server = Publisher(config, clock)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    yield server.server_address[1]
-    server.shutdown()
-    server.server_close()
+    web = server.Web()
+    _, port = web.listen("[recordings] publish", config["recordings", "publish"], web_recordings.create_app(config, clock))
+    thread = threading.Thread(target=web.run, daemon=True)
+    thread.start()
+    yield port
+    web.close()
+    thread.join(5)
+    assert not thread.is_alive()
 
 
 @pytest.fixture
@@ -265,14 +269,14 @@ def test_no_http(port, desk, sent):
 
 
 def test_slow_requests_are_cut(port, desk, monkeypatch):
-    monkeypatch.setattr("movidesk.publish.REQUEST_SECONDS", 0.2)
+    monkeypatch.setattr("movidesk.web.server.REQUEST_SECONDS", 0.2)
     with socket.create_connection(("127.0.0.1", port), timeout=10) as peer:
         peer.sendall(b"GET / HTTP/1.1\r\n")
         assert peer.recv(100) == b""
 
 
 def test_more_connections_than_allowed_are_closed(settings, desk, clock, monkeypatch):
-    monkeypatch.setattr("movidesk.publish.MAX_CONNECTIONS", 1)
+    monkeypatch.setattr("movidesk.web.server.MAX_CONNECTIONS", 1)
     with publishing(settings(), clock) as port:
         with socket.create_connection(("127.0.0.1", port)) as first:
             first.sendall(b"GET")

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
 import pytest
+import requests
 
 from movidesk import agi, entry, heartbeat, verbs
 from movidesk.config import load
@@ -178,6 +179,59 @@ def test_what_was_recorded_while_no_service_ran_is_delivered_at_its_start(write_
     assert ticket(simulator, "pbx1-1.1") == "offered"
     with serving(settings, tmp_path):
         until(lambda: ticket(simulator, "pbx1-1.1") == "canceled")
+
+
+# -- the web ------------------------------------------------------------------------------------------------------------
+
+WEB = {"recordings": {"link": "https://x/{file}", "publish": "127.0.0.1:0", "secret": "0123456789abcdef"},
+       "made_calls": {"listen": "127.0.0.1:0", "auth": "none", "ami_user": "movidesk", "ami_secret": "0123456789abcdef"}}
+
+
+@pytest.mark.parametrize("sections", [["recordings"], ["made_calls"], ["recordings", "made_calls"]], ids="+".join)
+def test_the_ports_that_are_configured_and_no_others(write_config, tmp_path, sections):
+    with serving(write_config(**{section: WEB[section] for section in sections}), tmp_path) as service:
+        ports = dict(re.findall(r"(recordings|made calls) on 127\.0\.0\.1:(\d+)", service.log()))
+        assert [section.replace("_", " ") for section in sections] == list(ports)
+        for name, status in ("recordings", 403), ("made calls", 404):
+            if name in ports:
+                assert requests.get("http://127.0.0.1:%s/x" % ports[name], timeout=10).status_code == status
+        with socket.create_connection(("127.0.0.1", int(ports.popitem()[1]))):
+            assert service.stop() == 0
+
+
+def test_the_ports_have_addresses_of_their_own(write_config):
+    same = {section: {**WEB[section], key: "127.0.0.1:4574"} for section, key in (("recordings", "publish"), ("made_calls", "listen"))}
+    assert "are the same address: each needs its own" in refused_start(write_config(**same))
+
+
+@pytest.mark.parametrize("section, key", [("recordings", "publish"), ("made_calls", "listen")])
+def test_a_port_of_the_web_that_is_taken(write_config, section, key):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = "127.0.0.1:%d" % taken.getsockname()[1]
+        line = refused_start(write_config(**{section: {**WEB[section], key: address}}))
+    assert line == "movidesk: [%s] %s = %s: Address already in use" % (section, key, address)
+
+
+LOADED = """import sys
+from movidesk import config, service
+service.Service(config.load())
+print(*{"flask", "werkzeug", "waitress", "movidesk.web", "asterisk.manager"} & set(sys.modules))"""
+
+
+@pytest.mark.parametrize("sections, loaded", [([], []), (["recordings"], ["flask", "movidesk.web", "waitress", "werkzeug"])],
+                         ids=["without", "with"])
+def test_what_serves_the_web_is_loaded_only_for_it(write_config, sections, loaded):
+    settings = write_config(**{section: WEB[section] for section in sections})
+    done = subprocess.run([sys.executable, "-c", LOADED], env=environment(settings), capture_output=True, text=True, timeout=20)
+    assert (sorted(done.stdout.split()), done.stderr) == (loaded, "")
+
+
+def test_packages_that_the_web_needs_are_missing(write_config, tmp_path):
+    (tmp_path / "waitress.py").write_text("raise ModuleNotFoundError('none', name='waitress')")
+    settings = write_config(recordings=WEB["recordings"])
+    done = subprocess.run(SERVE, env=environment(settings, PYTHONPATH=str(tmp_path)), capture_output=True, text=True, timeout=10)
+    assert done.returncode == 1 and done.stderr.splitlines() == [
+        "movidesk: [recordings] publish and [made_calls] listen need more packages (waitress): pip install 'movidesk-agi[web]'"]
 
 
 # -- its start and its end ----------------------------------------------------------------------------------------------

@@ -143,6 +143,9 @@ def _check_made_calls(config: Config) -> None:
     if auth == "none" and not is_loopback(config[section, "listen"]):
         config.complain(section, "%s: [made_calls] auth = none is for loopback only, not for %s" % (
             config.path, config[section, "listen"][0]))
+    if config[section, "listen"] == config["recordings", "publish"] and config[section, "listen"][1]:
+        config.complain(section, "%s: [made_calls] listen and [recordings] publish are the same address: each needs its own" % (
+            config.path))
 
 
 def _form_problem(path: str, text: str, error: configparser.Error) -> str:

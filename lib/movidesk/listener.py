@@ -1,4 +1,4 @@
-"""A TCP server with a bounded number of connections: what the service's three ports share."""
+"""A TCP server with a bounded number of connections, each with a thread and a limited life."""
 
 from __future__ import annotations
 
@@ -62,16 +62,6 @@ class Listener(socketserver.ThreadingTCPServer):
             if time.monotonic() - begun > self._life:
                 log.error("%s: a connection of more than %g s was closed", self._setting, self._life)
                 self._cut(request)
-
-    def cut_after(self, connection: socket.socket, seconds: float) -> threading.Timer:
-        """End a connection after so many seconds, unless the timer is cancelled; its own time-out begins anew with each byte.
-
-        A thread for each: for ports with few connections, whose time is short. `life` costs nothing.
-        """
-        timer = threading.Timer(seconds, self._cut, [connection])
-        timer.daemon = True
-        timer.start()
-        return timer
 
     @staticmethod
     def _cut(connection: socket.socket) -> None:

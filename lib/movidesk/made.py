@@ -1,4 +1,4 @@
-"""Made calls ("active call"): what Movidesk may ask for, and how Asterisk does it. made_http.py hears Movidesk.
+"""Made calls ("active call"): what Movidesk may ask for, and how Asterisk does it. web/made_calls.py hears Movidesk.
 
 The agent's phone rings first; the answer comes when the agent has picked up, or did not: whoever gets an id has a
 call. Closed by default: no number may be dialled that [made_calls] allow does not list.

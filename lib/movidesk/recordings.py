@@ -1,7 +1,7 @@
 """The files of recordings and messages: signatures for their links, names, retention. Loads little: scripts use it.
 
 Links are signed in the format of nginx's secure_link module, not with itsdangerous: the same link is served by nginx
-alone or by `movidesk serve` (publish.py), the scripts that write links at hangup load nothing more for it, and there is
+alone or by `movidesk serve` (web/recordings.py), the scripts that write links at hangup load nothing more for it, and there is
 no dependency. A link ends in `?expires=EPOCH&signature=S`, where S is the URL-safe base64 of the MD5 of
 `EPOCH/FILE SECRET`. That is no HMAC, but the secret stands last, so nothing can be appended, and to forge a signature
 without the secret takes a preimage of MD5, which nobody can find.

@@ -12,12 +12,11 @@ import socketserver
 import threading
 
 from movidesk import agi, alarms, convert, entry, recordings, sweep, trigger
-from movidesk.config import Config
+from movidesk.config import Config, ConfigError
 from movidesk.delivery import Delivery
 from movidesk.desk import Desk
 from movidesk.heartbeat import Heartbeat
 from movidesk.listener import Listener
-from movidesk.publish import Publisher
 
 log = logging.getLogger("movidesk.service")
 
@@ -92,12 +91,7 @@ class Service:
         self._restarts, self._sweep_now = sweep.Restarts(), threading.Event()
         self.heartbeat = Heartbeat(config["journal", "path"], _pat_watchdog)
         self.fastagi = FastAGI(config["agid", "listen"], self.desk, self._saw, self.heartbeat.beat)
-        self.publisher = Publisher(config) if config["recordings", "publish"] else None
-        self.made_calls = None
-        if config["made_calls", "listen"]:
-            from movidesk import made_http  # with pyst2's manager, which few need
-
-            self.made_calls = made_http.Server(self.desk)
+        self.web = self._open_web()
 
     def stop(self, *_) -> None:
         self._stop.set()
@@ -110,14 +104,10 @@ class Service:
         # A signal may reach any thread, but its handler runs in this one, and only when this one wakes up.
         signal.set_wakeup_fd(self._trigger.fileno(), warn_on_full_buffer=False)
         threads = {"fastagi": self.fastagi.serve_forever, "sweep": self._sweep, "prune": self._prune}
-        if self.publisher:
-            threads["publish"] = self.publisher.serve_forever
-            log.info("recordings on %s:%d", *self.publisher.server_address[:2])
+        if self.web:
+            threads["web"] = self.web.run
         if self.desk.config["recordings", "convert"]:
             threads["convert"] = self._convert
-        if self.made_calls:
-            threads["made calls"] = self.made_calls.serve_forever
-            log.info("made calls on %s:%d", *self.made_calls.server_address[:2])
         self.heartbeat.beat()  # before the first caller comes: an old file may be there
         for name, target in threads.items():
             threading.Thread(target=target, name=name, daemon=True).start()
@@ -127,8 +117,34 @@ class Service:
         self.fastagi.shutdown()
         self.heartbeat.end()
         self.fastagi.server_close()
+        if self.web:
+            self.web.close()
         self.desk.journal.close()
         log.info("stopped")
+
+    def _open_web(self):
+        """The web servers that are configured, None for none. What they need is loaded only then."""
+        config = self.desk.config
+        if not (config["recordings", "publish"] or config["made_calls", "listen"]):
+            return None
+        try:
+            from movidesk.web import recordings as web_recordings
+            from movidesk.web import server
+        except ModuleNotFoundError as error:
+            raise ConfigError("[recordings] publish and [made_calls] listen need more packages (%s): pip install "
+                              "'movidesk-agi[web]'" % error.name) from None
+        web = server.Web()
+        if config["recordings", "publish"]:
+            log.info("recordings on %s:%d", *web.listen(
+                "[recordings] publish", config["recordings", "publish"], web_recordings.create_app(config)))
+        if config["made_calls", "listen"]:
+            from movidesk.made import Dialler  # with pyst2's manager
+            from movidesk.web import made_calls
+
+            log.info("made calls on %s:%d", *web.listen(
+                "[made_calls] listen", config["made_calls", "listen"],
+                made_calls.create_app(config, Dialler(self.desk)), made_calls.MAX_CALLS))
+        return web
 
     def _saw(self, uniqueid: str) -> None:
         if self._restarts.seen(uniqueid):

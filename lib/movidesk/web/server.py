@@ -1,0 +1,192 @@
+"""waitress, with the limits that a service on a PBX needs. Knows nothing of what is served.
+
+One thread reads all requests and sends all answers: a slow client costs a socket and no thread. A worker gets a request when
+it has come whole. waitress itself bounds the size of a request and the number of workers, but four things are not as we need
+them: its limit of time begins anew with each byte, at its limit of connections it leaves callers waiting, its answers to
+malformed requests repeat parts of them, and it keeps connections open. Therefore the classes below take the places that
+waitress gives to its own (`channel_class`, `task_class`, `parser_class`). They are no documented interface of waitress: its
+version is pinned in requirements/, and tests/test_web.py fails where a newer one behaves otherwise.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+from contextlib import suppress
+
+from waitress import wasyncore
+from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser, ParsingError
+from waitress.server import TcpWSGIServer
+from waitress.task import ThreadedTaskDispatcher, WSGITask
+from waitress.utilities import RequestEntityTooLarge
+
+log = logging.getLogger("movidesk.web")
+
+MAX_CONNECTIONS = 64      # to one address at once; one more is closed
+REQUEST_SECONDS = 10.0    # for a whole request to arrive
+ANSWER_SECONDS = 300.0    # for a whole answer to be made and taken; a player that wants more asks for the next part
+MAX_HEAD = 65536          # bytes of a request's first line and headers
+MAX_BODY = 8192           # bytes of its body
+CHUNK = 65536             # bytes that are read from a file at once
+WORKERS = 4               # threads for requests that wait for nothing
+LATE_EVERY = 0.1          # seconds between two looks for connections over their time
+
+#: Key of a WSGI environment: the status that the application is to answer with, because the request is malformed or too large.
+REFUSED = "movidesk.refused"
+
+
+class _Parser(HTTPRequestParser):
+    # What the application sees of a request that could not be parsed.
+    command, path, query, request_uri, url_scheme = "?", "", "", "", "http"
+
+    def parse_header(self, header_plus) -> None:
+        try:
+            super().parse_header(header_plus)
+        except ValueError:  # urlsplit and int raise it; waitress would close the connection without an answer
+            raise ParsingError("malformed") from None
+
+    def received(self, data) -> int:
+        consumed = super().received(data)
+        body = self.body_rcv
+        if body is not None and not self.error:
+            # As announced, before it is sent.
+            size = len(body) + body.chunk_remainder if self.chunked else self.content_length
+            if size > MAX_BODY:
+                self.error, self.completed = RequestEntityTooLarge("too large"), True
+        if self.completed:
+            self.expect_continue = False  # nothing is to come; waitress would say "100 Continue" and wait
+        return consumed
+
+
+class _Task(WSGITask):
+    """One answer, made by the application also where the request is malformed; then the connection is closed."""
+
+    def __init__(self, channel, request):
+        super().__init__(channel, request)
+        self.version = "1.1"
+
+    def execute(self) -> None:
+        self.set_close_on_finish()
+        super().execute()
+
+    def get_environment(self) -> dict:
+        environ = super().get_environment()
+        if self.request.error:
+            environ[REFUSED] = self.request.error.code
+        # waitress logs the path when a client has gone; in a mangled link the signature stands there.
+        self.request.path = "(its path is not logged)"
+        return environ
+
+
+class _Channel(HTTPChannel):
+    parser_class = _Parser
+    task_class = error_task_class = _Task
+
+    def __init__(self, server, sock, addr, adj, map=None):
+        super().__init__(server, sock, addr, adj, map)
+        self.sendbuf_len = CHUNK  # waitress reads as much as the kernel might take, megabytes, for each slow player
+        self.since, self.has_request = time.monotonic(), False
+
+    def is_late(self, now: float) -> bool:
+        """Whether the request has not come, or the answer has not been taken, within its time."""
+        if not self.has_request and (self.requests or self.close_when_flushed):
+            self.since, self.has_request = now, True
+        return now - self.since > (ANSWER_SECONDS if self.has_request else REQUEST_SECONDS)
+
+
+class Server(TcpWSGIServer):
+    """Serves a WSGI application at one address.
+
+    setting: where the address comes from, for the error (OSError) of a port that is taken. sockets: what `wasyncore.loop`
+    looks after, with poll. workers: what makes the answers. Both may be shared by several servers.
+    """
+
+    channel_class = _Channel
+
+    def __init__(self, setting: str, address: tuple[str, int], application, sockets: dict, workers):
+        self._setting, self._next_look = setting, 0.0
+        try:
+            super().__init__(
+                application, sockets, dispatcher=workers, listen="%s:%d" % address, ipv6=False, ident="movidesk",
+                connection_limit=1 << 30,  # ours is MAX_CONNECTIONS
+                max_request_header_size=MAX_HEAD, max_request_body_size=2 * MAX_BODY,  # with what stands between chunks
+                log_socket_errors=False)   # a player that goes away is no error
+        except OSError as error:
+            raise OSError("%s = %s:%d: %s" % (setting, *address, error.strerror)) from None
+        except ValueError:  # as waitress says that a name cannot be resolved
+            raise OSError("%s = %s:%d: no IPv4 address of this machine" % (setting, *address)) from None
+
+    def handle_accept(self) -> None:
+        if len(self.active_channels) < MAX_CONNECTIONS:
+            super().handle_accept()
+            return
+        log.error("%s: too many connections at once; one more was closed", self._setting)
+        with suppress(OSError):  # it has ended by itself
+            accepted = self.accept()
+            if accepted:
+                accepted[0].shutdown(socket.SHUT_WR)
+                accepted[0].close()
+
+    def readable(self) -> bool:
+        """Asked at each turn of the loop, at least once a second: also ends the connections that are over their time."""
+        now = time.monotonic()
+        if now >= self._next_look:
+            self._next_look = now + LATE_EVERY
+            for channel in [channel for channel in self.active_channels.values() if channel.is_late(now)]:
+                log.info("%s: a connection of %s was too slow and was closed", self._setting, channel.addr[0])
+                channel.will_close = True
+                with suppress(OSError):  # so that the loop closes it though its client takes nothing
+                    channel.socket.shutdown(socket.SHUT_RDWR)
+        return super().readable()
+
+
+class Web:
+    """The web servers of this process: one thread for all connections (`run`), and the workers that make the answers."""
+
+    def __init__(self):
+        # It would log a warning for each request that finds the workers busy for a moment.
+        logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+        self._workers, self._threads = ThreadedTaskDispatcher(), WORKERS
+        self._sockets: dict[int, object] = {}
+        self._servers: list[Server] = []
+        self._ended, self._closing = False, threading.Lock()
+
+    def listen(self, setting: str, address: tuple[str, int], application, waiting: int = 0) -> tuple[str, int]:
+        """Serve a WSGI application; returns the address, with its port. Raises OSError, which names the setting.
+
+        waiting: how many of its requests wait for something outside this process at once, each in a worker of its own.
+        """
+        server = Server(setting, address, application, self._sockets, self._workers)
+        self._servers.append(server)
+        self._threads += waiting
+        return server.effective_host, int(server.effective_port)
+
+    def run(self) -> None:
+        """Serve until `close`; then ports and connections are closed, and answers that are being made reach nobody."""
+        while not self._ended:
+            try:
+                self._workers.set_thread_count(self._threads)
+                while not self._ended:
+                    wasyncore.loop(1.0, use_poll=True, map=self._sockets, count=1)
+            except Exception:  # the edge of this thread, such as: no more threads for this user
+                log.exception("the web servers failed, and go on")
+                time.sleep(1.0)
+        for server in self._servers:
+            wasyncore.dispatcher.close(server)  # not yet its trigger
+            for channel in list(server.active_channels.values()):
+                channel.handle_close()
+        self._workers.shutdown(timeout=0.5)
+        with self._closing:
+            if not self._workers.threads:  # one that goes on would write to what has the trigger's number by then
+                for server in self._servers:
+                    server.trigger.close()
+
+    def close(self) -> None:
+        """Have `run` end, from any thread."""
+        with self._closing:
+            if not self._ended:
+                self._ended = True
+                self._servers[0].trigger.pull_trigger()
