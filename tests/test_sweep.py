@@ -78,7 +78,7 @@ def test_an_asterisk_that_does_not_answer_ends_nothing(desk, swept, command, why
 
 
 def test_an_asterisk_that_hangs_ends_nothing(desk, swept, monkeypatch):
-    monkeypatch.setattr(sweep, "PATIENCE", 0.2)
+    monkeypatch.setattr("movidesk.console.PATIENCE", 0.2)
     arrive(desk, "1.1")
     assert swept("sh -c 'sleep 60'") == {} and "no answer within 0.2 s" in desk.journal.note(NOT_TOLD)[0]
 

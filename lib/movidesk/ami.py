@@ -124,6 +124,22 @@ def channels(address: tuple[str, int], user: str, secret: Secret) -> set[str]:
                 found.add(event.get_header("Uniqueid"))
 
 
+def set_variables(address: tuple[str, int], user: str, secret: Secret, channel: str, values: list[tuple[str, str]]) -> bool:
+    """Set variables and functions of a channel, in order; False where there is no such channel.
+
+    The user needs write = call. Raises AmiError.
+    """
+    with _logged_in(address, user, secret) as connection:
+        for name, value in values:
+            answer = connection.send_action({"Action": "Setvar", "Channel": channel, "Variable": name, "Value": value})
+            if answer.get_header("Response") != "Success":
+                why = answer.get_header("Message", "Setvar was refused")
+                if "No such channel" in why:
+                    return False
+                raise AmiError("%s (it needs write = call)" % why)
+    return True
+
+
 def originate(address: tuple[str, int], user: str, secret: Secret, fields: dict, ring: float) -> str:
     """Have Asterisk call `fields["Channel"]` for `ring` seconds and, when it answers, lead it into the dialplan.
 

@@ -17,6 +17,7 @@ COMPLETED, CANCELED, LOST = "completed", "canceled", "lost"
 ARRIVED, START_TRANSFERRED, START_CANCELED = "arrived", "start_transferred", "start_canceled"
 DIALLED, FINISHED = "dialled", "ended"
 LINK = "link"
+MOVED = "moved"  # no event for Movidesk: the call goes on on another channel
 
 ENDED = frozenset({COMPLETED, CANCELED, LOST, START_CANCELED, FINISHED})
 

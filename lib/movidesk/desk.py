@@ -94,12 +94,15 @@ class Desk(Sending):
         if known:
             return known
         call = self.journal.latest(channel.uniqueid)
-        if call:
+        if call and (gone or call.ended is None):
             return call.call_id
         if gone:
             raise gone  # it may be an agent's channel: no call is to begin under its name
-        # Where the caller came while the journal was away, the channel of whoever answers knows no id, but the caller's channel.
+        # Where the caller came while the journal was away, the channel of whoever answers knows no id, but the caller's channel;
+        # so does a channel that took the caller's place since, which may have had a call of its own before.
         uniqueid = channel.get(agi.HANDLER) or channel.uniqueid
+        if call and not (uniqueid != channel.uniqueid and channel.get(agi.ARRIVED)):
+            return call.call_id
         call = self.journal.latest(uniqueid)
         return call.call_id if call else calls.call_id(self.config["pbx", "name"], uniqueid)
 

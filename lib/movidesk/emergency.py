@@ -24,7 +24,7 @@ TAKING = ".taking"  # ending of a file that is taken in
 BATCH = 20       # lines that are recorded while a verb of one of their calls may wait
 PAUSE = 0.002    # seconds between two batches
 MAX_LINE = 4096  # bytes that are logged of a line without sense; ours are shorter
-KINDS = frozenset({calls.RECEIVED, calls.TRANSFERRED, calls.COMPLETED, calls.LOST, calls.CANCELED, "hangup", calls.ARRIVED,
+KINDS = frozenset({calls.RECEIVED, calls.TRANSFERRED, calls.COMPLETED, calls.LOST, calls.CANCELED, "hangup", calls.MOVED, calls.ARRIVED,
                    calls.START_TRANSFERRED, calls.START_CANCELED, calls.LINK})
 _TEXTS = ("kind", "call_id", "uniqueid", "queue", "number", "extension", "link")
 
@@ -230,13 +230,24 @@ def _record(journal, config, event: dict) -> None:
             mode = calls.CONTROL if kind == calls.RECEIVED else calls.WATCH
             journal.arrive(pbx, uniqueid, event["queue"], event["number"], mode, arrived=came or at)
         return
-    if kind == "hangup":
+    if kind in ("hangup", calls.MOVED):
         call_id = journal.catch_up(pbx, uniqueid, call_id, event["queue"], event["number"], came, extension, at)
-        journal.hang_up(call_id, event["link"], at=at)
+        if kind == "hangup":
+            journal.hang_up(call_id, event["link"], at=at, left=_text(event, "left"))
+        elif _text(event, "channel"):
+            for other in journal.move(call_id, event["channel"], event["number"]):
+                journal.hang_up(other.call_id, at=at, left=kind)
         return
     call = None if call_id else journal.visit(uniqueid, came) or journal.latest(uniqueid)
     journal.record(call_id or (call.call_id if call else calls.call_id(pbx, uniqueid)), kind, extension, event["link"],
                    event["queue"], event["number"], uniqueid, arrived=came or at, at=at, held=event.get("held") is True)
+
+
+def _text(event: dict, field: str) -> str:
+    """A field that older lines lack."""
+    if not isinstance(event.get(field, ""), str):
+        raise TypeError("%s %.40r is no text" % (field, event[field]))
+    return event.get(field, "")
 
 
 def _is_here(journal, uniqueid: str, came: float | None, at: float) -> bool:

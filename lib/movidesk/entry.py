@@ -120,12 +120,20 @@ def _emergency_event(desk: Desk, channel: agi.Channel, verb: str, arguments: lis
     extension = {calls.TRANSFERRED: arguments[:1], calls.START_TRANSFERRED: arguments[1:2]}.get(verb, [])
     recording = arguments[0] if arguments and verb in (calls.COMPLETED, calls.LOST, calls.LINK) else ""
     call_id = verbs.known(channel, agi.ID)
-    if verb == "hangup":
+    number, goes_on = verbs.client_number(channel), ""
+    if verb == calls.MOVED:
+        from movidesk import successor
+
+        heir = successor.find(channel, "".join(arguments[:1]))
+        verb, number, goes_on = (verb, heir.number, heir.uniqueid) if heir else ("hangup", number, "")
+        arguments = [verbs.message_in_box(channel)]
+    if verb in (calls.MOVED, "hangup"):
         extension = [verbs.known(channel, agi.ANSWERED_BY)]
+    if verb == "hangup":
         recording = verbs.own_recording(desk, channel, call_id, "".join(arguments[:1]))
     return {"kind": verb, "at": desk.clock(), "arrived": verbs.came(desk, channel), "uniqueid": verbs.callers_uniqueid(channel),
-            "queue": queue, "call_id": call_id, "number": verbs.client_number(channel), "extension": "".join(extension),
-            "link": desk.link(None, recording),
+            "queue": queue, "call_id": call_id, "number": number, "extension": "".join(extension),
+            "link": desk.link(None, recording), "channel": goes_on, "left": verbs.known(channel, agi.NEXT),
             "held": verb == calls.LOST and verbs.known(channel, agi.ENDING) == verbs.LEAVING_MESSAGE}
 
 

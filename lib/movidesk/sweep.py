@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import logging
 import re
-import shlex
-import subprocess
 
-from movidesk import emergency
+from movidesk import console, emergency
 from movidesk.config import Config
 from movidesk.desk import NOT_TOLD
 from movidesk.journal import Journal
 
 log = logging.getLogger("movidesk.sweep")
 
-EVERY = 60.0     # seconds
-PATIENCE = 10.0  # seconds for Asterisk's answer
+EVERY = 60.0  # seconds
 
 
 class NotTold(Exception):
@@ -80,16 +77,9 @@ def _from_manager(config: Config) -> set[str]:
 
 def _from_console(command: str) -> set[str]:
     try:
-        done = subprocess.run([*shlex.split(command), "core show channels concise"], stdin=subprocess.DEVNULL,
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=PATIENCE, check=False)
-    except (OSError, ValueError) as error:
-        raise NotTold("%s: %s; see [pbx] asterisk in movidesk.conf" % (command, error)) from None
-    except subprocess.TimeoutExpired:
-        raise NotTold("%s: no answer within %g s" % (command, PATIENCE)) from None
-    text = done.stdout.decode("utf-8", "replace")
-    if done.returncode != 0:
-        said = (done.stderr.decode("utf-8", "replace") or text).strip().splitlines()
-        raise NotTold("%s: %s" % (command, said[-1] if said else "exit status %d" % done.returncode))
+        text = console.ask(command, "core show channels concise")
+    except console.ConsoleError as error:
+        raise NotTold(str(error)) from None
     found = set()
     for line in text.splitlines():
         if line.count("!") < 13:
@@ -109,7 +99,7 @@ def sweep(journal: Journal, config: Config) -> int:
     alive = live_channels(config)
     swept = 0
     for call in unended:
-        if call.uniqueid not in alive:
+        if (call.channel or call.uniqueid) not in alive:
             done = journal.hang_up(call.call_id)
             if done.kind:
                 swept += 1

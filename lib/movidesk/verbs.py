@@ -127,10 +127,47 @@ def hangup(desk: Desk, channel: agi.Channel, message: str = "") -> bool:
     message: what the caller left in a voicemail box (VM_MESSAGEFILE), which then is the call's recording.
     """
     call_id = _catch_up(desk, channel)
-    recording = own_recording(desk, channel, call_id, message)
+    return _hang_up(desk, channel, call_id, own_recording(desk, channel, call_id, message), known(channel, agi.NEXT))
+
+
+def _hang_up(desk: Desk, channel: agi.Channel, call_id: str, recording: str, left: str) -> bool:
     link = desk.link(desk.journal.find(call_id), recording)
     converts = os.path.basename(recording) if link and desk.config["recordings", "convert"] else ""
-    return _tell(channel, call_id, desk.journal.hang_up(call_id, link, converts=converts))
+    return _tell(channel, call_id, desk.journal.hang_up(call_id, link, converts=converts, left=left))
+
+
+def moved(desk: Desk, channel: agi.Channel, peer: str = "") -> bool:
+    """The caller's channel hangs up because another takes its place: an attended transfer. The call goes on there.
+
+    peer: that channel's name, where the dialplan knows it. Where there is none the call ends as `hangup` ends it.
+    """
+    from movidesk import successor
+
+    heir = successor.find(channel, peer)
+    try:
+        if heir is None:
+            raise successor.Gone()
+        successor.adopt(channel, desk.config, heir)
+    except successor.Gone:
+        return hangup(desk, channel, message_in_box(channel))
+    except successor.NotAdopted as error:
+        channel.say("%s goes on on %s, and may be reported up to a minute late: %s" % (known(channel, agi.ID), heir.name, error))
+    call_id = _catch_up(desk, channel)
+    channel.say("%s goes on on %s" % (call_id, heir.name), 3)
+    news = False
+    for other in desk.journal.move(call_id, heir.uniqueid, heir.number):
+        try:
+            successor.stop_recording(desk.config, heir, other.call_id)
+        except (successor.Gone, successor.NotAdopted) as error:
+            channel.say("%s: its recording goes on: %s" % (other.call_id, error))
+        file = "%s/monitor/%s.wav" % (known(channel, "ASTSPOOLDIR"), re.sub(r"[^0-9A-Za-z_.-]", "", other.call_id))
+        news |= _hang_up(desk, channel, other.call_id, file, calls.MOVED)
+    return news
+
+
+def message_in_box(channel: agi.Channel) -> str:
+    """The file of the message that the caller has left in a voicemail box, or ''."""
+    return known(channel, "VM_MESSAGEFILE") if known(channel, agi.ENDING) == LEAVING_MESSAGE else ""
 
 
 def _catch_up(desk: Desk, channel: agi.Channel) -> str:
@@ -138,7 +175,7 @@ def _catch_up(desk: Desk, channel: agi.Channel) -> str:
     came, and that an agent answered. Returns the call's id."""
     call_id, answered_by = known(channel, agi.ID), known(channel, agi.ANSWERED_BY)
     return desk.journal.catch_up(
-        desk.config["pbx", "name"], channel.uniqueid, call_id, known(channel, agi.QUEUE), client_number(channel),
+        desk.config["pbx", "name"], _began_on(channel), call_id, known(channel, agi.QUEUE), client_number(channel),
         None if call_id else came(desk, channel), _extension(desk, answered_by) if answered_by else "")
 
 
@@ -198,8 +235,14 @@ def link(desk: Desk, channel: agi.Channel, recording: str = "") -> bool:
 
 def _arrive(desk: Desk, channel: agi.Channel, queue: str, mode: str = calls.CONTROL):
     """The channel's open call in this queue, begun where there is none."""
-    return desk.journal.arrive(desk.config["pbx", "name"], channel.uniqueid, queue, client_number(channel), mode,
-                               came(desk, channel))
+    return desk.journal.arrive(desk.config["pbx", "name"], _began_on(channel), queue, client_number(channel), mode,
+                               came(desk, channel), known(channel, "UNIQUEID") or channel.uniqueid)
+
+
+def _began_on(channel: agi.Channel) -> str:
+    """The unique id of the channel on which the call of this channel began. MOVIDESK_HANDLER is inherited, MOVIDESK_ARRIVED is
+    not: who knows when the call came is its caller, and not an agent's phone that makes a call of its own."""
+    return callers_uniqueid(channel) if known(channel, agi.ARRIVED) else channel.uniqueid
 
 
 def callers_uniqueid(channel: agi.Channel) -> str:
@@ -248,4 +291,4 @@ def _extension(desk: Desk, extension: str) -> str:
 #: Verb -> handler, which says whether there is something new to deliver. Scripts, FastAGI paths and the journal's events
 #: bear the same names.
 VERBS = {function.__name__: function for function in (
-    received, transferred, completed, lost, canceled, hangup, arrived, start_transferred, start_canceled, link)}
+    received, transferred, completed, lost, canceled, hangup, moved, arrived, start_transferred, start_canceled, link)}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from movidesk import calls, line
+from movidesk.journal.moves import Moves
 from movidesk.journal.store import (
     CALL, CONVERTING, CONVERTS, DELIVERED, EVENT, HELD, HELD_NOTE, HOLD, LEASE, PENDING, REFUSED, WAITS, Call, Event, Job, Recorded)
-from movidesk.journal.turns import Line
 
 
 def _columns(row) -> tuple[str, str]:
@@ -13,23 +13,30 @@ def _columns(row) -> tuple[str, str]:
     return ", ".join(row._fields[1:]), ", ".join("?" * len(row._fields[1:]))
 
 
-class Book(Line):
+class Book(Moves):
     """What happened, in order."""
 
     def arrive(self, pbx: str, uniqueid: str, queue: str, number: str, mode: str = calls.CONTROL,
-               arrived: float | None = None) -> Call:
+               arrived: float | None = None, channel: str = "") -> Call:
         """The open call of this channel in this queue; where there is none, a new one is begun.
 
         A channel whose call has ended gets the next id (`-2`, `-3`). One that comes to another queue, or back after an
         agent had it, leaves its old call first: that one ends as a hangup would end it, lost where nobody had answered.
+        channel: the channel that the call is on, if not the one on which it began (see `move`).
         """
+        channel = channel or uniqueid
         with self._writing():
             visits = self._rows(Call, "SELECT %s FROM calls WHERE uniqueid = ? ORDER BY id" % CALL, uniqueid)
             last = visits[-1] if visits else None
             if last and last.state not in calls.ENDED:
                 if last.queue == queue and last.mode == mode and last.state != calls.TRANSFERRED:
-                    return last
+                    if channel == (last.channel or last.uniqueid):
+                        return last
+                    self._move(last, channel, number)
+                    return self.find(last.call_id)
                 self._end(last, calls.ending_at_hangup(last.mode, last.state, code="0"))
+            for left in self._open_on(channel):
+                self._end(left, calls.ending_at_hangup(left.mode, left.state, code="0"))
             visit = len(visits) + 1
             while self.find(calls.call_id(pbx, uniqueid, visit)):  # begun by an event alone, on another channel
                 visit += 1
@@ -114,9 +121,11 @@ class Book(Line):
                                  (state, extension, call.id))
             return Recorded(self.find(call_id), kind, "")
 
-    def hang_up(self, call_id: str, link: str = "", at: float | None = None, converts: str = "") -> Recorded:
+    def hang_up(self, call_id: str, link: str = "", at: float | None = None, converts: str = "", left: str = "") -> Recorded:
         """End the call as its state says (calls.ending_at_hangup), or let go the ending that was held for its message.
 
+        left: where the caller goes who did not hang up (`control-78`, `watch-78`, `moved`): a call that no agent had is lost
+        then, not canceled, and one that comes back to its own queue goes on.
         converts: the name of the link's file where that is to be converted first (`converting`). The end of a talk is
         told at once then, and the link after it by an event of its own; the end with a message, for which no agent
         waits, waits.
@@ -125,7 +134,9 @@ class Book(Line):
             call = self.find(call_id)
             if call is None:
                 return Recorded(None, None, "no call %s" % call_id)
-            kind = calls.ending_at_hangup(call.mode, call.state, call.code)
+            if left == "%s-%s" % (call.mode, call.queue) and call.state not in (calls.TRANSFERRED, *calls.ENDED):
+                return Recorded(call, None, "it comes back to its queue")
+            kind = calls.ending_at_hangup(call.mode, call.state, "0" if left else call.code)
             if kind is None and self._let_go(call, link, converts):
                 return Recorded(call, call.state, "")
             if kind is None and call.mode == calls.MADE and link and not self._told_link(call):
@@ -221,6 +232,8 @@ class Book(Line):
         with self._writing():
             self._answered()
             self._settle_received(call, DELIVERED, note)
+            # The number that Movidesk was told stays, also where the call moved to another caller meanwhile.
+            self._db.execute("UPDATE calls SET number = ? WHERE id = ? AND number != ?", (call.number, call.id, call.number))
             if self.find(call.call_id).state in calls.BEFORE_AGENT:
                 if extension and report and not self._told_transferred(call, extension):
                     self._add_event(call, calls.TRANSFERRED, self.clock(), extension)
@@ -238,10 +251,6 @@ class Book(Line):
         self._db.execute("UPDATE events SET status = ?, note = ?, attempts = attempts + 1, settled = ?"
                          " WHERE call = ? AND kind = 'received' AND status != 'delivered'",
                          (status, note, self.clock(), call.id))
-
-    def find(self, call_id: str) -> Call | None:
-        """The call with this id, or None."""
-        return self._row(Call, "SELECT %s FROM calls WHERE call_id = ?" % CALL, call_id)
 
     def visit(self, uniqueid: str, arrived: float | None) -> Call | None:
         """The call of this channel that arrived at exactly this time, or None."""

@@ -150,6 +150,9 @@ MIGRATIONS = (
         since  REAL NOT NULL
     );
     """,
+    """
+    ALTER TABLE calls ADD COLUMN channel TEXT NOT NULL DEFAULT '';
+    """,
 )
 
 

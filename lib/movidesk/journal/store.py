@@ -34,7 +34,9 @@ class JournalError(Exception):
         self.damaged = damaged
 
 
-Call = namedtuple("Call", "id call_id uniqueid mode state queue number extension code arrived ended")
+#: uniqueid: of the channel on which the call began, of which its id is made. channel: of the one that it is on since an
+#: attended transfer; '' while that is the same.
+Call = namedtuple("Call", "id call_id uniqueid mode state queue number extension code arrived ended channel", defaults=("",))
 Event = namedtuple("Event", "id call kind at extension link status attempts due note settled")
 #: An event with the call it belongs to; handed out for delivery, also the number of the request claimed for it.
 Job = namedtuple("Job", "event call request", defaults=(0,))

@@ -1,0 +1,43 @@
+"""Calls that go on on another channel than the one on which they began: attended transfers."""
+
+from __future__ import annotations
+
+from movidesk import calls
+from movidesk.journal.store import CALL, HELD, Call
+from movidesk.journal.turns import Line
+
+
+class Moves(Line):
+    """Which channel carries which call. A channel carries one open call at most."""
+
+    def find(self, call_id: str) -> Call | None:
+        """The call with this id, or None."""
+        return self._row(Call, "SELECT %s FROM calls WHERE call_id = ?" % CALL, call_id)
+
+    def move(self, call_id: str, channel: str, number: str) -> list[Call]:
+        """The call goes on on another channel, which took the place of its own: an attended transfer. Its id stays.
+
+        number: that channel's caller, who becomes the call's while Movidesk was told of no other. Returns the open calls
+        that the channel had before: each is over, and the caller ends it (`hang_up`).
+        """
+        with self._writing():
+            call = self.find(call_id)
+            if call is None or call.state in calls.ENDED and not self._is_held(call):
+                return []
+            others = [other for other in self._open_on(channel) if other.id != call.id]
+            self._move(call, channel, number)
+            return others
+
+    def _move(self, call: Call, channel: str, number: str) -> None:
+        self._db.execute("UPDATE calls SET channel = ? WHERE id = ?", (channel, call.id))
+        self._db.execute("UPDATE calls SET number = ? WHERE id = ? AND NOT EXISTS (SELECT 1 FROM events WHERE call = calls.id"
+                         " AND (attempts > 0 OR status != 'pending'))", (number, call.id))
+
+    def _open_on(self, channel: str) -> list[Call]:
+        """The open calls that are on the channel with this unique id."""
+        return self._rows(Call, "SELECT %s FROM calls INDEXED BY calls_open WHERE ended IS NULL"
+                                " AND CASE channel WHEN '' THEN uniqueid ELSE channel END = ? ORDER BY id" % CALL, channel)
+
+    def _is_held(self, call: Call) -> bool:
+        return self._db.execute("SELECT 1 FROM events WHERE call = ? AND note = ? AND status = 'pending'",
+                                (call.id, HELD)).fetchone() is not None

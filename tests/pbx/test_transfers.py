@@ -1,0 +1,574 @@
+"""Transfers on a real Asterisk: into a queue, out of it, attended, parked. Each call keeps its id and has one correct ending."""
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from movidesk.journal import Journal
+from movidesk_sim.phones import RINGS, answers
+from movidesk_sim.rehearsal import Rehearsal, wait_for
+from office import ANSWERED, CANCELED, DIALPLAN, LOST, RECORDINGS, SETTINGS, VARIABLES, Office
+from test_queue import CLOSED, close, sound
+
+TALKED = ["startTransferedCall", "completedCall"]
+LEFT = ["startCanceledCall"]
+ASKED_TWICE = ["receivedCall"] + ANSWERED
+
+# Customers call `desk`, where the receptionist 5254 answers; she calls 77, 78, `watched` or `sales` as an agent does.
+SCENES = """
+[from-trunk](+)
+exten => desk,1,Dial(PJSIP/5254,20)
+exten => other,1,Dial(PJSIP/5255,20)
+exten => 602,1,Gosub(movidesk-watch,s,1(77))
+ same => n,Dial(PJSIP/5252,20,tgU(movidesk-answered))
+exten => looped,1,Gosub(movidesk-watch,s,1(77))
+ same => n,Dial(PJSIP/5253,1,U(movidesk-answered))
+ same => n,Goto(1)
+
+[from-internal](+)
+include => parkedcalls
+exten => 78,1,Answer()
+ same => n,Set(CHANNEL(language)=quick)
+ same => n,Goto(movidesk-queue,78,1)
+exten => up,1,Answer()
+ same => n,Goto(movidesk-queue,77,1)
+exten => quick,1,Set(CHANNEL(language)=quick)
+ same => n,Goto(movidesk-queue,77,1)
+exten => watched,1,Answer()
+ same => n,Gosub(movidesk-watch,s,1(78))
+ same => n,Dial(PJSIP/5253,20,U(movidesk-answered))
+exten => sales,1,Answer()
+ same => n,Gosub(movidesk-watch,s,1(78))
+ same => n,Queue(sales)
+ same => n,Hangup()
+exten => box,1,Answer()
+ same => n,VoiceMail(100@default,s)
+exten => local,1,Answer()
+ same => n,Set(MOVIDESK_DIAL_PREFIX=Local/)
+ same => n,Set(MOVIDESK_DIAL_SUFFIX=@from-internal)
+ same => n,Goto(movidesk-queue,77,1)
+"""
+QUEUES = """
+[general]
+[sales]
+strategy = linear
+timeout = 5
+retry = 1
+membergosub = movidesk-answered
+member => PJSIP/5253
+"""
+VOICEMAIL = "[general]\nformat = wav\nminsecs = 1\n[default]\n100 => 1234,Messages\n"
+PARKING = "[default]\nparkext => 700\nparkpos => 701-709\ncontext => parkedcalls\nparkingtime = 60\n"
+
+
+def rehearse(tree, folder, **options):
+    rehearsal = Rehearsal(tree, folder, settings=SETTINGS, variables=VARIABLES, more=DIALPLAN + SCENES, **options)
+    for name, text in (("queues.conf", QUEUES), ("voicemail.conf", VOICEMAIL), ("res_parking.conf", PARKING)):
+        rehearsal.pbx.write(name, text)
+    modules = rehearsal.pbx.etc_dir / "modules.conf"
+    modules.write_text(modules.read_text() + "load = res_parking.so\n")
+    rehearsal.write_config({**SETTINGS, "recordings": [f"folder = {rehearsal.pbx.spool_dir}/monitor"]})
+    with rehearsal:
+        sounds = rehearsal.pbx.folder / "data" / "sounds"
+        (sounds / "quick").mkdir()
+        for prompt in ("vm-intro", "vm-msgsaved"):
+            (sounds / "quick" / (prompt + ".gsm")).write_bytes((sounds / "en" / "beep.gsm").read_bytes())
+        yield rehearsal
+
+
+@pytest.fixture(scope="module")
+def served(tree, tmp_path_factory):
+    yield from rehearse(tree, tmp_path_factory.mktemp("service"))
+
+
+@pytest.fixture(scope="module")
+def scripted(tree, tmp_path_factory):
+    yield from rehearse(tree, tmp_path_factory.mktemp("scripts"), service=False)
+
+
+class TransferOffice(Office):
+    """An office with the agent 5255 in queue 78."""
+
+    def __init__(self, rehearsal) -> None:
+        super().__init__(rehearsal)
+        self.model.add_group(78, ["5255"])
+
+    def configure(self, settings) -> None:
+        super().configure({"recordings": [f"folder = {self.monitor}"], **settings})
+
+    def wait_handed_over(self, customer) -> None:
+        """Wait until the customer's channel has the hangup handler."""
+        wait_for("%s has the handler" % customer, lambda: self._has_handler(customer), instead=self.console)
+
+    def _has_handler(self, customer) -> bool:
+        names = [fields[0] for fields in self._channels() if fields[7:8] == [customer.number]]
+        return any("movidesk-hangup,s,1" in self.pbx.cli("core show hanguphandlers " + name) for name in names)
+
+    def speak_into_box(self) -> None:
+        """Wait until half a second of a message in the voicemail box is recorded."""
+        drafts = self.pbx.spool_dir / "voicemail/default"
+        wait_for("a message is spoken", lambda: any(p.stat().st_size > 8044 for p in drafts.glob("*/tmp/*.wav")),
+                 instead=self.console)
+
+    def open_calls(self) -> list:
+        """The calls that the journal would still end at a hangup."""
+        journal = Journal(str(self.rehearsal.journal_path))
+        try:
+            return journal.unended()
+        finally:
+            journal.close()
+
+
+@pytest.fixture(params=["served", "scripted"])
+def office(request):
+    office = TransferOffice(request.getfixturevalue(request.param))
+    yield office
+    office.close()
+
+
+@pytest.fixture
+def service_office(served):
+    office = TransferOffice(served)
+    yield office
+    office.close()
+
+
+PROMPT = 3.0  # seconds; the sweep, which looks once a minute, would be later
+
+
+def talk(office, seconds: float = 0.5) -> None:
+    """Wait until so much of a talk is recorded."""
+    wait_for("a talk is recorded", lambda: any(p.stat().st_size >= 44 + 16000 * seconds for p in office.monitor.glob("*.wav")),
+             instead=office.console)
+
+
+def told(office, what: str, count: int = 1) -> None:
+    """Wait until Movidesk has heard this so many times. Where no service runs, a look at it delivers, and sweeps too."""
+    def heard() -> bool:
+        if office.heard().count(what) < count and office.rehearsal.service_pid is None:
+            office.rehearsal.cli("deliver", "--once")
+        return office.heard().count(what) >= count
+
+    wait_for("Movidesk hears %s" % what, heard, instead=office.heard)
+
+
+def recording(office, ticket):
+    """The file that the ticket links."""
+    link, = ticket.links
+    assert link.startswith(RECORDINGS)
+    return office.monitor / link[len(RECORDINGS):]
+
+
+def busy(office, *extensions: str) -> None:
+    """These agents talk to somebody, as Movidesk knows."""
+    office.model.in_call.update((extension, "somebody") for extension in extensions)
+
+
+def by_age(tickets):
+    return sorted(tickets, key=lambda ticket: ticket.dates["callDate"] + ticket.id)
+
+
+# -- a caller is transferred into another queue ----------------------------------------------------------------------
+
+def test_into_a_queue_where_nobody_is_free_and_the_caller_hangs_up(office):
+    office.set(MOVIDESK_RECORD="yes")
+    busy(office, "5255")
+    agent = office.agent("5252", answers(), audio=True)
+    caller = office.call()
+    talk(office)
+    agent.transfer("78")
+    office.wait_music(caller)
+    told(office, "completedCall")
+    path = recording(office, office.rehearsal.tickets()[0])
+    whole = path.stat().st_size
+    assert sound(path)[1] > 1000
+    caller.hang_up()
+    first, second = sorted(office.tickets(caller), key=lambda ticket: ticket.id)
+    assert (first.state, first.agent, office.heard(first.id)) == ("completed", "5252", ANSWERED)
+    assert (second.id, second.state, second.agent, second.queue) == (first.id + "-2", "canceled", "", 78)
+    assert office.heard(second.id)[-1] == "canceledCall" and "transferedCall" not in office.heard(second.id)
+    assert second.links == [] and path.stat().st_size == whole
+
+
+def test_into_a_queue_and_back_twice_with_a_recording_each(service_office):
+    office = service_office
+    office.set(MOVIDESK_RECORD="yes")
+    phones = {extension: office.agent(extension, answers(), audio=True) for extension in ("5252", "5255")}
+    caller = office.call()
+    for count, (extension, to) in enumerate([("5252", "78"), ("5255", "77"), ("5252", "78"), ("5255", None)], 1):
+        phones[extension].wait_event("answered", count=(count + 1) // 2)
+        wait_for("talk %d is recorded" % count, lambda: sum(p.stat().st_size > 4000 for p in office.monitor.iterdir()) == count)
+        if to:
+            phones[extension].transfer(to)
+    caller.hang_up()
+    tickets = sorted(office.tickets(caller), key=lambda ticket: ticket.id)
+    assert [(t.state, t.agent, t.queue) for t in tickets] == [
+        ("completed", "5252", 77), ("completed", "5255", 78), ("completed", "5252", 77), ("completed", "5255", 78)]
+    assert len({recording(office, ticket) for ticket in tickets}) == 4
+
+
+@pytest.mark.parametrize("to", ["watched", "sales"])
+def test_from_queue_control_into_a_watched_queue_and_back(office, to):
+    office.set(MOVIDESK_RECORD="yes")
+    busy(office, "5255")
+    first_agent, second_agent = office.agent("5252", answers(), audio=True), office.agent("5253", RINGS, audio=True)
+    caller = office.call()
+    talk(office)
+    first_agent.transfer(to)
+    second_agent.wait_ringing()
+    told(office, "completedCall")
+    second_agent.answer()
+    told(office, "startTransferedCall")
+    wait_for("two recordings", lambda: sum(p.stat().st_size > 4000 for p in office.monitor.iterdir()) == 2)
+    second_agent.transfer("78")
+    office.wait_music(caller)
+    told(office, "completedCall", 2)
+    caller.hang_up()
+    first, second, third = sorted(office.tickets(caller), key=lambda ticket: ticket.id)
+    assert [(t.state, t.agent, t.queue) for t in (first, second, third)] == [
+        ("completed", "5252", 77), ("completed", "5253", 78), ("canceled", "", 78)]
+    assert (office.heard(first.id), office.heard(second.id)) == (ANSWERED, TALKED)
+    assert recording(office, first) != recording(office, second) and third.links == []
+
+
+def test_from_a_watched_queue_into_another_that_nobody_answers(office):
+    first_agent, second_agent = office.agent("5252", answers()), office.agent("5253", RINGS)
+    caller = office.call("602")
+    told(office, "startTransferedCall")
+    first_agent.transfer("watched")
+    second_agent.wait_ringing()
+    caller.hang_up()
+    first, second = sorted(office.tickets(caller), key=lambda ticket: ticket.id)
+    assert (first.state, first.agent, office.heard(first.id)) == ("completed", "5252", TALKED)
+    assert (second.state, second.agent, office.heard(second.id)) == ("canceled", "", LEFT)
+
+
+def test_into_a_voicemail_box_of_the_pbx_is_still_the_agents_call(service_office):
+    office = service_office
+    office.set(MOVIDESK_RECORD="yes")
+    agent = office.agent("5252", answers(), audio=True)
+    caller = office.call()
+    talk(office)
+    agent.transfer("box")
+    office.wait_stage(caller, "VoiceMail")
+    caller.hang_up()
+    ticket = office.ticket(caller, "completed", ANSWERED)
+    assert sound(recording(office, ticket))[1] > 1000
+
+
+def test_the_fallback_is_not_recorded_as_the_agents_talk(service_office):
+    """5252 is offered and does not answer; then Movidesk fails, and the fallback puts the caller through to people."""
+    office = service_office
+    office.set(MOVIDESK_RECORD="yes", MOVIDESK_FALLBACK="people,s,1", MOVIDESK_RING="1")
+    office.agent("5252", RINGS).wait_ringing
+    colleague = office.agent("5253", answers(), audio=True)
+    caller = office.call()
+    office.wait_asked()
+    office.fault("receivedCall", status=500)
+    office.wait_talk(caller, colleague)
+    assert "/monitor/" not in office.pbx.cli("mixmonitor list " + office.pbx.channels()[0])
+    caller.hang_up()
+    ticket, = office.tickets(caller)
+    assert (ticket.state, ticket.links) == ("lost", [])
+
+
+def test_back_in_its_own_watched_queue_without_an_answer_is_the_same_call(service_office):
+    office = service_office
+    agent = office.agent("5253", RINGS)
+    caller = office.call("looped")
+    agent.wait_ringing(count=2)
+    caller.hang_up()
+    assert office.ticket(caller, "canceled", LEFT).agent == ""
+
+
+# -- attended transfer into a queue ----------------------------------------------------------------------------------
+
+class Reception:
+    """A receptionist, 5254, who has a customer on the phone and calls `to` for her."""
+
+    def __init__(self, office, to: str, desk: str = "desk", extension: str = "5254") -> None:
+        self.office = office
+        self.phone = office.agent(extension, answers(), audio=True)
+        self.customer = office.call(desk)
+        self.customer.wait_answered()
+        self.phone.wait_event("answered")
+        self.consultation = office.call(to, number=extension)
+
+    def connect(self) -> None:
+        """The customer takes the receptionist's place."""
+        self.phone.transfer_attended(self.consultation)
+        assert self.consultation.wait().hung_up_by == "pbx"
+        assert not self.customer.ended
+
+    def ticket(self, state: str, heard: list[str], number: str = "5254"):
+        """The one ticket of it, which was told promptly."""
+        self.customer.wait()
+        # No sweep is needed for it.
+        wait_for("the call has ended", lambda: not self.office.open_calls(), PROMPT, self.office.open_calls)
+        self.office.settle()
+        ticket, = self.office.rehearsal.tickets()
+        assert self.office.heard(ticket.id) == heard
+        assert (ticket.state, ticket.complete, ticket.number) == (state, True, number)
+        return ticket
+
+
+def test_the_customer_has_the_receptionists_place_in_line(office):
+    busy(office, "5252", "5253")
+    before = office.call()
+    office.wait_music(before)
+    desk = Reception(office, "77")
+    office.wait_music(desk.consultation)
+    office.wait_asked()
+    after = office.call()
+    office.wait_music(after)
+    desk.connect()
+    agents = office.agent("5252", answers()), office.agent("5253", answers())
+    office.model.in_call.clear()
+    for agent in agents:
+        agent.wait_event("answered", 20)
+    waiting = office.rehearsal.cli("status").stdout
+    assert "queue 77: 1 waiting" in waiting, waiting
+    desk.customer.hang_up()
+    before.hang_up()
+    after.hang_up()
+    assert [t.state for t in office.tickets(before)] == ["completed"]
+    assert [t.state for t in office.tickets(after)] == ["canceled"]
+    other, = [t for t in office.rehearsal.tickets() if t.number not in (before.number, after.number)]
+    assert (other.state, office.heard(other.id)[-2:]) == ("completed", ["transferedCall", "completedCall"])
+
+
+def test_connected_while_waiting_and_the_customer_hangs_up(office):
+    office.all_in_calls()
+    desk = Reception(office, "77")
+    office.wait_music(desk.consultation)
+    told(office, "receivedCall")
+    desk.connect()
+    office.wait_asked(office.heard().count("receivedCall") + 1)
+    office.wait_music(desk.customer)
+    assert len(office.open_calls()) == 1
+    desk.customer.hang_up()
+    desk.ticket("canceled", office.heard()[:1] * office.heard().count("receivedCall") + ["canceledCall"])
+
+
+def test_the_number_is_the_customers_where_movidesk_knows_none_yet(office):
+    office.fault("receivedCall", status=500)
+    desk = Reception(office, "77")
+    office.wait_music(desk.consultation)
+    desk.connect()
+    office.agent("5252", answers())
+    told(office, "transferedCall")
+    desk.customer.hang_up()
+    desk.ticket("completed", ["receivedCall 500", *ANSWERED], desk.customer.number)
+
+
+@pytest.mark.parametrize("answered", [True, False], ids=["answered", "abandoned"])
+@pytest.mark.parametrize("to", ["up", "local"])
+def test_connected_while_the_agents_phone_rings(office, to, answered):
+    office.set(MOVIDESK_RECORD="yes")
+    agent = office.agent("5252", RINGS, audio=True)
+    desk = Reception(office, to)
+    agent.wait_ringing()
+    desk.connect()
+    if answered:
+        agent.answer()
+        talk(office)
+        desk.customer.hang_up()
+        ticket = desk.ticket("completed", ANSWERED)
+        assert sound(recording(office, ticket))[1] > 1000
+    else:
+        desk.customer.hang_up()
+        assert desk.ticket("canceled", CANCELED).links == []
+
+
+@pytest.mark.parametrize("by", ["customer", "agent"])
+@pytest.mark.parametrize("to", ["up", "local"])
+def test_connected_in_the_talk(office, to, by):
+    office.set(MOVIDESK_RECORD="yes")
+    agent = office.agent("5252", answers(), audio=True)
+    desk = Reception(office, to)
+    talk(office)
+    told(office, "transferedCall")
+    desk.connect()
+    office.wait_handed_over(desk.customer)
+    spoken = max(p.stat().st_size for p in office.monitor.iterdir())
+    talk(office, spoken / 16000 + 0.5)
+    assert "completedCall" not in office.heard()
+    desk.customer.hang_up() if by == "customer" else agent.hang_up()
+    ticket = desk.ticket("completed", ANSWERED)
+    assert sound(recording(office, ticket))[0] > spoken / 16000
+
+
+@pytest.mark.parametrize("again", ["78", "5255"])
+def test_connected_in_the_talk_and_passed_on_by_the_agent(service_office, again):
+    """The customer who came by an attended transfer is one like any other: also when the agent transfers the call blind."""
+    office = service_office
+    agent, other = office.agent("5252", answers(), audio=True), office.agent("5255", answers(), audio=True)
+    desk = Reception(office, "77")
+    told(office, "transferedCall")
+    desk.connect()
+    office.wait_handed_over(desk.customer)
+    agent.transfer(again)
+    other.wait_event("answered")
+    if again == "78":
+        told(office, "transferedCall", 2)
+    desk.customer.hang_up()
+    desk.customer.wait()
+    office.settle()
+    tickets = {ticket.queue: ticket for ticket in office.rehearsal.tickets()}
+    assert (tickets[77].agent, office.heard(tickets[77].id)) == ("5252", ANSWERED)
+    if again == "78":
+        assert (tickets[78].agent, office.heard(tickets[78].id)) == ("5255", ANSWERED)
+        assert tickets[78].number == desk.customer.number
+    else:
+        assert list(tickets) == [77]
+
+
+@pytest.mark.parametrize("box", ["", "100@default"], ids=["record", "voicemail"])
+def test_connected_while_a_message_is_left(office, box):
+    office.set(MOVIDESK_VOICEMAIL=box)
+    close(office, CLOSED)
+    try:
+        desk = Reception(office, "quick")
+        office.wait_stage(desk.consultation, "VoiceMail" if box else "Record")
+        desk.connect()
+        office.wait_handed_over(desk.customer)
+        office.speak(desk.customer) if not box else office.speak_into_box()
+        desk.customer.hang_up()
+        ticket = desk.ticket("lost", LOST)
+        assert sound(recording(office, ticket))[0] >= 0.5
+    finally:
+        office.model.groups[77].closes = "24:00"
+
+
+@pytest.mark.parametrize("after", [0, 0.01, 0.03, 0.1])
+@pytest.mark.parametrize("stage", ["waiting", "ringing", "talking"])
+def test_the_customer_hangs_up_as_soon_as_she_is_connected(service_office, stage, after):
+    """Before, while and after her channel gets the handler."""
+    office = service_office
+    if stage == "waiting":
+        office.all_in_calls()
+    agent = office.agent("5252", answers() if stage == "talking" else RINGS)
+    desk = Reception(office, "up")
+    told(office, "transferedCall") if stage == "talking" else told(office, "receivedCall")
+    if stage == "ringing":
+        agent.wait_ringing()
+    desk.phone.transfer_attended(desk.consultation)
+    desk.consultation.wait()
+    time.sleep(after)  # the offset is what is tested
+    desk.customer.hang_up()
+    desk.customer.wait()
+    wait_for("the call has ended", lambda: not office.open_calls(), PROMPT, office.open_calls)
+    office.settle()
+    ticket, = office.rehearsal.tickets()
+    assert ticket.state == ("completed" if stage == "talking" else "canceled")
+
+
+def test_connected_twice_in_a_row(service_office):
+    """5255, with a customer on the phone, is connected by the receptionist, and then connects the customer."""
+    office = service_office
+    office.all_in_calls()
+    receptionist = office.agent("5254", answers(), audio=True)
+    inner = Reception(office, "5254", desk="other", extension="5255")  # it calls the receptionist
+    inner.consultation.wait_answered()
+    receptionist.wait_event("answered")
+    first = office.call("up", number="5254")
+    office.wait_music(first)
+    told(office, "receivedCall")
+    receptionist.transfer_attended(first)
+    first.wait()
+    office.wait_handed_over(inner.consultation)
+    inner.connect()
+    office.wait_handed_over(inner.customer)
+    inner.customer.hang_up()
+    questions = office.heard().count("receivedCall")
+    ticket = inner.ticket("canceled", ["receivedCall"] * questions + ["canceledCall"])
+    assert ticket.number == "5254"
+
+
+# -- attended transfer from one queue to another -----------------------------------------------------------------------
+
+@pytest.mark.parametrize("stage", ["waiting", "ringing", "talking"])
+def test_an_agent_connects_the_caller_with_another_queue(office, stage):
+    """5252 talks to a customer of queue 77, calls queue 78, and connects the two."""
+    office.set(MOVIDESK_RECORD="yes")
+    if stage == "waiting":
+        busy(office, "5255")
+    other = office.agent("5255", answers() if stage == "talking" else RINGS, audio=True)
+    desk = Reception(office, "78", desk="77", extension="5252")
+    talk(office)
+    if stage == "waiting":
+        office.wait_music(desk.consultation)
+    elif stage == "ringing":
+        other.wait_ringing()
+    else:
+        told(office, "transferedCall", 2)
+    desk.connect()
+    told(office, "completedCall")
+    first, = [ticket for ticket in office.rehearsal.tickets() if ticket.queue == 77]
+    assert (first.agent, office.heard(first.id)) == ("5252", ANSWERED)
+    path = recording(office, first)
+    whole = path.stat().st_size
+    assert sound(path)[1] > 1000
+    if stage == "talking":
+        wait_for("the second talk is recorded", lambda: any(
+            p != path and p.stat().st_size > 16000 for p in office.monitor.iterdir()))
+    desk.customer.hang_up()
+    desk.customer.wait()
+    office.settle()
+    second, = [ticket for ticket in office.rehearsal.tickets() if ticket.queue == 78]
+    assert path.stat().st_size == whole
+    if stage == "talking":
+        assert (second.state, second.agent, office.heard(second.id)) == ("completed", "5255", ANSWERED)
+        assert sound(recording(office, second))[1] > 1000
+    else:
+        assert (second.state, second.agent, second.links, office.heard(second.id)[-1]) == ("canceled", "", [], "canceledCall")
+
+
+# -- the same without queue control --------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("to", ["watched", "sales"])
+@pytest.mark.parametrize("stage", ["ringing", "answered later", "talking"])
+def test_connected_in_a_watched_queue(office, to, stage):
+    agent = office.agent("5253", answers() if stage == "talking" else RINGS, audio=True)
+    desk = Reception(office, to)
+    told(office, "startTransferedCall") if stage == "talking" else agent.wait_ringing()
+    desk.connect()
+    if stage == "answered later":
+        agent.answer()
+        told(office, "startTransferedCall")
+    elif stage == "talking":
+        office.wait_handed_over(desk.customer)
+    desk.customer.hang_up()
+    if stage == "ringing":
+        desk.ticket("canceled", LEFT, desk.customer.number)
+    else:
+        desk.ticket("completed", TALKED, "5254" if stage == "talking" else desk.customer.number)
+
+
+# -- parking ---------------------------------------------------------------------------------------------------------
+
+def test_parked_and_retrieved_is_one_call(office):
+    office.set(MOVIDESK_RECORD="yes")
+    agent = office.agent("5252", answers(), audio=True)
+    caller = office.call()
+    talk(office)
+    agent.transfer("700")
+    wait_for("the caller is parked", lambda: "701" in office.pbx.cli("parking show default"), instead=office.console)
+    assert "completedCall" not in office.heard()
+    colleague = office.call("701", number="5253")
+    colleague.wait_answered()
+    caller.hang_up()
+    ticket = office.ticket(caller, "completed", ANSWERED)
+    assert (ticket.agent, len(ticket.links)) == ("5252", 1)
+
+
+def test_parked_and_the_caller_hangs_up(service_office):
+    office = service_office
+    agent = office.agent("5252", answers())
+    caller = office.call()
+    told(office, "transferedCall")
+    agent.transfer("700")
+    wait_for("the caller is parked", lambda: "701" in office.pbx.cli("parking show default"), instead=office.console)
+    caller.hang_up()
+    office.ticket(caller, "completed", ANSWERED)

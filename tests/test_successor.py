@@ -1,0 +1,244 @@
+"""The channel that takes over a call in an attended transfer: who it is, what it is given, and what the journal makes of it."""
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+from hypothesis import given, settings as limits, strategies as st
+
+from movidesk import calls, config, emergency, entry, successor
+from movidesk.config import load
+from movidesk.desk import Desk
+from movidesk.journal import Journal
+from peer import Peer
+
+WAITER, CUSTOMER, AGENT = "PJSIP/5254-00000002", "PJSIP/trunk-00000001", "PJSIP/5252-00000003"
+CALL = "pbx1-1700000000.2"
+CAME = round(time.time(), 3)
+HERS = {"MOVIDESK_HANDLER": "1700000000.2", "MOVIDESK_CHANNEL": "1700000000.2", "MOVIDESK_ARRIVED": "%.3f" % CAME,
+        "MOVIDESK_QUEUE": "77", "CHANNEL(name)": WAITER, "ASTSPOOLDIR": "/var/spool/asterisk"}
+
+
+def functions(channels: dict[str, dict[str, str]]) -> dict[str, str]:
+    """CHANNELS() and IMPORT() of an Asterisk with these channels."""
+    found = {"IMPORT(%s,%s)" % (name, variable): value for name, variables in channels.items()
+             for variable, value in variables.items()}
+    return {"CHANNELS()": " ".join(channels), **found}
+
+
+def who(uniqueid: str, number: str = "4733990777", **variables: str) -> dict[str, str]:
+    return {"UNIQUEID": uniqueid, "CALLERID(num)": number, **variables}
+
+
+TOOK_HER_PLACE = functions({WAITER: who("1700000000.2", **HERS), AGENT: who("1700000000.3", MOVIDESK_HANDLER="1700000000.2"),
+                            CUSTOMER: who("1700000000.1", **HERS)})
+
+
+@pytest.fixture
+def console(tmp_path):
+    """A console that writes down what it is told; `told()` is that. Its answer is in the file `answer`."""
+    script = tmp_path / "console"
+    script.write_text('#!/bin/sh\necho "$1" >> %s/told\ncat %s/answer 2>/dev/null; exit 0\n' % (tmp_path, tmp_path))
+    script.chmod(0o755)
+    return script
+
+
+@pytest.fixture
+def settings(write_config, console):
+    return write_config(pbx={"asterisk": str(console)}, recordings={"link": "https://pbx.example.com/rec/{file}"})
+
+
+def told(console) -> list[str]:
+    path = console.parent / "told"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def run(settings, verb, *arguments, uniqueid="1700000000.2", **variables):
+    peer = Peer(uniqueid, "5254", variables={**HERS, **variables})
+    with peer.channel(*arguments) as channel:
+        entry.run(verb, channel, Desk(config.load(settings)), list(arguments))
+    assert peer["MOVIDESK_RESULT"] == "ok", peer.console
+    return peer
+
+
+@pytest.fixture
+def journal(settings):
+    book = Journal(config.load(settings)["journal", "path"])
+    yield book
+    book.close()
+
+
+def kinds(journal, call_id=CALL):
+    return [event.kind for event in journal.events(journal.find(call_id))]
+
+
+# -- the verb ----------------------------------------------------------------------------------------------------------
+
+def test_the_channel_that_took_her_place_gets_the_handler_and_the_call(settings, console, journal):
+    journal.arrive("pbx1", "1700000000.2", "77", "5254", arrived=CAME)
+    run(settings, "moved", **TOOK_HER_PLACE)
+    call = journal.find(CALL)
+    assert (call.state, call.channel, call.uniqueid, call.number) == ("received", "1700000000.1", "1700000000.2", "4733990777")
+    assert told(console) == [
+        'dialplan set chanvar %s SHARED(MOVIDESK_CHANNEL) "1700000000.1"' % CUSTOMER,
+        'dialplan set chanvar %s MOVIDESK_CHANNEL "1700000000.1"' % CUSTOMER,
+        'dialplan set chanvar %s CHANNEL(hangup_handler_push) "movidesk-hangup,s,1"' % CUSTOMER]
+
+
+def test_whom_the_agent_talks_to_gets_all_that_belongs_to_the_call(settings, console, journal):
+    journal.arrive("pbx1", "1700000000.2", "77", "5254", arrived=CAME)
+    variables = {"MOVIDESK_ID": CALL, "MOVIDESK_ANSWERED_BY": "5252", "MOVIDESK_RECORDING": "/rec/a.wav"}
+    run(settings, "moved", CUSTOMER, **functions({CUSTOMER: who("1700000000.1")}), **variables)
+    assert kinds(journal) == ["received", "transferred"]
+    given_ = [line.split(" ", 4)[3:] for line in told(console) if line.startswith("dialplan")]
+    assert [CUSTOMER, '__MOVIDESK_ID "%s"' % CALL] in given_ and [CUSTOMER, 'MOVIDESK_ANSWERED_BY "5252"'] in given_
+    assert given_[-1] == [CUSTOMER, 'CHANNEL(hangup_handler_push) "movidesk-hangup,s,1"']
+    assert told(console)[-1] == 'mixmonitor start %s "/rec/a.wav,ab"' % CUSTOMER
+
+
+@pytest.mark.parametrize("there", [{}, TOOK_HER_PLACE], ids=["nobody", "gone since"])
+def test_where_nobody_goes_on_the_call_ends(settings, console, journal, there):
+    (console.parent / "answer").write_text("Channel '%s' not found\n" % CUSTOMER)
+    journal.arrive("pbx1", "1700000000.2", "77", "5254", arrived=CAME)
+    run(settings, "moved", **there)
+    assert kinds(journal) == ["received", "canceled"]
+
+
+def test_a_console_that_does_not_answer_is_said_and_the_call_goes_on(write_config, journal):
+    journal.arrive("pbx1", "1700000000.2", "77", "5254", arrived=CAME)
+    peer = run(write_config(pbx={"asterisk": "/nowhere/asterisk -rx"}), "moved", **TOOK_HER_PLACE)
+    assert any("up to a minute late" in line and "/nowhere/asterisk" in line for line in peer.console)
+    assert (journal.find(CALL).channel, kinds(journal)) == ("1700000000.1", ["received"])
+
+
+def test_a_variable_with_a_quote_never_reaches_the_console(settings, console, journal):
+    journal.arrive("pbx1", "1700000000.2", "77", "5254", arrived=CAME)
+    peer = run(settings, "moved", CUSTOMER, **functions({CUSTOMER: who("1700000000.1")}),
+               MOVIDESK_RECORDING='/rec/a" "x')
+    assert told(console) == [] and any("up to a minute late" in line for line in peer.console)
+
+
+def test_the_call_that_the_customer_had_before_is_completed_with_its_recording(settings, console, journal, tmp_path):
+    (tmp_path / "monitor").mkdir()
+    (tmp_path / "monitor" / "pbx1-1700000000.1.wav").write_bytes(b"x" * 1000)
+    (console.parent / "answer").write_text("MixMonitor ID\tFile\t\t\n0x7\t/x/pbx1-1700000000.1\t\t\n0x8\t/x/pbx1-1700000000.2\t\t\n")
+    journal.arrive("pbx1", "1700000000.1", "77", "4733990777")
+    journal.record("pbx1-1700000000.1", calls.TRANSFERRED, "5252")
+    journal.arrive("pbx1", "1700000000.2", "78", "5252", arrived=CAME)
+    run(settings, "moved", **{**TOOK_HER_PLACE, "ASTSPOOLDIR": str(tmp_path)})
+    first = journal.find("pbx1-1700000000.1")
+    assert (first.state, journal.events(first)[-1].link) == ("completed", "https://pbx.example.com/rec/pbx1-1700000000.1.wav")
+    assert kinds(journal) == ["received"]
+    assert "mixmonitor stop %s 0x7" % CUSTOMER in told(console) and "mixmonitor stop %s 0x8" % CUSTOMER not in told(console)
+
+
+def test_behind_a_local_channel_the_agents_own_phone_is_asked_whom_it_talks_to(settings, journal):
+    journal.arrive("pbx1", "1700000000.2", "77", "5254", arrived=CAME)
+    journal.record(CALL, calls.TRANSFERRED, "5252")
+    there = functions({AGENT: who("1700000000.3", MOVIDESK_HANDLER="1700000000.2", BRIDGEPEER=CUSTOMER), CUSTOMER: who("1700000000.1")})
+    run(settings, "moved", MOVIDESK_AGENT="Local/5252@from-internal-00000000;1", **there)
+    assert (journal.find(CALL).state, journal.find(CALL).channel) == ("transferred", "1700000000.1")
+
+
+def test_an_ordinary_hangup_behind_a_local_channel_ends_the_call(settings, journal):
+    journal.arrive("pbx1", "1700000000.2", "77", "5254", arrived=CAME)
+    journal.record(CALL, calls.TRANSFERRED, "5252")
+    there = functions({AGENT: who("1700000000.3", MOVIDESK_HANDLER="1700000000.2", BRIDGEPEER=WAITER)})
+    run(settings, "moved", MOVIDESK_AGENT="Local/5252@from-internal-00000000;1", **there)
+    assert journal.find(CALL).state == "completed"
+
+
+def test_the_next_question_comes_from_the_new_channel_and_keeps_the_call(write_config, simulator, console, journal):
+    """Without the verb `moved`, as where no script could run: the dialplan's own variables are enough."""
+    settings = write_config(movidesk={"url": simulator.url}, pbx={"asterisk": str(console)})
+    call = journal.arrive("pbx1", "1700000000.2", "77", "5254", arrived=CAME)
+    run(settings, "received", "77", uniqueid="1700000000.1", UNIQUEID="1700000000.1")
+    assert [found.id for found in journal.open_calls()] == [call.id]
+    assert journal.find(CALL).channel == "1700000000.1"
+
+
+def test_more_channels_than_asterisk_names_in_one_answer():
+    names = ["PJSIP/trunk-%08x" % number for number in range(300)] + ["Local/5252@x-%08x;%d" % (n, half) for n in range(50) for half in (1, 2)]
+
+    class Asterisk:
+        def get(self, name):
+            end = name[len("CHANNELS("):-1].rstrip("$")
+            return " ".join(found for found in names if found.endswith(end))[:1023]
+
+    assert sorted(successor._names(Asterisk())) == sorted(names)
+
+
+# -- the journal is away -------------------------------------------------------------------------------------------------
+
+def test_a_transfer_while_the_journal_is_away_is_one_call_with_one_ending(settings, journal, tmp_path, monkeypatch):
+    monkeypatch.setattr(emergency, "paths", lambda config: [config["journal", "path"] + ".emergency"])
+    path = load(settings)["journal", "path"]
+    os.rename(path, path + ".away")
+    os.mkdir(path)
+
+    def away(verb, *arguments, **variables):
+        peer = Peer(variables.pop("uniqueid", "1700000000.2"), "5254", variables={**HERS, **variables})
+        with peer.channel(*arguments) as channel:
+            entry.run(verb, channel, Desk(config.load(settings)), list(arguments))
+        assert peer["MOVIDESK_RESULT"] == "error"
+
+    away("received", "77")
+    away("moved", **TOOK_HER_PLACE)
+    away("transferred", "5252", uniqueid="1700000000.3")
+    os.rmdir(path)
+    os.rename(path + ".away", path)
+    desk = Desk(config.load(settings))
+    assert emergency.take_in(desk.journal, desk.config) == (3, [])
+    call = desk.journal.latest("1700000000.2")
+    assert (call.state, call.channel, call.number) == ("transferred", "1700000000.1", "4733990777")
+    run(settings, "hangup", uniqueid="1700000000.1", MOVIDESK_ANSWERED_BY="5252")
+    assert [found.state for found in desk.journal.last_calls(5)] == ["completed"]
+
+
+# -- the journal's rules ---------------------------------------------------------------------------------------------------
+
+def test_a_number_that_movidesk_was_told_stays(journal):
+    call = journal.arrive("pbx1", "1.1", "77", "5254")
+    journal.answered(call, "", "4", "4")
+    journal.move(call.call_id, "1.2", "4733990777")
+    assert journal.find(call.call_id).number == "5254"
+
+
+def test_a_number_that_was_under_way_when_the_caller_changed_stays(journal):
+    call = journal.arrive("pbx1", "1.1", "77", "5254")
+    journal.move(call.call_id, "1.2", "4733990777")
+    journal.answered(call, "", "4", "4")
+    assert journal.find(call.call_id).number == "5254"
+
+
+def test_who_comes_back_to_the_own_queue_without_an_answer_goes_on(journal):
+    call = journal.arrive("pbx1", "1.1", "77", "1")
+    assert journal.hang_up(call.call_id, left="control-77").kind is None
+    assert journal.hang_up(call.call_id, left="control-78").kind == "lost"
+
+
+@limits(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(st.sampled_from(["arrive", "move", "answer", "leave", "hang up"]), st.integers(0, 2), st.integers(0, 2))))
+def test_whatever_moves_where_a_channel_has_one_open_call_at_most_and_each_call_one_ending(tmp_path_factory, steps):
+    journal = Journal(str(tmp_path_factory.mktemp("moves") / "journal.db"), clock=lambda: 1700000000.0)
+    try:
+        carried = [""] * 3  # the id of the call that each channel is on
+        for what, one, other in steps:
+            channel = "1.%d" % one
+            if what == "arrive":
+                carried[one] = journal.arrive("pbx1", channel, str(77 + other), "1").call_id
+            elif what == "move" and carried[one] and one != other and journal.find(carried[one]).ended is None:
+                for left in journal.move(carried[one], "1.%d" % other, "2"):
+                    assert journal.hang_up(left.call_id, left=calls.MOVED).kind
+                carried[other], carried[one] = carried[one], ""
+            elif carried[one] and what == "answer":
+                journal.record(carried[one], calls.TRANSFERRED, "5252")
+            elif carried[one] and what in ("leave", "hang up"):
+                journal.hang_up(carried[one], left="control-99" if what == "leave" else "")
+        on = [call.channel or call.uniqueid for call in journal.open_calls()]
+        assert len(on) == len(set(on))
+        for call in journal.last_calls(100):
+            assert sum(event.kind in calls.ENDED for event in journal.events(call)) == (call.ended is not None)
+    finally:
+        journal.close()
