@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from movidesk import emergency
 from movidesk_sim.model import EXAMPLE_TOKEN, Limit, Movidesk
 from movidesk_sim.web import serve
 
@@ -31,6 +32,7 @@ class Clock:
 def own_emergency_place(tmp_path, monkeypatch):
     """Emergency files that find no other place stay in the test's folder."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(emergency, "SHARED", str(tmp_path))
 
 
 @pytest.fixture
@@ -58,7 +60,7 @@ def write_config(tmp_path):
             "movidesk": {"url": "http://127.0.0.1:9/public/v1", "token": EXAMPLE_TOKEN, "timeout": "2",
                          "requests_per_minute": "1000"},
             "pbx": {"name": "pbx1"},
-            "journal": {"path": str(tmp_path / "journal.db")},
+            "journal": {"path": str(tmp_path / "journal.db"), "standby": str(tmp_path)},
             "agid": {"listen": "127.0.0.1:0"},
         }
         for section, values in sections.items():

@@ -302,7 +302,7 @@ def test_a_file_that_is_not_of_the_form(load, text, line, reason):
 
 def test_an_unknown_key(load):
     said = problem(load(with_token("[journal]\npath = /tmp/j.db\nkeep_day = 3\n")))
-    assert said == "%s:5: [journal] keep_day: unknown key; known: path, keep_days" % load.path
+    assert said == "%s:5: [journal] keep_day: unknown key; known: path, standby, keep_days" % load.path
 
 
 def test_a_file_that_is_missing(tmp_path):

@@ -1,6 +1,7 @@
 """What becomes of an event when the journal cannot take it: kept in a file, taken in when the journal is back."""
 from __future__ import annotations
 
+import fcntl
 import json
 import multiprocessing
 import os
@@ -152,7 +153,6 @@ def test_a_caller_who_only_asks_again_is_no_event(desk, monkeypatch):
     variables = came("%.3f" % time.time(), MOVIDESK_ID="pbx1-17.1")
     peer = away(desk, monkeypatch, "received", "77", **variables)
     assert peer["MOVIDESK_CODE"] == "E" and not os.path.exists(desk.journal.path + ".emergency")
-    assert any("pbx1-17.1 keeps its place" in line for line in peer.console)
 
 
 @pytest.mark.parametrize("stamp", ["", "soon", "1e9", "17000000000", "1.2.3", "1", "-5", "inf"])
@@ -436,7 +436,7 @@ def test_where_the_file_cannot_be_renamed_it_is_taken_in_all_the_same(desk):
 def test_the_second_place_is_the_configurations(write_config, monkeypatch, tmp_path):
     """What was kept while the file could not be read is found when it can."""
     monkeypatch.undo()
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.setattr(emergency, "SHARED", str(tmp_path / "tmp"))
     os.mkdir(tmp_path / "tmp")
     path = write_config()
     whole = open(path).read()
@@ -447,3 +447,34 @@ def test_the_second_place_is_the_configurations(write_config, monkeypatch, tmp_p
         file.write(whole)
     desk = Desk(load(path))
     assert emergency.take_in(desk.journal, desk.config) == (1, []) and kinds(desk.journal) == ["canceled"]
+
+
+@pytest.mark.parametrize("shared_can_be_written", [True, False])
+def test_asterisk_and_the_service_have_different_folders_for_temporary_files(write_config, monkeypatch, tmp_path, shared_can_be_written):
+    """What a script keeps in Asterisk's environment is found in the service's, where any place is known to both; else by scripts."""
+    monkeypatch.undo()
+    for name in "shared", "asterisk", "service":
+        (tmp_path / name).mkdir()
+    if not shared_can_be_written:
+        (tmp_path / "shared").rmdir()
+    monkeypatch.setattr(emergency, "SHARED", str(tmp_path / "shared"))
+    path, event = write_config(journal={"path": str(tmp_path / "none" / "journal.db"), "standby": str(tmp_path)}), {
+        "kind": "canceled", "at": 1_700_000_000.0, "uniqueid": "17.1", "queue": "77", "number": "1", "call_id": "pbx1-17.1",
+        "extension": "", "link": ""}
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "asterisk"))
+    emergency.save(load(path), event)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "service"))
+    (tmp_path / "none").mkdir()
+    desk = Desk(load(path))
+    assert emergency.take_in(desk.journal, desk.config) == (int(shared_can_be_written), [])
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "asterisk"))
+    assert emergency.take_in(desk.journal, desk.config) == (int(not shared_can_be_written), [])
+
+
+def test_a_process_that_is_frozen_with_the_lock_costs_a_verb_seconds_and_no_event(desk, monkeypatch, tmp_path):
+    monkeypatch.setattr("movidesk.filelock.PATIENCE", 0.1)
+    beside, elsewhere = desk.journal.path + ".emergency", str(tmp_path / "elsewhere")
+    monkeypatch.setattr(emergency, "paths", lambda config: [beside, elsewhere])
+    with open(beside, "ab") as frozen:
+        fcntl.flock(frozen, fcntl.LOCK_EX)
+        assert emergency.save(desk.config, {"kind": "canceled"}) == elsewhere

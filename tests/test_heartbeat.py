@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from movidesk import heartbeat
+from movidesk.config import load
 from movidesk.heartbeat import Heartbeat
 from movidesk.service import tell_systemd
 
@@ -18,16 +19,15 @@ DIALPLAN = (Path(__file__).parent.parent / "dialplan" / "verb.conf").read_text()
 
 
 @pytest.fixture
-def memory(tmp_path, monkeypatch):
+def memory(tmp_path):
     folder = tmp_path / "memory"
     folder.mkdir()
-    monkeypatch.setattr(heartbeat, "MEMORY", str(folder))
     return folder
 
 
 @pytest.fixture
-def journal(tmp_path):
-    return str(tmp_path / "journal.db")
+def config(write_config, memory):
+    return load(write_config(journal={"standby": str(memory)}))
 
 
 def age_it(path: str, seconds: float) -> None:
@@ -35,9 +35,9 @@ def age_it(path: str, seconds: float) -> None:
     os.utime(path, (at, at))
 
 
-def test_each_beat_makes_the_file_young_at_most_twice_a_second(memory, journal, clock):
+def test_each_beat_makes_the_file_young_at_most_twice_a_second(memory, config, clock):
     told = []
-    alive = Heartbeat(journal, lambda: told.append(clock.now), clock)
+    alive = Heartbeat(config, lambda: told.append(clock.now), clock)
     alive.beat()
     assert os.path.islink(alive.path) and len(list(memory.iterdir())) == 1
     age_it(alive.path, 100)
@@ -50,15 +50,15 @@ def test_each_beat_makes_the_file_young_at_most_twice_a_second(memory, journal, 
     assert os.stat(alive.path).st_mtime > old + 99 and len(told) == 2
 
 
-def test_a_clean_end_leaves_no_file(memory, journal):
-    alive = Heartbeat(journal)
+def test_a_clean_end_leaves_no_file(memory, config):
+    alive = Heartbeat(config)
     alive.beat()
     alive.end()
     assert not os.path.lexists(alive.path) and list(memory.iterdir()) == []
 
 
-def test_a_file_that_is_taken_away_comes_back(memory, journal, clock):
-    alive = Heartbeat(journal, steady=clock)
+def test_a_file_that_is_taken_away_comes_back(memory, config, clock):
+    alive = Heartbeat(config, steady=clock)
     for gone in alive.path, alive._target, alive.path:
         alive.beat()
         os.unlink(gone)
@@ -68,8 +68,8 @@ def test_a_file_that_is_taken_away_comes_back(memory, journal, clock):
 
 
 @pytest.mark.parametrize("memory_is", ["missing", "a link that somebody planted"])
-def test_where_no_memory_can_be_used_the_file_is_beside_the_journal(memory, journal, tmp_path, memory_is):
-    alive = Heartbeat(journal)
+def test_where_no_memory_can_be_used_the_file_is_beside_the_journal(memory, config, tmp_path, memory_is):
+    alive = Heartbeat(config)
     if memory_is == "missing":
         memory.rmdir()
     else:
@@ -79,19 +79,19 @@ def test_where_no_memory_can_be_used_the_file_is_beside_the_journal(memory, jour
     assert os.path.isfile(alive.path) and not os.path.islink(alive.path) and not (tmp_path / "victim").exists()
 
 
-def test_a_disk_that_refuses_the_file_is_logged_once_and_stops_nothing(memory, tmp_path, clock, caplog):
-    alive = Heartbeat(str(tmp_path / "none" / "journal.db"), steady=clock)
+def test_a_disk_that_refuses_the_file_is_logged_once_and_stops_nothing(write_config, tmp_path, clock, caplog):
+    alive = Heartbeat(load(write_config(journal={"path": str(tmp_path / "none" / "journal.db")})), steady=clock)
     for _ in range(3):
         alive.beat()
         clock.advance(1)
     assert len(caplog.records) == 1 and alive.path in caplog.text
 
 
-def test_systemd_that_does_not_read_holds_up_nobody(memory, journal, tmp_path, monkeypatch, clock):
+def test_systemd_that_does_not_read_holds_up_nobody(memory, config, tmp_path, monkeypatch, clock):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
         notify.bind(str(tmp_path / "notify"))
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
-        alive = Heartbeat(journal, lambda: tell_systemd("WATCHDOG=1"), clock)
+        alive = Heartbeat(config, lambda: tell_systemd("WATCHDOG=1"), clock)
 
         def beats():
             for _ in range(3):

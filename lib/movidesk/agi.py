@@ -50,6 +50,7 @@ AGENT = "MOVIDESK_AGENT"           # the name of the channel that answered
 HANDLER = "MOVIDESK_HANDLER"       # the unique id of the channel on which the call began, also on that of whoever answers
 CHANNEL = "MOVIDESK_CHANNEL"       # the unique id of the channel that has the hangup handler; its copy in SHARED() moves on
 NEXT = "MOVIDESK_NEXT"             # where a caller goes who leaves a queue without a hangup: `control-78`, `watch-78`
+FALLBACK = "MOVIDESK_FALLBACK"     # where callers go when Movidesk cannot be asked (a global), or empty
 ENDING = "MOVIDESK_ENDING"         # `message` while the caller leaves one: `lost` is then told with its link
 
 MAX_LINE = 65536      # bytes; longer lines are no AGI

@@ -6,6 +6,7 @@
     away       Desk.heard: no answer, 5xx ...  Movidesk takes a request, or refuses one by 400, 401, 403, 404, 429
     pause      Journal.close_window: 429       the pause is over
     idle       the journal: nobody sends       a request is sent
+    journal    standby.use: it is away         standby.end: it can be used again
     refused    the journal: events set aside   `movidesk outbox --replay` or `--dismiss`
     emergency  emergency.save                  emergency.take_in
     damaged    damaged.set_aside               the file that it kept is moved away
@@ -21,7 +22,7 @@ import re
 import time
 from collections import namedtuple
 
-from movidesk import emergency, journal
+from movidesk import emergency, journal, standby
 from movidesk.desk import NOT_TOLD, Desk
 from movidesk.journal import REFUSED
 from movidesk.journal.damaged import kept_aside
@@ -39,6 +40,9 @@ def standing(desk: Desk) -> list[Alarm]:
     book = desk.journal
     problems = desk.config.all_problems()
     found = [Alarm("config", "; ".join(problems))] if problems else []
+    if standby.in_use(desk.config):
+        found.append(Alarm("journal", "a second journal in %s takes its place; callers are served, but a reboot would delay what "
+                                      "Movidesk is told. %s" % (standby.folder(desk.config), standby.reason(desk.config))))
     found += _of_movidesk(desk, book)
     refused = book.totals()["refused"]
     if refused:

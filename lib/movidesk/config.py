@@ -61,6 +61,11 @@ class Config:
         return found.group(1) if found else name
 
     @property
+    def own_name(self) -> str:
+        """The name of this configuration's files in folders that others use too; known without its content."""
+        return "movidesk-%d-%s" % (os.geteuid(), os.path.abspath(self.path).replace(os.sep, "-").strip("-")[-150:])
+
+    @property
     def manager(self) -> tuple:
         """Asterisk's manager, as the functions of ami.py take it: address, user, secret."""
         return tuple(self["made_calls", key] for key in ("ami", "ami_user", "ami_secret"))

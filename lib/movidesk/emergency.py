@@ -1,8 +1,8 @@
 """The emergency file: where an event goes that the journal cannot take (disk full, locked, damaged, no folder).
 
 One JSON line each, appended and on disk before the verb goes on; beside the journal where that folder can be written, else
-in $TMPDIR or /var/tmp. When the journal is back the call's next verb records its lines, and the service all; lines that make
-no sense are logged whole.
+in /var/tmp, else in $TMPDIR, which may be another for Asterisk than for the service. When the journal is back the call's next
+verb records its lines, and the service all; lines that make no sense are logged whole.
 
     save      appends to FILE, under FILE's lock
     take_in   renames FILE to FILE.taking, under FILE's lock; records its lines, in batches under its own lock; removes it
@@ -20,6 +20,7 @@ from itertools import islice
 
 from movidesk import calls
 
+SHARED = "/var/tmp"  # every process of the machine knows this place, whatever its environment
 TAKING = ".taking"  # ending of a file that is taken in
 BATCH = 20       # lines that are recorded while a verb of one of their calls may wait
 PAUSE = 0.002    # seconds between two batches
@@ -32,12 +33,11 @@ _TEXTS = ("kind", "call_id", "uniqueid", "queue", "number", "extension", "link")
 def paths(config) -> list[str]:
     """Where the emergency lines of this configuration may be, best first.
 
-    The second place is found without its content: it may be missing when a line is written, and back when it is taken in.
+    All but the first are found without its content: it may be missing when a line is written, and back when it is taken in.
     """
-    name = os.path.abspath(config.path).replace(os.sep, "-").strip("-")
-    elsewhere = "movidesk-%d-%s.emergency" % (os.geteuid(), name[-150:])
     beside = [] if config.problems.get("journal") else [config["journal", "path"] + ".emergency"]
-    return [*beside, os.path.join(os.environ.get("TMPDIR") or "/var/tmp", elsewhere)]
+    folders = dict.fromkeys([SHARED, os.environ.get("TMPDIR") or SHARED])
+    return beside + [os.path.join(folder, config.own_name + ".emergency") for folder in folders]
 
 
 def save(config, event: dict) -> str:
@@ -70,8 +70,8 @@ def save(config, event: dict) -> str:
 
 
 def _open_locked(path: str, flags: int) -> int:
-    """Open a file of ours and lock it against everybody else. Raises OSError."""
-    import fcntl
+    """Open a file of ours and lock it against everybody else. Raises OSError, also where a process keeps the lock for long."""
+    from movidesk import filelock
 
     while True:
         # Not through a link that somebody else put there, and never a file of somebody else's.
@@ -79,7 +79,7 @@ def _open_locked(path: str, flags: int) -> int:
         try:
             if os.fstat(file).st_uid != os.geteuid():
                 raise PermissionError("%s belongs to somebody else and was left alone" % path)
-            fcntl.flock(file, fcntl.LOCK_EX)
+            filelock.lock(file)
             if _is_at(file, path):
                 return file
         except OSError:
@@ -209,13 +209,17 @@ class _Taker:
             try:
                 event = json.loads(line)
                 if uniqueid in (b"", event["uniqueid"].encode("utf-8", "surrogateescape")):
-                    _record(self._journal, self._config, event)
+                    record(self._journal, self._config, event)
                     self.taken += 1
             except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
                 self.nonsense.append("%s: %r: %s" % (path, line[:MAX_LINE], error))
 
 
-def _record(journal, config, event: dict) -> None:
+def record(journal, config, event: dict) -> None:
+    """Record what `save` was given; nothing where the journal has it.
+
+    Raises ValueError, KeyError, TypeError or OverflowError where it makes no sense.
+    """
     kind, at, came = event["kind"], _time(event["at"]), event.get("arrived")
     came = None if came is None else _time(came)
     for field in _TEXTS:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from movidesk import agi, calls, verbs
+from movidesk import agi, calls, standby, verbs
 from movidesk.config import ConfigError
 from movidesk.desk import ALARMS_LOOKED, LOOK_EVERY, Desk
 from movidesk.journal import JournalError
@@ -33,6 +33,23 @@ def _handler(verb: str, arguments: list[str]):
     return verbs.VERBS[verb]
 
 
+def _attempt(verb: str, channel: agi.Channel, desk: Desk, arguments: list[str]) -> tuple[str, bool]:
+    """Run the verb, without the journal where that cannot be used; its result, and whether there is something to deliver."""
+    try:
+        handler = _handler(verb, arguments)
+        standby.leave_if_possible(desk)
+        _take_in(desk, channel)
+        return OK, handler(desk, channel, *_given(arguments))
+    except (JournalError, ConfigError) as error:
+        # The journal that cannot be opened may be the default, for a file that could not be read: that comes first.
+        reasons = dict.fromkeys([*desk.config.problems.get("", ()), str(error)])
+        asks_again = verb == calls.RECEIVED and verbs.known(channel, agi.ID)
+        channel.say("%s failed: %s" % (verb[:40], "; ".join(reasons)), 3 if asks_again else 1)
+        if isinstance(error, JournalError) or not desk.has_journal:
+            _without_journal(desk, channel, verb, _given(arguments), error)
+        return ERROR, False  # a delivery that is woken would only wait for the same journal, and hold it meanwhile
+
+
 def run(verb: str, channel: agi.Channel, desk: Desk, arguments: list[str]) -> str:
     """Run one verb on a channel; sets MOVIDESK_RESULT and returns it.
 
@@ -40,20 +57,10 @@ def run(verb: str, channel: agi.Channel, desk: Desk, arguments: list[str]) -> st
     """
     result, news = ERROR, True
     try:
-        handler = _handler(verb, arguments)
-        _take_in(desk, channel)
-        news = handler(desk, channel, *_given(arguments))
-        result = OK
+        result, news = _attempt(verb, channel, desk, arguments)
     except agi.ChannelGone:
         desk.wake()
         raise
-    except (JournalError, ConfigError) as error:
-        news = False  # a delivery that is woken would only wait for the same journal, and hold it meanwhile
-        # The journal that cannot be opened may be the default, for a file that could not be read: that comes first.
-        reasons = dict.fromkeys([*desk.config.problems.get("", ()), str(error)])
-        channel.say("%s failed: %s" % (verb[:40], "; ".join(reasons)))
-        if isinstance(error, JournalError) or not desk.has_journal:
-            _save(desk, channel, verb, _given(arguments), getattr(error, "damaged", False))
     except (verbs.VerbError, agi.ProtocolError, ValueError) as error:
         channel.say("%s failed: %s" % (verb[:40], error))
     except Exception as error:  # the edge: whatever it was, the call goes on
@@ -96,21 +103,64 @@ def _take_in(desk: Desk, channel: agi.Channel) -> None:
         channel.say("the emergency file waits: %s" % error)
 
 
-def _save(desk: Desk, channel: agi.Channel, verb: str, arguments: list[str], damaged: bool) -> None:
-    """Write what the journal could not take into the emergency file, and say where it is."""
+def _without_journal(desk: Desk, channel: agi.Channel, verb: str, arguments: list[str], error: Exception) -> None:
+    """Keep what the journal could not take: in the emergency file, and in the standby, on which the caller is offered an agent
+    unless the dialplan leads callers elsewhere now (MOVIDESK_FALLBACK)."""
+    event = _emergency_event(desk, channel, verb, arguments)
+    asks = verb == calls.RECEIVED
+    if asks and event["call_id"]:
+        event, lost = None, ""  # nothing new: it keeps its place
+    else:
+        lost = _save(desk, channel, event)
+    if asks:  # the verb may not even have begun
+        for name, value in verbs.unasked().items():
+            channel.set(name, value)
+    try:
+        if getattr(error, "damaged", False):
+            desk.set_aside()
+        if isinstance(error, JournalError) and not any(desk.config.problems.get(part) for part in ("movidesk", "pbx", "journal")):
+            with standby.use(desk, str(error)) as other:
+                lost = _record_there(other, channel, event, lost)
+                if asks and not verbs.known(channel, agi.FALLBACK):
+                    _ask_there(other, channel, arguments)
+    except (OSError, JournalError) as trouble:
+        channel.say("%s: the standby cannot be used either: %s" % (verb, trouble))
+    if lost:
+        channel.say("%s of call %s IS LOST: %s" % (verb, event["call_id"] or channel.uniqueid, lost), 0)
+
+
+def _save(desk: Desk, channel: agi.Channel, event: dict) -> str:
+    """Append to the emergency file, and say where it is; returns why that could not be done, or ''."""
     from movidesk import emergency
 
-    event = _emergency_event(desk, channel, verb, arguments)
     try:
-        if verb == calls.RECEIVED and event["call_id"]:
-            channel.say("%s keeps its place: it only asked again" % event["call_id"], 3)
-        else:
-            path = emergency.save(desk.config, event)
-            channel.say("%s is kept in %s until the journal is back" % (verb, path))
-        if damaged:
-            desk.set_aside()
-    except (OSError, JournalError) as error:
-        channel.say("%s of call %s IS LOST: %s" % (verb, event["call_id"] or channel.uniqueid, error), 0)
+        channel.say("%s is kept in %s until the journal is back" % (event["kind"], emergency.save(desk.config, event)))
+        return ""
+    except OSError as error:
+        return str(error)
+
+
+def _record_there(desk: Desk, channel: agi.Channel, event: dict | None, unsaved: str) -> str:
+    """Record the event in the standby. unsaved: why no file has it, or ''; returns why it is lost, or ''."""
+    from movidesk import emergency
+
+    try:
+        if event is not None:
+            emergency.record(desk.journal, desk.config, event)
+    except ValueError as error:  # it makes no sense, and will make none when it is taken in
+        channel.say("%s: %s" % (event["kind"], error))
+        return unsaved
+    if unsaved:
+        channel.say("%s is kept in memory only, until the journal is back: %s" % (event["kind"], unsaved))
+    return ""
+
+
+def _ask_there(desk: Desk, channel: agi.Channel, arguments: list[str]) -> None:
+    """Ask Movidesk for this caller; what hinders it is said, as for any verb."""
+    try:
+        verbs.received(desk, channel, *arguments)
+    except (ConfigError, verbs.VerbError) as error:
+        channel.say("received failed: %s" % error)
 
 
 def _emergency_event(desk: Desk, channel: agi.Channel, verb: str, arguments: list[str]) -> dict:

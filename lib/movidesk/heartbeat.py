@@ -4,8 +4,8 @@ AGI() waits for a frozen service for ever, because the kernel accepts connection
 the file's time first, and runs the script where the file is more than a few seconds old. Without the file it tries FastAGI:
 the service may run on another host. A clean stop removes the file; after kill -9 an old one is left, and scripts run.
 
-The file stands beside the journal. It is a link to one in memory where there is such a place: a slow, full or read-only disk
-then neither holds up the accept loop nor makes a sound service look frozen.
+The file stands beside the journal. It is a link to one in memory ([journal] standby) where there is such a place: a slow, full
+or read-only disk then neither holds up the accept loop nor makes a sound service look frozen.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from contextlib import suppress
 log = logging.getLogger("movidesk.heartbeat")
 
 EVERY = 0.5          # seconds between two touches
-MEMORY = "/dev/shm"  # a file system that no disk holds up
 
 
 def path_beside(journal: str) -> str:
@@ -31,9 +30,9 @@ class Heartbeat:
     That the file cannot be written is logged once and stops nothing: without it the dialplan tries FastAGI.
     """
 
-    def __init__(self, journal: str, watchdog=lambda: None, steady=time.monotonic):
-        self.path = path_beside(journal)
-        self._target = os.path.join(MEMORY, "movidesk-%d-%s" % (os.geteuid(), self.path.replace(os.sep, "-").strip("-")[-150:]))
+    def __init__(self, config, watchdog=lambda: None, steady=time.monotonic):
+        self.path = path_beside(config["journal", "path"])
+        self._target = os.path.join(config["journal", "standby"], config.own_name + ".alive")
         self._watchdog, self._steady = watchdog, steady
         self._last = float("-inf")
         self._well = True

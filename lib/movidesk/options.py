@@ -195,6 +195,7 @@ OPTIONS = {
     },
     "journal": {
         "path": (_path, "/var/lib/movidesk/journal.db"),
+        "standby": (_path, "/dev/shm"),
         "keep_days": (_number(int, 1, 36500), "90"),
     },
     "recordings": {

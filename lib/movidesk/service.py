@@ -10,12 +10,14 @@ import os
 import signal
 import socketserver
 import threading
+from contextlib import suppress
 
-from movidesk import agi, alarms, convert, entry, recordings, sweep, trigger
+from movidesk import agi, alarms, convert, entry, recordings, standby, sweep, trigger
 from movidesk.config import Config, ConfigError
 from movidesk.delivery import Delivery
 from movidesk.desk import Desk
 from movidesk.heartbeat import Heartbeat
+from movidesk.journal import JournalError
 from movidesk.listener import Listener
 
 log = logging.getLogger("movidesk.service")
@@ -24,6 +26,7 @@ SESSION_TIMEOUT = 30.0  # seconds in which Asterisk must send its next line
 SESSION_LIFE = 300.0    # seconds; the longest verb asks Movidesk, and that takes three time-outs
 MAX_SESSIONS = 1000     # connections at once; one more is closed, and the dialplan runs the script
 PRUNE_EVERY = 3600.0    # seconds
+STANDBY_LOOK = 1.0      # seconds
 
 
 class LoggedChannel(agi.Channel):
@@ -75,6 +78,13 @@ class FastAGI(Listener):
         log.exception("a session with %s failed", client_address)
 
 
+class _Delivery(Delivery):
+    """Rests while the standby takes the journal's place: what became of an event comes back with it."""
+
+    def take(self):
+        return (None, None) if standby.in_use(self.desk.config) else super().take()
+
+
 class Service:
     """The service's parts; `run` returns when `stop` is called or on SIGTERM or SIGINT.
 
@@ -89,7 +99,7 @@ class Service:
         self._trigger = trigger.Trigger(trigger.path_beside(config["journal", "path"]))
         self.desk.client   # and requests is loaded before the first caller asks
         self._restarts, self._sweep_now = sweep.Restarts(), threading.Event()
-        self.heartbeat = Heartbeat(config["journal", "path"], _pat_watchdog)
+        self.heartbeat = Heartbeat(config, _pat_watchdog)
         self.fastagi = FastAGI(config["agid", "listen"], self.desk, self._saw, self.heartbeat.beat)
         self.web = self._open_web()
 
@@ -103,7 +113,8 @@ class Service:
         signal.signal(signal.SIGINT, self.stop)
         # A signal may reach any thread, but its handler runs in this one, and only when this one wakes up.
         signal.set_wakeup_fd(self._trigger.fileno(), warn_on_full_buffer=False)
-        threads = {"fastagi": self.fastagi.serve_forever, "sweep": self._sweep, "prune": self._prune}
+        threads = {"fastagi": self.fastagi.serve_forever, "sweep": self._sweep, "prune": self._prune,
+                   "standby": self._stand_by}
         if self.web:
             threads["web"] = self.web.run
         if self.desk.config["recordings", "convert"]:
@@ -113,7 +124,7 @@ class Service:
             threading.Thread(target=target, name=name, daemon=True).start()
         log.info("FastAGI on %s:%d, journal %s", *self.fastagi.server_address[:2], self.desk.journal.path)
         tell_systemd("READY=1")
-        Delivery(self.desk).run(self._trigger, self._stop)
+        _Delivery(self.desk).run(self._trigger, self._stop)
         self.fastagi.shutdown()
         self.heartbeat.end()
         self.fastagi.server_close()
@@ -158,12 +169,34 @@ class Service:
         while not self._stop.is_set():
             self._sweep_now.clear()
             try:
-                if sweep.recover(self.desk):
+                if not standby.in_use(self.desk.config) and sweep.recover(self.desk):
                     self._trigger.pull()
                 told.look(alarms.standing(self.desk))
+            except JournalError as error:
+                log.error("the sweep waits: %s", error)
             except Exception:  # the edge of this thread: the next minute tries again
                 log.exception("the sweep failed")
             self._sweep_now.wait(sweep.EVERY)
+
+    def _stand_by(self) -> None:
+        """While the standby takes the journal's place: deliver what it owes, and go back as soon as the journal can be used."""
+        while not self._stop.wait(STANDBY_LOOK):
+            try:
+                if standby.in_use(self.desk.config) and self._is_back():
+                    self._sweep_now.set()
+                    self._trigger.pull()
+                standby.deliver(self.desk)
+            except (JournalError, OSError) as error:
+                log.error("the standby: %s", error)
+            except Exception:  # the edge of this thread: the next look tries again
+                log.exception("the standby failed")
+
+    def _is_back(self) -> bool:
+        with suppress(JournalError):  # its reason stands on the console, and in the alarm
+            if standby.end(self.desk):
+                log.warning("the journal can be used again: %s", self.desk.journal.path)
+                return True
+        return False
 
     def _prune(self) -> None:
         """Forget old calls, in small steps between which events are recorded, and delete old recordings."""

@@ -10,10 +10,10 @@ from __future__ import annotations
 import logging
 import re
 
-from movidesk import console, emergency
+from movidesk import console, emergency, standby
 from movidesk.config import Config
 from movidesk.desk import NOT_TOLD
-from movidesk.journal import Journal
+from movidesk.journal import Journal, JournalError
 
 log = logging.getLogger("movidesk.sweep")
 
@@ -45,6 +45,11 @@ def recover(desk) -> int:
 
     Where Asterisk does not say what is alive nothing is ended, and the alarm begins that ends when it does.
     """
+    try:
+        standby.end(desk)
+    except JournalError:
+        standby.deliver(desk)
+        raise
     taken, nonsense = emergency.take_in(desk.journal, desk.config)
     for text in nonsense:
         log.error("emergency file: %s", text)

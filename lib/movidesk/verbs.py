@@ -27,7 +27,7 @@ class VerbError(Exception):
 
 def received(desk: Desk, channel: agi.Channel, queue: str = "") -> bool:
     """The caller waits in `queue`: ask Movidesk who is free. Sets EXT, CODE, WAIT, POSITION and __MOVIDESK_ID."""
-    answer = {agi.EXT: "", agi.CODE: UNASKED, agi.WAIT: AFTER_ERROR, agi.POSITION: ""}
+    answer = unasked()
     try:
         _check_queue(queue)
         call = _arrive(desk, channel, queue)
@@ -37,6 +37,11 @@ def received(desk: Desk, channel: agi.Channel, queue: str = "") -> bool:
     finally:
         for name, value in answer.items():
             channel.set(name, value)
+
+
+def unasked() -> dict[str, object]:
+    """What `received` sets where Movidesk could not be asked."""
+    return {agi.EXT: "", agi.CODE: UNASKED, agi.WAIT: AFTER_ERROR, agi.POSITION: ""}
 
 
 def _ask(desk: Desk, channel: agi.Channel, call) -> dict[str, object]:

@@ -72,7 +72,8 @@ class Rehearsal:
         self.config_path = self.folder / "movidesk.conf"
         self.journal_path = self.folder / "state" / "journal.db"
         self.tmp = self.folder / "tmp"
-        for path in (self.journal_path.parent, self.tmp):
+        self.memory = self.folder / "memory"
+        for path in (self.journal_path.parent, self.tmp, self.memory):
             path.mkdir(exist_ok=True)
         self.agid = f"127.0.0.1:{free_port(1)}"
         self.limit = limit
@@ -107,7 +108,7 @@ class Rehearsal:
                          f"requests_per_minute = {self.limit}"],
             "pbx": ["name = pbx1", "asterisk = " + shlex.join(
                 [*self.tree.command, "-C", str(self.folder / "pbx" / "etc" / "asterisk.conf"), "-rx"])],
-            "journal": [f"path = {self.journal_path}"],
+            "journal": [f"path = {self.journal_path}", f"standby = {self.memory}"],
             "recordings": ["link = https://pbx.example.com/rec/{file}", f"folder = {self.folder / 'pbx' / 'spool' / 'monitor'}"],
             "agid": [f"listen = {self.agid}"],
         }

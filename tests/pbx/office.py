@@ -6,6 +6,7 @@ import re
 from contextlib import ExitStack
 from pathlib import Path
 
+from movidesk.config import Config
 from movidesk.journal import Journal
 from movidesk_sim.control import Fault
 from movidesk_sim.model import Ticket
@@ -188,8 +189,17 @@ class Office:
             run = self.rehearsal.cli("deliver", "--once")
             assert run.returncode == 0, run.stderr
         done = {"open": 0, "pending": 0, "refused": self._refused}
-        wait_for("everything is delivered", lambda: self._totals() == done,
+        wait_for("everything is delivered", lambda: self._totals() == done and not self.stand_in(),
                  instead=lambda: "%s\n%s" % (self.rehearsal.cli("outbox").stdout, self.rehearsal.service_log()[-2000:]))
+
+    def emergency_files(self) -> list[Path]:
+        """Where emergency files may be: beside the journal, and where every process of the machine looks."""
+        beside = self.rehearsal.journal_path.with_name("journal.db.emergency")
+        return [beside, Path("/var/tmp") / (Config(str(self.rehearsal.config_path)).own_name + ".emergency")]
+
+    def stand_in(self) -> list[Path]:
+        """The standby, while it takes the journal's place."""
+        return list(self.rehearsal.memory.glob("*.standby/journal.db"))
 
     def wait_told(self) -> None:
         """Wait until Movidesk has all that was recorded so far."""

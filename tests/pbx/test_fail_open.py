@@ -47,8 +47,10 @@ def office(with_scripts, disk):
         office.close()
     finally:
         with_scripts.stop_service()
-        for path in with_scripts.tmp.iterdir():
-            path.unlink()
+        for path in [*with_scripts.tmp.iterdir(), *office.emergency_files()]:
+            path.unlink(missing_ok=True)
+        for path in with_scripts.memory.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def serve(office: Office) -> None:
@@ -98,8 +100,22 @@ def disk_full(office):
 
 @contextmanager
 def every_disk_full(office):
-    with disk_full(office), small_disk(office.rehearsal.tmp), full(office.rehearsal.tmp):
+    obstacle = office.emergency_files()[1]  # /var/tmp belongs to others, too: only our file cannot be written there
+    obstacle.unlink(missing_ok=True)
+    obstacle.mkdir()
+    try:
+        with disk_full(office), small_disk(office.rehearsal.tmp), full(office.rehearsal.tmp):
+            yield
+    finally:
+        obstacle.rmdir()
+
+
+@contextmanager
+def nothing_can_be_written(office):
+    with every_disk_full(office):
+        office.configure({"journal": ["standby = /nonexistent"]})
         yield
+        office.configure({})
 
 
 @contextmanager
@@ -234,6 +250,7 @@ class Row(NamedTuple):
     modes: Sequence[str] = ("service", "scripts")
     disk: bool = False          # the journal is on a small disk of its own
     kept: int = 0               # how many events are in the emergency file in the end
+    memory: int = 0             # how many events were in memory only
     told: Sequence[str] = LOST  # ANSWERED: the call goes its normal way, to the phone of 5252
 
 
@@ -243,7 +260,8 @@ SCRIPTS = ("scripts",)
 ADVICE = ("ERROR", "make install", "movidesk check")
 ROWS = {
     "disk full": Row(disk_full, (JOURNAL, "free some space"), disk=True, kept=3),
-    "every disk full": Row(every_disk_full, (JOURNAL, "free some space"), disk=True, told=[]),
+    "every disk full": Row(every_disk_full, (JOURNAL, "free some space"), disk=True, memory=3),
+    "nothing can be written": Row(nothing_can_be_written, (JOURNAL, "free some space"), SCRIPTS, disk=True, told=[]),
     "read-only": Row(read_only, (JOURNAL, "mounted read-only"), SCRIPTS, disk=True, kept=3),
     "locked": Row(locked, (JOURNAL, "fuser"), kept=3),
     "no database": Row(no_database, ("damaged",), told=ANSWERED),
@@ -279,12 +297,90 @@ def test_the_caller_hears_an_agent_and_movidesk_hears_of_it_afterwards(office, d
     assert len(said) == 1 or not row.says, office.console()
     assert [event["kind"] for event in events] == ["received", "lost", "hangup"][:row.kept]
     assert office.console().count("IS LOST") == (0 if row.told else 3)
+    assert office.console().count("is kept in memory only") == row.memory
     assert "Traceback" not in office.console() and "no-guid" not in office.console()
     recover(office, mode)
     if row.told:
         ticket = office.ticket(caller, "lost" if row.told == LOST else "completed", row.told)
         assert_true_dates(ticket, caller, events)
     assert office.heard() == row.told and emergency_events(office) == []
+
+
+STANDBY = ("disk full", "every disk full", "read-only", "locked", "damaged inside", "journal below a file", "journal without a folder")
+
+
+@pytest.mark.parametrize("row, mode", [pytest.param(ROWS[name], mode, id="%s, %s" % (name, mode))
+                                       for name in STANDBY for mode in ROWS[name].modes])
+def test_without_a_fallback_the_caller_is_offered_an_agent(office, disk, row, mode):
+    """By the standby: Movidesk is asked as ever, and hears each event once, before or after the journal is back."""
+    if row.disk and disk:
+        pytest.skip("no small disk can be mounted here: %s" % disk)
+    office.set(MOVIDESK_FALLBACK="")
+    if mode == "service":
+        serve(office)
+    agent = office.agent("5252", answers(), audio=True)
+    with row.trouble(office):
+        caller = office.call()
+        office.wait_talk(caller, agent)
+        if mode == "service":
+            wait_for("Movidesk hears of the answer", lambda: "transferedCall" in office.heard(), instead=office.rehearsal.service_log)
+        leave(office, caller)
+    said = [line for line in office.console().splitlines() if "Executing" not in line and all(w in line for w in row.says)]
+    assert said, office.console()
+    assert "Traceback" not in office.console() + office.rehearsal.service_log() and "IS LOST" not in office.console()
+    recover(office, mode)
+    assert_true_dates(office.ticket(caller, "completed", ANSWERED), caller, [])
+    assert office.heard() == ANSWERED and emergency_events(office) == []
+
+
+@pytest.mark.parametrize("mode", ["service", "scripts"])
+def test_places_in_line_survive_a_full_disk_and_its_end(office, disk, mode):
+    """Three callers wait: one came before, one while the disk was full, one after it. They are served in that order."""
+    if disk:
+        pytest.skip("no small disk can be mounted here: %s" % disk)
+    office.set(MOVIDESK_FALLBACK="")
+    if mode == "service":
+        serve(office)
+    office.all_in_calls()
+    first = office.call()
+    office.wait_music(first)
+    with disk_full(office):
+        second = office.call()
+        wait_for("both wait", lambda: len(standing(office)) == 2, instead=office.console)
+    third = office.call()
+    wait_for("the journal has all three", lambda: len(waiting(office)) == 3, instead=office.console)
+    assert waiting(office) == [caller.number for caller in (first, second, third)]
+    office.model.in_call.clear()
+    for agent in [office.agent(extension, answers()) for extension in ("5252", "5253")]:
+        agent.wait_event("answered")
+    assert served(office) == [first.number, second.number]
+    for caller in third, first, second:
+        caller.hang_up()
+        caller.wait()
+    office.pbx.wait_idle()
+    recover(office, mode)
+    states = [office.tickets(caller)[0].state for caller in (first, second, third)]
+    assert states[:2] == ["completed", "completed"] and states[2] in ("completed", "canceled")
+
+
+def served(office) -> list[str]:
+    """The numbers of those whom Movidesk gave an agent, in order."""
+    return [entry["params"]["clientNumber"] for entry in list(office.model.log)
+            if entry["endpoint"] == "asterisk_receivedCall" and "525" in str(entry["answer"])]
+
+
+def waiting(office) -> list[str]:
+    """The numbers of those who wait, as the journal has them."""
+    with closing(Journal(str(office.rehearsal.journal_path))) as journal:
+        return [call.number for call in journal.waiting()]
+
+
+def standing(office) -> list[str]:
+    """The same, as the standby has them."""
+    if not office.stand_in():
+        return []
+    with closing(Journal(str(office.stand_in()[0]))) as journal:
+        return [call.number for call in journal.waiting()]
 
 
 @pytest.mark.parametrize("back, mode", [("while the caller is led away", "service"),
@@ -350,9 +446,7 @@ def leave(office, caller) -> None:
 
 def emergency_events(office) -> list[dict]:
     """What the emergency files hold."""
-    folders = office.rehearsal.journal_path.parent, office.rehearsal.tmp
-    files = [path for folder in folders for path in folder.glob("*.emergency")]
-    return [json.loads(line) for path in files for line in path.read_text().splitlines()]
+    return [json.loads(line) for path in office.emergency_files() if path.is_file() for line in path.read_text().splitlines()]
 
 
 def recover(office, mode: str) -> None:

@@ -185,8 +185,8 @@ def break_configuration(office, how):
 def broken(scripts_office, request):
     """The words that the console must have for the way to break the configuration that the test names."""
     yield break_configuration(scripts_office, request.param)
-    for path in scripts_office.rehearsal.tmp.glob("*.emergency"):
-        path.unlink()
+    for path in scripts_office.emergency_files():
+        path.unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize("broken", ["missing", "malformed", "token"], indirect=True)

@@ -1,0 +1,26 @@
+"""A lock between processes on an open file, with a deadline: whoever holds it may be frozen or stopped."""
+
+from __future__ import annotations
+
+import time
+
+PATIENCE = 3.0  # seconds
+LOOK = 0.0005   # seconds between two tries: shorter than the pause of whoever works in batches (emergency.PAUSE)
+
+
+def lock(file, exclusively: bool = True, patience: float | None = None) -> None:
+    """Lock an open file (or its descriptor) until it is closed. Raises TimeoutError where others hold the
+    lock for so many seconds (PATIENCE if not given)."""
+    import fcntl
+
+    patience = PATIENCE if patience is None else patience
+    give_up = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(file, (fcntl.LOCK_EX if exclusively else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= give_up:
+                raise TimeoutError("another process has held the lock of %s for %g s" % (
+                    getattr(file, "name", "a file"), patience)) from None
+            time.sleep(LOOK)

@@ -1,0 +1,160 @@
+"""The standby: a second journal, in memory, for as long as the journal cannot be used (disk full, read-only, locked, no folder).
+
+Callers are still offered agents then, in order and within the limit: it is the same code on another file, in a folder of our own
+below [journal] standby, shared by the service and the scripts. Its events are in the emergency file too (movidesk.entry), because
+memory does not outlast a reboot.
+
+    begun   by whoever finds the journal away; it takes over what can be read: open calls, places, the last requests
+    used    under a shared lock
+    ended   by whoever finds the journal usable again and nobody inside: what happened goes back, with what Movidesk has heard
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import contextmanager, suppress
+
+from movidesk import filelock
+from movidesk.journal import Journal, JournalError
+
+PROBE_EVERY = 5.0  # seconds between two looks of scripts whether the journal is back: each may take journal.BUSY_TIMEOUT
+
+
+def folder(config) -> str:
+    """The standby's own folder. Once made it stays, with the lock in it."""
+    return os.path.join(config["journal", "standby"], config.own_name + ".standby")
+
+
+def _file(config) -> str:
+    return os.path.join(folder(config), "journal.db")
+
+
+def in_use(config) -> bool:
+    """Whether the standby takes the journal's place now. Costs one look at a file."""
+    return os.path.exists(_file(config))
+
+
+def reason(config) -> str:
+    """Why the journal cannot be used, in the words that began the standby."""
+    try:
+        with open(os.path.join(folder(config), "lock"), encoding="utf-8") as lock:
+            return lock.read() or "the journal cannot be used"
+    except OSError as error:
+        return str(error)
+
+
+@contextmanager
+def _locked(config, exclusively: bool, patience: float | None = None):
+    """Hold the standby's lock; gives its file. Raises OSError where there is no place for it, or it is not to be had in time."""
+    own = folder(config)
+    try:
+        os.mkdir(own, 0o700)
+    except FileExistsError:
+        about = os.lstat(own)
+        if not os.path.isdir(own) or os.path.islink(own) or about.st_uid != os.geteuid() or about.st_mode & 0o077:
+            raise PermissionError("%s belongs to somebody else" % own) from None
+    with open(os.path.join(own, "lock"), "a+", encoding="utf-8") as lock:
+        filelock.lock(lock, exclusively, patience)
+        yield lock
+
+
+@contextmanager
+def use(desk, why: str):
+    """A desk that works on the standby, which is begun if it is not there, for the reason `why`.
+
+    Raises OSError or JournalError where the standby cannot be used either.
+    """
+    from movidesk.desk import Desk  # which knows this module
+
+    while True:
+        with _locked(desk.config, exclusively=False):
+            if in_use(desk.config):
+                book = Journal(_file(desk.config), desk.clock)
+                try:
+                    yield Desk(desk.config, desk.clock, lambda: None, desk.is_script, book)
+                finally:
+                    book.close()
+                return
+        with _locked(desk.config, exclusively=True) as lock:
+            if not in_use(desk.config):
+                _begin(desk)
+                lock.truncate(0)
+                lock.write(why)
+
+
+def _begin(desk) -> None:
+    from movidesk.journal import carry
+
+    begun = _file(desk.config) + ".new"
+    for suffix in "", "-wal", "-shm":  # of one that was killed while it began
+        if os.path.exists(begun + suffix):
+            os.unlink(begun + suffix)
+    book = Journal(begun, desk.clock)
+    book.close()
+    carry.begin(desk.config["journal", "path"], begun, desk.limit(), book.steady, desk.clock)
+    os.rename(begun, _file(desk.config))
+
+
+def end(desk) -> bool:
+    """Go back to the journal if it can be used again; True where it is in use. False: somebody is still inside the standby.
+
+    Raises JournalError while the journal cannot be used, OSError where the standby cannot be removed.
+    """
+    from movidesk.journal import carry
+
+    if not in_use(desk.config):
+        return True
+    try:
+        desk.journal.set_note("standby", "")  # before the lock: where another program has the journal's this takes its time
+    except JournalError as error:
+        if not error.damaged:
+            raise
+        desk.set_aside()
+    try:
+        with _locked(desk.config, exclusively=True, patience=0.0):
+            if in_use(desk.config):
+                carry.merge(_file(desk.config), desk.journal.path)
+                for suffix in "", "-wal", "-shm":
+                    if os.path.exists(_file(desk.config) + suffix):
+                        os.unlink(_file(desk.config) + suffix)
+    except TimeoutError:
+        return False
+    return True
+
+
+def leave_if_possible(desk) -> None:
+    """Called before each verb: JournalError, with the reason, while the standby is in use.
+
+    A script tries to end it now and then; in the service its own thread does, so that no verb waits.
+    """
+    if not in_use(desk.config):
+        return
+    tried = os.path.join(folder(desk.config), "tried")
+    try:
+        if desk.is_script and not 0.0 <= time.time() - _time_of(tried) < PROBE_EVERY:
+            if end(desk):
+                return
+    except JournalError as error:
+        with suppress(OSError), open(tried, "ab"):
+            os.utime(tried)
+        raise JournalError(str(error)) from None  # not marked as damaged: the journal that is in use is sound
+    except OSError as error:
+        raise JournalError("%s; the standby stays in use: %s" % (reason(desk.config), error)) from None
+    raise JournalError(reason(desk.config))
+
+
+def _time_of(path: str) -> float:
+    try:
+        return os.stat(path).st_mtime
+    except OSError:
+        return 0.0
+
+
+def deliver(desk) -> None:
+    """Send what the standby owes and may send now. Raises JournalError, OSError."""
+    from movidesk.delivery import Delivery
+
+    if in_use(desk.config):
+        with use(desk, reason(desk.config)) as other:
+            Delivery(other).once()

@@ -1,0 +1,350 @@
+"""The standby: what the journal knows is taken over when it goes away, and what happened goes back when it returns."""
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from movidesk import agi, emergency, entry, standby, sweep
+from movidesk.config import load
+from movidesk.delivery import Delivery
+from movidesk.desk import Desk
+from movidesk.journal import Journal, JournalError, carry
+from movidesk_sim.model import Limit, Movidesk
+from movidesk_sim.web import serve
+from peer import Peer, until
+
+QUEUE = "77"
+
+
+class Machine:
+    """A PBX's disk whose folder with the journal can be taken away, its memory, and verbs that run as scripts do."""
+
+    def __init__(self, write_config, folder: Path, url: str, **movidesk: str):
+        self.state, self.memory, self._other = folder / "state", folder / "memory", None
+        self.state.mkdir()
+        self.memory.mkdir()
+        self.path = write_config(movidesk={"url": url, "timeout": "15", **movidesk}, line={"ask_every": "1", "ask_at_least_every": "1"},
+                                 journal={"path": str(self.state / "journal.db"), "standby": str(self.memory)})
+
+    def desk(self, **more) -> Desk:
+        return Desk(load(self.path), **more)
+
+    @contextmanager
+    def away(self):
+        self.set_away(True)
+        yield
+        self.set_away(False)
+
+    def lock(self, path: Path) -> None:
+        """Another program writes for ever: the journal can be read."""
+        self._other = sqlite3.connect(path, isolation_level=None)
+        self._other.execute("BEGIN IMMEDIATE")
+
+    def set_trouble(self, how: str) -> None:
+        """away, locked, or none."""
+        if self._other:
+            self._other.close()
+            self._other = None
+        self.set_away(how == "away")
+        if how == "locked":
+            self.desk().journal.close()
+            self.lock(self.state / "journal.db")
+
+    def set_away(self, away: bool) -> None:
+        here, elsewhere = self.state, self.state.with_name("elsewhere")
+        if away == here.exists():
+            os.rename(*(here, elsewhere) if away else (elsewhere, here))
+
+    def run(self, verb: str, *arguments: str, uniqueid: str = "17.1", script: bool = True, **variables: str) -> Peer:
+        peer = Peer(uniqueid, "4733990777", variables=variables)
+        with peer.channel(*arguments) as channel:
+            entry.run(verb, channel, self.desk(is_script=script), list(arguments))
+        return peer
+
+    def recover(self) -> None:
+        """What cron or the service does each minute."""
+        desk = self.desk()
+        sweep.recover(desk)
+        Delivery(desk).once()
+        desk.journal.close()
+
+    def pending(self) -> int:
+        with closing(Journal(str(self.state / "journal.db"))) as journal:
+            return journal.totals()["pending"]
+
+    def stands_in(self) -> bool:
+        return standby.in_use(load(self.path))
+
+
+@pytest.fixture
+def model():
+    model = Movidesk(time.time, limit=Limit(100_000))
+    model.add_group(77, ["5252", "5253"])
+    return model
+
+
+@pytest.fixture
+def machine(write_config, tmp_path, model):
+    with serve(model) as simulator:
+        yield Machine(write_config, tmp_path, simulator.url, requests_per_minute="1000")
+
+
+def heard(model) -> list[str]:
+    return [entry["endpoint"].replace("asterisk_", "") for entry in model.log]
+
+
+ANSWERED = ["receivedCall", "transferedCall", "completedCall"]
+
+
+@pytest.mark.parametrize("away_until", ["received", "transferred", "hangup"])
+@pytest.mark.parametrize("away_from", ["received", "transferred", "hangup"])
+def test_a_call_that_changes_journals_is_told_once_and_whole(machine, model, away_from, away_until):
+    verbs = ["received", "transferred", "hangup"]
+    begin, end = verbs.index(away_from), verbs.index(away_until)
+    call_id = ""
+    for number, (verb, *arguments) in enumerate((("received", QUEUE), ("transferred", "5252"), ("hangup",))):
+        machine.set_away(begin <= number <= end)
+        for _ in range(50):  # the window of a journal that cannot be read begins full
+            peer = machine.run(verb, *arguments, **{agi.ID: call_id, agi.QUEUE: QUEUE, agi.ANSWERED_BY: "5252"})
+            call_id = peer[agi.ID] or call_id
+            if verb != "received" or peer[agi.EXT]:
+                break
+            time.sleep(0.05)
+    machine.set_away(False)
+    machine.recover()
+    assert heard(model) == ANSWERED and not machine.stands_in()
+    ticket, = model.tickets.values()
+    assert (ticket.state, ticket.agent, ticket.complete, model.problems) == ("completed", "5252", True, [])
+
+
+def test_what_the_standby_has_told_is_not_told_again_after_a_crash_in_the_merge(machine, model, monkeypatch):
+    desk = machine.desk()
+    desk.journal.close()
+    with standby.use(desk, "a test"):
+        pass  # its window is known: nothing was sent
+    with machine.away():
+        machine.run("received", QUEUE)
+        machine.run("hangup")
+        standby.deliver(machine.desk())
+    told = heard(model)
+    unlink = os.unlink
+    monkeypatch.setattr(os, "unlink", lambda path: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        machine.recover()
+    monkeypatch.setattr(os, "unlink", unlink)
+    assert machine.stands_in()
+    machine.recover()
+    assert heard(model) == told == ["receivedCall", "canceledCall"] and not machine.stands_in()
+
+
+def test_somebody_inside_keeps_the_standby(machine):
+    with machine.away():
+        machine.run("received", QUEUE)
+    desk = machine.desk()
+    with standby.use(desk, "") as other:
+        assert standby.end(desk) is False
+        assert other.journal.find("pbx1-17.1")
+    assert standby.end(desk) is True
+    assert desk.journal.find("pbx1-17.1")
+
+
+def test_no_verb_of_the_service_waits_for_the_journal(machine):
+    """Its own thread looks whether the journal is back."""
+    with machine.away():
+        machine.run("received", QUEUE)
+    machine.run("received", QUEUE, script=False, MOVIDESK_ID="pbx1-17.1")
+    assert machine.stands_in()
+    machine.run("received", QUEUE, MOVIDESK_ID="pbx1-17.1")
+    assert not machine.stands_in()
+
+
+def test_scripts_look_only_now_and_then_whether_the_journal_is_back(machine, monkeypatch):
+    with machine.away():
+        machine.run("received", QUEUE)
+        machine.run("received", QUEUE, MOVIDESK_ID="pbx1-17.1")
+        monkeypatch.setattr(standby, "end", lambda desk: 1 / 0)
+        peer = machine.run("received", QUEUE, MOVIDESK_ID="pbx1-17.1")
+    assert not [line for line in peer.console if "ZeroDivision" in line]
+
+
+# -- the limit ---------------------------------------------------------------------------------------------------------
+
+def test_the_requests_of_the_last_minute_are_known_in_the_standby(machine, clock):
+    desk = machine.desk(clock=clock)
+    for number in range(10):
+        call = desk.journal.arrive("pbx1", "1.%d" % number, str(number), "1")
+        assert desk.journal.turn(call, 10).ask
+        clock.advance(1)
+    call = desk.journal.arrive("pbx1", "2.1", QUEUE, "1")
+    with standby.use(desk, "a test") as other:
+        assert other.journal.requests_in_window() == 10
+        assert not other.journal.turn(other.journal.find(call.call_id), 10).ask
+        clock.advance(51)
+        assert other.journal.turn(other.journal.find(call.call_id), 10).ask
+    assert standby.end(desk) and desk.journal.requests_in_window() == 10
+
+
+def test_an_unknown_window_begins_full(machine, clock):
+    machine.set_away(True)
+    desk, asked = machine.desk(clock=clock), []
+    desk.config._values["movidesk", "requests_per_minute"] = 10
+    with standby.use(desk, "a test") as other:
+        call = other.journal.arrive("pbx1", "1.1", QUEUE, "1")
+        began = clock.now
+        while clock.now < began + 60:
+            if other.journal.turn(call, 10).ask:
+                asked.append(clock.now - began)
+                other.journal.answered(call, "", "4", "")
+            clock.advance(1)
+    assert asked[0] >= 6 and len(asked) <= 10
+    machine.set_away(False)
+    assert standby.end(desk) and desk.journal.requests_in_window() == len(asked), "what was only assumed does not go back"
+
+
+def test_a_pause_that_movidesk_asked_for_goes_there_and_back(machine, clock):
+    desk = machine.desk(clock=clock)
+    desk.journal.close_window(100.0)
+    desk.journal.set_note("over_soon", "x")
+    with standby.use(desk, "a test") as other:
+        assert other.journal.paused() == 100.0
+        other.journal.end_note("over_soon")
+        clock.advance(200)
+        other.journal.close_window(50.0)
+    assert standby.end(desk)
+    assert desk.journal.paused() >= 50.0 and desk.journal.note("over_soon") is None and desk.journal.note("boot")
+
+
+# -- places ------------------------------------------------------------------------------------------------------------
+
+def test_places_go_there_and_back(machine, clock):
+    desk = machine.desk(clock=clock)
+    before = [desk.journal.arrive("pbx1", "1.%d" % number, QUEUE, "1") for number in range(3)]
+    for call in before:
+        desk.journal.turn(call, 1000)
+    with standby.use(desk, "a test") as other:
+        late = other.journal.arrive("pbx1", "1.9", QUEUE, "1")
+        assert [other.journal.turn(other.journal.find(call.call_id), 1000).position for call in (*before, late)] == [1, 2, 3, 4]
+    assert standby.end(desk)
+    assert [desk.journal.turn(desk.journal.find(call.call_id), 1000).position for call in (*before, late)] == [1, 2, 3, 4]
+
+
+def test_a_channel_whose_call_has_just_ended_gets_another_id_in_the_standby(machine):
+    machine.run("received", QUEUE)
+    desk = machine.desk()
+    desk.journal.hang_up("pbx1-17.1")
+    with standby.use(desk, "a test") as other:
+        assert other.journal.arrive("pbx1", "17.1", QUEUE, "1").call_id == "pbx1-17.1-2"
+
+
+# -- who may, and where ------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("planted", ["a link", "an open folder"])
+def test_a_folder_that_somebody_else_could_write_is_not_used(machine, planted):
+    folder = standby.folder(load(machine.path))
+    (machine.memory / "other").mkdir()
+    if planted == "a link":
+        os.symlink(machine.memory / "other", folder)
+    else:
+        os.mkdir(folder)
+        os.chmod(folder, 0o777)
+    with machine.away():
+        peer = machine.run("received", QUEUE)
+    assert peer[agi.CODE] == "E" and any("standby cannot be used either" in line for line in peer.console)
+    assert list((machine.memory / "other").iterdir()) == []
+
+
+def test_others_cannot_read_the_standby(machine):
+    with machine.away():
+        machine.run("received", QUEUE)
+    assert os.stat(standby.folder(load(machine.path))).st_mode & 0o077 == 0
+
+
+def test_where_a_fallback_is_set_callers_go_there(machine, model):
+    with machine.away():
+        peer = machine.run("received", QUEUE, MOVIDESK_FALLBACK="people,s,1")
+    assert peer[agi.CODE] == "E" and peer[agi.EXT] == "" and heard(model) == []
+    machine.recover()
+    with closing(Journal(str(machine.state / "journal.db"))) as journal:
+        assert journal.find("pbx1-17.1").state == "received"
+
+
+def test_a_journal_that_cannot_take_the_standby_leaves_both_as_they_were(machine, monkeypatch):
+    desk = machine.desk()
+    desk.journal
+    with standby.use(desk, "a test") as other:
+        for number in range(3):
+            other.journal.arrive("pbx1", "1.%d" % number, QUEUE, "1")
+    add, calls = carry._merge_call, []
+
+    def full(*what):
+        calls.append(what)
+        if len(calls) == 3:
+            raise sqlite3.OperationalError("database or disk is full")
+        add(*what)
+    monkeypatch.setattr(carry, "_merge_call", full)
+    with pytest.raises(JournalError):
+        standby.end(desk)
+    assert desk.journal.open_calls() == [] and machine.stands_in()
+    monkeypatch.setattr(carry, "_merge_call", add)
+    assert standby.end(desk) and len(desk.journal.open_calls()) == 3
+
+
+# -- any order of events -----------------------------------------------------------------------------------------------
+
+STEPS = st.lists(st.sampled_from(["away", "locked", "locked", "back", "deliver", "1", "2", "3"]), min_size=5, max_size=25)
+LIFE = (("received", QUEUE), ("transferred", "5252"), ("hangup",))
+
+
+@pytest.fixture
+def short_locks(monkeypatch):
+    monkeypatch.setattr("movidesk.journal.store.BUSY_TIMEOUT", 0.3)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(STEPS)
+def test_whenever_the_journal_goes_and_comes_each_event_is_told_once(write_config, tmp_path_factory, short_locks, steps):
+    model = Movidesk(time.time, limit=Limit(100_000))
+    model.add_group(77, ["5252", "5253", "5254"])
+    folder = tmp_path_factory.mktemp("machine")
+    with serve(model) as simulator, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(emergency, "SHARED", str(folder))
+        machine = Machine(write_config, folder, simulator.url, requests_per_minute="1000")
+        trouble, lives = "back", {name: {"step": 0, "id": "", "agent": ""} for name in "123"}
+        for step in [*steps, "back", *"111222333"]:
+            if step in ("away", "locked", "back"):
+                trouble = step
+                machine.set_trouble(step)
+            elif step == "deliver":
+                if trouble == "back":
+                    machine.recover()
+                else:
+                    standby.deliver(machine.desk())
+            elif lives[step]["step"] < len(LIFE):
+                _go_on(machine, step, lives[step])
+        until(lambda: machine.recover() or machine.pending() == 0)
+        assert model.problems == [] and model.duplicates == 0
+        assert sorted(ticket.number for ticket in model.tickets.values() if not ticket.complete) == []
+        assert len(model.tickets) == 3 and not machine.stands_in()
+
+
+def _go_on(machine: Machine, name: str, life: dict) -> None:
+    """The next verb of this caller; one who is offered nobody has no agent when it hangs up."""
+    verb, *arguments = LIFE[life["step"]]
+    if verb == "transferred" and not life["agent"]:
+        verb, *arguments = LIFE[2]
+        life["step"] = 2
+    if verb == "transferred":
+        arguments = [life["agent"]]
+    peer = machine.run(verb, *arguments, uniqueid="1." + name, **{
+        agi.ID: life["id"], agi.QUEUE: QUEUE, agi.ANSWERED_BY: life["agent"] if life["step"] == 2 else ""})
+    life["id"] = peer[agi.ID] or life["id"]
+    if verb == "received":
+        life["agent"] = peer[agi.EXT]
+    life["step"] += 1
