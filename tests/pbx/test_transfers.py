@@ -6,9 +6,11 @@ import time
 import pytest
 
 from movidesk.journal import Journal
+from movidesk_sim.asterisk import free_port
 from movidesk_sim.phones import RINGS, answers
 from movidesk_sim.rehearsal import Rehearsal, wait_for
 from office import ANSWERED, CANCELED, DIALPLAN, LOST, RECORDINGS, SETTINGS, VARIABLES, Office
+from test_fail_open import no_python
 from test_queue import CLOSED, close, sound
 
 TALKED = ["startTransferedCall", "completedCall"]
@@ -572,3 +574,101 @@ def test_parked_and_the_caller_hangs_up(service_office):
     wait_for("the caller is parked", lambda: "701" in office.pbx.cli("parking show default"), instead=office.console)
     caller.hang_up()
     office.ticket(caller, "completed", ANSWERED)
+
+
+# -- other ways to Asterisk, and none --------------------------------------------------------------------------------
+
+LEAST_RIGHTS = """[general]
+enabled = yes
+port = %d
+bindaddr = 127.0.0.1
+[movidesk]
+secret = a-secret-of-the-tests
+write = reporting,call
+"""
+
+
+@pytest.fixture
+def managed(tree, tmp_path):
+    """An office whose service reaches Asterisk by its manager, as a user with the rights that movidesk.conf names."""
+    port = free_port(1)
+    about = {"pbx": ["asterisk = ami"], "made_calls": [
+        f"ami = 127.0.0.1:{port}", "ami_user = movidesk", "ami_secret = a-secret-of-the-tests"]}
+    rehearsal = Rehearsal(tree, tmp_path, settings={**SETTINGS, **about}, variables=VARIABLES, more=DIALPLAN + SCENES)
+    rehearsal.pbx.write("manager.conf", LEAST_RIGHTS % port)
+    with rehearsal:
+        office = TransferOffice(rehearsal)
+        yield office
+        office.close()
+
+
+@pytest.mark.parametrize("stage", ["waiting", "talking"])
+def test_connected_where_the_service_has_but_the_manager(managed, stage):
+    office = managed
+    if stage == "waiting":
+        office.all_in_calls()
+    else:
+        office.agent("5252", answers())
+    desk = Reception(office, "up")
+    told(office, "receivedCall" if stage == "waiting" else "transferedCall")
+    desk.connect()
+    office.wait_handed_over(desk.customer)
+    desk.customer.hang_up()
+    if stage == "talking":
+        desk.ticket("completed", ANSWERED)
+    else:
+        desk.ticket("canceled", ["receivedCall"] * office.heard().count("receivedCall") + ["canceledCall"])
+
+
+def test_where_asterisk_cannot_be_told_the_next_look_brings_the_handler(service_office):
+    """The console refuses: the console line says so, and the dialplan itself pushes the handler at its next turn."""
+    office = service_office
+    office.all_in_calls()
+    desk = Reception(office, "up")
+    office.wait_music(desk.consultation)
+    told(office, "receivedCall")
+    restart(office, "asterisk = sh -c 'exit 7'")
+    try:
+        desk.connect()
+        office.wait_handed_over(desk.customer)
+        assert "may be reported up to a minute late" in office.console()
+        assert len(office.open_calls()) == 1
+        desk.customer.hang_up()
+        wait_for("the call has ended", lambda: not office.open_calls(), PROMPT, office.open_calls)
+    finally:
+        restart(office)
+
+
+def restart(office, *lines: str) -> None:
+    """The service with these lines in [pbx]."""
+    office.rehearsal.stop_service()
+    office.configure({"pbx": lines})
+    office.rehearsal.start_service()
+
+
+@pytest.mark.parametrize("to", ["up", "watched"])
+def test_connected_while_not_even_the_scripts_run(scripted, to):
+    """What the dialplan keeps by itself is one call with one ending, too."""
+    office = TransferOffice(scripted)
+    agent = office.agent("5253", answers(), audio=True)
+    with no_python(office):
+        desk = Reception(office, to)
+        if to == "watched":
+            office.wait_talk(desk.consultation, agent)
+        else:
+            office.wait_music(desk.consultation)
+        desk.connect()
+        if to == "up":
+            office.wait_handed_over(desk.customer)  # by the dialplan, at its next turn
+            desk.customer.hang_up()
+            desk.customer.wait()
+            office.pbx.wait_idle()
+    if to == "watched":
+        assert office.rehearsal.cli("deliver", "--once").returncode == 0
+        assert [call.state for call in office.open_calls()] == ["transferred"]  # the sweep sees the customer's channel
+        desk.customer.hang_up()
+    desk.customer.wait()
+    office.settle()
+    ticket, = office.rehearsal.tickets()
+    assert ticket.state == ("completed" if to == "watched" else "canceled")
+    office.close()
