@@ -7,7 +7,7 @@ import time
 import pytest
 from hypothesis import given, settings as limits, strategies as st
 
-from movidesk import calls, config, emergency, entry, successor
+from movidesk import calls, config, emergency, entry, standby, successor
 from movidesk.config import load
 from movidesk.desk import Desk
 from movidesk.journal import Journal
@@ -171,7 +171,7 @@ def test_more_channels_than_asterisk_names_in_one_answer():
 
 # -- the journal is away -------------------------------------------------------------------------------------------------
 
-def test_a_transfer_while_the_journal_is_away_is_one_call_with_one_ending(settings, journal, tmp_path, monkeypatch):
+def test_a_transfer_while_the_journal_is_away_is_one_call_with_one_ending(settings, console, journal, monkeypatch):
     monkeypatch.setattr(emergency, "paths", lambda config: [config["journal", "path"] + ".emergency"])
     path = load(settings)["journal", "path"]
     os.rename(path, path + ".away")
@@ -189,6 +189,8 @@ def test_a_transfer_while_the_journal_is_away_is_one_call_with_one_ending(settin
     os.rmdir(path)
     os.rename(path + ".away", path)
     desk = Desk(config.load(settings))
+    assert told(console)[-1].endswith('CHANNEL(hangup_handler_push) "movidesk-hangup,s,1"')  # which needs no journal
+    assert standby.end(desk)
     assert emergency.take_in(desk.journal, desk.config) == (3, [])
     call = desk.journal.latest("1700000000.2")
     assert (call.state, call.channel, call.number) == ("transferred", "1700000000.1", "4733990777")

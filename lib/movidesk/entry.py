@@ -172,9 +172,7 @@ def _emergency_event(desk: Desk, channel: agi.Channel, verb: str, arguments: lis
     call_id = verbs.known(channel, agi.ID)
     number, goes_on = verbs.client_number(channel), ""
     if verb == calls.MOVED:
-        from movidesk import successor
-
-        heir = successor.find(channel, "".join(arguments[:1]))
+        heir = verbs.hand_over(desk, channel, "".join(arguments[:1]))
         verb, number, goes_on = (verb, heir.number, heir.uniqueid) if heir else ("hangup", number, "")
         arguments = [verbs.message_in_box(channel)]
     if verb in (calls.MOVED, "hangup"):

@@ -89,9 +89,12 @@ def _is_plain(text: str) -> bool:
 
 def adopt(channel: agi.Channel, config: Config, heir: Successor) -> None:
     """Make the successor the caller's channel: variables, the hangup handler, the recording. Raises Gone, NotAdopted."""
+    is_callers = _of(channel, heir.name, agi.CHANNEL) == heir.uniqueid
+    if is_callers and _of(channel, heir.name, agi.HANDLER) == channel.get(agi.HANDLER):
+        return  # adopted before
     values = [] if heir.takes_place else [(prefix + name, channel.get(name)) for name, prefix in _VARIABLES]
     recording = "" if heir.takes_place else channel.get(agi.RECORDING)
-    if _of(channel, heir.name, agi.CHANNEL) != heir.uniqueid:
+    if not is_callers:
         values += [("SHARED(%s)" % agi.CHANNEL, heir.uniqueid), (agi.CHANNEL, heir.uniqueid),
                    ("CHANNEL(hangup_handler_push)", "movidesk-hangup,s,1")]
     if not all(_is_plain(value) for _, value in values if not value.startswith("movidesk-")):

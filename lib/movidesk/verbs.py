@@ -148,15 +148,9 @@ def moved(desk: Desk, channel: agi.Channel, peer: str = "") -> bool:
     """
     from movidesk import successor
 
-    heir = successor.find(channel, peer)
-    try:
-        if heir is None:
-            raise successor.Gone()
-        successor.adopt(channel, desk.config, heir)
-    except successor.Gone:
+    heir = hand_over(desk, channel, peer)
+    if heir is None:
         return hangup(desk, channel, message_in_box(channel))
-    except successor.NotAdopted as error:
-        channel.say("%s goes on on %s, and may be reported up to a minute late: %s" % (known(channel, agi.ID), heir.name, error))
     call_id = _catch_up(desk, channel)
     channel.say("%s goes on on %s" % (call_id, heir.name), 3)
     news = False
@@ -168,6 +162,24 @@ def moved(desk: Desk, channel: agi.Channel, peer: str = "") -> bool:
         file = "%s/monitor/%s.wav" % (known(channel, "ASTSPOOLDIR"), re.sub(r"[^0-9A-Za-z_.-]", "", other.call_id))
         news |= _hang_up(desk, channel, other.call_id, file, calls.MOVED)
     return news
+
+
+def hand_over(desk: Desk, channel: agi.Channel, peer: str):
+    """Make the channel that takes over the call of this one its caller's; that successor.Successor, or None where nobody does.
+
+    Needs no journal, and does nothing the second time.
+    """
+    from movidesk import successor
+
+    heir = successor.find(channel, peer)
+    try:
+        if heir is not None:
+            successor.adopt(channel, desk.config, heir)
+    except successor.Gone:
+        return None
+    except successor.NotAdopted as error:
+        channel.say("%s goes on on %s, and may be reported up to a minute late: %s" % (known(channel, agi.ID), heir.name, error))
+    return heir
 
 
 def message_in_box(channel: agi.Channel) -> str:
