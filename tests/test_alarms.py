@@ -184,6 +184,45 @@ def test_an_asterisk_that_says_nothing(desk, clock, write_config, tmp_path):
     assert names(desk) == [] and not desk.journal.unended()
 
 
+def refuse(desk, uniqueid, extension, reason):
+    """Movidesk offers the extension to a caller; its phone does not take the call, and Movidesk has nobody else."""
+    call = desk.journal.arrive("pbx1", uniqueid, "77", "4733990001")
+    desk.journal.answered(call, extension, "", "")
+    call = desk.journal.find(call.call_id)
+    desk.journal.turn(call, 1000, refusal=reason)
+    desk.journal.answered(call, "", "4", "4")
+    desk.clock.advance(60)
+
+
+@pytest.mark.parametrize("reason, times", [("UNAVAILABLE", 2), ("CHANUNAVAIL", 2), ("NOANSWER", 3), ("", 3)])
+def test_a_phone_that_takes_no_calls(desk, clock, reason, times):
+    since = alarms.local(clock())
+    for number in range(times):
+        assert names(desk) == []
+        refuse(desk, "1.%d" % number, "5252", reason)
+    assert names(desk) == ["phones"]
+    assert "5252 (%s, %d times since %s)" % (reason or "no reason known", times, since) in text(desk)
+    assert "registered" in text(desk) and "go offline in Movidesk" in text(desk)
+    call = desk.journal.arrive("pbx1", "1.9", "77", "4733990001")
+    desk.journal.answered(call, "5252", "", "")
+    desk.journal.record(call.call_id, "transferred")
+    assert names(desk) == []
+
+
+def test_an_agent_in_another_call_is_no_alarm(desk):
+    for number, reason in enumerate(["INUSE", "RINGING", "BUSY", "ONHOLD"] * 2):
+        refuse(desk, "1.%d" % number, "5252", reason)
+    assert names(desk) == []
+
+
+def test_a_phone_that_is_not_named_for_an_hour_is_no_alarm(desk, clock):
+    for number in range(2):
+        refuse(desk, "1.%d" % number, "5252", "UNAVAILABLE")
+    assert names(desk) == ["phones"]
+    clock.advance(alarms.REFUSAL_OLD - 60)
+    assert names(desk) == []
+
+
 def test_the_console_hears_each_alarm_once_an_hour(desk, clock):
     said = []
     desk.heard(Retry(None, "HTTP 401: no", 401))

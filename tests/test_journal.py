@@ -86,7 +86,7 @@ def test_an_answered_call(book, clock):
     assert done.call.extension == "5252"
     assert [(e.kind, e.at, e.extension, e.link, e.status) for e in book.events(call)] == [
         ("received", NOON, "", "", DELIVERED), ("transferred", NOON + 5, "5252", "", PENDING),
-        ("completed", NOON + 65, "", "https://pbx/1.wav", PENDING)]
+        ("completed", NOON + 65, "5252", "https://pbx/1.wav", PENDING)]
 
 
 def test_a_second_and_a_contradicting_ending_are_ignored_with_a_reason(book):

@@ -22,7 +22,7 @@ class Clock:
 
 
 class LineMachine(RuleBasedStateMachine):
-    """Callers of two queues; `looking` are those whose process still lives."""
+    """Callers of two queues that share their agents; `looking` are those whose process still lives."""
 
     @initialize(limit=st.integers(1, 12))
     def begin(self, limit: int) -> None:
@@ -30,6 +30,7 @@ class LineMachine(RuleBasedStateMachine):
         self.journal = Journal(":memory:", self.clock)
         self.sent: list[float] = []
         self.looking: dict[str, float] = {}
+        self.refused: dict[str, tuple[int, float]] = {}  # extension: the call that it refused last, and when
         self.count = 0
 
     def teardown(self) -> None:
@@ -53,8 +54,32 @@ class LineMachine(RuleBasedStateMachine):
         if call is not None and call.state in calls.BEFORE_AGENT:
             self.look(call, answer)
 
-    def look(self, call, answer: str) -> None:
-        turn = self.journal.turn(call, self.limit)
+    @rule(number=st.integers(0, 50), answer=st.sampled_from(["4", "5252", "5253"]),
+          reason=st.sampled_from(["UNAVAILABLE", "INUSE", "NOANSWER", ""]))
+    def phone_refuses(self, number: int, answer: str, reason: str) -> None:
+        call = self.pick(number)
+        if call is not None and call.state == calls.OFFERED:
+            self.look(call, answer, reason)
+
+    @rule(queue=st.sampled_from(["1", "2"]), reason=st.sampled_from(["UNAVAILABLE", "INUSE"]))
+    def all_phones_refuse(self, queue: str, reason: str) -> None:
+        """However many agents there are and however often the head looks: few questions, until something changes."""
+        for call in self.journal.waiting():
+            if call.queue == queue and call.call_id in self.looking:
+                break
+        else:
+            return
+        before, begun = len(self.sent), self.clock.now
+        for _ in range(12):
+            self.look(self.journal.find(call.call_id), "525%d" % (2 + (len(self.sent) - before) % 2), reason)
+            self.clock.now += 0.1
+        assert len(self.sent) - before <= 4, "of two phones, each once, each once more, and an offer before"
+        assert self.clock.now - begun < PACE[0]
+
+    def look(self, call, answer: str, refusal: str = "") -> None:
+        if call.state == calls.OFFERED:
+            self.refused[call.extension] = call.id, self.clock.now
+        turn = self.journal.turn(call, self.limit, refusal=refusal, pace=PACE)
         assert turn.position >= 1
         if not turn.ask:
             assert 1 <= turn.wait <= line.FAR_LOOK
@@ -65,13 +90,17 @@ class LineMachine(RuleBasedStateMachine):
         assert turn.position == 1
         if answer.isdigit():
             code = answer if len(answer) == 1 else ""
-            self.journal.answered(call, "" if code else answer, code, answer, pace=PACE)
+            told = self.journal.answered(call, "" if code else answer, code, answer, pace=PACE)
+            by, at = self.refused.get(answer, (0, 0.0))
+            too_soon = not code and by == call.id and self.clock.now - at < PACE[0]
+            assert told == ("", "4") if too_soon else told == ("" if code else answer, code)
 
     @rule(number=st.integers(0, 50))
     def agent_answers(self, number: int) -> None:
         call = self.pick(number)
         if call is not None and call.state == calls.OFFERED:
             assert self.journal.record(call.call_id, "transferred").kind
+            self.refused.pop(call.extension, None)
 
     @rule(number=st.integers(0, 50))
     def hang_up(self, number: int) -> None:
@@ -96,28 +125,34 @@ class LineMachine(RuleBasedStateMachine):
             self.sent.append(self.clock.now)
             first = [event for event in self.journal.events(job.call) if event.status == "pending"][0]
             assert first.id == job.event.id
+            if good:
+                self.forget_refusals(job)
             self.journal.delivered(job, "") if good else self.journal.retry(job, 5, "HTTP 500")
 
     @rule(seconds=st.sampled_from([0.3, 1, 3, 10, 30, 70]))
     def time_passes(self, seconds: float) -> None:
         self.clock.now += seconds
 
-    @rule()
-    def everybody_gets_on(self) -> None:
+    @rule(busy=st.booleans())
+    def everybody_gets_on(self, busy: bool) -> None:
         """Whatever state it is in: if all live callers keep looking, the head of each queue is asked for within the
-        longest pace, the ghosts' lease and two windows."""
+        longest pace, the patience of a question without a reason, the ghosts' lease and two windows; also while another queue
+        has a caller every second (busy)."""
         heads = {}
         for call in self.journal.waiting():
             if call.call_id in self.looking:
                 heads.setdefault(call.queue, call)
-        until = self.clock.now + PACE[1] + 20 + line.GRACE + line.FAR_LOOK + 2 * budget.WINDOW * max(1, 12 / self.limit)
+        until = self.clock.now + PACE[1] + budget.PROBE_PATIENCE + 20 + line.GRACE + line.FAR_LOOK + 2 * budget.WINDOW * max(1, 12 / self.limit)
         asked: set[str] = set()
         while set(heads) - asked and self.clock.now < until:
             self.clock.now += 1
             job, _ = self.journal.take(self.limit)
             if job is not None:
                 self.sent.append(self.clock.now)
+                self.forget_refusals(job)
                 self.journal.delivered(job, "")
+            if busy:
+                self.somebody_is_served("3")
             for queue, call in heads.items():
                 call = self.journal.find(call.call_id)
                 turn = self.journal.turn(call, self.limit)
@@ -126,6 +161,20 @@ class LineMachine(RuleBasedStateMachine):
                     self.journal.answered(call, "", "4", "4", pace=PACE)
                     asked.add(queue)
         assert not set(heads) - asked
+
+    def somebody_is_served(self, queue: str) -> None:
+        self.count += 1
+        call = self.journal.arrive("p", "%04d" % self.count, queue, "1")
+        if self.journal.turn(call, self.limit, pace=PACE).ask:
+            self.sent.append(self.clock.now)
+            if self.journal.answered(call, "5259", "", "5259", pace=PACE)[0]:
+                self.journal.record(call.call_id, "transferred")
+        self.journal.hang_up(call.call_id)
+
+    def forget_refusals(self, job) -> None:
+        """Movidesk hears that an agent's talk is over."""
+        if job.event.kind == "completed":
+            self.refused.pop(job.call.extension, None)
 
     @invariant()
     def never_over_the_window(self) -> None:
@@ -147,6 +196,23 @@ def journal(clock):
     with_journal = Journal(":memory:", clock)
     yield with_journal
     with_journal.close()
+
+
+def test_what_is_known_of_a_phone_holds_also_within_one_look(clock):
+    """The steady clock runs on between two readings of it."""
+    ticks = iter(range(10**9))
+    journal = Journal(":memory:", clock, steady=lambda: clock.now + next(ticks) / 1e6)
+    first = journal.arrive("p", "1", "1", "1")
+    for _ in range(2):
+        assert journal.turn(journal.find(first.call_id), 100, refusal="UNAVAILABLE").ask
+        journal.answered(first, "5252", "", "")
+    journal.hang_up(first.call_id)
+    clock.now += 10
+    second = journal.arrive("p", "2", "1", "1")
+    assert journal.turn(second, 100).ask
+    journal.answered(second, "5252", "", "")
+    assert not journal.turn(journal.find(second.call_id), 100, refusal="UNAVAILABLE").ask
+    journal.close()
 
 
 def arrive(journal, number: int, queue: str = "1"):

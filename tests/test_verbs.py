@@ -197,6 +197,27 @@ def test_the_only_phone_that_did_not_answer_is_not_dialled_again_at_once(online,
     assert len(asked(simulator)) == 2
 
 
+def test_a_caller_is_not_offered_a_phone_again_that_has_just_refused_it(online, simulator, book):
+    simulator.model.add_group(78, ["5252"])
+    simulator.model.switches.reserve = False
+    run(online, "received", "78")
+    run(online, "received", "78", variables={agi.REFUSAL: "UNAVAILABLE"})
+    assert [(refusal.extension, refusal.reason) for refusal in book.journal.refusals()] == [("5252", "UNAVAILABLE")]
+    assert book.call().state == "waiting" and book.call().code == "4"
+    run(online, "canceled")
+    assert run(online, "received", "78", uniqueid="1700000000.2")[agi.EXT] == "5252", "it may be on again"
+    again = run(online, "received", "78", uniqueid="1700000000.2", variables={agi.REFUSAL: "UNAVAILABLE"})
+    assert (again[agi.EXT], again[agi.CODE]) == ("", "4")
+    assert len(asked(simulator)) == 3, "Movidesk is not asked again for a phone that is known to be off"
+
+
+@pytest.mark.parametrize("reason", ["5252&x", "busy", "", "A" * 30, "BUSY LINE"])
+def test_a_refusal_that_is_no_state_is_kept_without_its_reason(online, simulator, book, reason):
+    run(online, "received", QUEUE)
+    run(online, "received", QUEUE, variables={agi.REFUSAL: reason})
+    assert [(refusal.extension, refusal.reason) for refusal in book.journal.refusals()] == [("5252", "")]
+
+
 def test_position_counts_those_who_came_before(online, simulator):
     simulator.faults.rules.append(Fault(body='"4"'))
     run(online, "received", QUEUE)

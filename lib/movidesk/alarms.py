@@ -11,6 +11,7 @@
     emergency  emergency.save                  emergency.take_in
     damaged    damaged.set_aside               the file that it kept is moved away
     asterisk   sweep.recover: not told         Asterisk answers
+    phones     Journal.turn: calls not taken   the phone takes a call, or is not named for an hour
 
 None is switched on or off: `standing` reads what the owners keep, so that an alarm ends where its cause does. It is shown by
 `movidesk status`, said on Asterisk's console by whichever verb comes first, once an hour, and logged by the service.
@@ -22,7 +23,7 @@ import re
 import time
 from collections import namedtuple
 
-from movidesk import emergency, journal, standby
+from movidesk import emergency, journal, line, standby
 from movidesk.desk import NOT_TOLD, Desk
 from movidesk.journal import REFUSED
 from movidesk.journal.damaged import kept_aside
@@ -31,6 +32,10 @@ from movidesk.sending import AWAY, TOKEN_REFUSED
 SAY_EVERY = 3600.0  # seconds between two times that an alarm is said in one place
 #: Seconds that a trouble may last before it is one for the admin: a restart, a short pause.
 AWAY_AFTER, PAUSE_AFTER, NOT_TOLD_AFTER, IDLE_AFTER = 60.0, 60.0, 300.0, 600.0
+
+#: How often in a row a phone does not take its call before somebody must look: one that is off, and one that nobody answers. For
+#: an agent in another call nobody must. And the seconds after which a refusal is old.
+DEAD_TIMES, UNANSWERED_TIMES, REFUSAL_OLD = 2, 3, 3600.0
 
 Alarm = namedtuple("Alarm", "name text")
 
@@ -59,7 +64,22 @@ def standing(desk: Desk) -> list[Alarm]:
     if not_told and _lasts(desk, not_told[1], NOT_TOLD_AFTER):
         found.append(Alarm("asterisk", "calls that died with Asterisk cannot be told from live ones since %s: "
                                        "%s" % (local(not_told[1]), not_told[0])))
+    phones = ", ".join(_phone(refusal) for refusal in book.refusals() if _is_alarming(refusal, book.steady()))
+    if phones:
+        found.append(Alarm("phones", "phones do not take the calls that Movidesk offers them: %s. Is each on, registered, and dialled "
+                                     "as MOVIDESK_DIAL_PREFIX says? Whoever is away should go offline in Movidesk" % phones))
     return found
+
+
+def _is_alarming(refusal: line.Refusal, now: float) -> bool:
+    if refusal.reason in line.ENGAGED or not 0.0 <= now - refusal.at < REFUSAL_OLD:
+        return False
+    return refusal.times >= (DEAD_TIMES if refusal.reason in line.DEAD else UNANSWERED_TIMES)
+
+
+def _phone(refusal: line.Refusal) -> str:
+    return "%s (%s, %d times since %s)" % (refusal.extension, refusal.reason or "no reason known", refusal.times,
+                                           local(refusal.since))
 
 
 def _of_movidesk(desk: Desk, book: journal.Journal) -> list[Alarm]:

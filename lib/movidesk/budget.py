@@ -10,7 +10,8 @@ The journal counts the requests of the last `WINDOW` seconds; what is free of th
     SLACK      other canceled and lost, links, arrivals that are registered late: nobody waits for them
 
 A class goes when the free places exceed what higher classes want at this moment and what is kept for them. SLACK ages:
-past its PATIENCE one such request is given a place before the next HEAD, so that none starves.
+past its PATIENCE one such request is given a place before the next HEAD, so that none starves. So does PROBE: past
+PROBE_PATIENCE it goes like a HEAD.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ WINDOW = 60.5
 #: Seconds after which a waiting SLACK request is given a place, and the least time between two such favours. One in four
 #: minutes is 2.5 % of ten a minute: it fits between 180 answered calls an hour and the physical 200.
 PATIENCE = 240.0
+#: Seconds after which a PROBE that is due goes like a HEAD, and the least time between such a one and the PROBE before it: three
+#: a minute, of all queues together, so that many quiet queues do not keep the ends of calls from being told.
+PROBE_PATIENCE, PROBE_FAVOUR = 30.0, 20.0
 #: The part of the limit that a PROBE leaves free, and a SLACK request while anybody waits or rings, and while callers have
 #: come lately: the next must find a place, also when thousands of calls of an outage are to be told.
 PROBE_LEAVES, SLACK_LEAVES, SLACK_KEEPS = 0.4, 0.5, 0.3
@@ -52,12 +56,13 @@ def may_go(klass: int, free: int, demand: Demand, limit: int, aged: bool = False
 
     places: how many it needs free, where others are to follow it at once.
     """
+    slack_aged = aged and klass == SLACK
     if aged:
         klass = HEAD
     wanted = 0
     if klass > SCREEN:
-        wanted += demand.screens + (0 if aged else demand.aged)
-    if klass > HEAD:
+        wanted += demand.screens + (0 if slack_aged else demand.aged)
+    if klass >= HEAD and not slack_aged:
         wanted += demand.heads
     if klass > FREEING:
         wanted += demand.freeing

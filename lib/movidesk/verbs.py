@@ -56,7 +56,7 @@ def _ask(desk: Desk, channel: agi.Channel, call) -> dict[str, object]:
         channel.say("%s waits: Movidesk does not answer" % call.call_id, 3)
         return {agi.WAIT: _seconds(rest)}
     timeout = desk.config["movidesk", "timeout"]
-    turn = desk.journal.turn(call, desk.limit(), desk.is_script, 3 * timeout + AFTER_ERROR)
+    turn = desk.journal.turn(call, desk.limit(), desk.is_script, 3 * timeout + AFTER_ERROR, _refusal(channel, call), desk.pace)
     if not turn.ask:
         if turn.reason:
             channel.say("%s waits: %s" % (call.call_id, turn.reason), 3)
@@ -83,16 +83,19 @@ def _judge(desk: Desk, channel: agi.Channel, call, text: str) -> dict[str, objec
         desk.journal.answered(call, "", "", str(error), pace=desk.pace)
         channel.say("%s: %s" % (call.call_id, error))
         return {}
-    if call.state == calls.OFFERED and answer.extension == call.extension:
-        # The phone that has just refused is offered once more: Movidesk has nobody else. Dialling it at once would
-        # spend the whole window on one dead phone.
-        answer = api.Answer("", "4")
     report = desk.config["pbx", "report_transfer"] == "ring"
-    desk.journal.answered(call, answer.extension, answer.code, text, report, desk.pace)
-    channel.say("%s: %s" % (call.call_id, "offered %s" % answer.extension if answer.extension
-                            else "code %s" % answer.code), 3)
-    return {agi.EXT: answer.extension, agi.CODE: answer.code,
-            agi.WAIT: line.look_again(1, desk.pace[0], desk.is_script)}
+    extension, code = desk.journal.answered(call, answer.extension, answer.code, text, report, desk.pace)
+    meaning = "offered %s" % extension if extension else "code %s" % code
+    if extension != answer.extension:
+        meaning = "offered %s, whose phone has just not taken a call: it waits as with code %s" % (answer.extension, code)
+    channel.say("%s: %s" % (call.call_id, meaning), 3)
+    return {agi.EXT: extension, agi.CODE: code, agi.WAIT: line.look_again(1, desk.pace[0], desk.is_script)}
+
+
+def _refusal(channel: agi.Channel, call) -> str:
+    """Why the phone that the caller was offered did not take it, as the dialplan says: one word; '' if it does not say."""
+    reason = known(channel, agi.REFUSAL) if call.state == calls.OFFERED else ""
+    return reason if re.fullmatch("[A-Z]{1,20}", reason) else ""
 
 
 def _seconds(wait: float) -> int:

@@ -3,7 +3,8 @@ from __future__ import annotations
 
 import itertools
 import re
-from contextlib import ExitStack
+import sqlite3
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from movidesk.config import Config
@@ -81,10 +82,18 @@ class Office:
         for recording in self.monitor.iterdir():
             recording.unlink()
         self._refused = self._totals()["refused"]  # by a test before, which has failed
+        self._forget_phones()
         self.simulator.faults.rules = []
         self.model.agents = {}
         self.model.add_group(QUEUE, AGENTS)
         self.model.reset()
+
+    def _forget_phones(self) -> None:
+        """What a test before has taught of phones and agents holds no more."""
+        with closing(sqlite3.connect(self.rehearsal.journal_path)) as journal:
+            for table in ("refusals", "members", "queues"):
+                journal.execute("DELETE FROM " + table)
+            journal.commit()
 
     @property
     def monitor(self) -> Path:

@@ -162,3 +162,21 @@ def test_a_state_that_lags_behind_is_looked_at_again(service_office):
     caller.wait_answered(5)
     caller.hang_up()
     assert office.ticket(caller, "completed", ANSWERED).agent == "5252"
+
+
+def test_an_alarm_names_the_phones_that_are_off_until_they_take_a_call(service_office):
+    office = service_office
+    caller = office.call()
+    office.wait_music(caller)
+    wait_for("an alarm names both", lambda: status(office).count("(UNAVAILABLE, ") == 2, instead=lambda: status(office))
+    agent = office.agent("5253", answers())
+    agent.wait_event("answered")
+    assert "5252 (UNAVAILABLE" in status(office) and "5253 (" not in status(office)
+    caller.hang_up()
+    ticket, = office.tickets(caller)
+    assert (ticket.state, ticket.agent) == ("completed", "5253")
+    assert not [line for line in office.console().splitlines() if "5253 did not take" in line]
+
+
+def status(office) -> str:
+    return office.rehearsal.cli("status").stdout

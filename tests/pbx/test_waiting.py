@@ -1,6 +1,8 @@
 """The line on a real Asterisk, with Movidesk's true limit of ten requests a minute."""
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from movidesk_sim.phones import Agent, Caller, answers
@@ -86,3 +88,20 @@ def test_who_died_with_asterisk_gets_its_ending_from_the_sweep(tree, tmp_path):
         ticket, = rehearsal.wait_for_tickets(1)
         assert ticket.state == "completed"
         assert rehearsal.requests() == ["receivedCall", "transferedCall", "completedCall"]
+
+
+def test_two_phones_that_are_off_do_not_use_up_the_limit(tree, tmp_path):
+    """5252 and 5253 are online in Movidesk, and no phone is on: a few questions, and Movidesk hears at once who hung up."""
+    with Rehearsal(tree, tmp_path, agents=["5252", "5253"], limit=10, variables={"MOVIDESK_ANNOUNCE": "0"}) as rehearsal:
+        for number, most in zip(NUMBERS, (3, 1)):  # the second caller's question is its registration
+            asked = len(rehearsal.requests())
+            with Caller(rehearsal.pbx, str(QUEUE), number) as caller:
+                caller.wait_answered()  # by the music
+                wait_for("it is asked for", lambda: len(rehearsal.requests()) > asked, instead=rehearsal.service_log)
+                time.sleep(3)
+                assert len(rehearsal.requests()) - asked <= most, rehearsal.service_log()
+                caller.hang_up()
+                wait_for("Movidesk hears that it hung up", lambda: rehearsal.requests()[-1] == "canceledCall", 2,
+                         rehearsal.service_log)
+                rehearsal.pbx.wait_idle()
+    assert rehearsal.model.problems == [] and [entry for entry in rehearsal.model.log if entry["status"] == 429] == []

@@ -59,7 +59,7 @@ class Journal(Trials):
             return None, None if later is None else later - now
 
     def delivered(self, job: Job, note: str, offered: str = "") -> None:
-        """Movidesk took the event. Where it ends a call that had an agent, that agent is free: news for its line.
+        """Movidesk took the event. Where it ends a call that had an agent, that agent is free: news for the lines it serves.
 
         Where it was a probe (take_probe), the event that failed before it is set aside.
         offered: the agent whom Movidesk gave to an arrival that was told late; the call's ending frees that one.
@@ -73,7 +73,7 @@ class Journal(Trials):
                 self._db.execute("UPDATE events SET extension = ? WHERE call = ? AND status = 'pending'"
                                  " AND kind IN ('canceled', 'lost')", (offered, job.call.id))
             if job.event.kind in calls.ENDED and job.call.extension:
-                self._db.execute("UPDATE queues SET news = 1 WHERE name = ?", (job.call.queue,))
+                self._freed(job.call, job.event.kind)
 
     def rejected(self, job: Job, why: str) -> None:
         """Set the event aside, visible and replayable; the later ones of its call go on."""

@@ -115,6 +115,8 @@ class Book(Moves):
                     self._hold_last(HELD)
             else:
                 extension = extension or call.extension
+                if state == calls.TRANSFERRED and kind != calls.LINK:
+                    self._took_a_call(extension)
                 if kind != calls.TRANSFERRED or not self._told_transferred(call, extension):
                     self._add_event(call, kind, self.clock() if at is None else at, extension if kind != calls.LINK else "", link)
                 self._db.execute("UPDATE calls SET state = ?, extension = ? WHERE id = ?",
@@ -189,7 +191,7 @@ class Book(Moves):
             # ("canceledCall ... antes del método asterisk_transferedCall").
             kind = calls.COMPLETED
         if kind != calls.FINISHED:
-            freed = call.extension if kind in (calls.CANCELED, calls.LOST) else ""
+            freed = call.extension if kind in (calls.COMPLETED, calls.CANCELED, calls.LOST) else ""
             self._add_event(call, kind, now, freed, link if kind in (calls.COMPLETED, calls.LOST) else "")
         elif link:  # all that Movidesk is told of a made call
             self._add_event(call, calls.LINK, now, link=link)
@@ -221,26 +223,35 @@ class Book(Moves):
         return row is not None and extension in ("", row[0])
 
     def answered(self, call: Call, extension: str, code: str, note: str, report: bool = False,
-                 pace: tuple[float, float] = line.PACE) -> None:
+                 pace: tuple[float, float] = line.PACE) -> tuple[str, str]:
         """Movidesk answered receivedCall for this call: it is registered there, and offered to `extension` or waiting.
+
+        Returns the extension and the code that its caller is told: a phone that has just refused is code 4 (line.is_too_soon).
 
         extension and code are both empty where the answer made no sense: the call is registered, and waits.
         report: tell Movidesk of the transfer now, while the phone rings (report_transfer = ring). An answer that comes
         when the call has gone on only settles its arrival. pace: see line.after_answer.
         """
-        state = calls.OFFERED if extension else calls.WAITING
         with self._writing():
             self._answered()
             self._settle_received(call, DELIVERED, note)
             # The number that Movidesk was told stays, also where the call moved to another caller meanwhile.
             self._db.execute("UPDATE calls SET number = ? WHERE id = ? AND number != ?", (call.number, call.id, call.number))
+            now, refusal, named = self.steady(), None, extension
+            if named:
+                self._named(call.queue, named)
+                refusal = self._refusal(named)
+            if line.is_too_soon(refusal, call.id, now, pace):
+                extension, code = "", line.BUSY
+            state = calls.OFFERED if extension else calls.WAITING
             if self.find(call.call_id).state in calls.BEFORE_AGENT:
                 if extension and report and not self._told_transferred(call, extension):
                     self._add_event(call, calls.TRANSFERRED, self.clock(), extension)
                 self._db.execute("UPDATE calls SET state = ?, extension = ?, code = ? WHERE id = ?",
-                                 (state, extension, code, call.id))
-            self._set_queue(line.after_answer(self._queue(call.queue), extension, code, self._taken(call.queue),
-                                              self.steady(), pace))
+                                 (state, named, code, call.id))  # Movidesk keeps the agent whom it named for this call
+            self._set_queue(line.after_answer(self._queue(call.queue), extension, code, self._taken(call.queue), now, pace,
+                                              doubtful=line.holds(refusal, now)))
+            return extension, code
 
     def refused(self, call: Call, note: str) -> None:
         """Movidesk refused receivedCall for good: its event is set aside, the call goes on."""

@@ -1,12 +1,11 @@
 """The journal's tables, and how an older file becomes one of this version.
 
-Beside what is recorded (calls, events, requests, queues, notes) two tables are kept that could be read from the events,
-only that would cost the more the more events wait, and every verb and every look at the line would pay for it:
+Beside what is recorded (calls, events, requests, queues, members, refusals, notes) one table is kept that could be read from the
+events, only that would cost the more the more events wait, and every verb and every look at the line would pay for it:
 
     next_events     the event of each call that is to be sent next, in the order in which they are sent
-    untold_endings  for each queue, how many of its agents' calls have ended without Movidesk knowing
 
-Triggers keep them, so that no statement anywhere can forget to. The view `owed_events` says what must be in the first.
+Triggers keep it, so that no statement anywhere can forget to. The view `owed_events` says what must be in it.
 """
 
 from __future__ import annotations
@@ -152,6 +151,36 @@ MIGRATIONS = (
     """,
     """
     ALTER TABLE calls ADD COLUMN channel TEXT NOT NULL DEFAULT '';
+    """,
+    """
+    DROP TRIGGER endings_added;
+    DROP TRIGGER endings_changed;
+    DROP TRIGGER endings_deleted;
+    DROP TABLE untold_endings;
+    CREATE TABLE members (
+        queue     TEXT NOT NULL,
+        extension TEXT NOT NULL,
+        named     REAL NOT NULL,
+        PRIMARY KEY (queue, extension)
+    ) WITHOUT ROWID;
+    CREATE INDEX members_extension ON members (extension);
+    CREATE TABLE refusals (
+        extension TEXT PRIMARY KEY,
+        reason    TEXT NOT NULL,
+        since     REAL NOT NULL,
+        at        REAL NOT NULL,
+        times     INTEGER NOT NULL,
+        call      INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    UPDATE events SET extension = (SELECT extension FROM calls WHERE calls.id = events.call)
+        WHERE status = 'pending' AND kind = 'completed';
+    INSERT OR IGNORE INTO members SELECT queue, extension, 0 FROM calls
+        WHERE ended IS NULL AND state IN ('offered', 'transferred') AND queue != '' AND extension != '';
+    INSERT OR IGNORE INTO members SELECT calls.queue, events.extension, 0 FROM events JOIN calls ON calls.id = events.call
+        WHERE status = 'pending' AND kind IN ('completed', 'canceled', 'lost') AND calls.queue != '' AND events.extension != '';
+    CREATE INDEX calls_agents ON calls (extension) WHERE ended IS NULL AND state IN ('offered', 'transferred') AND extension != '';
+    CREATE INDEX events_freeing ON events (extension)
+        WHERE status = 'pending' AND kind IN ('completed', 'canceled', 'lost') AND extension != '';
     """,
 )
 

@@ -147,8 +147,8 @@ class Store:
                 self._db.execute("UPDATE events SET due = ?, note = replace(note, ?, ?) WHERE status = 'pending' AND " + HELD_NOTE,
                                  (now + HOLD, CONVERTING, CONVERTS))
                 self._db.execute("UPDATE calls SET seen_until = 0, wants = 0 WHERE ended IS NULL")
-                self._db.execute("DELETE FROM queues")
-                self._db.execute("DELETE FROM trials")
+                for table in ("queues", "members", "refusals", "trials"):
+                    self._db.execute("DELETE FROM " + table)
                 self._db.execute("DELETE FROM notes WHERE name IN ('taken', 'lowered')")
                 if self._note("closed"):
                     self._set_note("closed", "%r 1" % (now + WINDOW))

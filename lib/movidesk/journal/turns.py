@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from movidesk import budget, calls, line
 from movidesk.budget import WINDOW
-from movidesk.journal.limits import Limits
+from movidesk.journal.agents import Agents
 from movidesk.journal.store import CALL, EVENT, WAITS, Call, Event
 
 #: What a call's next event is (next_events.sort): it opens an agent's screen, frees an agent, or nobody waits for it; late is the
@@ -30,45 +30,48 @@ _LEFT_ALONE = ("(sort = 3 AND EXISTS (SELECT 1 FROM calls AS live LEFT JOIN queu
 _ENOUGH = 1000
 
 
-class Line(Limits):
+class Line(Agents):
     """Who asks, and which request goes (movidesk.line and movidesk.budget hold the rules)."""
 
-    def turn(self, call: Call, limit: int, script: bool = False, hold: float = 20.0) -> line.Turn:
+    def turn(self, call: Call, limit: int, script: bool = False, hold: float = 20.0, refusal: str = "",
+             pace: tuple[float, float] = line.PACE) -> line.Turn:
         """Whether this caller asks Movidesk now, with the request claimed for it; else its place and when to look again.
 
         script: its looks are dear (line.look_again). hold: seconds for which its question may take. Being here keeps
-        the caller's place for the wait that it is told and line.GRACE seconds.
+        the caller's place for the wait that it is told and line.GRACE seconds. refusal: why the phone that it was offered did
+        not take it (a state or DIALSTATUS, '' if nobody knows). pace: see line.after_refusal.
         """
         with self._writing():
             now = self.steady()
-            refused = self._rejoin(call, now)
+            self._rejoin(call, now, refusal, pace)
             position = 1 + self._count(WAITS + " AND queue = ? AND id < ?", now, call.queue, call.id)
             claim = klass = None
             queue = self._queue(call.queue)
             if position == 1:
-                klass = line.request_class(queue, self._taken(call.queue), refused, now)
+                klass = line.request_class(queue, self._taken(call.queue), now)
+            aged = klass == budget.PROBE and self._is_aged_probe(queue, now)
+            wants = budget.HEAD if aged else klass or 0
             if klass is not None:
-                claim = self._claim(limit, klass, self._demand(now, limit, queue, klass))
+                claim = self._claim(limit, klass, self._demand(now, limit, queue, wants), aged)
             if claim is not None and claim.granted:
                 self._db.execute("UPDATE calls SET wants = 0, seen_until = ? WHERE id = ?", (now + hold, call.id))
                 self._set_queue(queue._replace(asked=now))
                 return line.Turn(claim.granted, 1, 0, "", "")
             until = claim.wait if claim else queue.asked + queue.pace - now
             wait = line.look_again(position, until, script)
-            wants = 0 if klass is None else klass
             self._db.execute("UPDATE calls SET wants = ?, seen_until = ? WHERE id = ? AND (wants != ? OR seen_until < ?)",
                              (wants, now + wait + line.GRACE, call.id, wants, now + wait + line.GRACE / 2))
             code = "" if claim and claim.paused and claim.wait > WINDOW else queue.code
             return line.Turn(0, position, wait, code, claim.reason if claim else "")
 
-    def _rejoin(self, call: Call, now: float) -> bool:
-        """Put the caller (back) into its line; True where it comes from a phone that did not take it."""
-        refused = call.state == calls.OFFERED
-        if refused:
-            self._db.execute("UPDATE calls SET state = 'waiting' WHERE id = ? AND state = 'offered'", (call.id,))
+    def _rejoin(self, call: Call, now: float, refusal: str, pace: tuple[float, float]) -> None:
+        """Put the caller (back) into its line; one that comes from a phone which did not take it brings the reason."""
+        if call.state == calls.OFFERED:
+            if self._db.execute("UPDATE calls SET state = 'waiting' WHERE id = ? AND state = 'offered'", (call.id,)).rowcount:
+                known = self._refused(call, refusal, now)
+                self._set_queue(line.after_refusal(self._queue(call.queue), known, self._others(call.queue, now), now, pace))
         elif call.state == calls.RECEIVED and not self._count(WAITS + " AND queue = ?", now, call.queue):
             self._set_queue(line.at_first_arrival(self._queue(call.queue)))
-        return refused
 
     def _queue(self, name: str) -> line.Queue:
         row = self._db.execute('SELECT name, asked, pace, news, "full", code FROM queues WHERE name = ?', (name,)).fetchone()
@@ -77,10 +80,11 @@ class Line(Limits):
     def _set_queue(self, queue: line.Queue) -> None:
         self._db.execute("REPLACE INTO queues VALUES (?, ?, ?, ?, ?, ?)", queue)
 
-    def _taken(self, queue: str) -> int:
-        """Agents who have a call of this queue as Movidesk sees it: also those whose call's end it has not heard yet."""
-        return (self._count("ended IS NULL AND queue = ? AND state IN ('offered', 'transferred')", queue)
-                + (self._row(int, "SELECT count FROM untold_endings WHERE queue = ?", queue) or 0))
+    def _is_aged_probe(self, queue: line.Queue, now: float) -> bool:
+        """Whether the question at the slow pace is due for a place that a head with a reason would have (budget.PROBE_PATIENCE)."""
+        last = self._db.execute("SELECT max(at) FROM requests WHERE class = ?", (budget.PROBE,)).fetchone()[0]
+        return (now - queue.asked - queue.pace >= budget.PROBE_PATIENCE
+                and (last is None or now - last >= budget.PROBE_FAVOUR))
 
     def _demand(self, now: float, limit: int, asker: line.Queue | None = None, klass: int = budget.HEAD) -> budget.Demand:
         """What wants a place now. For a head of this class only such heads count whose queues asked longer ago."""

@@ -1,0 +1,142 @@
+"""Offices in a virtual clock: callers, agents and their phones, the product's verbs and delivery, and Movidesk's model.
+
+Each scene is one that a line got wrong: agents who are busy elsewhere, who serve several queues, whose phones are off."""
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parent.parent / "bench"))
+from _day import BEGIN, Caller, Product  # noqa: E402
+
+from movidesk import agi  # noqa: E402
+
+FOR_EVER = 9e9
+
+
+class Scene(Product):
+    """groups: the agents of each queue; callers: (queue, seconds at which it comes, seconds of its talk, patience).
+
+    `phones` says why an extension does not take a call; who is not in it answers after the ring time."""
+
+    def __init__(self, groups: dict[int, list[str]], callers: list[tuple]):
+        super().__init__(1.0, 0, 0, 1.0)
+        for queue, agents in groups.items():
+            self.movidesk.add_group(queue, agents)
+        self.callers = [Caller(number, queue, BEGIN + at, talk, patience)
+                        for number, (queue, at, talk, patience) in enumerate(callers)]
+        self.phones: dict[str, str] = {}
+        self.rung: list[str] = []
+
+    def in_call_until(self, extension: str, seconds: float) -> None:
+        """The agent is busy elsewhere, as Movidesk knows."""
+        self.movidesk.in_call[extension] = "elsewhere"
+        self.at(BEGIN + seconds, self.movidesk.in_call.pop, extension)
+
+    def offer(self, caller: Caller, extension: str) -> None:
+        reason = self.phones.get(extension)
+        if reason is None:
+            super().offer(caller, extension)
+            return
+        self.rung.append(extension)
+        self.channels[caller.number][agi.REFUSAL] = reason
+        self.at(self.now + 0.05, self.look, caller)
+
+    def asked(self, since: float, until: float, queue: int = 0) -> list[float]:
+        """When Movidesk was asked for an agent between two times, in seconds since the beginning."""
+        return [entry["time"] - BEGIN for entry in self.movidesk.log if entry["endpoint"] == "asterisk_receivedCall"
+                and queue in (0, int(entry["params"]["queueId"])) and since <= entry["time"] - BEGIN < until]
+
+    def canceled(self) -> list[float]:
+        return [entry["time"] - BEGIN for entry in self.movidesk.log if entry["endpoint"] == "asterisk_canceledCall"]
+
+    def answered(self) -> list[float]:
+        return [caller.answered and caller.answered - BEGIN for caller in self.callers]
+
+    def run(self) -> "Scene":
+        super().run()
+        assert [entry for entry in self.movidesk.log if entry["status"] == 429] == []
+        assert self.movidesk.problems == [] and self.overtakings() == 0
+        return self
+
+
+def test_an_agent_who_was_busy_elsewhere_is_news_again_once_it_was_offered():
+    """Six callers and one agent: Movidesk says 4 while none of the queue's calls is with an agent. 18 requests and the first
+    questions fit into 110 s."""
+    scene = Scene({77: ["5252"]}, [(77, number * 0.5, 1.0, FOR_EVER) for number in range(6)])
+    scene.in_call_until("5252", 20)
+    answered = scene.run().answered()
+    print(answered)
+    assert answered == sorted(answered) and answered[-1] < 115
+
+
+def test_a_quiet_queue_is_asked_for_beside_a_busy_one():
+    """The head of queue 78 has no reason to ask: its agent is busy elsewhere, and free again after 5 minutes."""
+    busy = [(77, number * 25.0, 40.0, 120.0) for number in range(40)]
+    scene = Scene({77: ["5001", "5002", "5003", "5004"], 78: ["5252"]}, [(78, 1.0, 30.0, FOR_EVER)] + busy)
+    scene.in_call_until("5252", 300)
+    scene.run()
+    asked = [0.0] + scene.asked(0, scene.answered()[0], 78)
+    print(asked, scene.answered()[0], sum(c.answered is not None for c in scene.callers))
+    assert max(later - earlier for earlier, later in zip(asked, asked[1:])) < 110
+    assert scene.answered()[0] < 300 + 110
+
+
+def test_the_end_of_a_call_is_news_for_every_queue_that_the_agent_serves():
+    """5252 serves both queues: it is offered in 78 as soon as Movidesk has heard that its call in 77 is over."""
+    scene = Scene({77: ["5252"], 78: ["5252"]}, [(78, 0, 10.0, FOR_EVER), (77, 60, 100.0, FOR_EVER), (78, 70, 10.0, FOR_EVER)])
+    answered = scene.run().answered()
+    print(answered)
+    over = scene.callers[1].left - BEGIN
+    assert answered[2] < over + 10, "a look every 5 s, and 4 s of ringing"
+
+
+def test_two_phones_that_are_off_do_not_use_up_the_limit():
+    scene = Scene({77: ["5252", "5253"]}, [(77, 0, 10, 5.0), (77, 20, 10, 5.0)])
+    scene.phones = {"5252": "UNAVAILABLE", "5253": "UNAVAILABLE"}
+    scene.run()
+    assert len(scene.asked(0, 6)) <= 3 and len(scene.asked(20, 26)) == 1, "the next caller's one question is its registration"
+    assert len(scene.rung) == 3
+    first, second = scene.canceled()
+    assert first < 5.1 and second < 25.1
+
+
+def test_another_queue_knows_which_phones_are_off():
+    scene = Scene({77: ["5252", "5253"], 78: ["5252", "5253"]}, [(77, 0, 10, 5.0), (78, 90, 10, 5.0)])
+    scene.phones = {"5252": "UNAVAILABLE", "5253": "UNAVAILABLE"}
+    scene.run()
+    assert len(scene.asked(90, 96)) == 1
+
+
+def test_phones_that_are_off_hold_up_no_agent_who_is_there():
+    """5252 and 5253 are off, 5254 works: it takes each call at once."""
+    scene = Scene({77: ["5252", "5253", "5254"]}, [(77, number * 60.0, 20.0, FOR_EVER) for number in range(10)])
+    scene.phones = {"5252": "UNAVAILABLE", "5253": "CHANUNAVAIL"}
+    scene.run()
+    waits = [caller.answered - caller.arrived for caller in scene.callers]
+    print(waits, len(scene.movidesk.log))
+    assert max(waits) < 5
+
+
+def test_a_phone_that_is_on_again_takes_calls_within_the_longest_pace():
+    scene = Scene({77: ["5252", "5253"]}, [(77, 0, 10, FOR_EVER), (77, 1, 10, FOR_EVER)])
+    scene.phones = {"5252": "UNAVAILABLE", "5253": "UNAVAILABLE"}
+    scene.at(BEGIN + 200, scene.phones.clear)
+    first, second = scene.run().answered()
+    print(first, second)
+    assert 200 < first < 240 and second < first + 15
+
+
+@pytest.mark.parametrize("seconds", [60, 200, 400])
+def test_agents_in_calls_of_their_own_are_asked_for_again_soon(seconds):
+    """Movidesk does not know of these calls, and nothing tells us when they end."""
+    scene = Scene({77: ["5252", "5253"]}, [(77, 0, 10, FOR_EVER)])
+    scene.phones = {"5252": "INUSE", "5253": "INUSE"}
+    scene.at(BEGIN + seconds, scene.phones.clear)
+    answered, = scene.run().answered()
+    asked = scene.asked(0, seconds)
+    print(answered, asked)
+    assert answered < seconds + 45
+    assert len(asked) <= 4 + seconds / 20
