@@ -82,6 +82,7 @@ class Stage:
         return ended
 
     def pass_on(self, leg, order: Callable) -> bool:
-        """Give a phone the order to transfer; whether Asterisk took it."""
+        """Give a phone the order to transfer; whether Asterisk did it. It says 202 before it tries, and frees the phone after."""
         order()
-        return bool(self.wait(lambda: (self.office.look(), leg.referred or leg.ended)[1], 5.0)) and leg.referred
+        self.wait(lambda: (self.office.look(), leg.ended)[1], 5.0)
+        return leg.referred and bool(leg.ended) and not self.cut

@@ -33,7 +33,7 @@ def run(folder: Path, options) -> tuple[Counter, Counter]:
     counts: Counter[str] = Counter()
     callers = (PhoneCallers if options.asterisk else ScriptedCallers)(folder, options.seed, counts)
     disk = _chaos.SmallDisk(folder / "r" / "state")  # where Rehearsal has its journal
-    clock = _chaos.Clock(folder / "clock") if callers.clock_jumps else None
+    clock = _chaos.Clock(folder) if callers.clock_jumps else None
     if not disk.mounted:
         print("The disk is never full in this run: only root may mount a small one.")
     rehearsal = Rehearsal(find_asterisk(None), folder / "r", agents=callers.agents,
