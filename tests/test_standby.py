@@ -16,6 +16,7 @@ from movidesk.config import load
 from movidesk.delivery import Delivery
 from movidesk.desk import Desk
 from movidesk.journal import Journal, JournalError, carry
+from movidesk.service import Service
 from movidesk_sim.model import Limit, Movidesk
 from movidesk_sim.web import serve
 from peer import Peer, until
@@ -142,6 +143,20 @@ def test_what_the_standby_has_told_is_not_told_again_after_a_crash_in_the_merge(
     assert machine.stands_in()
     machine.recover()
     assert heard(model) == told == ["receivedCall", "canceledCall"] and not machine.stands_in()
+
+
+def test_a_service_that_cannot_start_without_its_journal_delivers_what_the_standby_owes(machine, model):
+    """systemd starts it again every two seconds."""
+    desk = machine.desk()
+    desk.journal.close()
+    with standby.use(desk, "a test"):
+        pass
+    with machine.away():
+        machine.run("received", QUEUE)
+        machine.run("hangup")
+        with pytest.raises(JournalError):
+            Service(load(machine.path))
+    assert heard(model) == ["receivedCall", "canceledCall"]
 
 
 def test_somebody_inside_keeps_the_standby(machine):

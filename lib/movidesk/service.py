@@ -95,7 +95,11 @@ class Service:
         config.require()
         self._stop = threading.Event()
         self.desk = Desk(config, wake=lambda: self._trigger.pull(), is_script=False)
-        self.desk.journal  # opened now, so that what is wrong with it is said at the start
+        try:
+            self.desk.journal  # opened now, so that what is wrong with it is said at the start
+        except JournalError:
+            standby.deliver(self.desk)  # each time systemd tries again: else nobody would, and agents would stay in call
+            raise
         self._trigger = trigger.Trigger(trigger.path_beside(config["journal", "path"]))
         self.desk.client   # and requests is loaded before the first caller asks
         self._restarts, self._sweep_now = sweep.Restarts(), threading.Event()

@@ -17,7 +17,7 @@ from movidesk.journal.store import JournalError
 RECENT = 3600.0  # seconds for which a call that has ended is carried over: its channel may come back, and needs another id
 MOST = 1000      # calls that are carried over at most, the last ones
 
-#: The note in the standby: the steady time at which it began, and the names of the notes that it took over.
+#: The note in the standby: the steady time at which it began, and the names of the notes that it took over, a line each.
 BEGAN = "standby_began"
 
 
@@ -79,7 +79,7 @@ def begin(path: str, standby: str, limit: int, steady, clock) -> bool:
                     if table != "notes" or row["name"] != "boot":
                         _insert(file, table, row)
                         taken += [row["name"]] if table == "notes" else []
-        file.execute("REPLACE INTO notes (name, value, at) VALUES (?, ?, ?)", (BEGAN, " ".join([repr(now), *taken]), clock()))
+        file.execute("REPLACE INTO notes (name, value, at) VALUES (?, ?, ?)", (BEGAN, "\n".join([repr(now), *taken]), clock()))
     return found is not None
 
 
@@ -120,7 +120,7 @@ def merge(standby: str, path: str) -> int:
             events = source.execute("SELECT * FROM events WHERE call = ? ORDER BY id", (call["id"],)).fetchall()
             _merge_call(file, dict(call), [dict(event) for event in events])
         value = source.execute("SELECT value FROM notes WHERE name = ?", (BEGAN,)).fetchone()
-        began, *taken = value[0].split() if value else ["0"]
+        began, *taken = value[0].split("\n") if value else ["0"]
         for row in source.execute("SELECT * FROM requests WHERE at > ?", (float(began),)).fetchall():
             if not file.execute("SELECT 1 FROM requests WHERE at = ?", (row["at"],)).fetchone():
                 _insert(file, "requests", dict(row))
