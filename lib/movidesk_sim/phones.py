@@ -244,6 +244,8 @@ def _register(sip_port: int, extension: str, contact_port: int, expires: int, pa
 
 @dataclass
 class _Registration:
+    """The REGISTER of an extension; `own` is the address and port that it is sent from."""
+
     sip_port: int
     extension: str
     own: str

@@ -349,6 +349,26 @@ def test_by_hand_transferred_back_into_the_queue_is_another_call(office):
     assert (first.links, second.links) == ([RECORDINGS + first.id + ".wav"], [])
 
 
+@HAND
+def test_by_hand_an_attended_transfer_into_the_line(office):
+    """The agent calls the queue, waits there, and puts the customer in this place: the customer's call begins anew there."""
+    agent = office.agent("5252", audio=True)
+    caller = office.call(DID)
+    office.wait_talk(caller, agent)
+    for each in office.model.agents.values():
+        each.telephony = False  # code 3
+    consultation = office.call("700", number="5252")
+    office.wait_stage(consultation, "Wait")
+    agent.transfer_attended(consultation)
+    assert consultation.wait().hung_up_by == "pbx"
+    wait_for("the customer waits", lambda: len([each for each in office.rehearsal.tickets() if each.number == caller.number]) == 2,
+             instead=lambda: [each.to_json() for each in office.rehearsal.tickets()])
+    caller.hang_up()
+    first, second = sorted(office.tickets(caller), key=lambda ticket: ticket.id)
+    assert (second.id, first.state, second.state) == (first.id + "-2", "completed", "canceled")
+    assert office.ticket(consultation, "canceled", CANCELED)
+
+
 def while_movidesk_is_asked(office):
     office.fault("receivedCall", delay=1.0)
     caller = office.call(DID)
