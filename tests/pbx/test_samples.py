@@ -413,10 +413,10 @@ def has_handler(office, caller) -> bool:
 
 @HAND
 def test_by_hand_hangup_while_it_rings_and_at_the_answer(office):
-    """Twelve callers, who hang up 40 ms after each other, around the moment at which the agent answers."""
+    """Six callers, who hang up 80 ms after each other, around the moment at which the agent answers."""
     office.agent("5252", answers(after=0.3))
     office.agent("5253", answers(after=0.3))
-    callers = [office.call(DID, hang_up_after=0.15 + 0.04 * number) for number in range(12)]
+    callers = [office.call(DID, hang_up_after=0.15 + 0.08 * number) for number in range(6)]
     for caller in callers:
         tickets = office.tickets(caller)
         if not tickets and not has_handler(office, caller):
