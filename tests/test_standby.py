@@ -145,6 +145,22 @@ def test_what_the_standby_has_told_is_not_told_again_after_a_crash_in_the_merge(
     assert heard(model) == told == ["receivedCall", "canceledCall"] and not machine.stands_in()
 
 
+def test_what_a_crash_has_left_of_one_standby_is_no_part_of_the_next(machine, monkeypatch):
+    """Its -wal, say, when only the file itself was removed: SQLite would read it as the new file's."""
+    desk = machine.desk()
+    desk.journal
+    keep = []
+    with standby.use(desk, "a test") as other:
+        other.journal.arrive("pbx1", "1.1", QUEUE, "1")
+        path = other.journal.path
+        keep.append(Path(path + "-wal").read_bytes())
+    assert standby.end(desk)
+    Path(path + "-wal").write_bytes(keep[0])
+    desk.journal.hang_up("pbx1-1.1")
+    with standby.use(desk, "a test") as other:
+        assert other.journal.find("pbx1-1.1").state == "canceled" and other.journal.open_calls() == []
+
+
 def test_a_service_that_cannot_start_without_its_journal_delivers_what_the_standby_owes(machine, model):
     """systemd starts it again every two seconds."""
     desk = machine.desk()

@@ -87,13 +87,19 @@ def _begin(desk) -> None:
     from movidesk.journal import carry
 
     begun = _file(desk.config) + ".new"
-    for suffix in "", "-wal", "-shm":  # of one that was killed while it began
-        if os.path.exists(begun + suffix):
-            os.unlink(begun + suffix)
+    _remove(begun)               # of one that was killed while it began
+    _remove(_file(desk.config))  # while it ended: SQLite would take an old -wal for the new file's
     book = Journal(begun, desk.clock)
     book.close()
     carry.begin(desk.config["journal", "path"], begun, desk.limit(), book.steady, desk.clock)
     os.rename(begun, _file(desk.config))
+
+
+def _remove(path: str) -> None:
+    """Remove a journal's files; with the first it is gone."""
+    for suffix in "", "-wal", "-shm":
+        if os.path.exists(path + suffix):
+            os.unlink(path + suffix)
 
 
 def end(desk) -> bool:
@@ -115,9 +121,7 @@ def end(desk) -> bool:
         with _locked(desk.config, exclusively=True, patience=0.0):
             if in_use(desk.config):
                 carry.merge(_file(desk.config), desk.journal.path)
-                for suffix in "", "-wal", "-shm":
-                    if os.path.exists(_file(desk.config) + suffix):
-                        os.unlink(_file(desk.config) + suffix)
+                _remove(_file(desk.config))
     except TimeoutError:
         return False
     return True
