@@ -88,6 +88,8 @@ def test_a_folder_that_asterisks_user_may_not_write(write_config, tmp_path):
                             " is not writable for this user: give it to Asterisk's user" % (folder, folder)]
     assert re.fullmatch("movidesk: canceled is kept in .*emergency until the journal is back|movidesk: canceled of call .*"
                         " IS LOST: .*", peer.console[1])
+    for path in pathlib.Path("/var/tmp").glob("movidesk-*-%s.emergency" % settings.replace(os.sep, "-").strip("-")[-150:]):
+        path.unlink()
 
 
 def as_a_mere_user() -> list[str]:

@@ -198,7 +198,7 @@ class Office:
             run = self.rehearsal.cli("deliver", "--once")
             assert run.returncode == 0, run.stderr
         done = {"open": 0, "pending": 0, "refused": self._refused}
-        wait_for("everything is delivered", lambda: self._totals() == done and not self.stand_in(),
+        wait_for("everything is delivered", lambda: not self.stand_in() and self._totals() == done,
                  instead=lambda: "%s\n%s" % (self.rehearsal.cli("outbox").stdout, self.rehearsal.service_log()[-2000:]))
 
     def emergency_files(self) -> list[Path]:
