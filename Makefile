@@ -67,6 +67,7 @@ bench: $(STAMP)
 # Asterisk, and its events lost.
 define CLI
 #!/bin/sh
+PATH="$$PATH:/usr/sbin:/sbin" # for runuser: cron's has neither
 export MOVIDESK_CONFIG="$${MOVIDESK_CONFIG:-$(ASTETCDIR)/movidesk.conf}"
 owner=$$(stat -c %U "$(STATEDIR)")
 if [ "$$(id -u)" = 0 ] && [ "$$owner" != root ]; then

@@ -123,8 +123,8 @@ def test_the_service_sweeps_at_once_when_asterisk_began_anew(desk, write_config,
     try:
         talk(desk, "1700000000.5")
         service._saw("1700000000.5")
-        assert not service._sweep_now.is_set()
+        assert not service.housekeeping.sweep_now.is_set()
         service._saw("1700000100.0")
-        assert service._sweep_now.is_set()
+        assert service.housekeeping.sweep_now.is_set()
     finally:
         service.fastagi.server_close()

@@ -21,6 +21,9 @@ from movidesk.budget import UNLIMITED
 from movidesk.desk import Desk
 
 GOOD, TROUBLE, MISUSE = 0, 1, 2
+ONCE_SECONDS = 30.0  # that `deliver --once` waits for places in the window of requests: cron starts the next after 60
+#: Where programs of the system are, such as asterisk and runuser: cron's PATH has none of them.
+SYSTEM_PATH = ("/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/bin", "/usr/bin", "/bin")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -29,6 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _simulate(arguments[1:])
     options = _parser().parse_args(arguments)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the token is in this process's memory
+    os.environ["PATH"] = os.pathsep.join(dict.fromkeys([*filter(None, os.environ.get("PATH", "").split(os.pathsep)), *SYSTEM_PATH]))
     try:
         return options.run(options, config.load(options.config))
     except (config.ConfigError, journal.JournalError) as error:
@@ -109,17 +113,34 @@ def serve(options, settings: config.Config) -> int:
 
 
 def deliver(options, settings: config.Config) -> int:
-    from movidesk.delivery import Delivery
+    from movidesk.housekeeping import Housekeeping, RestingDelivery, open_journal
 
     _start_log()
     settings.require()
     desk = Desk(settings)
-    sweep.recover(desk)
+    open_journal(desk)
     if options.once:
-        return GOOD if Delivery(desk).once() else TROUBLE
-    desk.journal
-    Delivery(desk).run(trigger.Trigger(trigger.path_beside(desk.journal.path)), threading.Event())
+        return _deliver_once(desk)
+    pull = trigger.Trigger(trigger.path_beside(desk.journal.path))
+    Housekeeping(desk, pull.pull).start()
+    RestingDelivery(desk).run(pull, threading.Event())
     return GOOD
+
+
+def _deliver_once(desk: Desk) -> int:
+    """One round of everything, for cron: delivery within the minute, and housekeeping, which the next round may find at work."""
+    from movidesk.housekeeping import Housekeeping, RestingDelivery, at_work
+
+    housekeeping = Housekeeping(desk)
+    with at_work(desk.journal.path, once=True) as alone:
+        if not alone:
+            print("movidesk: movidesk serve, or another movidesk deliver, is at work with %s: nothing is done twice"
+                  % desk.journal.path, file=sys.stderr)
+            return GOOD
+        housekeeping.recover()
+        good = RestingDelivery(desk).once(ONCE_SECONDS)
+    housekeeping.once()
+    return GOOD if good else TROUBLE
 
 
 def status(options, settings: config.Config) -> int:

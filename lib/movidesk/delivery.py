@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 from movidesk import api, calls, trial
@@ -25,6 +26,11 @@ log = logging.getLogger("movidesk.delivery")
 WORKERS = 4            # requests under way at once
 IDLE = 5.0             # seconds between two looks at the journal when nobody pulls the trigger
 REJECT_TRIES = 3       # a 400 or 404 is believed after so many
+
+
+def pause(seconds: float) -> None:
+    """Sleep. Under libfaketime, with which bench/faults.py sets clocks, time.sleep fails."""
+    threading.Event().wait(seconds)
 
 
 def event_name(job: Job) -> str:
@@ -121,14 +127,18 @@ class Delivery:
         log.error("%s: %s refused: %s (movidesk outbox shows it, and can send it again)",
                   job.call.call_id, job.event.kind, why)
 
-    def once(self) -> bool:
-        """Send what is due and allowed now, each event once; True where Movidesk took all of it."""
-        good = True
+    def once(self, seconds: float = 0.0) -> bool:
+        """Send what is due and allowed, and wait so many seconds at most for places in the window of requests: cron's minute is
+        shorter than the window. True where Movidesk took all of it."""
+        good, end = True, time.monotonic() + seconds
         while True:
-            job, _ = self.take()
-            if job is None:
+            job, wait = self.take()
+            if job is not None:
+                good = self.deliver(job) and good
+            elif wait is None or time.monotonic() + wait > end or not self.desk.journal.is_something_due():
                 return good
-            good = self.deliver(job) and good
+            else:
+                pause(wait)
 
     def run(self, trigger, stop: threading.Event) -> None:
         """Deliver until `stop` is set; `trigger` wakes the loop at once."""

@@ -10,14 +10,12 @@ import os
 import signal
 import socketserver
 import threading
-from contextlib import suppress
 
-from movidesk import agi, alarms, convert, entry, recordings, standby, sweep, trigger
+from movidesk import agi, entry, sweep, trigger
 from movidesk.config import Config, ConfigError
-from movidesk.delivery import Delivery
 from movidesk.desk import Desk
 from movidesk.heartbeat import Heartbeat
-from movidesk.journal import JournalError
+from movidesk.housekeeping import Housekeeping, RestingDelivery, open_journal
 from movidesk.listener import Listener
 
 log = logging.getLogger("movidesk.service")
@@ -25,8 +23,6 @@ log = logging.getLogger("movidesk.service")
 SESSION_TIMEOUT = 30.0  # seconds in which Asterisk must send its next line
 SESSION_LIFE = 300.0    # seconds; the longest verb asks Movidesk, and that takes three time-outs
 MAX_SESSIONS = 1000     # connections at once; one more is closed, and the dialplan runs the script
-PRUNE_EVERY = 3600.0    # seconds
-STANDBY_LOOK = 1.0      # seconds
 
 
 class LoggedChannel(agi.Channel):
@@ -78,13 +74,6 @@ class FastAGI(Listener):
         log.exception("a session with %s failed", client_address)
 
 
-class _Delivery(Delivery):
-    """Rests while the standby takes the journal's place: what became of an event comes back with it."""
-
-    def take(self):
-        return (None, None) if standby.in_use(self.desk.config) else super().take()
-
-
 class Service:
     """The service's parts; `run` returns when `stop` is called or on SIGTERM or SIGINT.
 
@@ -95,21 +84,18 @@ class Service:
         config.require()
         self._stop = threading.Event()
         self.desk = Desk(config, wake=lambda: self._trigger.pull(), is_script=False)
-        try:
-            self.desk.journal  # opened now, so that what is wrong with it is said at the start
-        except JournalError:
-            standby.deliver(self.desk)  # each time systemd tries again: else nobody would, and agents would stay in call
-            raise
+        open_journal(self.desk)
         self._trigger = trigger.Trigger(trigger.path_beside(config["journal", "path"]))
         self.desk.client   # and requests is loaded before the first caller asks
-        self._restarts, self._sweep_now = sweep.Restarts(), threading.Event()
+        self._restarts = sweep.Restarts()
+        self.housekeeping = Housekeeping(self.desk, self._trigger.pull, self._stop)
         self.heartbeat = Heartbeat(config, _pat_watchdog)
         self.fastagi = FastAGI(config["agid", "listen"], self.desk, self._saw, self.heartbeat.beat)
         self.web = self._open_web()
 
     def stop(self, *_) -> None:
         self._stop.set()
-        self._sweep_now.set()
+        self.housekeeping.sweep_now.set()
         self._trigger.pull()
 
     def run(self) -> None:
@@ -117,18 +103,16 @@ class Service:
         signal.signal(signal.SIGINT, self.stop)
         # A signal may reach any thread, but its handler runs in this one, and only when this one wakes up.
         signal.set_wakeup_fd(self._trigger.fileno(), warn_on_full_buffer=False)
-        threads = {"fastagi": self.fastagi.serve_forever, "sweep": self._sweep, "prune": self._prune,
-                   "standby": self._stand_by}
+        threads = {"fastagi": self.fastagi.serve_forever}
         if self.web:
             threads["web"] = self.web.run
-        if self.desk.config["recordings", "convert"]:
-            threads["convert"] = self._convert
         self.heartbeat.beat()  # before the first caller comes: an old file may be there
         for name, target in threads.items():
             threading.Thread(target=target, name=name, daemon=True).start()
+        self.housekeeping.start()
         log.info("FastAGI on %s:%d, journal %s", *self.fastagi.server_address[:2], self.desk.journal.path)
         tell_systemd("READY=1")
-        _Delivery(self.desk).run(self._trigger, self._stop)
+        RestingDelivery(self.desk).run(self._trigger, self._stop)
         self.fastagi.shutdown()
         self.heartbeat.end()
         self.fastagi.server_close()
@@ -164,65 +148,7 @@ class Service:
     def _saw(self, uniqueid: str) -> None:
         if self._restarts.seen(uniqueid):
             log.warning("Asterisk has begun anew: %s is its channel", uniqueid)
-            self._sweep_now.set()
-
-    def _sweep(self) -> None:
-        """Take in what the journal missed, end the calls that died with Asterisk, look for alarms: at the start, at the
-        first call after Asterisk began anew, and once a minute."""
-        told = alarms.Log(log)
-        while not self._stop.is_set():
-            self._sweep_now.clear()
-            try:
-                if not standby.in_use(self.desk.config) and sweep.recover(self.desk):
-                    self._trigger.pull()
-                told.look(alarms.standing(self.desk))
-            except JournalError as error:
-                log.error("the sweep waits: %s", error)
-            except Exception:  # the edge of this thread: the next minute tries again
-                log.exception("the sweep failed")
-            self._sweep_now.wait(sweep.EVERY)
-
-    def _stand_by(self) -> None:
-        """While the standby takes the journal's place: deliver what it owes, and go back as soon as the journal can be used."""
-        while not self._stop.wait(STANDBY_LOOK):
-            try:
-                if standby.in_use(self.desk.config) and self._is_back():
-                    self._sweep_now.set()
-                    self._trigger.pull()
-                standby.deliver(self.desk)
-            except (JournalError, OSError) as error:
-                log.error("the standby: %s", error)
-            except Exception:  # the edge of this thread: the next look tries again
-                log.exception("the standby failed")
-
-    def _is_back(self) -> bool:
-        with suppress(JournalError):  # its reason stands on the console, and in the alarm
-            if standby.end(self.desk):
-                log.warning("the journal can be used again: %s", self.desk.journal.path)
-                return True
-        return False
-
-    def _prune(self) -> None:
-        """Forget old calls, in small steps between which events are recorded, and delete old recordings."""
-        while True:
-            try:
-                while self.desk.journal.prune(self.desk.config["journal", "keep_days"]):
-                    if self._stop.wait(0.05):
-                        return
-                recordings.delete_old(self.desk.config, self.desk.clock())
-            except Exception:  # the edge of this thread: the next hour tries again
-                log.exception("pruning the journal and the recordings failed")
-            if self._stop.wait(PRUNE_EVERY):
-                return
-
-    def _convert(self) -> None:
-        """Convert the recordings of calls that have ended, and send their links."""
-        while not self._stop.wait(convert.EVERY):
-            try:
-                if convert.work_off(self.desk):
-                    self._trigger.pull()
-            except Exception:  # the edge of this thread: the next look tries again
-                log.exception("converting recordings failed")
+            self.housekeeping.sweep_now.set()
 
 
 def _pat_watchdog() -> None:

@@ -141,6 +141,10 @@ class Line(Agents):
             if found:
                 yield found
 
+    def is_something_due(self) -> bool:
+        """Whether an event could be sent but for the window of requests (or, an arrival, but for those who wait)."""
+        return bool(self._row(int, "SELECT EXISTS (SELECT 1 FROM next_events WHERE due = 0)"))
+
     def _first_urgent(self) -> tuple[Event, Call] | None:
         """The event that goes first of those that somebody waits for: a screen before an agent's end."""
         return self._next("SELECT call FROM next_events WHERE due = 0 AND sort < 2 ORDER BY sort, queue, place LIMIT 1")

@@ -1,0 +1,170 @@
+"""What is to be done beside answering and delivering, the same for `movidesk serve`, `deliver` and `deliver --once`.
+
+    every minute     the emergency file is taken in, calls that died with Asterisk are ended, alarms are looked for
+    every hour       calls and recordings past their keep_days are deleted
+    every 5 seconds  recordings are converted, where [recordings] convert is set
+    every second     where the standby takes the journal's place, what it owes is delivered, and the journal tried again
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import threading
+import time
+from contextlib import contextmanager, suppress
+
+from movidesk import alarms, convert, recordings, standby, sweep
+from movidesk.delivery import Delivery
+from movidesk.journal import JournalError
+
+log = logging.getLogger("movidesk.housekeeping")
+
+PRUNE_EVERY = 3600.0   # seconds
+PRUNED = "pruned"      # timer of all processes together
+PRUNE_SECONDS = 10.0   # the longest that `once` prunes
+CONVERT_SECONDS = 30.0  # after which `once` begins no other file
+STANDBY_LOOK = 1.0     # seconds
+REST = 0.05            # seconds between two steps of pruning, in which events are recorded
+
+
+def open_journal(desk) -> None:
+    """Open a desk's journal, so that what is wrong with it is said at the start. Raises JournalError."""
+    try:
+        desk.journal
+    except JournalError:
+        standby.deliver(desk)  # each time that systemd, or cron, tries again: else nobody would, and agents would stay in call
+        raise
+
+
+class RestingDelivery(Delivery):
+    """Rests while the standby takes the journal's place: what became of an event comes back with it."""
+
+    def take(self):
+        return (None, None) if standby.in_use(self.desk.config) else super().take()
+
+
+class Housekeeping:
+    """Housekeeping at a desk. wake: wakes the delivery where there is something new to deliver; stop: ends the threads."""
+
+    def __init__(self, desk, wake=lambda: None, stop: threading.Event | None = None):
+        self._desk, self._wake = desk, wake
+        self._stop = stop or threading.Event()
+        self.sweep_now = threading.Event()  # set: sweep before the minute is over
+
+    def start(self) -> None:
+        """Do it all in threads of its own."""
+        threads = {"sweep": self._sweep_on, "prune": self._prune_on, "at work": self._hold_place,
+                   "standby": self._stand_by}
+        if self._desk.config["recordings", "convert"]:
+            threads["convert"] = self._convert_on
+        for name, target in threads.items():
+            threading.Thread(target=target, name=name, daemon=True).start()
+
+    def recover(self) -> None:
+        """The first part of one round; raises what it meets (JournalError, OSError)."""
+        if standby.end(self._desk):
+            sweep.recover(self._desk)
+        for alarm in alarms.standing(self._desk):
+            if self._desk.journal.is_time("alarm_logged_" + alarm.name, alarms.SAY_EVERY):
+                log.error("alarm %s: %s", alarm.name, alarm.text)
+
+    def once(self) -> int:
+        """The rest of one round, in bounded time; returns how many links were let go."""
+        if self._desk.journal.is_time(PRUNED, PRUNE_EVERY):
+            self._safely("pruning the journal and the recordings", lambda: self._prune(PRUNE_SECONDS))
+        if self._desk.config["recordings", "convert"]:
+            return self._safely("converting recordings", lambda: self._convert(CONVERT_SECONDS)) or 0
+        return 0
+
+    def _sweep_on(self) -> None:
+        """At the start, at the first call after Asterisk began anew, and once a minute."""
+        told = alarms.Log(log)
+
+        def sweep_once() -> None:
+            if not standby.in_use(self._desk.config) and sweep.recover(self._desk):
+                self._wake()
+            told.look(alarms.standing(self._desk))
+
+        while not self._stop.is_set():
+            self.sweep_now.clear()
+            self._safely("the sweep", sweep_once)
+            self.sweep_now.wait(sweep.EVERY)
+
+    def _stand_by(self) -> None:
+        while not self._stop.wait(STANDBY_LOOK):
+            self._safely("the standby", self._look_at_standby)
+
+    def _look_at_standby(self) -> None:
+        """Deliver what the standby owes, and go back as soon as the journal can be used."""
+        if standby.in_use(self._desk.config) and self._is_back():
+            self.sweep_now.set()
+            self._wake()
+        standby.deliver(self._desk)
+
+    def _is_back(self) -> bool:
+        with suppress(JournalError):  # its reason stands on the console, and in the alarm
+            if standby.end(self._desk):
+                log.warning("the journal can be used again: %s", self._desk.journal.path)
+                return True
+        return False
+
+    def _prune_on(self) -> None:
+        while not self._stop.is_set():
+            self._safely("pruning the journal and the recordings", self._prune)
+            self._stop.wait(PRUNE_EVERY)
+
+    def _convert_on(self) -> None:
+        while not self._stop.wait(convert.EVERY):
+            if self._safely("converting recordings", self._convert):
+                self._wake()
+
+    def _prune(self, seconds: float = float("inf")) -> None:
+        """Forget old calls, in small steps between which events are recorded, and delete old recordings."""
+        recordings.delete_old(self._desk.config, self._desk.clock())
+        begun = time.monotonic()
+        while self._desk.journal.prune(self._desk.config["journal", "keep_days"]):
+            if self._stop.wait(REST) or time.monotonic() - begun > seconds:
+                return
+
+    def _convert(self, seconds: float = float("inf")) -> int:
+        """Convert what waits for it, and let the links go; of several processes one does."""
+        with locked(self._desk.journal.path + ".convert", fcntl.LOCK_EX | fcntl.LOCK_NB) as mine:
+            return convert.work_off(self._desk, seconds) if mine else 0
+
+    def _hold_place(self) -> None:
+        """While this runs, `movidesk deliver --once` leaves the work to it."""
+        with at_work(self._desk.journal.path, once=False):
+            self._stop.wait()
+
+    @staticmethod
+    def _safely(what: str, action):
+        try:
+            return action()
+        except (JournalError, OSError) as error:
+            log.error("%s failed: %s", what, error)
+        except Exception:  # the edge of these threads: the next round tries again
+            log.exception("%s failed", what)
+        return None
+
+
+def at_work(journal: str, once: bool):
+    """Says that a process delivers what this journal holds. once: alone; False where another process does it already.
+    Else beside others that stay, once the one that is to end has."""
+    return locked(journal + ".deliver", fcntl.LOCK_EX | fcntl.LOCK_NB if once else fcntl.LOCK_SH)
+
+
+@contextmanager
+def locked(path: str, how: int):
+    """Hold a lock that ends with its process; True where it is ours. Any user of the file may take it. Raises OSError."""
+    file = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(file, how)
+            mine = True
+        except BlockingIOError:
+            mine = False
+        yield mine
+    finally:
+        os.close(file)

@@ -1,0 +1,235 @@
+"""Housekeeping: the same for the service, for `movidesk deliver`, and for `movidesk deliver --once` as cron runs it."""
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from movidesk import calls, convert, delivery, emergency, sweep
+from movidesk.config import load
+from movidesk.delivery import Delivery
+from movidesk.desk import Desk
+from movidesk.housekeeping import Housekeeping, at_work
+from movidesk.journal import Journal
+from movidesk.service import Service
+from peer import until
+from test_emergency import event_of
+from test_recordings import talk
+
+ROOT = Path(__file__).parent.parent
+DAY = 86400
+#: What cron gives: nothing else of the environment, and no /usr/sbin.
+CRON = {"PATH": "/usr/bin:/bin", "HOME": "/root", "SHELL": "/bin/sh", "LOGNAME": "root"}
+OLD = "pbx1-1700000000.9.wav"
+
+
+@pytest.fixture
+def neglected(write_config, simulator, tmp_path):
+    """A configuration whose journal waits for all kinds of housekeeping; Asterisk's console is a program in /usr/sbin."""
+    folder = tmp_path / "monitor"
+    folder.mkdir()
+    (tmp_path / "console").write_text("#!/bin/sh\nexit 0\n")  # no channel is alive
+    (tmp_path / "console").chmod(0o755)
+    settings = load(write_config(
+        movidesk={"url": simulator.url}, journal={"path": str(tmp_path / "journal.db"), "keep_days": "1"},
+        pbx={"name": "pbx1", "asterisk": "runuser -u %s -- %s" % (_me(), tmp_path / "console")},
+        recordings={"link": "https://pbx.example.com/{file}", "folder": str(folder), "keep_days": "1", "convert": "mp3"}))
+    book = Journal(settings["journal", "path"])
+    old = book.arrive("pbx1", "1.1", "77", "47", arrived=time.time() - 2 * DAY)
+    book.answered(old, "", "1", "1")
+    book.record(old.call_id, "lost", at=time.time() - 2 * DAY)
+    while (job := book.take(1000)[0]) is not None:
+        book.delivered(job, "")
+    died = book.arrive("pbx1", "1.2", "77", "47")
+    book.answered(died, "", "4", "4")
+    talked = book.arrive("pbx1", "1700000000.3", "77", "47")
+    Desk(settings).client.send("received", queue="77", number="47", id=talked.call_id, arrived=talked.arrived)
+    book.answered(talked, "5252", "", "5252")
+    book.record(talked.call_id, "transferred", extension="5252")
+    talk(folder, "pbx1-1700000000.3.wav")
+    book.hang_up(talked.call_id, "https://pbx.example.com/pbx1-1700000000.3.wav", converts="pbx1-1700000000.3.wav")
+    talk(folder, OLD)
+    os.utime(folder / OLD, (time.time() - 2 * DAY,) * 2)
+    keep(settings, 5)
+    yield settings
+    book.close()
+
+
+def keep(settings, number: int) -> None:
+    """An event of a caller who has just hung up goes to the emergency file."""
+    now = time.time()
+    emergency.save(settings, {**event_of(number, calls.CANCELED), "at": now, "arrived": now - 1})
+
+
+def _me() -> str:
+    import pwd
+
+    return pwd.getpwuid(os.geteuid()).pw_name
+
+
+def is_kept_in_order(settings, book: Journal) -> bool:
+    """Whether all of it is done. `transferred` comes once a request is left for it: nothing else is looked at here."""
+    folder = Path(settings["recordings", "folder"])
+    return (emergency.waiting(settings) == [] and book.find("pbx1-17.5").state == "canceled"       # taken in
+            and book.find("pbx1-1.2").state == "canceled"                                           # swept
+            and book.find("pbx1-1.1") is None and not (folder / OLD).exists()                       # pruned
+            and book.converting() == [] and [path.suffix for path in folder.iterdir()] == [".mp3"])  # converted
+
+
+@pytest.fixture
+def tools(tmp_path, monkeypatch):
+    """Something like lame, where the machine has none."""
+    if not shutil.which("lame"):
+        (tmp_path / "lame").write_text("#!/bin/sh\nexec cp \"$4\" \"$5\"\n")
+        (tmp_path / "lame").chmod(0o755)
+        for environment in (os.environ, CRON):
+            monkeypatch.setitem(environment, "PATH", "%s:%s" % (environment["PATH"], tmp_path))
+
+
+def once(settings, **environment):
+    return subprocess.run([sys.executable, "-m", "movidesk.cli", "--config", settings.path, "deliver", "--once"],
+                          env={**CRON, **environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60)
+
+
+def test_deliver_once_as_cron_runs_it_does_all_the_housekeeping(neglected, simulator, tools, tmp_path):
+    done = once(neglected, TMPDIR=str(tmp_path))
+    book = Journal(neglected["journal", "path"])
+    assert is_kept_in_order(neglected, book), done.stderr
+    again = once(neglected, TMPDIR=str(tmp_path))
+    told = [event for event in book.events(book.find("pbx1-1700000000.3"))]
+    assert [(event.kind, event.status) for event in told] == [
+        (kind, "delivered") for kind in ("received", "transferred", "completed", "link")], again.stderr
+    assert told[-1].link == "https://pbx.example.com/pbx1-1700000000.3.mp3"
+    assert book.note("not_told") is None
+    book.close()
+
+
+def test_the_loop_and_the_service_do_it_too(neglected, tools, monkeypatch):
+    """And go on: what comes to the emergency file later is taken in as well."""
+    monkeypatch.setattr(sweep, "EVERY", 0.05)
+    monkeypatch.setattr(convert, "EVERY", 0.05)
+    desk, stop, woken = Desk(neglected, wake=lambda: None), threading.Event(), []
+    Housekeeping(desk, lambda: woken.append(True), stop).start()
+    try:
+        until(lambda: is_kept_in_order(neglected, desk.journal))
+        keep(neglected, 6)
+        until(lambda: desk.journal.find("pbx1-17.6"))
+        assert woken
+    finally:
+        stop.set()
+
+
+@pytest.mark.parametrize("command", ["serve", "deliver"])
+def test_both_commands_start_it(neglected, command, tools):
+    process = subprocess.Popen([sys.executable, "-m", "movidesk.cli", "--config", neglected.path, command],
+                               env={**os.environ, **CRON}, stderr=subprocess.PIPE, text=True)
+    book = Journal(neglected["journal", "path"])
+    try:
+        until(lambda: is_kept_in_order(neglected, book), 20)
+        done = once(neglected)
+        assert (done.returncode, done.stdout) == (0, "") and "is at work with %s: nothing" % book.path in done.stderr
+    finally:
+        process.kill()
+        process.communicate()
+        book.close()
+    assert "at work" not in once(neglected).stderr  # the lock ends with its process, however that ends
+
+
+def test_two_at_once_do_not_both_work(neglected):
+    with at_work(neglected["journal", "path"], once=True) as alone:
+        assert alone
+        done = once(neglected)
+        assert done.returncode == 0 and done.stderr.count("\n") == 1 and emergency.waiting(neglected) != []
+    assert emergency.waiting(neglected) != []
+
+
+def test_a_service_that_starts_while_cron_delivers_waits_for_nothing(neglected, simulator):
+    with at_work(neglected["journal", "path"], once=True):
+        service = Service(neglected)
+        service.housekeeping.start()
+        try:
+            until(lambda: emergency.waiting(neglected) == [])
+        finally:
+            service.stop()
+            service.fastagi.server_close()
+
+
+def test_a_long_conversion_keeps_the_next_round_from_converting_not_from_delivering(neglected, simulator):
+    with open(neglected["journal", "path"] + ".convert", "w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        once(neglected)
+    book = Journal(neglected["journal", "path"])
+    assert len(book.converting()) == 1 and simulator.model.tickets["pbx1-1700000000.3"].complete
+    book.close()
+
+
+def test_pruning_is_for_one_round_an_hour(neglected):
+    desk = Desk(neglected)
+    Housekeeping(desk).once()
+    talk(Path(neglected["recordings", "folder"]), OLD)
+    os.utime(Path(neglected["recordings", "folder"]) / OLD, (time.time() - 2 * DAY,) * 2)
+    Housekeeping(desk).once()
+    assert (Path(neglected["recordings", "folder"]) / OLD).exists()
+
+
+def test_what_fails_keeps_nothing_else(neglected, monkeypatch, caplog):
+    def fails(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("movidesk.recordings.delete_old", fails)
+    monkeypatch.setattr(convert, "tool", lambda ending: ["cp", "IN", "OUT"])
+    monkeypatch.setitem(convert.TOOLS, "mp3", ("cp IN OUT",))
+    Housekeeping(Desk(neglected)).once()
+    assert "no space left" in caplog.text and Desk(neglected).journal.converting() == []
+
+
+def test_once_waits_for_places_in_the_window_but_not_for_retries(write_config, simulator, clock, monkeypatch):
+    """The window is half a second longer than cron's minute: without this, every other round would find no place."""
+    desk = Desk(load(write_config(movidesk={"url": simulator.url, "requests_per_minute": "4"})), clock, wake=lambda: None)
+    waits = []
+
+    def pause(seconds):
+        waits.append(seconds)
+        clock.advance(seconds)
+
+    monkeypatch.setattr(delivery.time, "monotonic", clock)
+    monkeypatch.setattr(delivery, "pause", pause)
+    for number in range(6):
+        desk.journal.record("pbx1-%d" % number, calls.START_CANCELED, queue="77", number="47")
+    assert Delivery(desk).once() and desk.journal.totals()["pending"] == 2
+    clock.advance(60)
+    assert Delivery(desk).once(30.0) and desk.journal.totals()["pending"] == 0
+    assert 0 < sum(waits) < 2
+    simulator.close()
+    desk.journal.record("pbx1-9", calls.START_CANCELED, queue="77", number="47")
+    clock.advance(600)
+    del waits[:]
+    assert not Delivery(desk).once(30.0) and waits == []
+
+
+def test_the_installed_command_finds_runuser_under_cron(tmp_path):
+    """The command that make install writes; its folder belongs to somebody else, as Asterisk's does."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, as cron has it")
+    state, venv = tmp_path / "state", tmp_path / "venv" / "bin"
+    state.mkdir()
+    os.chown(state, 65534, 65534)
+    venv.mkdir(parents=True)
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.stat().st_uid == os.geteuid():
+            folder.chmod(folder.stat().st_mode | 0o011)
+    (venv / "movidesk").write_text("#!/bin/sh\nid -u; echo $MOVIDESK_CONFIG; echo \"$@\"\n")
+    (venv / "movidesk").chmod(0o755)
+    made = subprocess.run(["make", "-s", "--eval", 'print-cli: ; @echo "$$CLI"', "print-cli", "PREFIX=%s" % tmp_path,
+                           "STATEDIR=%s" % state, "ASTETCDIR=/etc/asterisk"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    (tmp_path / "movidesk").write_text(made.stdout)
+    done = subprocess.run(["/bin/sh", "-c", "sh %s deliver --once" % (tmp_path / "movidesk")], env=CRON, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True)
+    assert (done.stdout.split("\n")[:3], done.stderr) == (["65534", "/etc/asterisk/movidesk.conf", "deliver --once"], "")
