@@ -179,7 +179,12 @@ class PhoneCallers:
         """A call on its way; whoever makes it leaves at the end."""
         caller = Caller(self.pbx, to, number, name=name, audio=False)
         try:
-            caller.start()
+            try:
+                caller.start()
+            except PhoneFailed:
+                if caller.events():
+                    raise
+                caller.start()  # another phone had taken its RTP port first
             yield caller
         finally:
             caller.cut_off()

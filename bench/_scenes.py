@@ -77,8 +77,8 @@ def into_sales(stage: Stage) -> None:
                 back = stage.visit(77)
                 stage.taker(caller, left_78, stage.draw.choice((1.0, PATIENCE)))
                 stage.pause(CLOSE, CLOSE + 0.3)
-                stage.settle(back, left_78, stage.leave(caller))
-        stage.settle(sales, began, stage.leave(caller), until=until or float("inf"))
+                stage.settle(back, left_78, stage.leave(caller), begun=False)
+        stage.settle(sales, began, stage.leave(caller), until=until or float("inf"), begun=False)
         return left_77
 
     answered(stage, play)
@@ -93,7 +93,7 @@ def into_nobody(stage: Stage) -> None:
                 return None
             visit = stage.visit(place.queue)
             stage.pause(CLOSE, 2.0)
-            stage.settle(visit, left, stage.leave(caller))
+            stage.settle(visit, left, stage.leave(caller), begun=False)
         return left
 
     answered(stage, play)
@@ -224,7 +224,7 @@ def watched(stage: Stage) -> None:
                     until, second = left, stage.visit(78)
                     stage.taker(caller, left, stage.draw.choice((1.0, PATIENCE)))
                     stage.pause(CLOSE, CLOSE + 0.3)
-                    stage.settle(second, left, stage.leave(caller))
+                    stage.settle(second, left, stage.leave(caller), begun=False)
         seen = bool(caller.events("ringing") or caller.events("answered"))
         ended = stage.leave(caller)
         stage.settle(visit, began, ended, seen, until=until or float("inf"))

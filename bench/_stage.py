@@ -55,16 +55,17 @@ class Stage:
         return self.story.visits[-1]
 
     def settle(self, visit: Visit, since: float, ended: float = 0.0, seen: bool = False, abandoned: str = "canceled",
-               until: float = float("inf")) -> None:
+               until: float = float("inf"), begun: bool = True) -> None:
         """Put the truth into a visit that began at `since`: the phones' answers in it decide.
 
-        ended: when the caller hung up; seen: it certainly was in the queue; until: when the next visit began.
+        ended: when the caller hung up; seen: it certainly was in the queue; until: when the next visit began;
+        begun: False where a blind transfer led there, of which only a phone that rings is proof.
         """
         ended = self.cut or ended
         legs = [leg for leg in self.office.legs(self.story.numbers, since)
                 if leg.invited < until and leg.phone.extension in self.office.phones_of(visit.queue)]
         taken = [leg for leg in legs if leg.answered]
-        visit.certain = bool(seen or legs or not self.cut)
+        visit.certain = bool(seen or legs or begun and not self.cut)
         visit.agents = {leg.phone.extension for leg in taken[:1]} or {""}
         if not taken:
             visit.endings = {abandoned}
@@ -82,7 +83,7 @@ class Stage:
         return ended
 
     def pass_on(self, leg, order: Callable) -> bool:
-        """Give a phone the order to transfer; whether Asterisk did it. It says 202 before it tries, and frees the phone after."""
+        """Give a phone the order to transfer; whether Asterisk said 202. It tries only then, and tells no phone if it fails."""
         order()
-        self.wait(lambda: (self.office.look(), leg.ended)[1], 5.0)
-        return leg.referred and bool(leg.ended) and not self.cut
+        self.wait(lambda: (self.office.look(), leg.referred or leg.ended)[1], 5.0)
+        return leg.referred and not self.cut
