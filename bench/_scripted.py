@@ -23,7 +23,8 @@ peers.TIMEOUT = 60  # seconds: AGI() has none of its own, and waits in a frozen 
 
 SALES = 78
 #: How often each kind of call is drawn.
-KINDS = {"a caller": 60, "a second visit in another queue": 16, "passed into a queue while waiting": 12, "passed on in a talk": 12}
+KINDS = {"a caller": 60, "a second visit in another queue": 16, "passed into a queue while waiting": 12,
+         "passed on in a talk": 12}
 
 
 class Variables(dict):
@@ -125,7 +126,8 @@ class ScriptedCallers:
                     return ""
                 time.sleep(0.2)
             elif self._chance(0.2):
-                caller.variables["MOVIDESK_REFUSAL"] = refusal = self._one_of("INUSE", "ONHOLD", "UNAVAILABLE", "BUSY", "NOANSWER")
+                refusal = self._one_of("INUSE", "ONHOLD", "UNAVAILABLE", "BUSY", "NOANSWER")
+                caller.variables["MOVIDESK_REFUSAL"] = refusal
                 self.counts["phones that did not take it: " + refusal] += 1
             elif self._chance(0.2):
                 self.counts["callers who hung up while it rang"] += 1
@@ -163,7 +165,8 @@ class ScriptedCallers:
         name = heir["CHANNEL(name)"]
         talking.variables.others = {name: heir}
         self._leave(talking, name)
-        for variable, value in re.findall(r'^dialplan set chanvar %s (\S+) "(.*)"$' % re.escape(name), self._orders.read_text(), re.M):
+        order = re.compile(r'^dialplan set chanvar %s (\S+) "(.*)"$' % re.escape(name), re.M)
+        for variable, value in order.findall(self._orders.read_text()):
             heir.variables[variable.lstrip("_")] = value
         if "CHANNEL(hangup_handler_push)" in heir.variables:
             return heir
