@@ -5,7 +5,7 @@ import pytest
 
 from movidesk_sim.asterisk import find_asterisk
 from movidesk_sim.rehearsal import Rehearsal
-from office import DIALPLAN, SETTINGS, VARIABLES, Office
+from office import DIALPLAN, SETTINGS, VARIABLES, Office, shorten_prompts
 
 
 def pytest_collection_modifyitems(items):
@@ -21,10 +21,7 @@ def tree(request):
 
 def rehearse(tree, folder, **options):
     with Rehearsal(tree, folder, settings=SETTINGS, variables=VARIABLES, more=DIALPLAN, **options) as rehearsal:
-        sounds = rehearsal.pbx.folder / "data" / "sounds"
-        (sounds / "quick").mkdir()
-        for prompt in ("vm-intro", "vm-msgsaved"):
-            (sounds / "quick" / (prompt + ".gsm")).write_bytes((sounds / "en" / "beep.gsm").read_bytes())
+        shorten_prompts(rehearsal)
         yield rehearsal
 
 

@@ -9,7 +9,7 @@ from movidesk.journal import Journal
 from movidesk_sim.asterisk import free_port
 from movidesk_sim.phones import RINGS, answers
 from movidesk_sim.rehearsal import Rehearsal, wait_for
-from office import ANSWERED, CANCELED, DIALPLAN, LOST, RECORDINGS, SETTINGS, VARIABLES, Office
+from office import ANSWERED, CANCELED, DIALPLAN, LOST, RECORDINGS, SETTINGS, VARIABLES, Office, shorten_prompts
 from test_fail_open import no_python
 from test_queue import CLOSED, close, sound
 
@@ -72,10 +72,7 @@ def rehearse(tree, folder, **options):
     modules.write_text(modules.read_text() + "load = res_parking.so\n")
     rehearsal.write_config({**SETTINGS, "recordings": [f"folder = {rehearsal.pbx.spool_dir}/monitor"]})
     with rehearsal:
-        sounds = rehearsal.pbx.folder / "data" / "sounds"
-        (sounds / "quick").mkdir()
-        for prompt in ("vm-intro", "vm-msgsaved"):
-            (sounds / "quick" / (prompt + ".gsm")).write_bytes((sounds / "en" / "beep.gsm").read_bytes())
+        shorten_prompts(rehearsal)
         yield rehearsal
 
 
