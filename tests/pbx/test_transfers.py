@@ -136,6 +136,13 @@ def service_office(served):
 PROMPT = 3.0  # seconds; the sweep, which looks once a minute, would be later
 
 
+@pytest.fixture
+def script_office(scripted):
+    office = TransferOffice(scripted)
+    yield office
+    office.close()
+
+
 def talk(office, seconds: float = 0.5) -> None:
     """Wait until so much of a talk is recorded."""
     wait_for("a talk is recorded", lambda: any(p.stat().st_size >= 44 + 16000 * seconds for p in office.monitor.glob("*.wav")),
@@ -644,9 +651,9 @@ def restart(office, *lines: str) -> None:
 
 
 @pytest.mark.parametrize("to", ["up", "watched"])
-def test_connected_while_not_even_the_scripts_run(scripted, to):
+def test_connected_while_not_even_the_scripts_run(script_office, to):
     """What the dialplan keeps by itself is one call with one ending, too."""
-    office = TransferOffice(scripted)
+    office = script_office
     agent = office.agent("5253", answers(), audio=True)
     with no_python(office):
         desk = Reception(office, to)
@@ -668,4 +675,3 @@ def test_connected_while_not_even_the_scripts_run(scripted, to):
     office.settle()
     ticket, = office.rehearsal.tickets()
     assert ticket.state == ("completed" if to == "watched" else "canceled")
-    office.close()
