@@ -40,9 +40,13 @@ def traffic(load: float, since: float, until: float, draw: random.Random, first:
 
 
 class Day:
-    """The clock, the callers and Movidesk; a strategy adds how callers wait and how reports are sent."""
+    """The clock, the callers and Movidesk; a strategy adds how callers wait and how reports are sent.
 
-    def __init__(self, load: float, agents: int, seed: int, hours: float, queues: int = 1, fixed: bool = False):
+    shared: every agent serves all queues; else each serves one.
+    """
+
+    def __init__(self, load: float, agents: int, seed: int, hours: float, queues: int = 1, fixed: bool = False,
+                 shared: bool = False):
         self.now = BEGIN
         self._agenda, self._order = [], itertools.count()
         self.movidesk = Movidesk(lambda: self.now, limit=Limit(LIMIT))
@@ -50,7 +54,7 @@ class Day:
         self.hours, self.end = hours, BEGIN + hours * 3600
         extensions = [str(5000 + n) for n in range(agents)]
         for queue in range(queues):
-            self.movidesk.add_group(77 + queue, extensions[queue::queues])
+            self.movidesk.add_group(77 + queue, extensions if shared else extensions[queue::queues])
         self.callers = list(traffic(load, BEGIN, self.end, random.Random(seed), 0, queues, fixed))
 
     def at(self, when: float, action, *arguments) -> None:

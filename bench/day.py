@@ -66,7 +66,8 @@ def run(task) -> dict:
         day: Day = Product(*scene)
     else:
         day = Polling(*scene, every=15.0 if strategy.startswith("c") else 5.0, again=not strategy.startswith("a"))
-    return {"strategy": strategy, "load": "%.1f/%d%s" % (scene[0], scene[1], " two queues" if scene[4] > 1 else ""),
+    return {"strategy": strategy, "load": "%.1f/%d%s" % (
+        scene[0], scene[1], " two queues" + (", shared agents" if scene[6] else "") if scene[4] > 1 else ""),
             **day.run()}
 
 
@@ -77,8 +78,8 @@ def main() -> None:
     parser.add_argument("--fixed-patience", action="store_true", help="everybody gives up after exactly 120 s")
     parser.add_argument("--load", type=float, help="only this many calls a minute")
     options = parser.parse_args()
-    scenes = [(load, agents, seed, options.hours, 1, options.fixed_patience) for load, agents in LOADS for seed in range(options.seeds)]
-    scenes += [(2.5, 10, seed, options.hours, 2, options.fixed_patience) for seed in range(options.seeds)]
+    scenes = [(load, agents, seed, options.hours, 1, options.fixed_patience, False) for load, agents in LOADS for seed in range(options.seeds)]
+    scenes += [(2.5, 10, seed, options.hours, 2, options.fixed_patience, shared) for shared in (False, True) for seed in range(options.seeds)]
     scenes = [scene for scene in scenes if options.load in (None, scene[0])]
     with Pool(2) as pool:
         found = pool.map(run, [(strategy, scene) for scene in scenes for strategy in STRATEGIES], chunksize=1)

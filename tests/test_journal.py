@@ -815,6 +815,7 @@ def test_what_waits_in_an_older_file_is_known_in_the_newer(tmp_path, clock, monk
             (5, "received", "", "delivered", 0), (5, "canceled", "5254", "pending", 0), (6, "lost", "", "delivered", 0)])
     book = Journal(path, clock)
     owed.check(book)
+    assert owed.taken(book, "77") == {"5252", "5253", "5254"}
     assert [call.call_id for _, call in sorted(owed.firsts(book))] == ["pbx-1.1", "pbx-1.2", "pbx-1.4", "pbx-1.5"]
     assert [(job.call.call_id, job.event.kind) for job in deliver_all(book, clock)] == [
         ("pbx-1.4", "transferred"), ("pbx-1.5", "canceled"), ("pbx-1.2", "received"), ("pbx-1.2", "canceled"),
