@@ -207,6 +207,23 @@ def test_a_number_that_movidesk_was_told_stays(journal):
     assert journal.find(call.call_id).number == "5254"
 
 
+def test_a_number_of_which_movidesk_may_have_heard_stays(journal):
+    """The question left, and no answer came back."""
+    call = journal.arrive("pbx1", "1.1", "77", "5254")
+    assert journal.turn(call, 10).ask
+    journal.move(call.call_id, "1.2", "4733990777")
+    assert journal.find(call.call_id).number == "5254"
+
+
+def test_a_number_that_movidesk_did_not_take_is_replaced(journal):
+    """Movidesk answered the question with an error."""
+    call = journal.arrive("pbx1", "1.1", "77", "5254")
+    assert journal.turn(call, 10).ask
+    journal.not_taken(call)
+    journal.move(call.call_id, "1.2", "4733990777")
+    assert journal.find(call.call_id).number == "4733990777"
+
+
 def test_a_number_that_was_under_way_when_the_caller_changed_stays(journal):
     call = journal.arrive("pbx1", "1.1", "77", "5254")
     journal.move(call.call_id, "1.2", "4733990777")

@@ -5,7 +5,7 @@ import os
 import socket
 import threading
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import pytest
 
@@ -515,6 +515,18 @@ def test_a_defect_of_ours_fails_no_call(settings, monkeypatch, capfd):
     assert (peer[agi.CODE], peer[agi.RESULT]) == ("E", "error")
     assert "movidesk: received failed: ZeroDivisionError: division by zero" in peer.console
     assert "Traceback" in capfd.readouterr().err
+
+
+def test_what_a_defect_of_ours_kept_from_the_journal_is_recorded_later(settings, monkeypatch):
+    arrive = Journal.arrive
+    monkeypatch.setattr(Journal, "arrive", lambda *args, **more: 1 / 0)
+    peer = run(settings, "received", QUEUE)
+    assert "movidesk: received is kept in " in "".join(peer.console)
+    monkeypatch.setattr(Journal, "arrive", arrive)
+    run(settings, "hangup")
+    with closing(Journal(config.load(settings)["journal", "path"])) as journal:
+        call, = journal.last_calls(10)
+        assert (call.state, [event.kind for event in journal.events(call)]) == ("canceled", ["received", "canceled"])
 
 
 @pytest.mark.parametrize("answer", [b"nonsense\n", asterisk.USAGE_LINES, asterisk.UNKNOWN])

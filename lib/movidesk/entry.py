@@ -68,6 +68,7 @@ def run(verb: str, channel: agi.Channel, desk: Desk, arguments: list[str]) -> st
 
         traceback.print_exc(file=sys.stderr)
         channel.say("%s failed: %s: %s" % (verb[:40], type(error).__name__, error))
+        _keep(desk, channel, verb, _given(arguments))
     try:
         if result == OK:
             _say_alarms(desk, channel)
@@ -129,12 +130,24 @@ def _without_journal(desk: Desk, channel: agi.Channel, verb: str, arguments: lis
         channel.say("%s of call %s IS LOST: %s" % (verb, event["call_id"] or channel.uniqueid, lost), 0)
 
 
-def _save(desk: Desk, channel: agi.Channel, event: dict) -> str:
+def _keep(desk: Desk, channel: agi.Channel, verb: str, arguments: list[str]) -> None:
+    """Keep the event of a verb that failed for a reason nobody foresaw. Where the journal has it, taking it in changes nothing."""
+    if verb not in verbs.VERBS:
+        return
+    event = _emergency_event(desk, channel, verb, arguments)
+    if verb == calls.RECEIVED and event["call_id"]:
+        return  # nothing new: it keeps its place
+    lost = _save(desk, channel, event, "and recorded with the call's next verb")
+    if lost:
+        channel.say("%s of call %s IS LOST: %s" % (verb, event["call_id"] or channel.uniqueid, lost), 0)
+
+
+def _save(desk: Desk, channel: agi.Channel, event: dict, until: str = "until the journal is back") -> str:
     """Append to the emergency file, and say where it is; returns why that could not be done, or ''."""
     from movidesk import emergency
 
     try:
-        channel.say("%s is kept in %s until the journal is back" % (event["kind"], emergency.save(desk.config, event)))
+        channel.say("%s is kept in %s %s" % (event["kind"], emergency.save(desk.config, event), until))
         return ""
     except OSError as error:
         return str(error)

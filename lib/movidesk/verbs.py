@@ -70,6 +70,8 @@ def _ask(desk: Desk, channel: agi.Channel, call) -> dict[str, object]:
     if isinstance(result, api.Rejected):
         desk.journal.refused(call, result.why)
         return {agi.POSITION: 1}
+    if result.status is not None:
+        desk.journal.not_taken(call)
     return {agi.POSITION: 1, agi.WAIT: _seconds(result.after or AFTER_ERROR)}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from movidesk import calls
-from movidesk.journal.store import CALL, HELD, Call
+from movidesk.journal.store import ASKED, CALL, HELD, Call
 from movidesk.journal.turns import Line
 
 
@@ -17,7 +17,8 @@ class Moves(Line):
     def move(self, call_id: str, channel: str, number: str) -> list[Call]:
         """The call goes on on another channel, which took the place of its own: an attended transfer. Its id stays.
 
-        number: that channel's caller, who becomes the call's while Movidesk was told of no other. Returns the open calls
+        number: that channel's caller, who becomes the call's unless Movidesk may have heard of the other: it takes an id with
+        one number only. Returns the open calls
         that the channel had before: each is over, and the caller ends it (`hang_up`).
         """
         with self._writing():
@@ -31,7 +32,7 @@ class Moves(Line):
     def _move(self, call: Call, channel: str, number: str) -> None:
         self._db.execute("UPDATE calls SET channel = ? WHERE id = ?", (channel, call.id))
         self._db.execute("UPDATE calls SET number = ? WHERE id = ? AND NOT EXISTS (SELECT 1 FROM events WHERE call = calls.id"
-                         " AND (attempts > 0 OR status != 'pending'))", (number, call.id))
+                         " AND (attempts > 0 OR status != 'pending' OR note = ?))", (number, call.id, ASKED))
 
     def _open_on(self, channel: str) -> list[Call]:
         """The open calls that are on the channel with this unique id."""

@@ -14,6 +14,7 @@ from movidesk.journal.schema import MIGRATIONS, statements
 
 LEASE = 60.0         # seconds for which an event handed out belongs to its taker
 HOLD = 3600.0        # seconds for which an ending waits for the caller's message at the most
+ASKED = "asked, not answered"  # the note of an arrival whose question left: Movidesk may have heard it
 HELD = "waits for the caller's message"
 CONVERTS = "waits until this is converted: "  # and the file's name
 CONVERTING = "waits while this is converted: "

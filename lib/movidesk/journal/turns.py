@@ -5,7 +5,7 @@ from __future__ import annotations
 from movidesk import budget, calls, line
 from movidesk.budget import WINDOW
 from movidesk.journal.agents import Agents
-from movidesk.journal.store import CALL, EVENT, WAITS, Call, Event
+from movidesk.journal.store import ASKED, CALL, EVENT, PENDING, WAITS, Call, Event
 
 #: What a call's next event is (next_events.sort): it opens an agent's screen, frees an agent, or nobody waits for it; late is the
 #: arrival of a call that has ended.
@@ -55,6 +55,7 @@ class Line(Agents):
                 claim = self._claim(limit, klass, self._demand(now, limit, queue, wants), aged)
             if claim is not None and claim.granted:
                 self._db.execute("UPDATE calls SET wants = 0, seen_until = ? WHERE id = ?", (now + hold, call.id))
+                self._note_arrival(call, ASKED)
                 self._set_queue(queue._replace(asked=now))
                 return line.Turn(claim.granted, 1, 0, "", "")
             until = claim.wait if claim else queue.asked + queue.pace - now
@@ -63,6 +64,15 @@ class Line(Agents):
                              (wants, now + wait + line.GRACE, call.id, wants, now + wait + line.GRACE / 2))
             code = "" if claim and claim.paused and claim.wait > WINDOW else queue.code
             return line.Turn(0, position, wait, code, claim.reason if claim else "")
+
+    def not_taken(self, call: Call) -> None:
+        """Movidesk answered this call's question with an error: it does not know the call yet."""
+        with self._writing():
+            self._note_arrival(call, "")
+
+    def _note_arrival(self, call: Call, note: str) -> None:
+        self._db.execute("UPDATE events SET note = ? WHERE call = ? AND kind = 'received' AND status = ? AND note != ?"
+                         " AND attempts = 0", (note, call.id, PENDING, note))
 
     def _rejoin(self, call: Call, now: float, refusal: str, pace: tuple[float, float]) -> None:
         """Put the caller (back) into its line; one that comes from a phone which did not take it brings the reason."""
