@@ -114,7 +114,7 @@ class Book(Moves):
                 if held:
                     self._hold_last(HELD)
             else:
-                extension = extension or call.extension
+                extension = call.extension if kind == calls.LINK else extension or call.extension
                 if state == calls.TRANSFERRED and kind != calls.LINK:
                     self._took_a_call(extension)
                 if kind != calls.TRANSFERRED or not self._told_transferred(call, extension):
