@@ -19,7 +19,7 @@ from urllib3.connection import HTTPConnection
 from urllib3.exceptions import LocationParseError, NewConnectionError
 from waitress import wasyncore
 
-LINE = 2047  # bytes of a command with its line end that Asterisk 16 reads as one (asterisk-facts.md, 11)
+LINE = 2047  # bytes of a command with its line end that Asterisk 16 reads as one
 _QUOTED = rb'"((?:[^"\\]|\\["\\])*)"'
 COMMAND = re.compile(rb'(?:SET VARIABLE "(\w+)" %s|GET VARIABLE (\w+)|VERBOSE %s [0-4])\n' % (_QUOTED, _QUOTED))
 PEER = ("127.0.0.1", 1)

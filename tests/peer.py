@@ -1,4 +1,4 @@
-"""A scripted Asterisk: the other end of an AGI channel, as asterisk-facts.md saw the true one behave.
+"""A scripted Asterisk: the other end of an AGI channel, which answers as a real one was seen to.
 
 The same peer talks to `agi.Channel` (`with peer.channel() as channel`), to the FastAGI service (`peer.call`) and to a
 script in agi/ (`peer.script`). What goes wrong is said beforehand: `faults` maps the number of a command, counted from 1,

@@ -74,11 +74,11 @@ def test_movidesk_away_ends_with_any_answer(desk, clock, trouble, answer):
 
 
 @pytest.mark.parametrize("status, words", [
-    (302, "Movidesk takes nothing since %s (HTTP 302): events are kept, callers go to MOVIDESK_FALLBACK; the address leads elsewhere"),
-    (411, "Movidesk takes nothing since %s (HTTP 411): events are kept, callers go to MOVIDESK_FALLBACK; a proxy on the way drops"),
-    (408, "Movidesk takes nothing since %s (HTTP 408): events are kept, callers go to MOVIDESK_FALLBACK; a proxy on the way may"),
+    (302, "Movidesk takes nothing since %s (HTTP 302): events are kept, callers go to MOVIDESK_FALLBACK or wait; the address leads elsewhere"),
+    (411, "Movidesk takes nothing since %s (HTTP 411): events are kept, callers go to MOVIDESK_FALLBACK or wait; a proxy on the way drops"),
+    (408, "Movidesk takes nothing since %s (HTTP 408): events are kept, callers go to MOVIDESK_FALLBACK or wait; a proxy on the way may"),
     (425, "Movidesk takes nothing since %s (HTTP 425): "),
-    (500, "Movidesk does not answer since %s (HTTP 500): events are kept, callers go to MOVIDESK_FALLBACK; see movidesk check"),
+    (500, "Movidesk does not answer since %s (HTTP 500): events are kept, callers go to MOVIDESK_FALLBACK or wait; see movidesk check"),
 ])
 def test_an_outage_names_its_status_its_beginning_and_what_to_look_at(desk, clock, status, words):
     since = alarms.local(clock())

@@ -1,8 +1,7 @@
 """The channel that an AGI script or a FastAGI connection talks to: pyst2 0.5.1 made safe, in one place.
 
-pyst2's `AGI` knows Asterisk's commands. What it does not do (asterisk-facts.md, "pyst2 0.5.1") is done here: values are
-quoted, the end of the channel is one exception, answers that span lines are read whole, nothing goes to stderr, and it
-works off the main thread.
+pyst2's `AGI` knows Asterisk's commands. What it lacks is added here: values are quoted, the end of the
+channel is one exception, answers that span lines are read whole, nothing goes to stderr, and it works off the main thread.
 """
 
 from __future__ import annotations

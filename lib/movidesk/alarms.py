@@ -1,4 +1,4 @@
-"""Alarms: what does not mend itself and needs an admin. Each has one owner, one text and one end.
+"""Alarms: trouble that does not go away by itself and needs an admin. Each has one owner, one text and one end.
 
     name       its owner                       its end
     config     Config: problems of the file    the file is mended
@@ -6,15 +6,15 @@
     away       Desk.heard: no answer, 5xx ...  Movidesk takes a request, or refuses one by 400, 401, 403, 404, 429
     pause      Journal.close_window: 429       the pause is over
     idle       the journal: nobody sends       a request is sent
-    journal    standby.use: it is away         standby.end: it can be used again
+    journal    standby.use: it is unusable     standby.end: it can be used again
     refused    the journal: events set aside   `movidesk outbox --replay` or `--dismiss`
     emergency  emergency.save                  emergency.take_in
     damaged    damaged.set_aside               the file that it kept is moved away
-    asterisk   sweep.recover: not told         Asterisk answers
+    asterisk   sweep.recover: no answer        Asterisk answers
     phones     Journal.turn: calls not taken   the phone takes a call, or is not named for an hour
 
-None is switched on or off: `standing` reads what the owners keep, so that an alarm ends where its cause does. It is shown by
-`movidesk status`, said on Asterisk's console by whichever verb comes first, once an hour, and logged by the service.
+None is switched on or off: `standing` reads what the owners keep, so an alarm ends when its cause does. `movidesk status`
+shows it, the service logs it, and once an hour the first verb that runs says it on Asterisk's console.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from movidesk.journal.damaged import kept_aside
 from movidesk.sending import AWAY, TOKEN_REFUSED
 
 SAY_EVERY = 3600.0  # seconds between two times that an alarm is said in one place
-#: Seconds that a trouble may last before it is one for the admin: a restart, a short pause.
+#: Seconds that a trouble may last before it is an alarm; a restart or a short pause is none.
 AWAY_AFTER, PAUSE_AFTER, NOT_TOLD_AFTER, IDLE_AFTER = 60.0, 60.0, 300.0, 600.0
 
 #: How often in a row a phone does not take its call before somebody must look: one that is off, and one that nobody answers. For
@@ -41,13 +41,13 @@ Alarm = namedtuple("Alarm", "name text")
 
 
 def standing(desk: Desk) -> list[Alarm]:
-    """All alarms that stand now, the first to mend first. Raises JournalError."""
+    """All alarms that stand now, in the order in which to mend them. Raises JournalError."""
     book = desk.journal
     problems = desk.config.all_problems()
     found = [Alarm("config", "; ".join(problems))] if problems else []
     if standby.in_use(desk.config):
-        found.append(Alarm("journal", "a second journal in %s takes its place; callers are served, but a reboot would delay what "
-                                      "Movidesk is told. %s" % (standby.folder(desk.config), standby.reason(desk.config))))
+        found.append(Alarm("journal", "the journal cannot be used: a second one in memory (%s) takes its place, and callers are "
+                                      "served. The cause: %s" % (standby.folder(desk.config), standby.reason(desk.config))))
     found += _of_movidesk(desk, book)
     refused = book.totals()["refused"]
     if refused:
@@ -62,8 +62,8 @@ def standing(desk: Desk) -> list[Alarm]:
                                       "\"A damaged journal\", then move it away" % (local(since), path)))
     not_told = book.note(NOT_TOLD)
     if not_told and _lasts(desk, not_told[1], NOT_TOLD_AFTER):
-        found.append(Alarm("asterisk", "calls that died with Asterisk cannot be told from live ones since %s: "
-                                       "%s" % (local(not_told[1]), not_told[0])))
+        found.append(Alarm("asterisk", "Asterisk has not said since %s which calls are alive, so calls that died with it stay "
+                                       "open: %s" % (local(not_told[1]), not_told[0])))
     phones = ", ".join(_phone(refusal) for refusal in book.refusals() if _is_alarming(refusal, book.steady()))
     if phones:
         found.append(Alarm("phones", "phones do not take the calls that Movidesk offers them: %s. Is each on, registered, and dialled "
@@ -83,7 +83,7 @@ def _phone(refusal: line.Refusal) -> str:
 
 
 def _of_movidesk(desk: Desk, book: journal.Journal) -> list[Alarm]:
-    """Why nothing goes to Movidesk, the one reason that explains the others."""
+    """Why nothing goes to Movidesk: only the reason that explains the others."""
     refused = desk.refused_token()
     if refused:
         return [Alarm("token", "Movidesk refuses the token since %s (%s): put a valid one into %s" % (
@@ -94,7 +94,7 @@ def _of_movidesk(desk: Desk, book: journal.Journal) -> list[Alarm]:
             book.failed_alone(TOKEN_REFUSED), local(refusal[1]), refusal[0]))]
     away = book.note(AWAY)
     if away and _lasts(desk, away[1], AWAY_AFTER):
-        return [Alarm("away", "%s since %s (%s)%s: events are kept, callers go to MOVIDESK_FALLBACK; %s" % (
+        return [Alarm("away", "%s since %s (%s)%s: events are kept, callers go to MOVIDESK_FALLBACK or wait; %s" % (
             "Movidesk does not answer" if away_status(away[0]) >= 500 else "Movidesk takes nothing", local(away[1]), away[0],
             "; only %s was sent" % book.failed_alone(AWAY) if book.failed_alone(AWAY) else "", advice(away_status(away[0]))))]
     pause = book.paused()
@@ -125,7 +125,7 @@ def advice(status: int) -> str:
 
 
 def _lasts(desk: Desk, since: float, seconds: float) -> bool:
-    """Whether a trouble has lasted so long; also where the clock was set back behind its beginning."""
+    """Whether a trouble has lasted so long; True also if the clock was set back to before it began."""
     return not 0.0 <= desk.clock() - since < seconds
 
 

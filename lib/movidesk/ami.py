@@ -15,7 +15,7 @@ from movidesk.options import Secret
 
 ANSWER = 5.0  # seconds for Asterisk's greeting, and for its answer to an action
 
-LAST_WORDS = 0.5  # seconds for an answer after which Asterisk closed the connection
+LAST_WORDS = 0.5  # seconds for the answer that Asterisk sent just before it closed the connection
 
 ANSWERED, BUSY, NO_ANSWER, UNREACHABLE = "answered", "busy", "no answer", "unreachable"
 

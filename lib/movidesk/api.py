@@ -1,6 +1,6 @@
 """Movidesk's telephony API: the eight endpoints of its two documents, one pooled session, three outcomes.
 
-Sources: "API de Movidesk - Telefonía - Con control de la cola" and "Telephony - No queue control" (reference/). This
+Sources: "API de Movidesk - Telefonía - Con control de la cola" and "Telephony - No queue control". This
 module loads requests: import it only where a request is about to be made.
 """
 

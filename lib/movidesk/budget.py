@@ -88,8 +88,8 @@ def pause_after(retry_after: float, strikes: int) -> float:
 
 
 def lowered(rate: int, used: int) -> int:
-    """The requests a minute that we allow ourselves after a 429 without a fault of ours, which means that other programs use
-    the account too: half of `rate`, at least one. Where there was no limit, about as many as we sent in the last minute (`used`)."""
+    """The requests a minute that we allow ourselves after a 429 below our limit, which means that other programs use the
+    account too: half of `rate`, at least one. Where there was no limit, about as many as we sent in the last minute (`used`)."""
     return min(rate // 2, max(used, LEAST_LOWERED)) if rate == UNLIMITED else max(1, rate // 2)
 
 

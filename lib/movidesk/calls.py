@@ -1,7 +1,7 @@
 """The life of a call: its states, what moves it on, and its id. Pure; the journal applies it.
 
-Three kinds of call share one machine (design.md, "The life of a call"). `ENDED` states are final: exactly one
-ending per call id, whatever arrives twice, late or out of order.
+Three kinds of call share one state machine. `ENDED` states are final: each call id gets exactly one ending, whatever arrives
+twice, late or out of order.
 
     control   received -> waiting <-> offered -> transferred -> completed | canceled | lost
     watch     arrived -> transferred -> completed, or start_canceled
@@ -17,7 +17,7 @@ COMPLETED, CANCELED, LOST = "completed", "canceled", "lost"
 ARRIVED, START_TRANSFERRED, START_CANCELED = "arrived", "start_transferred", "start_canceled"
 DIALLED, FINISHED = "dialled", "ended"
 LINK = "link"
-MOVED = "moved"  # no event for Movidesk: the call goes on on another channel
+MOVED = "moved"  # no event for Movidesk: the call continues on another channel
 
 ENDED = frozenset({COMPLETED, CANCELED, LOST, START_CANCELED, FINISHED})
 

@@ -21,7 +21,7 @@ from movidesk.budget import UNLIMITED
 from movidesk.desk import Desk
 
 GOOD, TROUBLE, MISUSE = 0, 1, 2
-ONCE_SECONDS = 30.0  # that `deliver --once` waits for places in the window of requests: cron starts the next after 60
+ONCE_SECONDS = 30.0  # for which `deliver --once` waits for the request limit: cron starts the next round after 60
 #: Where programs of the system are, such as asterisk and runuser: cron's PATH has none of them.
 SYSTEM_PATH = ("/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/bin", "/usr/bin", "/bin")
 
@@ -35,9 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ["PATH"] = os.pathsep.join(dict.fromkeys([*filter(None, os.environ.get("PATH", "").split(os.pathsep)), *SYSTEM_PATH]))
     try:
         return options.run(options, config.load(options.config))
-    except (config.ConfigError, journal.JournalError) as error:
-        print("movidesk: %s" % error, file=sys.stderr)
-    except OSError as error:
+    except (config.ConfigError, journal.JournalError, OSError) as error:
         print("movidesk: %s" % error, file=sys.stderr)
     except KeyboardInterrupt:
         pass
@@ -68,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     outbox = command("outbox", show_outbox, "show the events that wait or were refused, and why")
     what = outbox.add_mutually_exclusive_group()
     for name, text in (("--replay", "send a refused event once more"),
-                       ("--dismiss", "let a refused event be: it is never sent, and no trouble any more")):
+                       ("--dismiss", "give up a refused event: it is never sent, and its alarm ends")):
         what.add_argument(name, metavar="EVENT", type=_event, default=argparse.SUPPRESS, help=text + "; its number, or 'all'")
     command("check", check, "check configuration, journal and connections")
     commands.add_parser("simulate", help="run a stand-in for Movidesk to rehearse against (see simulate --help)")
@@ -254,7 +252,7 @@ def show_outbox(options, settings: config.Config) -> int:
 
 
 def _settle(book: journal.Journal, which: int | None, act, done: str) -> int:
-    """Let `act` replay or dismiss a refused event, or all of them (None)."""
+    """Replay or dismiss (`act`) a refused event, or all of them (None)."""
     if which is not None:
         if not act(which):
             print("movidesk: no refused event has the number %d" % which, file=sys.stderr)

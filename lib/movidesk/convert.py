@@ -5,8 +5,8 @@ and is sent when that is complete. Where no tool is there, or it fails, the link
 does, after journal.HOLD, where nobody converts.
 
 No link ever names a file that is gone. Before a file is converted its event is claimed, so that nobody delivers it meanwhile;
-the old file is deleted when the new one's link is in the journal. Who dies before that leaves the old link and the old file, who
-dies after it the new link and both files.
+the old file is deleted when the new one's link is in the journal. A process that dies before that leaves the old link and the
+old file; one that dies after it leaves the new link and both files.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ log = logging.getLogger("movidesk.convert")
 
 EVERY = 5.0        # seconds between two looks for work
 PATIENCE = 900.0   # seconds for one file
-CLAIM = PATIENCE + 60.0  # seconds for which its event belongs to who converts it
+CLAIM = PATIENCE + 60.0  # seconds for which its event belongs to the process that converts it
 
 #: Ending -> commands that make it, the best first; IN and OUT stand for the files.
 TOOLS = {
@@ -93,7 +93,7 @@ def _convert(desk, job: Job, path: str) -> None:
         return
     if desk.journal.converted(job, desk.link(job.call, target)):
         _remove(path)
-    else:  # the machine slept, say, until another took the event over
+    else:  # another process took the event over, say after this machine was suspended
         log.warning("%s: its link names %s already: both files stay", job.call.call_id, os.path.basename(path))
 
 
@@ -101,6 +101,6 @@ def _remove(path: str) -> None:
     try:
         os.unlink(path)
     except FileNotFoundError:
-        pass  # who died before us had come so far
+        pass  # a process that died before us had deleted it
     except OSError as error:
-        log.warning("%s is converted, and stays: %s", path, error)
+        log.warning("%s is converted, but cannot be deleted: %s", path, error)

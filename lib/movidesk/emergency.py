@@ -7,8 +7,8 @@ verb records its lines, and the service all; lines that make no sense are logged
     save      appends to FILE, under FILE's lock
     take_in   renames FILE to FILE.taking, under FILE's lock; records its lines, in batches under its own lock; removes it
 
-So a verb that saves never waits for a long file. Whoever dies on the way leaves a file that the next takes in from its
-beginning: the journal ignores what it has.
+So a verb that saves never waits for a long file. A process that dies on the way leaves a file that the next one takes in
+from its beginning: the journal ignores what it has.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SHARED = "/var/tmp"  # every process of the machine knows this place, whatever i
 TAKING = ".taking"  # ending of a file that is taken in
 BATCH = 20       # lines that are recorded while a verb of one of their calls may wait
 PAUSE = 0.002    # seconds between two batches
-MAX_LINE = 4096  # bytes that are logged of a line without sense; ours are shorter
+MAX_LINE = 4096  # bytes that are logged of a line that makes no sense; ours are shorter
 KINDS = frozenset({calls.RECEIVED, calls.TRANSFERRED, calls.COMPLETED, calls.LOST, calls.CANCELED, "hangup", calls.MOVED, calls.ARRIVED,
                    calls.START_TRANSFERRED, calls.START_CANCELED, calls.LINK})
 _TEXTS = ("kind", "call_id", "uniqueid", "queue", "number", "extension", "link")
@@ -113,7 +113,7 @@ def waiting(config) -> list[tuple[str, float]]:
 def take_in(journal, config, uniqueid: str = "") -> tuple[int, list[str]]:
     """Move all emergency lines into the journal; returns how many, and the lines that made no sense.
 
-    uniqueid: record only this channel's lines, and leave the files as they are; whoever removes them finds them recorded.
+    uniqueid: record only this channel's lines, and leave the files as they are; they are ignored when the files are taken in.
     A file is removed only after its last line is in the journal. Raises JournalError while the journal is still away.
     """
     taker = _Taker(journal, config)
@@ -152,7 +152,7 @@ class _Taker:
                 os.close(newer)
 
     def all(self, path: str) -> None:
-        """What one who died has left, then all that is there."""
+        """The lines that a process which died has left, then all others."""
         try:
             self._batches(path + TAKING)
         except PermissionError as error:  # somebody else's
@@ -226,11 +226,11 @@ def record(journal, config, event: dict) -> None:
     came = None if came is None else _time(came)
     for field in _TEXTS:
         if not isinstance(event[field], str):
-            raise TypeError("%s %.40r is no text" % (field, event[field]))
+            raise TypeError("%s %.40r is not a string" % (field, event[field]))
     pbx, uniqueid, call_id = config["pbx", "name"], event["uniqueid"], event["call_id"]
     extension = config.agent(event["extension"])
     if kind not in KINDS or not 0 < len(call_id or uniqueid) <= calls.MAX_ID:
-        raise ValueError("the event %r of call %r is none" % (kind, call_id[:40]))
+        raise ValueError("unknown event %r, or a call id of the wrong length: %.40r" % (kind, call_id or uniqueid))
     if kind in (calls.RECEIVED, calls.ARRIVED):
         if not _is_here(journal, uniqueid, came, at):
             mode = calls.CONTROL if kind == calls.RECEIVED else calls.WATCH
@@ -252,7 +252,7 @@ def record(journal, config, event: dict) -> None:
 def _text(event: dict, field: str) -> str:
     """A field that older lines lack."""
     if not isinstance(event.get(field, ""), str):
-        raise TypeError("%s %.40r is no text" % (field, event[field]))
+        raise TypeError("%s %.40r is not a string" % (field, event[field]))
     return event.get(field, "")
 
 
@@ -268,5 +268,5 @@ def _is_here(journal, uniqueid: str, came: float | None, at: float) -> bool:
 def _time(value) -> float:
     at = float(value)
     if not 0 < at <= time.time() + 86400:
-        raise ValueError("the time %r is none" % at)
+        raise ValueError("%r is not a time, or lies in the future" % at)
     return at

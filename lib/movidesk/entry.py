@@ -34,7 +34,7 @@ def _handler(verb: str, arguments: list[str]):
 
 
 def _attempt(verb: str, channel: agi.Channel, desk: Desk, arguments: list[str]) -> tuple[str, bool]:
-    """Run the verb, without the journal where that cannot be used; its result, and whether there is something to deliver."""
+    """Run the verb, or keep its event elsewhere if the journal cannot be used; its result, and whether to wake the delivery."""
     try:
         handler = _handler(verb, arguments)
         standby.leave_if_possible(desk)
@@ -83,7 +83,7 @@ def run(verb: str, channel: agi.Channel, desk: Desk, arguments: list[str]) -> st
 
 
 def _say_alarms(desk: Desk, channel: agi.Channel) -> None:
-    """Once in a while a verb looks at what an admin should know, and says it on the console (movidesk.alarms)."""
+    """Every LOOK_EVERY seconds a verb looks for alarms and says them on the console (movidesk.alarms)."""
     try:
         if desk.config.problems or desk.journal.is_time(ALARMS_LOOKED, LOOK_EVERY):
             from movidesk import alarms
@@ -94,19 +94,19 @@ def _say_alarms(desk: Desk, channel: agi.Channel) -> None:
 
 
 def _take_in(desk: Desk, channel: agi.Channel) -> None:
-    """What the journal could not take of this call comes before what it takes now: a call's events stay in order."""
+    """Take this call's lines of the emergency file into the journal first, so that its events stay in order."""
     from movidesk import emergency
 
     try:
         if emergency.waiting(desk.config):
             emergency.take_in(desk.journal, desk.config, verbs.callers_uniqueid(channel))
     except OSError as error:
-        channel.say("the emergency file waits: %s" % error)
+        channel.say("the emergency file cannot be taken in now: %s" % error)
 
 
 def _without_journal(desk: Desk, channel: agi.Channel, verb: str, arguments: list[str], error: Exception) -> None:
-    """Keep what the journal could not take: in the emergency file, and in the standby, on which the caller is offered an agent
-    unless the dialplan leads callers elsewhere now (MOVIDESK_FALLBACK)."""
+    """Keep what the journal could not take in the emergency file and in the standby. A caller is then offered an agent from
+    the standby, unless MOVIDESK_FALLBACK is set."""
     event = _emergency_event(desk, channel, verb, arguments)
     asks = verb == calls.RECEIVED
     if asks and event["call_id"]:
@@ -169,7 +169,7 @@ def _record_there(desk: Desk, channel: agi.Channel, event: dict | None, unsaved:
 
 
 def _ask_there(desk: Desk, channel: agi.Channel, arguments: list[str]) -> None:
-    """Ask Movidesk for this caller; what hinders it is said, as for any verb."""
+    """Ask Movidesk for this caller; if that fails the console says why, as for any verb."""
     try:
         verbs.received(desk, channel, *arguments)
     except (ConfigError, verbs.VerbError) as error:

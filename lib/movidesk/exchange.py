@@ -1,7 +1,7 @@
 """One HTTP exchange with a deadline for the whole of it, the resolving of names included, which no socket's timeout bounds.
 
-It runs in a thread of its own. Where it is not over in time its connection is closed, and what had not been sent is never
-sent: a request that left late would be counted by nobody, and could overtake another.
+It runs in a thread of its own. If it is not over in time its connection is closed, and what has not been sent by then is
+never sent: a request that left late would be counted by nobody, and could overtake another.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ class TooLate(Exception):
 
 
 class Exchanges:
-    """Runs exchanges, so many at once."""
+    """Runs exchanges, at most MOST at once."""
 
-    def __init__(self, most: int = MOST):
-        self._free = threading.BoundedSemaphore(most)
+    def __init__(self):
+        self._free = threading.BoundedSemaphore(MOST)
 
     def run(self, work, seconds: float):
         """The result of work(), or its exception; raises TooLate where it takes longer than so many seconds."""

@@ -5,7 +5,7 @@ the file's time first, and runs the script where the file is more than a few sec
 the service may run on another host. A clean stop removes the file; after kill -9 an old one is left, and scripts run.
 
 The file stands beside the journal. It is a link to one in memory ([journal] standby) where there is such a place: a slow, full
-or read-only disk then neither holds up the accept loop nor makes a sound service look frozen.
+or read-only disk then neither holds up the accept loop nor makes a healthy service look frozen.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def path_beside(journal: str) -> str:
 class Heartbeat:
     """The writing end. watchdog: called at each beat, to tell systemd; may raise OSError.
 
-    That the file cannot be written is logged once and stops nothing: without it the dialplan tries FastAGI.
+    If the file cannot be written that is logged once, and nothing stops: without it the dialplan tries FastAGI.
     """
 
     def __init__(self, config, watchdog=lambda: None, steady=time.monotonic):
@@ -51,7 +51,7 @@ class Heartbeat:
             self._well = True
         except OSError as error:
             if self._well:
-                log.error("the heartbeat %s: %s; where it is too old, calls use the scripts", self.path, error)
+                log.error("the heartbeat file %s cannot be written: %s; once it is too old, calls use the scripts", self.path, error)
             self._well = False
 
     def _begin(self) -> None:
@@ -60,7 +60,7 @@ class Heartbeat:
             _make(self._target)
             target = self._target
         except OSError as error:
-            log.info("the heartbeat is on the journal's disk: %s", error)
+            log.info("the heartbeat file is on the journal's disk, not in memory: %s", error)
         if target == self.path:
             _remove(self.path)  # a link that leads nowhere
             _make(self.path)
@@ -90,4 +90,4 @@ def _remove(path: str) -> None:
         with suppress(FileNotFoundError):
             os.unlink(path)
     except OSError as error:
-        log.warning("%s stays: %s", path, error)
+        log.warning("%s cannot be removed: %s", path, error)

@@ -1,9 +1,9 @@
-"""What is to be done beside answering and delivering, the same for `movidesk serve`, `deliver` and `deliver --once`.
+"""What is to be done besides answering and delivering, the same for `movidesk serve`, `deliver` and `deliver --once`.
 
     every minute     the emergency file is taken in, calls that died with Asterisk are ended, alarms are looked for
     every hour       calls and recordings past their keep_days are deleted
     every 5 seconds  recordings are converted, where [recordings] convert is set
-    every second     where the standby takes the journal's place, what it owes is delivered, and the journal tried again
+    every second     while the standby takes the journal's place, its events are delivered, and the journal is tried again
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ def open_journal(desk) -> None:
     try:
         desk.journal
     except JournalError:
-        standby.deliver(desk)  # each time that systemd, or cron, tries again: else nobody would, and agents would stay in call
+        standby.deliver(desk)  # at each try of systemd or cron: nothing else would, and agents would stay in call
         raise
 
 
 class RestingDelivery(Delivery):
-    """Rests while the standby takes the journal's place: what became of an event comes back with it."""
+    """Pauses while the standby takes the journal's place: its events are delivered from there."""
 
     def take(self):
         return (None, None) if standby.in_use(self.desk.config) else super().take()
@@ -79,32 +79,32 @@ class Housekeeping:
         return 0
 
     def _sweep_on(self) -> None:
-        """At the start, at the first call after Asterisk began anew, and once a minute."""
-        told = alarms.Log(log)
+        """At the start, at the first call after a restart of Asterisk, and once a minute."""
+        alarm_log = alarms.Log(log)
 
         def sweep_once() -> None:
             if not standby.in_use(self._desk.config) and sweep.recover(self._desk):
                 self._wake()
-            told.look(alarms.standing(self._desk))
+            alarm_log.look(alarms.standing(self._desk))
 
         while not self._stop.is_set():
             self.sweep_now.clear()
-            self._safely("the sweep", sweep_once)
+            self._safely("the minute's look for dead calls and alarms", sweep_once)
             self.sweep_now.wait(sweep.EVERY)
 
     def _stand_by(self) -> None:
         while not self._stop.wait(STANDBY_LOOK):
-            self._safely("the standby", self._look_at_standby)
+            self._safely("the standby journal", self._look_at_standby)
 
     def _look_at_standby(self) -> None:
-        """Deliver what the standby owes, and go back as soon as the journal can be used."""
+        """Deliver the standby's events, and go back as soon as the journal can be used."""
         if standby.in_use(self._desk.config) and self._is_back():
             self.sweep_now.set()
             self._wake()
         standby.deliver(self._desk)
 
     def _is_back(self) -> bool:
-        with suppress(JournalError):  # its reason stands on the console, and in the alarm
+        with suppress(JournalError):  # the reason is on the console and in the alarm
             if standby.end(self._desk):
                 log.warning("the journal can be used again: %s", self._desk.journal.path)
                 return True
@@ -150,14 +150,14 @@ class Housekeeping:
 
 
 def at_work(journal: str, once: bool):
-    """Says that a process delivers what this journal holds. once: alone; False where another process does it already.
-    Else beside others that stay, once the one that is to end has."""
+    """A lock that says: this process delivers the events of this journal. once: for one round, and only alone; False if another
+    process delivers already. Otherwise for good: waits for a round that is under way, and shares the lock with other services."""
     return locked(journal + ".deliver", fcntl.LOCK_EX | fcntl.LOCK_NB if once else fcntl.LOCK_SH)
 
 
 @contextmanager
 def locked(path: str, how: int):
-    """Hold a lock that ends with its process; True where it is ours. Any user of the file may take it. Raises OSError."""
+    """Hold a file lock, which ends with its process; True if it is ours. Whoever can read the file may take it. Raises OSError."""
     file = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:
         try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import namedtuple
 
-from movidesk import budget
+from movidesk import budget, calls
 
 #: Seconds that a caller may stay silent beyond the wait it was told: prompts are played in that time. After that its
 #: place passes on; it has it again when it comes back.
@@ -22,7 +22,7 @@ LOOK, SCRIPT_LOOK = 1, 3
 #: Seconds between two looks of a caller far behind.
 FAR_LOOK = 5
 UNKNOWN = -1
-#: The code that a caller is told whose queue has only phones that refuse: all agents are in a call.
+#: The code that a caller gets while all phones of its queue refuse: all agents are in a call.
 BUSY = "4"
 
 #: Why a phone does not take a call (a state of DEVICE_STATE(), or a DIALSTATUS) although nobody is at fault: its agent is in
@@ -31,7 +31,7 @@ ENGAGED = frozenset(("INUSE", "RINGING", "RINGINUSE", "ONHOLD", "HOLDINUSE", "BU
 DEAD = frozenset(("UNAVAILABLE", "CHANUNAVAIL", "CONGESTION", "INVALIDARGS"))
 #: Seconds for which a refusal holds, times the refusals in a row, and at the most: of a phone that is dead, and any other.
 DEAD_LASTS, REFUSAL_LASTS = (300.0, 3600.0), (120.0, 600.0)
-#: Seconds since it was named last after which an extension is no longer known as one of its queue.
+#: Seconds after Movidesk last named an extension for a queue until it no longer counts as one of that queue.
 MEMBER_LASTS = 43200.0
 
 #: A queue: when its head last asked, the pace, whether something changed since, how many agents were taken when Movidesk
@@ -87,7 +87,7 @@ def after_answer(queue: Queue, extension: str, code: str, taken: int, now: float
         known_full = queue.full != UNKNOWN and taken >= queue.full
         return queue._replace(asked=now, pace=pace[0], news=not known_full)
     # Where no agent of the queue has a caller, they are busy elsewhere: their number says nothing.
-    return _slower(queue, now, pace)._replace(full=taken or UNKNOWN if code in ("3", "4") else UNKNOWN, code=code or queue.code)
+    return _slower(queue, now, pace)._replace(full=taken or UNKNOWN if code in calls.BUSY_CODES else UNKNOWN, code=code or queue.code)
 
 
 def after_refusal(queue: Queue, known: bool, others: int, now: float, pace: tuple[float, float]) -> Queue:

@@ -13,7 +13,7 @@ log = logging.getLogger("movidesk.listener")
 
 
 class Listener(socketserver.ThreadingTCPServer):
-    """A thread for each connection, at most `places` of them; one more is closed at once.
+    """A thread for each connection, at most `places` at once; one more connection is closed.
 
     setting: where the address comes from, for the error (OSError) of a port that is taken. life: seconds after which a
     connection is closed, however busy it seems; None for any.

@@ -1,7 +1,7 @@
-"""Requests to Movidesk, and what their outcomes mean for all others: pauses, outages, a refused token.
+"""Requests to Movidesk, and what the outcome of one means for the others: pauses, outages, a refused token.
 
-One request that fails proves nothing against Movidesk: until another one fails as well, the others go on, and show whose
-failure it is (movidesk.trial).
+One failed request is not an outage: until another one fails too, the others are sent, and show whose failure it is
+(movidesk.trial).
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from movidesk.config import load
 from movidesk.nights import limit_at
 
 SLOW = 0.5             # seconds; an answer that took longer may have been counted by Movidesk at any moment of them
-REST_AFTER = 60        # seconds; a Movidesk that has not answered for longer is tried more and more seldom
+REST_AFTER = 60        # seconds; a Movidesk that has not answered for longer is tried less and less often
 TRY_TOKEN_AGAIN = 900  # seconds; a refused token is tried this seldom, a new one at once
 #: The journal's notes: which token (its mark) was refused, and with what words; why Movidesk takes nothing; which token it
-#: last took. The first two date from when it began, and know which request failed (Store.note_failure).
+#: last took. The first two keep when the trouble began and which request failed (Notes.note_failure).
 TOKEN_REFUSED, AWAY, TOKEN_TAKEN = "token_refused", "away", "token_taken"
-#: Timers of all processes together: when a refused token, a Movidesk that takes nothing was last tried.
+#: Timers that all processes share: when a refused token was last tried, and a Movidesk that takes nothing.
 TOKEN_TRIED, AWAY_TRIED = "token_tried", "away_tried"
 
 
@@ -83,8 +83,8 @@ class Sending:
         limit = self.limit()
         if self.journal.close_window(seconds, sent, limit):
             log.warning("Movidesk answered 429 although we had sent only %d of %d requests in the last minute: other programs use "
-                        "the account; we send at most %d a minute, and slowly more again", self.journal.requests_in_window(),
-                        limit, self.journal.rate(limit))
+                        "the account. We send at most %d a minute now, and raise that step by step",
+                        self.journal.requests_in_window(), limit, self.journal.rate(limit))
 
     def _is_suspected_429(self) -> bool:
         """Whether a connection that was cut is taken for a 429; never while Movidesk does not answer at all."""
@@ -102,8 +102,8 @@ class Sending:
     # -- an outage --------------------------------------------------------------------------------------------------
 
     def rest(self, longest: float) -> float:
-        """Seconds for which a Movidesk that takes nothing is not tried: since its last failure half as long as that lasts
-        already, at most `longest`. 0.0 in the first REST_AFTER seconds, and where only one request has failed."""
+        """Seconds until a Movidesk that takes nothing is tried again: half the length of the outage after the last failure, at
+        most `longest`. 0.0 in the first REST_AFTER seconds, and while only one request has failed."""
         away = self.journal.note(AWAY)
         age = self.clock() - away[1] if away else 0.0
         if age < REST_AFTER or self.journal.failed_alone(AWAY):

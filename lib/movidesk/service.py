@@ -147,7 +147,7 @@ class Service:
 
     def _saw(self, uniqueid: str) -> None:
         if self._restarts.seen(uniqueid):
-            log.warning("Asterisk has begun anew: %s is its channel", uniqueid)
+            log.warning("Asterisk was restarted (channel %s shows it): calls that died with it are ended now", uniqueid)
             self.housekeeping.sweep_now.set()
 
 

@@ -4,9 +4,9 @@ Callers are still offered agents then, in order and within the limit: it is the 
 below [journal] standby, shared by the service and the scripts. Its events are in the emergency file too (movidesk.entry), because
 memory does not outlast a reboot.
 
-    begun   by whoever finds the journal away; it takes over what can be read: open calls, places, the last requests
+    begun   by whoever finds the journal unusable; it takes over what can be read: open calls, places, the last requests
     used    under a shared lock
-    ended   by whoever finds the journal usable again and nobody inside: what happened goes back, with what Movidesk has heard
+    ended   by whoever finds the journal usable again and the lock free: what happened goes back, with what Movidesk was told
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from movidesk import filelock
 from movidesk.journal import Journal, JournalError
 
-PROBE_EVERY = 5.0  # seconds between two looks of scripts whether the journal is back: each may take journal.BUSY_TIMEOUT
+PROBE_EVERY = 5.0  # seconds between two tries of scripts to go back to the journal: each may take journal.BUSY_TIMEOUT
 
 
 def folder(config) -> str:
@@ -46,7 +46,7 @@ def reason(config) -> str:
 
 @contextmanager
 def _locked(config, exclusively: bool, patience: float | None = None):
-    """Hold the standby's lock; gives its file. Raises OSError where there is no place for it, or it is not to be had in time."""
+    """Hold the standby's lock; gives its file. Raises OSError where it cannot be made, or is not free in time."""
     own = folder(config)
     try:
         os.mkdir(own, 0o700)
@@ -96,7 +96,7 @@ def _begin(desk) -> None:
 
 
 def _remove(path: str) -> None:
-    """Remove a journal's files; with the first it is gone."""
+    """Remove a journal's files; from the first on it counts as gone (in_use)."""
     for suffix in "", "-wal", "-shm":
         if os.path.exists(path + suffix):
             os.unlink(path + suffix)
@@ -156,7 +156,7 @@ def _time_of(path: str) -> float:
 
 
 def deliver(desk) -> None:
-    """Send what the standby owes and may send now. Raises JournalError, OSError."""
+    """Send the standby's events that are due and allowed now. Raises JournalError, OSError."""
     from movidesk.delivery import Delivery
 
     if in_use(desk.config):

@@ -26,7 +26,7 @@ _ENDS = "0123456789abcdef;"  # what a channel's name may end in
 #: name, unique id and caller's number of a channel; takes_place: whether it has the call's variables already.
 Successor = namedtuple("Successor", "name uniqueid number takes_place")
 
-#: What a channel that talks must know to be the caller's, and whether the channels that it dials inherit it.
+#: The variables that make a channel the caller's; "__": the channels that it dials inherit it.
 _VARIABLES = ((agi.ID, "__"), (agi.HANDLER, "__"), (agi.WATCHED, "__"), (agi.ARRIVED, ""), (agi.QUEUE, ""), (agi.ANSWERED_BY, ""),
               (agi.AGENT, ""), (agi.RECORDING, ""), (agi.ENDING, ""))
 
@@ -54,7 +54,7 @@ def find(channel: agi.Channel, peer: str = "") -> Successor | None:
 
 
 def _talks_to(channel: agi.Channel, own: str, handler: str) -> str:
-    """Whom the agent's phone talks to now, where that was called through a Local channel, which is gone from the talk; else ''."""
+    """Whom the agent's phone talks to now, if it was called through a Local channel, which has left the call by then; else ''."""
     called = re.match(r"Local/([0-9]+)@", channel.get(agi.AGENT))
     for name in _names(channel) if called else ():
         if "/%s-" % called[1] in name and _of(channel, name, agi.HANDLER) == handler:
@@ -98,7 +98,7 @@ def adopt(channel: agi.Channel, config: Config, heir: Successor) -> None:
         values += [("SHARED(%s)" % agi.CHANNEL, heir.uniqueid), (agi.CHANNEL, heir.uniqueid),
                    ("CHANNEL(hangup_handler_push)", "movidesk-hangup,s,1")]
     if not all(_is_plain(value) for _, value in values if not value.startswith("movidesk-")):
-        raise NotAdopted("a variable of %s holds what the console would not take as it is" % channel.get("CHANNEL(name)"))
+        raise NotAdopted("a variable of %s holds characters that Asterisk's console does not take" % channel.get("CHANNEL(name)"))
     if config["pbx", "asterisk"] == "ami":
         _set_by_manager(config, heir, values)
     else:

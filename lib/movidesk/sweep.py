@@ -21,17 +21,17 @@ EVERY = 60.0  # seconds
 
 
 class NotTold(Exception):
-    """Asterisk could not be asked for its channels; the text says why and what to do."""
+    """Asterisk did not say which channels it has; the text says why and what to do."""
 
 
 class Restarts:
-    """Tells by the channels' unique ids, `epoch.counter`, that Asterisk has begun anew: its counter begins at 0 then."""
+    """Recognises a restart of Asterisk by the channels' unique ids, `epoch.counter`: the counter starts at 0 again."""
 
     def __init__(self):
         self._newest = (0, 0)
 
     def seen(self, uniqueid: str) -> bool:
-        """Whether this channel is the first that is known to be of another Asterisk than the channels before it."""
+        """Whether this channel is the first one seen since a restart of Asterisk."""
         found = re.search(r"(\d{1,18})\.(\d{1,18})$", uniqueid)
         if not found:
             return False
@@ -43,7 +43,7 @@ class Restarts:
 def recover(desk) -> int:
     """Take the emergency file into the journal, then sweep; returns how many events and calls that was.
 
-    Where Asterisk does not say what is alive nothing is ended, and the alarm begins that ends when it does.
+    If Asterisk does not say what is alive, nothing is ended, and an alarm stands until it does.
     """
     try:
         standby.end(desk)
@@ -94,7 +94,7 @@ def _from_console(command: str) -> set[str]:
 
 
 def sweep(journal: Journal, config: Config) -> int:
-    """End what is over; returns how many calls. Raises NotTold where Asterisk does not say what is alive.
+    """End the calls whose channel is gone; returns how many. Raises NotTold where Asterisk does not say what is alive.
 
     The journal is read first: a call that begins meanwhile is not among those that are compared.
     """

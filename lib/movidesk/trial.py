@@ -44,13 +44,13 @@ def is_set_aside(trial: Trial) -> bool:
 
 
 def may_probe(before: Trial | None, after: Trial) -> bool:
-    """Whether the next event of the call may be sent before this one, whose trial went from `before` to `after`: it fails for
-    so long, and this try showed nothing."""
+    """Whether the next event of the call may be sent before this one, whose trial went from `before` to `after`: it has failed
+    for PROBE_AFTER seconds, and this try did not show whose failure it is."""
     return before is not None and before.blamed == after.blamed and age(after) >= PROBE_AFTER
 
 
 def age(trial: Trial) -> float:
-    """Seconds for which the event fails, counted from the first try that counts against it if there is one."""
+    """Seconds for which the event has failed, counted from the first try that counts against it if there is one."""
     return trial.failed - trial.since
 
 

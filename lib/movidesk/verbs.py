@@ -89,7 +89,7 @@ def _judge(desk: Desk, channel: agi.Channel, call, text: str) -> dict[str, objec
     extension, code = desk.journal.answered(call, answer.extension, answer.code, text, report, desk.pace)
     meaning = "offered %s" % extension if extension else "code %s" % code
     if extension != answer.extension:
-        meaning = "offered %s, whose phone has just not taken a call: it waits as with code %s" % (answer.extension, code)
+        meaning = "offered %s, whose phone has just refused this call: the caller waits as with code %s" % (answer.extension, code)
     channel.say("%s: %s" % (call.call_id, meaning), 3)
     return {agi.EXT: extension, agi.CODE: code, agi.WAIT: line.look_again(1, desk.pace[0], desk.is_script)}
 
@@ -157,13 +157,13 @@ def moved(desk: Desk, channel: agi.Channel, peer: str = "") -> bool:
     if heir is None:
         return hangup(desk, channel, message_in_box(channel))
     call_id = _catch_up(desk, channel)
-    channel.say("%s goes on on %s" % (call_id, heir.name), 3)
+    channel.say("%s continues on %s" % (call_id, heir.name), 3)
     news = False
     for other in desk.journal.move(call_id, heir.uniqueid, heir.number):
         try:
             successor.stop_recording(desk.config, heir, other.call_id)
         except (successor.Gone, successor.NotAdopted) as error:
-            channel.say("%s: its recording goes on: %s" % (other.call_id, error))
+            channel.say("%s: its recording could not be stopped: %s" % (other.call_id, error))
         file = "%s/monitor/%s.wav" % (known(channel, "ASTSPOOLDIR"), re.sub(r"[^0-9A-Za-z_.-]", "", other.call_id))
         news |= _hang_up(desk, channel, other.call_id, file, calls.MOVED)
     return news
@@ -183,7 +183,8 @@ def hand_over(desk: Desk, channel: agi.Channel, peer: str):
     except successor.Gone:
         return None
     except successor.NotAdopted as error:
-        channel.say("%s goes on on %s, and may be reported up to a minute late: %s" % (known(channel, agi.ID), heir.name, error))
+        channel.say("%s continues on %s, but its end may be reported up to a minute late: %s" % (
+            known(channel, agi.ID), heir.name, error))
     return heir
 
 

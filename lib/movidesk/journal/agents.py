@@ -6,8 +6,8 @@ from movidesk import calls, line
 from movidesk.journal.limits import Limits
 from movidesk.journal.store import Call
 
-#: That an agent (members.extension) has a caller, in whichever queue, as Movidesk sees it: also while it has not heard of the
-#: end of the call.
+#: Condition: an agent (members.extension) has a caller, in any queue, as Movidesk sees it; so also while Movidesk has not yet
+#: been told that the call is over.
 _HAS_CALLER = """
     (EXISTS (SELECT 1 FROM calls INDEXED BY calls_agents WHERE calls.extension = members.extension
              AND ended IS NULL AND state IN ('offered', 'transferred') AND extension != '')

@@ -59,12 +59,12 @@ def _without(row: dict, *names: str) -> dict:
     return {name: value for name, value in dict(row).items() if name not in names}
 
 
-def begin(path: str, standby: str, limit: int, steady, clock) -> bool:
+def begin(path: str, standby: str, limit: int, steady, clock) -> None:
     """Take over into a fresh standby what its journal knows of now: open calls, those that ended lately, what is owed of them,
-    places, requests, notes. Returns whether the journal could be read.
+    places, requests, notes.
 
-    Where it cannot, nobody knows what was sent lately: the window begins full, as if by requests spread evenly over it.
-    Raises JournalError where the standby cannot be written.
+    Where the journal cannot be read, nobody knows what was sent lately: the window begins full, as if by requests spread evenly
+    over it. Raises JournalError where the standby cannot be written.
     """
     now = steady()
     found = _read_all(path, clock() - RECENT)
@@ -80,7 +80,6 @@ def begin(path: str, standby: str, limit: int, steady, clock) -> bool:
                         _insert(file, table, row)
                         taken += [row["name"]] if table == "notes" else []
         file.execute("REPLACE INTO notes (name, value, at) VALUES (?, ?, ?)", (BEGAN, "\n".join([repr(now), *taken]), clock()))
-    return found is not None
 
 
 def _read_all(path: str, since: float) -> dict[str, list[dict]] | None:
@@ -109,14 +108,13 @@ def _shared(file: sqlite3.Connection) -> list[str]:
             if not {"call", "event"} & {row["name"] for row in file.execute("PRAGMA table_info(%s)" % table)}]
 
 
-def merge(standby: str, path: str) -> int:
-    """Bring what the standby knows back into its journal, in one transaction; returns how many calls. Doing it twice adds nothing.
+def merge(standby: str, path: str) -> None:
+    """Bring what the standby knows back into its journal, in one transaction. Doing it twice adds nothing.
 
     Raises JournalError where the journal cannot take it; nothing has changed then.
     """
     with closing(_open(standby)) as source, _writing(path) as file:
-        calls = source.execute("SELECT * FROM calls ORDER BY id").fetchall()
-        for call in calls:
+        for call in source.execute("SELECT * FROM calls ORDER BY id").fetchall():
             events = source.execute("SELECT * FROM events WHERE call = ? ORDER BY id", (call["id"],)).fetchall()
             _merge_call(file, dict(call), [dict(event) for event in events])
         value = source.execute("SELECT value FROM notes WHERE name = ?", (BEGAN,)).fetchone()
@@ -131,7 +129,6 @@ def merge(standby: str, path: str) -> int:
         file.execute("DELETE FROM notes WHERE name IN (%s)" % ", ".join("?" * len(taken)), taken)
         for row in source.execute("SELECT * FROM notes WHERE name NOT IN ('boot', ?)", (BEGAN,)).fetchall():
             file.execute("REPLACE INTO notes (name, value, at) VALUES (?, ?, ?)", tuple(row))
-        return len(calls)
 
 
 def _merge_call(file: sqlite3.Connection, call: dict, events: list[dict]) -> None:

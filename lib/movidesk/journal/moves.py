@@ -1,4 +1,4 @@
-"""Calls that go on on another channel than the one on which they began: attended transfers."""
+"""Calls that continue on another channel than the one on which they began: attended transfers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all processes must know besides the calls: notes that date from when a trouble began, and timers."""
+"""What all processes must know besides the calls: notes, which keep when a trouble began, and timers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class Notes(Store):
     """Named notes and timers of a journal."""
 
     def note_failure(self, name: str, value: str, by: str) -> None:
-        """Begin a note about failed requests, and keep who failed: `by`, or SEVERAL if another has failed since it began."""
+        """Begin a note about failed requests, and keep which one failed: `by`, or SEVERAL if another has failed since it began."""
         known = self.note(name + BY)
         if self.note(name) and known and known[0] in (by, SEVERAL):
             return
@@ -38,13 +38,13 @@ class Notes(Store):
                 self._db.execute("DELETE FROM notes WHERE name = ?", (name,))
 
     def time_left(self, timer: str, seconds: float) -> float:
-        """Seconds of the given ones that are left since is_time said yes to this timer; 0.0 where none are."""
+        """Seconds until is_time may be True again for this timer; 0.0 if it may be now."""
         started = self.note(timer)
         passed = self.steady() - float(started[0]) if started else seconds
         return seconds - passed if 0.0 <= passed < seconds else 0.0  # negative: another boot's clock
 
     def is_time(self, timer: str, seconds: float) -> bool:
-        """Whether so many seconds have passed since this last said yes; of several processes one hears it."""
+        """True at most once per `seconds`, for one of all processes."""
         if self.time_left(timer, seconds):
             return False
         with self._writing():

@@ -1,7 +1,7 @@
 """The journal's tables, and how an older file becomes one of this version.
 
-Beside what is recorded (calls, events, requests, queues, members, refusals, notes) one table is kept that could be read from the
-events, only that would cost the more the more events wait, and every verb and every look at the line would pay for it:
+Beside what is recorded (calls, events, requests, queues, members, refusals, trials, notes) one table holds what could be read
+from the events. To read it there would take longer the more events wait, for every verb and every look at the line:
 
     next_events     the event of each call that is to be sent next, in the order in which they are sent
 

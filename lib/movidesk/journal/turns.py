@@ -22,7 +22,7 @@ _FIRSTS = """
         FROM chain JOIN next_events AS this ON this.call = chain.call),
     firsts AS (SELECT next_events.* FROM chain JOIN next_events ON next_events.call = chain.call)
 """
-#: An arrival that is left alone: one who waits in its queue could be given the agent. Takes the steady time.
+#: A late arrival that is not sent yet: it could be given the agent whom a caller in its queue waits for. Takes the steady time.
 _LEFT_ALONE = ("(sort = 3 AND EXISTS (SELECT 1 FROM calls AS live LEFT JOIN queues ON queues.name = live.queue"
                " WHERE live.ended IS NULL AND live.queue = firsts.queue AND live.state IN ('received', 'waiting')"
                " AND live.seen_until > ? AND coalesce(news, 1) = 1))")
@@ -91,7 +91,7 @@ class Line(Agents):
         self._db.execute("REPLACE INTO queues VALUES (?, ?, ?, ?, ?, ?)", queue)
 
     def _is_aged_probe(self, queue: line.Queue, now: float) -> bool:
-        """Whether the question at the slow pace is due for a place that a head with a reason would have (budget.PROBE_PATIENCE)."""
+        """Whether a question at the slow pace has waited so long that it goes like a HEAD (budget.PROBE_PATIENCE)."""
         last = self._db.execute("SELECT max(at) FROM requests WHERE class = ?", (budget.PROBE,)).fetchone()[0]
         return (now - queue.asked - queue.pace >= budget.PROBE_PATIENCE
                 and (last is None or now - last >= budget.PROBE_FAVOUR))
@@ -127,7 +127,7 @@ class Line(Agents):
                               budget.HEAD, budget.PROBE, now - 10 * WINDOW))
 
     def _aged(self, now: float) -> int:
-        """1 where something that nobody waits for is due for the place that its patience has earned it."""
+        """1 if an event that nobody waits for has waited longer than budget.PATIENCE, and none had its place lately; else 0."""
         last = self._db.execute("SELECT max(at) FROM requests WHERE class = ?", (budget.SLACK,)).fetchone()[0]
         if last is not None and now - last < budget.PATIENCE:
             return 0
@@ -135,7 +135,7 @@ class Line(Agents):
         return int(event is not None and self.clock() - event[0].at >= budget.PATIENCE)
 
     def unsent(self, seconds: float) -> float:
-        """Since when (epoch seconds) an event is due that nobody sends: no request left for so long; 0.0 where none is."""
+        """Since when (epoch seconds) an event is due, if no request has left for so many seconds; else 0.0."""
         now = self.steady()
         if self._row(bool, "SELECT count(*) FROM requests WHERE at > ?", now - seconds):
             return 0.0
