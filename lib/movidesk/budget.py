@@ -25,8 +25,8 @@ WINDOW = 60.5
 #: Seconds after which a waiting SLACK request is given a place, and the least time between two such favours. One in four
 #: minutes is 2.5 % of ten a minute: it fits between 180 answered calls an hour and the physical 200.
 PATIENCE = 240.0
-#: Seconds after which a PROBE that is due goes like a HEAD, and the least time between such a one and the PROBE before it: three
-#: a minute, of all queues together, so that many quiet queues do not keep the ends of calls from being told.
+#: Seconds after which a PROBE that is due goes like a HEAD, and the least time between this and the last PROBE of any queue: at
+#: most three a minute, so that many quiet queues do not delay the ends of calls.
 PROBE_PATIENCE, PROBE_FAVOUR = 30.0, 20.0
 #: The part of the limit that a PROBE leaves free, and a SLACK request while anybody waits or rings, and while callers have
 #: come lately: the next must find a place, also when thousands of calls of an outage are to be told.

@@ -41,7 +41,7 @@ def event_name(job: Job) -> str:
 
 
 class Delivery:
-    """Delivers what a desk's journal holds. jitter: () -> [0, 1), passed in by tests."""
+    """Delivers the events of a desk's journal. jitter: () -> [0, 1), passed in by tests."""
 
     def __init__(self, desk, jitter=random.random):
         self.desk = desk

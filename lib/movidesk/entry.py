@@ -126,20 +126,23 @@ def _without_journal(desk: Desk, channel: agi.Channel, verb: str, arguments: lis
                     _ask_there(other, channel, arguments)
     except (OSError, JournalError) as trouble:
         channel.say("%s: the standby cannot be used either: %s" % (verb, trouble))
-    if lost:
-        channel.say("%s of call %s IS LOST: %s" % (verb, event["call_id"] or channel.uniqueid, lost), 0)
+    _say_lost(channel, verb, event, lost)
 
 
 def _keep(desk: Desk, channel: agi.Channel, verb: str, arguments: list[str]) -> None:
-    """Keep the event of a verb that failed for a reason nobody foresaw. Where the journal has it, taking it in changes nothing."""
+    """Keep the event of a verb that failed for an unforeseen reason. If the journal has it already, taking it in changes nothing."""
     if verb not in verbs.VERBS:
         return
     event = _emergency_event(desk, channel, verb, arguments)
     if verb == calls.RECEIVED and event["call_id"]:
         return  # nothing new: it keeps its place
-    lost = _save(desk, channel, event, "and recorded with the call's next verb")
-    if lost:
-        channel.say("%s of call %s IS LOST: %s" % (verb, event["call_id"] or channel.uniqueid, lost), 0)
+    _say_lost(channel, verb, event, _save(desk, channel, event, "and recorded with the call's next verb"))
+
+
+def _say_lost(channel: agi.Channel, verb: str, event: dict | None, why: str) -> None:
+    """Say that an event is kept nowhere, if there is a reason why."""
+    if event is not None and why:
+        channel.say("%s of call %s IS LOST: %s" % (verb, event["call_id"] or channel.uniqueid, why), 0)
 
 
 def _save(desk: Desk, channel: agi.Channel, event: dict, until: str = "until the journal is back") -> str:

@@ -71,7 +71,7 @@ class Sending:
             self._token_refused(result.why, name)
         else:
             self.journal.note_failure(AWAY, result.why, name)
-            self.journal.is_time(AWAY_TRIED, 0.0)
+            self.journal.start_timer(AWAY_TRIED)
 
     def limit(self) -> int:
         """The requests a minute that Movidesk takes at this moment ([movidesk] requests_per_minute, night)."""
@@ -119,13 +119,13 @@ class Sending:
             self.journal.set_note(TOKEN_TAKEN, self._token_mark())
 
     def _token_refused(self, why: str, name: str) -> None:
-        """The note's time is that of the first refusal; when the token is tried again stands in a note of its own."""
+        """The note keeps the time of the first refusal; the timer TOKEN_TRIED that of the last try."""
         refused, taken = self.refusal(), self.journal.note(TOKEN_TAKEN)
         if not refused:
             self.journal.end_note(TOKEN_REFUSED)  # another token's
         has_worked = taken is not None and taken[0] == self._token_mark()
         self.journal.note_failure(TOKEN_REFUSED, "%s %s" % (self._token_mark(), why), name if has_worked else "")
-        self.journal.is_time(TOKEN_TRIED, 0.0)
+        self.journal.start_timer(TOKEN_TRIED)
 
     def refusal(self) -> tuple[str, float] | None:
         """Why and since when (epoch seconds) Movidesk answers 401 or 403 with the configuration's token; None: it does not."""

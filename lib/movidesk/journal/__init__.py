@@ -98,7 +98,7 @@ class Journal(Trials):
                                     " WHERE id = ? AND status = 'refused'", (event_id,)).rowcount == 1
 
     def dismiss(self, event_id: int) -> bool:
-        """Let a refused event be: it is no trouble any more, and never sent; False where there is no such event."""
+        """Give up a refused event: it is never sent, and no alarm stands for it; False where there is no such event."""
         with self._writing():
             return self._db.execute("UPDATE events SET status = ? WHERE id = ? AND status = 'refused'",
                                     (DISMISSED, event_id)).rowcount == 1

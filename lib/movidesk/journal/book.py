@@ -166,8 +166,8 @@ class Book(Moves):
                 if job.event.note.startswith(CONVERTS) or job.event.note.startswith(CONVERTING) and job.event.due <= now]
 
     def convert(self, job: Job, name: str, seconds: float) -> Job | None:
-        """Leave to convert such an event's file, for so many seconds in which it is not delivered; None where it is
-        delivered, or somebody else converts it."""
+        """Claim such an event for so many seconds, in which its file may be converted and it is not delivered; None if it was
+        delivered, or another process converts the file."""
         with self._writing():
             claimed = job._replace(event=job.event._replace(due=self.steady() + seconds, note=CONVERTING + name))
             return claimed if self._swap(job, claimed) else None
@@ -200,8 +200,8 @@ class Book(Moves):
     def _add_event(self, call: Call, kind: str, at: float, extension: str = "", link: str = "") -> None:
         self._db.execute("INSERT INTO events (call, kind, at, extension, link) VALUES (?, ?, ?, ?, ?)",
                          (call.id, kind, at, extension, link))
-        # One that fails before it is tried soon: whether it goes on failing decides when this one goes. What is due within
-        # a lease may be under way.
+        # An earlier event that fails is tried again now, because this one waits for it. What is due within a lease may be
+        # under way.
         now = self.steady()
         self._db.execute("UPDATE events INDEXED BY events_call SET due = ? WHERE call = ? AND status = 'pending'"
                          " AND due > ? AND id IN (SELECT event FROM trials)", (now, call.id, now + LEASE))

@@ -15,11 +15,11 @@ class Moves(Line):
         return self._row(Call, "SELECT %s FROM calls WHERE call_id = ?" % CALL, call_id)
 
     def move(self, call_id: str, channel: str, number: str) -> list[Call]:
-        """The call goes on on another channel, which took the place of its own: an attended transfer. Its id stays.
+        """The call continues on another channel, which took the place of its own: an attended transfer. Its id stays.
 
-        number: that channel's caller, who becomes the call's unless Movidesk may have heard of the other: it takes an id with
-        one number only. Returns the open calls
-        that the channel had before: each is over, and the caller ends it (`hang_up`).
+        number: that channel's caller. It becomes the call's number unless Movidesk may have heard the first one: it takes one
+        number only for an id. Returns the open calls that the channel had before: they are over, and whoever calls this ends
+        them (`hang_up`).
         """
         with self._writing():
             call = self.find(call_id)

@@ -52,3 +52,7 @@ class Notes(Store):
                 return False
             self._set_note(timer, repr(self.steady()))
             return True
+
+    def start_timer(self, timer: str) -> None:
+        """Start a timer anew, as is_time does when it is True."""
+        self.set_note(timer, repr(self.steady()))

@@ -13,7 +13,7 @@ from movidesk.budget import WINDOW
 from movidesk.journal.schema import MIGRATIONS, statements
 
 LEASE = 60.0         # seconds for which an event handed out belongs to its taker
-HOLD = 3600.0        # seconds for which an ending waits for the caller's message at the most
+HOLD = 3600.0        # seconds for which an event waits for its message or conversion, at most
 ASKED = "asked, not answered"  # the note of an arrival whose question left: Movidesk may have heard it
 HELD = "waits for the caller's message"
 CONVERTS = "waits until this is converted: "  # and the file's name
@@ -24,7 +24,7 @@ ONE_TRY = 0.02       # seconds of them that SQLite waits, and this process's oth
 PAUSE = 0.005        # seconds between two tries
 
 PENDING, DELIVERED, REFUSED = "pending", "delivered", "refused"
-DISMISSED = "dismissed"  # refused, and an admin has let it be
+DISMISSED = "dismissed"  # refused, and an admin has given it up
 
 
 class JournalError(Exception):
@@ -43,8 +43,8 @@ Event = namedtuple("Event", "id call kind at extension link status attempts due 
 Job = namedtuple("Job", "event call request", defaults=(0,))
 #: What `record` did: the call (None where there is none) and the event's kind, or None with the reason why not.
 Recorded = namedtuple("Recorded", "call kind reason")
-#: Leave to send a request (granted: its number), or the seconds until asking again makes sense, and why; paused: by
-#: Movidesk's wish.
+#: Permission to send a request (granted: its number), or the seconds until asking again makes sense, and why; paused: because of a
+#: pause (Limits.paused).
 Claim = namedtuple("Claim", "granted wait reason paused", defaults=(False,))
 
 CALL = ", ".join("calls." + field for field in Call._fields)
