@@ -110,6 +110,50 @@ def away(desk, monkeypatch, verb, *arguments, **peer):
     return peer
 
 
+def lines(desk, *events, path=None):
+    """Emergency lines of channel 17.1, whose dialplan does not say when the caller came; path: another file than the first."""
+    for kind, at, more in events:
+        event = {"kind": kind, "at": at, "uniqueid": "17.1", "queue": "77", "number": "1", "call_id": "", "extension": "", "link": "",
+                 **more}
+        if path is None:
+            emergency.save(desk.config, event)
+        else:
+            with open(path, "a") as file:
+                file.write(json.dumps(event) + "\n")
+
+
+@pytest.mark.parametrize("whose", ["", "17.1"], ids=["all", "one channel's"])
+def test_lines_of_one_call_in_several_files_are_taken_in_in_order_of_time(desk, whose, monkeypatch):
+    """The folder was away first, and is back, but its journal cannot be written: the later lines are in the better place."""
+    lines(desk, ("received", 1_700_000_000.0, {}), ("transferred", 1_700_000_005.0, {"extension": "5252"}),
+          path=desk.config["journal", "path"] + ".emergency")
+    monkeypatch.setattr(emergency, "paths", lambda config: [config["journal", "path"] + end for end in (".first", ".emergency")])
+    lines(desk, ("hangup", 1_700_000_009.0, {}))
+    emergency.take_in(desk.journal, desk.config, whose)
+    assert kinds(desk.journal) == ["received", "transferred", "completed"]
+    emergency.take_in(desk.journal, desk.config)
+    assert len(desk.journal.last_calls(5)) == 1 and emergency.waiting(desk.config) == []
+
+
+def test_an_arrival_whose_line_was_out_of_reach_when_the_call_ended_begins_no_second_call(desk):
+    lines(desk, ("hangup", 1_700_000_009.0, {}))
+    emergency.take_in(desk.journal, desk.config)
+    lines(desk, ("received", 1_700_000_000.0, {}))
+    emergency.take_in(desk.journal, desk.config)
+    assert [call.call_id for call in desk.journal.last_calls(5)] == ["pbx1-17.1"] and kinds(desk.journal) == ["received", "canceled"]
+
+
+def test_lines_of_a_first_visit_do_not_touch_the_second(desk):
+    """A channel's lines stay in the file until all are taken in: each of its verbs meets them again."""
+    lines(desk, ("received", 1_700_000_000.0, {}), ("hangup", 1_700_000_009.0, {}))
+    emergency.take_in(desk.journal, desk.config, "17.1")
+    second = desk.journal.arrive("pbx1", "17.1", "78", "1", arrived=1_700_000_010.0)
+    for whose in "17.1", "":
+        emergency.take_in(desk.journal, desk.config, whose)
+        assert [(call.call_id, call.state) for call in desk.journal.last_calls(5)] == [
+            (second.call_id, "received"), ("pbx1-17.1", "canceled")]
+
+
 @pytest.mark.parametrize("jump", [0, 3600, -3600], ids=["", "the clock is set on", "the clock is set back"])
 def test_an_arrival_in_the_file_and_a_call_that_went_on_are_one(write_config, monkeypatch, jump):
     """The first question finds no journal; the next does; the call ends before the file is taken in."""

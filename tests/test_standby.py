@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from movidesk import agi, emergency, entry, standby, sweep
@@ -28,7 +28,7 @@ class Machine:
     """A PBX's disk whose folder with the journal can be taken away, its memory, and verbs that run as scripts do."""
 
     def __init__(self, write_config, folder: Path, url: str, **movidesk: str):
-        self.state, self.memory, self._other = folder / "state", folder / "memory", None
+        self.state, self.memory, self._others = folder / "state", folder / "memory", []
         self.state.mkdir()
         self.memory.mkdir()
         self.path = write_config(movidesk={"url": url, "timeout": "15", **movidesk}, line={"ask_every": "1", "ask_at_least_every": "1"},
@@ -45,18 +45,21 @@ class Machine:
 
     def lock(self, path: Path) -> None:
         """Another program writes for ever: the journal can be read."""
-        self._other = sqlite3.connect(path, isolation_level=None)
-        self._other.execute("BEGIN IMMEDIATE")
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        self._others.append(other)
 
     def set_trouble(self, how: str) -> None:
-        """away, locked, or none."""
-        if self._other:
-            self._other.close()
-            self._other = None
-        self.set_away(how == "away")
-        if how == "locked":
+        """The journal is away, or locked; or also the standby is, where there is one (away-both, locked-both); or none is."""
+        for other in self._others:
+            other.close()
+        self._others.clear()
+        self.set_away(how.startswith("away"))
+        if how.startswith("locked"):
             self.desk().journal.close()
             self.lock(self.state / "journal.db")
+        if how.endswith("both") and self.stands_in():
+            self.lock(standby.folder(load(self.path)) + "/journal.db")
 
     def set_away(self, away: bool) -> None:
         here, elsewhere = self.state, self.state.with_name("elsewhere")
@@ -95,6 +98,11 @@ def model():
 def machine(write_config, tmp_path, model):
     with serve(model) as simulator:
         yield Machine(write_config, tmp_path, simulator.url, requests_per_minute="1000")
+
+
+@pytest.fixture
+def short_locks(monkeypatch):
+    monkeypatch.setattr("movidesk.journal.store.BUSY_TIMEOUT", 0.3)
 
 
 def heard(model) -> list[str]:
@@ -274,6 +282,29 @@ def test_a_channel_whose_call_has_just_ended_gets_another_id_in_the_standby(mach
         assert other.journal.arrive("pbx1", "17.1", QUEUE, "1").call_id == "pbx1-17.1-2"
 
 
+def test_a_call_of_which_the_standby_knows_only_the_end_keeps_its_arrival(machine):
+    machine.run("received", QUEUE)
+    desk = machine.desk()
+    before = desk.journal.find("pbx1-17.1")
+    with machine.away():
+        machine.run("hangup", **{agi.ID: "pbx1-17.1", agi.QUEUE: QUEUE})
+    assert standby.end(desk)
+    after = desk.journal.find("pbx1-17.1")
+    assert after.arrived == before.arrived < after.ended and after.state == "canceled"
+
+
+def test_what_the_standby_missed_of_a_call_comes_before_what_it_takes_now(machine, short_locks):
+    with machine.away():
+        machine.run("received", QUEUE)
+    machine.set_trouble("away-both")
+    machine.run("transferred", "5252", **{agi.ID: "pbx1-17.1"})
+    machine.set_trouble("away")
+    machine.run("hangup", **{agi.ID: "pbx1-17.1"})
+    with standby.use(machine.desk(), "") as other:
+        assert [event.kind for event in other.journal.events(other.journal.find("pbx1-17.1"))] == [
+            "received", "transferred", "completed"]
+
+
 # -- who may, and where ------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("planted", ["a link", "an open folder"])
@@ -329,40 +360,45 @@ def test_a_journal_that_cannot_take_the_standby_leaves_both_as_they_were(machine
 
 # -- any order of events -----------------------------------------------------------------------------------------------
 
-STEPS = st.lists(st.sampled_from(["away", "locked", "locked", "back", "deliver", "1", "2", "3"]), min_size=5, max_size=25)
+TROUBLES = ("away", "away-both", "locked", "locked-both", "back")
+STEPS = st.lists(st.sampled_from([*TROUBLES, "deliver", "1", "2", "3"]), min_size=5, max_size=25)
 LIFE = (("received", QUEUE), ("transferred", "5252"), ("hangup",))
 
 
-@pytest.fixture
-def short_locks(monkeypatch):
-    monkeypatch.setattr("movidesk.journal.store.BUSY_TIMEOUT", 0.3)
-
-
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(STEPS)
-def test_whenever_the_journal_goes_and_comes_each_event_is_told_once(write_config, tmp_path_factory, short_locks, steps):
+@given(STEPS, st.booleans())
+@example(["away", "1", "away", "back", "2", "away", "1"], False)
+def test_whenever_the_journal_goes_and_comes_each_event_is_told_once(write_config, tmp_path_factory, short_locks, steps, knows_when):
+    """knows_when: the dialplan says when each caller came (ours does)."""
     model = Movidesk(time.time, limit=Limit(100_000))
     model.add_group(77, ["5252", "5253", "5254"])
     folder = tmp_path_factory.mktemp("machine")
     with serve(model) as simulator, pytest.MonkeyPatch.context() as patch:
         patch.setattr(emergency, "SHARED", str(folder))
         machine = Machine(write_config, folder, simulator.url, requests_per_minute="1000")
-        trouble, lives = "back", {name: {"step": 0, "id": "", "agent": ""} for name in "123"}
+        trouble, lives = "back", {name: {"step": 0, "id": "", "agent": "", "came": ""} for name in "123"}
         for step in [*steps, "back", *"111222333"]:
-            if step in ("away", "locked", "back"):
+            if step in TROUBLES:
                 trouble = step
                 machine.set_trouble(step)
             elif step == "deliver":
-                if trouble == "back":
-                    machine.recover()
-                else:
-                    standby.deliver(machine.desk())
+                _deliver(machine, trouble)
             elif lives[step]["step"] < len(LIFE):
+                lives[step]["came"] = lives[step]["came"] or "%.6f" % time.time() if knows_when else ""
                 _go_on(machine, step, lives[step])
         until(lambda: machine.recover() or machine.pending() == 0)
         assert model.problems == [] and model.duplicates == 0
         assert sorted(ticket.number for ticket in model.tickets.values() if not ticket.complete) == []
         assert len(model.tickets) == 3 and not machine.stands_in()
+
+
+def _deliver(machine: Machine, trouble: str) -> None:
+    if trouble == "back":
+        return machine.recover()
+    try:
+        standby.deliver(machine.desk())
+    except JournalError:
+        assert trouble.endswith("both")
 
 
 def _go_on(machine: Machine, name: str, life: dict) -> None:
@@ -374,7 +410,7 @@ def _go_on(machine: Machine, name: str, life: dict) -> None:
     if verb == "transferred":
         arguments = [life["agent"]]
     peer = machine.run(verb, *arguments, uniqueid="1." + name, **{
-        agi.ID: life["id"], agi.QUEUE: QUEUE, agi.ANSWERED_BY: life["agent"] if life["step"] == 2 else ""})
+        agi.ID: life["id"], agi.QUEUE: QUEUE, agi.ARRIVED: life["came"], agi.ANSWERED_BY: life["agent"] if life["step"] == 2 else ""})
     life["id"] = peer[agi.ID] or life["id"]
     if verb == "received":
         life["agent"] = peer[agi.EXT]

@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import nullcontext
 from itertools import islice
 
 from movidesk import calls
@@ -117,12 +118,43 @@ def take_in(journal, config, uniqueid: str = "") -> tuple[int, list[str]]:
     A file is removed only after its last line is in the journal. Raises JournalError while the journal is still away.
     """
     taker = _Taker(journal, config)
+    if uniqueid:
+        taker.in_order(uniqueid.encode("utf-8", "surrogateescape"))
+        return taker.taken, taker.nonsense
+    if len(waiting(config)) > 1:
+        _Taker(journal, config).in_order()
     for path in paths(config):
         try:
-            taker.own(path, uniqueid.encode("utf-8", "surrogateescape")) if uniqueid else taker.all(path)
+            taker.all(path)
         except OSError as error:
             taker.nonsense.append(str(error))
     return taker.taken, taker.nonsense
+
+
+def _lines(path: str, text: bytes) -> list[bytes]:
+    """The lines with this text of the file that is taken in, and then of the one that is written: while that is locked, nobody
+    renames it to the other. Raises OSError."""
+    try:
+        newer = os.fdopen(_open_locked(path, os.O_RDONLY), "rb")
+    except FileNotFoundError:
+        newer = nullcontext(())
+    with newer as lines:
+        try:
+            with os.fdopen(_open_locked(path + TAKING, os.O_RDONLY), "rb") as older:
+                found = [line for line in older if text in line]
+        except FileNotFoundError:
+            found = []  # nobody takes it in now
+        return found + [line for line in lines if text in line]
+
+
+def _at(line: bytes) -> float:
+    """The time of a line; 0.0 where it makes no sense, which is said when it is to be recorded."""
+    import json
+
+    try:
+        return _time(json.loads(line)["at"])
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return 0.0
 
 
 class _Taker:
@@ -132,24 +164,18 @@ class _Taker:
         self._journal, self._config = journal, config
         self.taken, self.nonsense = 0, []
 
-    def own(self, path: str, uniqueid: bytes) -> None:
-        """One channel's lines. While FILE is locked, nobody renames it to the one that is read before it."""
-        try:
-            newer = _open_locked(path, os.O_RDONLY)
-        except FileNotFoundError:
-            newer = None
-        try:
+    def in_order(self, uniqueid: bytes = b"") -> None:
+        """One channel's lines, or all, of all files in order of time: a call's lines may be in several. The files stay."""
+        from heapq import merge
+
+        found = []
+        for path in paths(self._config):
             try:
-                with os.fdopen(_open_locked(path + TAKING, os.O_RDONLY), "rb") as older:
-                    self._record(path + TAKING, older, uniqueid)
-            except FileNotFoundError:
-                pass  # nobody takes it in now
-            if newer is not None:
-                with os.fdopen(os.dup(newer), "rb") as lines:
-                    self._record(path, lines, uniqueid)
-        finally:
-            if newer is not None:
-                os.close(newer)
+                found.append([(_at(line), path, line) for line in _lines(path, uniqueid)])
+            except OSError as error:
+                self.nonsense.append(str(error))
+        for _, path, line in merge(*found, key=lambda entry: entry[0]):  # within a file its own order stays: clocks are set back
+            self._record(path, [line], uniqueid)
 
     def all(self, path: str) -> None:
         """The lines that a process which died has left, then all others."""
@@ -244,7 +270,7 @@ def record(journal, config, event: dict) -> None:
             for other in journal.move(call_id, event["channel"], event["number"]):
                 journal.hang_up(other.call_id, at=at, left=kind)
         return
-    call = None if call_id else journal.visit(uniqueid, came) or journal.latest(uniqueid)
+    call = None if call_id else journal.visit(uniqueid, came) or journal.latest(uniqueid, at)
     journal.record(call_id or (call.call_id if call else calls.call_id(pbx, uniqueid)), kind, extension, event["link"],
                    event["queue"], event["number"], uniqueid, arrived=came or at, at=at, held=event.get("held") is True)
 
@@ -261,8 +287,8 @@ def _is_here(journal, uniqueid: str, came: float | None, at: float) -> bool:
     of the channel in whose time it falls."""
     if came is not None:
         return journal.visit(uniqueid, came) is not None
-    last = journal.latest(uniqueid)
-    return last is not None and last.arrived <= at <= (last.ended or at)
+    call = journal.latest(uniqueid, at)
+    return at <= (call.ended or at) if call else journal.began_late(uniqueid)
 
 
 def _time(value) -> float:

@@ -162,6 +162,7 @@ def _record_there(desk: Desk, channel: agi.Channel, event: dict | None, unsaved:
 
     try:
         if event is not None:
+            _take_in(desk, channel)  # the standby may have been locked too
             emergency.record(desk.journal, desk.config, event)
     except ValueError as error:  # it makes no sense, and will make none when it is taken in
         channel.say("%s: %s" % (event["kind"], error))

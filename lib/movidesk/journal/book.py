@@ -62,9 +62,9 @@ class Book(Moves):
         known: the id that the channel knows; where it knows none, the visit that it made at `arrived` is its call, begun now
         if it is not here. answered_by: the extension that took the call, if one did; at: when the call ended, if not now.
         """
-        call = self.find(known) if known else self.visit(uniqueid, arrived) or self.latest(uniqueid)
+        call = self.find(known) if known else self.visit(uniqueid, arrived) or self.latest(uniqueid, at)
         if queue and (call is None or not known and arrived and call.arrived != arrived):
-            call = self.arrive(pbx, uniqueid, queue, number, arrived=arrived)
+            call = self.arrive(pbx, uniqueid, queue, number, arrived=arrived or at)
         if call is None:
             return known or calls.call_id(pbx, uniqueid)
         if answered_by and call.mode == calls.CONTROL and call.state in calls.BEFORE_AGENT:
@@ -267,9 +267,15 @@ class Book(Moves):
         """The call of this channel that arrived at exactly this time, or None."""
         return self._row(Call, "SELECT %s FROM calls WHERE uniqueid = ? AND arrived = ?" % CALL, uniqueid, arrived)
 
-    def latest(self, uniqueid: str) -> Call | None:
-        """The last call of the channel with this unique id, or None."""
-        return self._row(Call, "SELECT %s FROM calls WHERE uniqueid = ? ORDER BY id DESC LIMIT 1" % CALL, uniqueid)
+    def latest(self, uniqueid: str, at: float | None = None) -> Call | None:
+        """The last call of the channel with this unique id, or the last that it had at this time; None where there is none."""
+        return self._row(Call, "SELECT %s FROM calls WHERE uniqueid = ? AND arrived <= coalesce(?, arrived)"
+                               " ORDER BY id DESC LIMIT 1" % CALL, uniqueid, at)
+
+    def began_late(self, uniqueid: str) -> bool:
+        """Whether the channel's first call began with another event than its arrival: nobody knew then when its caller came."""
+        return bool(self._row(int, "SELECT EXISTS (SELECT 1 FROM events WHERE call = calls.id AND kind != 'received' AND at = arrived)"
+                                   " FROM calls WHERE uniqueid = ? ORDER BY id LIMIT 1", uniqueid))
 
     def take_over(self, unfinished: list[tuple[Call, list[Event]]]) -> int:
         """Add the calls of a damaged journal, with their events; those that are here already stay. Returns how many."""

@@ -139,7 +139,8 @@ def _merge_call(file: sqlite3.Connection, call: dict, events: list[dict]) -> Non
     else:
         number = known["id"]
         if known["ended"] is None:
-            _update(file, "calls", number, _without(call, "id", "call_id"))
+            # What a call begins with stays: a standby that could not read its journal may know the call by its end alone.
+            _update(file, "calls", number, _without(call, "id", "call_id", "uniqueid", "mode", "queue", "arrived"))
     here: dict[str, list] = {}
     for row in file.execute("SELECT id, kind, status FROM events WHERE call = ? ORDER BY id", (number,)).fetchall():
         here.setdefault(row["kind"], []).append(row)
