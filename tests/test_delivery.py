@@ -549,6 +549,34 @@ def test_a_new_event_wakes_the_loop_at_once(office, running):
     assert time.monotonic() - begun < delivery.IDLE / 2
 
 
+@pytest.mark.parametrize("runs_already", [False, True])
+def test_a_thread_that_cannot_start_ends_nothing(office, running, monkeypatch, caplog, runs_already):
+    """The event whose thread could not start is sent when its lease is over, once; all places are free again."""
+    if runs_already:
+        office.talked()
+        office.fault(COMPLETED, delay=0.4)  # the only thread is busy meanwhile
+        running.trigger.pull()
+        wait_until(lambda: office.book.requests_in_window() == 2)
+    start = threading.Thread.start
+
+    def refuse(thread):
+        if thread.name.startswith("delivery"):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        for number in range(delivery.WORKERS + 1):
+            office.talked()
+            running.trigger.pull()
+            wait_until(lambda: caplog.text.count("can't start new thread") == number + 1)
+    wait_until(lambda: office.book.totals()["pending"] == 2 * (delivery.WORKERS + 1))
+    assert running.thread.is_alive()
+    office.clock.advance(LEASE + 1)
+    running.trigger.pull()
+    wait_until(lambda: office.book.totals()["pending"] == 0)
+    assert office.model.problems == [] and office.model.duplicates == 0
+
+
 def test_a_retry_wakes_the_loop_when_it_is_due(office, running):
     office.talked()
     office.fault(COMPLETED, status=500)

@@ -18,7 +18,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from movidesk import api, calls, trial
-from movidesk.journal import Job, JournalError
+from movidesk.journal import LEASE, Job, JournalError
 from movidesk.sending import request_name
 
 log = logging.getLogger("movidesk.delivery")
@@ -158,12 +158,30 @@ class Delivery:
                 wait = IDLE
                 if free.acquire(blocking=False):
                     job, seconds = self._take_safely()
-                    if job is not None:
-                        pool.submit(work, job)
+                    if job is not None and self._start(pool, work, job):
                         continue
                     free.release()
-                    wait = IDLE if seconds is None else min(IDLE, seconds)
+                    wait = IDLE if job or seconds is None else min(IDLE, seconds)
                 trigger.wait(wait)
+
+    def _start(self, pool: ThreadPoolExecutor, work, job: Job) -> bool:
+        """Let a thread do the work; False where none can start: then nobody does it, and the event's lease runs out."""
+        taken = threading.Lock()
+
+        def begin() -> None:
+            if taken.acquire(blocking=False):
+                work(job)
+
+        try:
+            pool.submit(begin)
+            return True
+        except RuntimeError as error:
+            # The pool has queued it all the same, for a thread that runs already.
+            if not taken.acquire(blocking=False):
+                return True
+            log.error("%s: %s is sent again in %.0f s: %s (see ulimit -u, and TasksMax= of the service)",
+                      job.call.call_id, job.event.kind, LEASE, error)
+            return False
 
     def _take_safely(self):
         try:
