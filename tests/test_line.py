@@ -543,3 +543,32 @@ def test_a_slow_request_counts_from_its_answer(journal, clock):
     assert journal.requests_in_window() == 1
     clock.now += 4
     assert journal.requests_in_window() == 0
+
+
+def test_a_phone_that_refused_and_answers_after_all_shows_that_there_are_more_agents(clock):
+    """One agent talks, the other has refused lately: Movidesk said 4 with one taken. When the second answers, two are taken."""
+    queue = line.Queue("77", news=False, full=1)
+    assert line.after_answer(queue, "5253", "", 2, clock(), line.PACE, doubtful=True).full == line.UNKNOWN
+    assert line.after_answer(queue, "5253", "", 1, clock(), line.PACE, doubtful=True).full == 1
+
+
+def test_an_agent_in_a_call_stays_one_of_the_queue_however_long_ago_named(clock):
+    journal = Journal(":memory:", clock)
+    talk = journal.arrive("pbx1", "1.1", "77", "4733990001")
+    assert journal.turn(talk, 10).ask
+    journal.answered(talk, "5252", "", "5252")
+    journal.record(talk.call_id, calls.TRANSFERRED)
+    clock.now += line.MEMBER_LASTS + 1
+    other = journal.arrive("pbx1", "1.2", "77", "4733990002")
+    assert journal.turn(other, 10).ask
+    journal.answered(other, "5253", "", "5253")
+    assert journal._taken("77") == 2
+
+
+def test_who_picks_up_a_call_that_was_offered_to_another_is_one_of_the_queue(clock):
+    journal = Journal(":memory:", clock)
+    call = journal.arrive("pbx1", "1.1", "77", "4733990001")
+    assert journal.turn(call, 10).ask
+    journal.answered(call, "5252", "", "5252")
+    journal.record(call.call_id, calls.TRANSFERRED, extension="5299")
+    assert journal._taken("77") == 1

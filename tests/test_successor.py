@@ -261,3 +261,15 @@ def test_whatever_moves_where_a_channel_has_one_open_call_at_most_and_each_call_
             assert sum(event.kind in calls.ENDED for event in journal.events(call)) == (call.ended is not None)
     finally:
         journal.close()
+
+
+def test_an_emergency_line_that_is_taken_in_twice_undoes_no_later_transfer(journal, write_config):
+    call = journal.arrive("pbx1", "1.1", "77", "5254", arrived=1.7e9)
+    line = {"kind": "moved", "at": 1.7e9 + 5, "arrived": 1.7e9, "uniqueid": "1.1", "queue": "77", "call_id": call.call_id,
+            "number": "4733990777", "extension": "", "link": "", "channel": "1.2", "leaving": "1.1", "left": "", "held": False}
+    configuration = config.load(write_config())
+    emergency.record(journal, configuration, line)
+    assert journal.find(call.call_id).channel == "1.2"
+    journal.move(call.call_id, "1.3", "4733990778")
+    emergency.record(journal, configuration, line)
+    assert journal.find(call.call_id).channel == "1.3"

@@ -128,3 +128,25 @@ def test_the_service_sweeps_at_once_when_asterisk_began_anew(desk, write_config,
         assert service.housekeeping.sweep_now.is_set()
     finally:
         service.fastagi.server_close()
+
+
+def test_a_call_that_is_transferred_while_asterisk_is_asked_goes_on(desk, monkeypatch):
+    call = arrive(desk, "1.1")
+
+    def channels(config):
+        desk.journal.move(call.call_id, "1.2", "4733990002")
+        return {"1.2"}
+
+    monkeypatch.setattr(sweep, "live_channels", channels)
+    assert sweep.sweep(desk.journal, desk.config) == 0
+    assert desk.journal.find(call.call_id).ended is None
+
+
+def test_a_call_that_begins_on_the_channel_that_took_the_place_of_another_is_alive_with_it(desk, swept, console):
+    first = arrive(desk, "1.1")
+    desk.journal.move(first.call_id, "1.2", "4733990002")
+    desk.journal.hang_up(first.call_id)
+    second = desk.journal.arrive("pbx1", "1.1", "77", "4733990002", channel="1.2")
+    assert (second.call_id, second.channel) == ("pbx1-1.1-2", "1.2")
+    assert swept(console("1.2")) == {}
+    assert swept(console("1.3")) == {second.call_id: "canceled"}

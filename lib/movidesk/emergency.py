@@ -267,7 +267,7 @@ def record(journal, config, event: dict) -> None:
         if kind == "hangup":
             journal.hang_up(call_id, event["link"], at=at, left=_text(event, "left"))
         elif _text(event, "channel"):
-            for other in journal.move(call_id, event["channel"], event["number"]):
+            for other in journal.move(call_id, event["channel"], event["number"], _text(event, "leaving")):
                 journal.hang_up(other.call_id, at=at, left=kind)
         return
     call = None if call_id else journal.visit(uniqueid, came) or journal.latest(uniqueid, at)

@@ -199,6 +199,7 @@ def _emergency_event(desk: Desk, channel: agi.Channel, verb: str, arguments: lis
     return {"kind": verb, "at": desk.clock(), "arrived": verbs.came(desk, channel), "uniqueid": verbs.callers_uniqueid(channel),
             "queue": queue, "call_id": call_id, "number": number, "extension": "".join(extension),
             "link": desk.link(None, recording), "channel": goes_on, "left": verbs.known(channel, agi.NEXT),
+            "leaving": channel.uniqueid if goes_on else "",
             "held": verb == calls.LOST and verbs.known(channel, agi.ENDING) == verbs.LEAVING_MESSAGE}
 
 

@@ -27,7 +27,7 @@ BUSY = "4"
 
 #: Why a phone does not take a call (a state of DEVICE_STATE(), or a DIALSTATUS) although nobody is at fault: its agent is in
 #: another call, or does not want one. And what somebody must mend.
-ENGAGED = frozenset(("INUSE", "RINGING", "RINGINUSE", "ONHOLD", "HOLDINUSE", "BUSY"))
+ENGAGED = frozenset(("INUSE", "RINGING", "RINGINUSE", "ONHOLD", "HOLDINUSE", "BUSY", "DECLINED"))
 DEAD = frozenset(("UNAVAILABLE", "CHANUNAVAIL", "CONGESTION", "INVALIDARGS"))
 #: Seconds for which a refusal holds, times the refusals in a row, and at the most: of a phone that is dead, and any other.
 DEAD_LASTS, REFUSAL_LASTS = (300.0, 3600.0), (120.0, 600.0)
@@ -77,13 +77,13 @@ def after_answer(queue: Queue, extension: str, code: str, taken: int, now: float
     """The queue after its head was answered; pace: the shortest and the longest time between two questions in seconds.
 
     taken counts the agent that was just offered. doubtful: this agent's phone refused lately (`holds`); that it is offered
-    says nothing about the others.
+    is no reason to hope for another.
     """
+    if extension and queue.full != UNKNOWN and taken > queue.full:
+        queue = queue._replace(full=UNKNOWN)  # there are more agents than were known
     if extension and doubtful:
         return queue._replace(asked=now)
     if extension:
-        if queue.full != UNKNOWN and taken > queue.full:
-            queue = queue._replace(full=UNKNOWN)  # there are more agents than were known
         known_full = queue.full != UNKNOWN and taken >= queue.full
         return queue._replace(asked=now, pace=pace[0], news=not known_full)
     # Where no agent of the queue has a caller, they are busy elsewhere: their number says nothing.

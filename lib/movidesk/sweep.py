@@ -104,8 +104,9 @@ def sweep(journal: Journal, config: Config) -> int:
     alive = live_channels(config)
     swept = 0
     for call in unended:
-        if (call.channel or call.uniqueid) not in alive:
-            done = journal.hang_up(call.call_id)
+        channel = call.channel or call.uniqueid
+        if channel not in alive:
+            done = journal.hang_up(call.call_id, channel=channel)  # it may have moved to another channel meanwhile
             if done.kind:
                 swept += 1
                 log.warning("%s: its channel is gone: %s", call.call_id, done.kind)

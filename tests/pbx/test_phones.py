@@ -2,10 +2,12 @@
 from __future__ import annotations
 
 import re
+from contextlib import closing
 
 import pytest
 
-from movidesk_sim.phones import RINGS, answers
+from movidesk.journal import Journal
+from movidesk_sim.phones import DECLINES, RINGS, answers
 from movidesk_sim.rehearsal import wait_for
 from office import ANSWERED
 
@@ -162,6 +164,20 @@ def test_a_state_that_lags_behind_is_looked_at_again(service_office):
     caller.wait_answered(5)
     caller.hang_up()
     assert office.ticket(caller, "completed", ANSWERED).agent == "5252"
+
+
+@pytest.mark.parametrize("behaviour, reason", [(DECLINES, "DECLINED"), (None, "UNAVAILABLE")], ids=["declines", "off"])
+def test_an_agent_who_declines_has_no_dead_phone(service_office, behaviour, reason):
+    office = service_office
+    if behaviour:
+        office.agent("5252", behaviour)
+    office.agent("5253", answers())
+    caller = office.call()
+    caller.wait_answered()
+    with closing(Journal(str(office.rehearsal.journal_path))) as journal:
+        assert [(refusal.extension, refusal.reason) for refusal in journal.refusals()] == [("5252", reason)]
+    caller.hang_up()
+    office.ticket(caller, "completed", ASKED_TWICE)
 
 
 def test_an_alarm_names_the_phones_that_are_off_until_they_take_a_call(service_office):

@@ -30,7 +30,7 @@ class Agents(Limits):
         """Movidesk has named this extension for this queue."""
         now = self.steady()
         self._db.execute("REPLACE INTO members VALUES (?, ?, ?)", (queue, extension, now))
-        self._db.execute("DELETE FROM members WHERE queue = ? AND named < ?", (queue, now - line.MEMBER_LASTS))
+        self._db.execute("DELETE FROM members WHERE queue = ? AND named < ? AND NOT " + _HAS_CALLER, (queue, now - line.MEMBER_LASTS))
 
     def _taken(self, queue: str) -> int:
         """How many agents of this queue have a caller."""

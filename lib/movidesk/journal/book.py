@@ -40,7 +40,10 @@ class Book(Moves):
             visit = len(visits) + 1
             while self.find(calls.call_id(pbx, uniqueid, visit)):  # begun by an event alone, on another channel
                 visit += 1
-            return self._begin(calls.call_id(pbx, uniqueid, visit), uniqueid, mode, calls.first_state(mode), queue, number, arrived)
+            call = self._begin(calls.call_id(pbx, uniqueid, visit), uniqueid, mode, calls.first_state(mode), queue, number, arrived)
+            if channel != uniqueid:
+                self._db.execute("UPDATE calls SET channel = ? WHERE id = ?", (channel, call.id))
+            return self.find(call.call_id)
 
     def _begin(self, call_id, uniqueid, mode, state, queue, number, arrived=None) -> Call:
         if not 0 < len(call_id) <= calls.MAX_ID:
@@ -116,6 +119,8 @@ class Book(Moves):
             else:
                 extension = call.extension if kind == calls.LINK else extension or call.extension
                 if state == calls.TRANSFERRED and kind != calls.LINK:
+                    if call.mode == calls.CONTROL and call.queue and extension:
+                        self._named(call.queue, extension)  # also one who picked up a call that was offered to another
                     self._took_a_call(extension)
                 if kind != calls.TRANSFERRED or not self._told_transferred(call, extension):
                     self._add_event(call, kind, self.clock() if at is None else at, extension if kind != calls.LINK else "", link)
@@ -123,8 +128,11 @@ class Book(Moves):
                                  (state, extension, call.id))
             return Recorded(self.find(call_id), kind, "")
 
-    def hang_up(self, call_id: str, link: str = "", at: float | None = None, converts: str = "", left: str = "") -> Recorded:
+    def hang_up(self, call_id: str, link: str = "", at: float | None = None, converts: str = "", left: str = "",
+                channel: str = "") -> Recorded:
         """End the call as its state says (calls.ending_at_hangup), or let go the ending that was held for its message.
+
+        channel: the channel that has gone, if the call ends only where it is still on that one (see `move`).
 
         left: where the caller goes who did not hang up (`control-78`, `watch-78`, `moved`): a call that no agent had is lost
         then, not canceled, and one that comes back to its own queue goes on.
@@ -136,6 +144,8 @@ class Book(Moves):
             call = self.find(call_id)
             if call is None:
                 return Recorded(None, None, "no call %s" % call_id)
+            if channel not in ("", call.channel or call.uniqueid):
+                return Recorded(call, None, "it goes on on another channel")
             if left == "%s-%s" % (call.mode, call.queue) and call.state not in (calls.TRANSFERRED, *calls.ENDED):
                 return Recorded(call, None, "it comes back to its queue")
             kind = calls.ending_at_hangup(call.mode, call.state, "0" if left else call.code)

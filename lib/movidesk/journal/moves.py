@@ -14,16 +14,18 @@ class Moves(Line):
         """The call with this id, or None."""
         return self._row(Call, "SELECT %s FROM calls WHERE call_id = ?" % CALL, call_id)
 
-    def move(self, call_id: str, channel: str, number: str) -> list[Call]:
+    def move(self, call_id: str, channel: str, number: str, leaving: str = "") -> list[Call]:
         """The call continues on another channel, which took the place of its own: an attended transfer. Its id stays.
 
         number: that channel's caller. It becomes the call's number unless Movidesk may have heard the first one: it takes one
-        number only for an id. Returns the open calls that the channel had before: they are over, and whoever calls this ends
-        them (`hang_up`).
+        number only for an id. leaving: the channel that the call leaves, where that is known; a call that is not on it has moved
+        on already. Returns the open calls that the channel had before: they are over, and whoever calls this ends them (`hang_up`).
         """
         with self._writing():
             call = self.find(call_id)
             if call is None or call.state in calls.ENDED and not self._is_held(call):
+                return []
+            if leaving not in ("", call.channel or call.uniqueid):
                 return []
             others = [other for other in self._open_on(channel) if other.id != call.id]
             self._move(call, channel, number)
