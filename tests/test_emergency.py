@@ -421,6 +421,24 @@ def test_what_is_saved_while_its_file_is_being_removed_goes_to_the_next_file(des
     assert kinds(desk.journal, "pbx1-17.1") == ["received", "transferred"]
 
 
+@pytest.mark.parametrize("says_when", [False, True])
+def test_two_who_take_in_one_arrival_at_once_begin_one_call(desk, monkeypatch, says_when):
+    """The other is through, and the call over, when the first has seen that the journal does not have it."""
+    lines(desk, *((kind, at, {"arrived": 1_700_000_000.0} if says_when else {})
+                  for kind, at in (("received", 1_700_000_000.0), ("hangup", 1_700_000_009.0))))
+    is_here, others = emergency._is_here, [True]
+
+    def late(*args):
+        found = is_here(*args)
+        if others:
+            others.clear()
+            emergency.take_in(Journal(desk.journal.path), desk.config)
+        return found
+    monkeypatch.setattr(emergency, "_is_here", late)
+    emergency.take_in(desk.journal, desk.config, "17.1")
+    assert not others and [call.state for call in desk.journal.last_calls(5)] == ["canceled"]
+
+
 def test_many_save_while_several_take_in(desk, tmp_path):
     """In processes, as scripts, service and `movidesk deliver` do: every event is recorded once, in its call's order."""
     fork = multiprocessing.get_context("fork")

@@ -260,7 +260,7 @@ def record(journal, config, event: dict) -> None:
     if kind in (calls.RECEIVED, calls.ARRIVED):
         if not _is_here(journal, uniqueid, came, at):
             mode = calls.CONTROL if kind == calls.RECEIVED else calls.WATCH
-            journal.arrive(pbx, uniqueid, event["queue"], event["number"], mode, arrived=came or at)
+            journal.arrive(pbx, uniqueid, event["queue"], event["number"], mode, arrived=came or at, once=True)
         return
     if kind in ("hangup", calls.MOVED):
         call_id = journal.catch_up(pbx, uniqueid, call_id, event["queue"], event["number"], came, extension, at)

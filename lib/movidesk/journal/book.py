@@ -17,15 +17,19 @@ class Book(Moves):
     """What happened, in order."""
 
     def arrive(self, pbx: str, uniqueid: str, queue: str, number: str, mode: str = calls.CONTROL,
-               arrived: float | None = None, channel: str = "") -> Call:
+               arrived: float | None = None, channel: str = "", once: bool = False) -> Call:
         """The open call of this channel in this queue; where there is none, a new one is begun.
 
         A channel whose call has ended gets the next id (`-2`, `-3`). One that comes to another queue, or back after an
         agent had it, leaves its old call first: that one ends as a hangup would end it, lost where nobody had answered.
-        channel: the channel that the call is on, if not the one on which it began (see `move`).
+        channel: the channel that the call is on, if not the one on which it began (see `move`). once: a call that arrived at this
+        very time is the same, also where it has ended: two processes take in one line at once.
         """
         channel = channel or uniqueid
         with self._writing():
+            same = self.visit(uniqueid, arrived) if once else None
+            if same:
+                return same
             visits = self._rows(Call, "SELECT %s FROM calls WHERE uniqueid = ? ORDER BY id" % CALL, uniqueid)
             last = visits[-1] if visits else None
             if last and last.state not in calls.ENDED:
@@ -67,7 +71,7 @@ class Book(Moves):
         """
         call = self.find(known) if known else self.visit(uniqueid, arrived) or self.latest(uniqueid, at)
         if queue and (call is None or not known and arrived and call.arrived != arrived):
-            call = self.arrive(pbx, uniqueid, queue, number, arrived=arrived or at)
+            call = self.arrive(pbx, uniqueid, queue, number, arrived=arrived or at, once=True)
         if call is None:
             return known or calls.call_id(pbx, uniqueid)
         if answered_by and call.mode == calls.CONTROL and call.state in calls.BEFORE_AGENT:
