@@ -10,6 +10,8 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from hypothesis import assume, given, settings
@@ -22,6 +24,7 @@ import owed
 
 NOON = 1_800_000_000.0
 LIMIT = 10
+RELEASED = Path(__file__).parent / "released"  # what the version before wrote, and its statements
 FORK = multiprocessing.get_context("fork")
 
 
@@ -820,6 +823,68 @@ def test_what_waits_in_an_older_file_is_known_in_the_newer(tmp_path, clock, monk
     assert [(job.call.call_id, job.event.kind) for job in deliver_all(book, clock)] == [
         ("pbx-1.4", "transferred"), ("pbx-1.5", "canceled"), ("pbx-1.2", "received"), ("pbx-1.2", "canceled"),
         ("pbx-1.1", "transferred"), ("pbx-1.1", "completed")]
+
+
+def of_the_version_before(path, clock):
+    """A journal that the version before wrote, with calls and events of all kinds; `clock` goes to the time of its writing."""
+    with sqlite3.connect(path) as file:
+        file.executescript((RELEASED / "journal.sql").read_text())
+    clock.now = 1_700_000_020.0
+    return path
+
+
+def test_a_journal_of_the_version_before_goes_on_where_it_was(tmp_path, clock):
+    """Calls are open, an agent's phone rings, a caller leaves a message, events are due, wait for a retry or are refused."""
+    path = of_the_version_before(str(tmp_path / "old.db"), clock)
+    book = Journal(path, clock)
+    owed.check(book)
+    assert {queue: owed.taken(book, queue) for queue in ("77", "80", "81")} == {
+        "77": {"5252", "5253", "5254"}, "80": {"5256"}, "81": {"5257"}}
+    assert book.totals()["refused"] == 1 and book.replay(book.outbox(REFUSED)[0].event.id)
+    first = book.open_calls()[0]
+    assert (first.call_id, first.state) == ("pbx-1700000000.1", "transferred")
+    assert [call.call_id[-2:] for call in book.waiting()] == [".5", ".6"]
+    for call in book.unended():
+        book.hang_up(call.call_id)
+    clock.now += 2 * HOLD
+    told = {}
+    for job in deliver_all(book, clock):
+        told.setdefault(job.call.call_id.split(".")[1], []).append((job.event.kind + " " + job.event.extension).strip())
+    assert told == {
+        "1": ["completed 5252"], "2": ["completed 5253"], "4": ["canceled 5254"], "5": ["canceled"], "6": ["received", "canceled"],
+        "7": ["lost"], "8": ["start_transferred 5260", "completed 5260"], "9": ["received", "canceled"],
+        "10": ["transferred 5256", "completed 5256", "link"], "11": ["transferred 5257", "completed 5257"],
+        "12": ["received", "canceled"], "13": ["transferred 5258", "completed 5258"]}
+    assert book.totals() == {"open": 0, "pending": 0, "refused": 0}
+
+
+def test_the_service_of_the_version_before_goes_on_until_it_is_restarted(tmp_path, clock):
+    """Each of its statements suits the file before it is migrated, and after."""
+    path = of_the_version_before(str(tmp_path / "old.db"), clock)
+    statements = [line for line in (RELEASED / "statements.sql").read_text().splitlines() if not line.startswith("--")]
+    assert len(statements) > 60
+    for migrate in (lambda: None, lambda: Journal(path, clock).close()):
+        migrate()
+        with closing(sqlite3.connect(path)) as service:
+            for statement in statements:
+                service.execute("EXPLAIN " + statement, [None] * statement.count("?"))
+
+
+def test_what_the_version_before_records_in_a_migrated_file_is_delivered(tmp_path, clock):
+    path = of_the_version_before(str(tmp_path / "old.db"), clock)
+    book = Journal(path, clock)
+    with closing(sqlite3.connect(path)) as service, service:  # its words, from statements.sql
+        service.execute("INSERT INTO events (call, kind, at, extension, link) VALUES (?, ?, ?, ?, ?)", (1, "completed", clock(), "", ""))
+        service.execute("UPDATE calls SET state = ?, ended = ? WHERE id = ?", ("completed", clock(), 1))
+        service.execute("UPDATE events SET status = ?, note = ?, settled = ? WHERE id = ?", ("delivered", "", clock(), 4))
+    assert [(job.call.id, job.event.kind) for job in deliver_all(book, clock) if job.call.id == 1] == [(1, "completed")]
+
+
+def test_a_pause_is_noted_as_the_version_before_reads_it(book):
+    book.suspect_429(1, 60.0)
+    book.close_window(60.0)
+    until, strikes = book.note("closed")[0].split()
+    assert (float(until) > NOON, int(strikes)) == (True, 1) and book.pause_reason() == "Movidesk asked for a pause (429)"
 
 
 def test_a_migration_that_fails_leaves_the_version_before(book, monkeypatch):

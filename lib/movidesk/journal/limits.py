@@ -7,7 +7,7 @@ from movidesk.budget import WINDOW
 from movidesk.journal.notes import Notes
 from movidesk.journal.store import Claim
 
-#: Why nothing may be sent, by the word that the note `closed` keeps.
+#: Why nothing may be sent, by the word that the note `closed_cause` keeps.
 PAUSES = {
     "429": "Movidesk asked for a pause (429)",
     "cut": "Movidesk cut a connection while the limit was nearly used up, which may stand for a 429",
@@ -48,7 +48,7 @@ class Limits(Notes):
         (`rate`); True where that begins.
         """
         with self._writing():
-            until, before, _ = self._closed()
+            until, before = self._closed()
             now = self.steady()
             strikes = budget.strikes_after(before, until, now if sent is None else sent)
             self._close(max(until, now + budget.pause_after(seconds, strikes)), strikes, "429")
@@ -75,7 +75,7 @@ class Limits(Notes):
         It is no strike: an ordinary cut must not lengthen the next pause. True where it may, also if a pause stands already.
         """
         with self._writing():
-            until, strikes, _ = self._closed()
+            until, strikes = self._closed()
             now = self.steady()
             if until > now:
                 return True  # it left before the pause began: one of the same burst
@@ -85,7 +85,8 @@ class Limits(Notes):
             return True
 
     def _close(self, until: float, strikes: int, cause: str) -> None:
-        self._set_note("closed", "%r %d %s" % (until, strikes, cause))
+        self._set_note("closed", "%r %d" % (until, strikes))  # the service of the version before reads these two words, no third
+        self._set_note("closed_cause", cause)
 
     def paused(self) -> float:
         """Seconds that are left of a pause; 0.0 where there is none."""
@@ -93,13 +94,14 @@ class Limits(Notes):
 
     def pause_reason(self) -> str:
         """Why the last pause began."""
-        return PAUSES[self._closed()[2]]
+        cause = self.note("closed_cause")
+        return PAUSES[cause[0] if cause else "429"]
 
-    def _closed(self) -> tuple[float, int, str]:
-        """Until when (steady time) nothing may be sent, the 429s in a row, and the cause; 0, 0 where Movidesk answered since."""
+    def _closed(self) -> tuple[float, int]:
+        """Until when (steady time) nothing may be sent, and the 429s in a row; 0 and 0 where Movidesk answered since."""
         closed = self.note("closed")
-        until, strikes, *cause = closed[0].split() if closed else (0, 0)
-        return float(until), int(strikes), cause[0] if cause else "429"
+        until, strikes = closed[0].split() if closed else (0, 0)
+        return float(until), int(strikes)
 
     def _answered(self) -> None:
         """Movidesk took a request: that ends the row of 429s, unless it was under way when the last of them came."""

@@ -6,14 +6,15 @@ from the events. To read it there would take longer the more events wait, for ev
     next_events     the event of each call that is to be sent next, in the order in which they are sent
 
 Triggers keep it, so that no statement anywhere can forget to. The view `owed_events` says what must be in it.
+
+After an upgrade the service of the version before runs until it is restarted, on a file that the first new script has migrated.
+So each statement of the version before must still work here: a migration drops nothing that it names. It names the index
+`events_urgent` (INDEXED BY), which nothing in this version reads.
 """
 
 from __future__ import annotations
 
 import sqlite3
-
-#: Whether an event (events, NEW or OLD) ends a call that had an agent, whom it frees.
-_FREES = "(%(row)s.kind = 'completed' OR %(row)s.kind IN ('canceled', 'lost') AND %(row)s.extension != '')"
 
 MIGRATIONS = (
     """
@@ -74,6 +75,17 @@ MIGRATIONS = (
         AND (kind IN ('transferred', 'start_transferred', 'completed') OR kind IN ('canceled', 'lost') AND extension != '');
     """,
     """
+    ALTER TABLE calls ADD COLUMN channel TEXT NOT NULL DEFAULT '';
+    UPDATE events SET extension = (SELECT extension FROM calls WHERE calls.id = events.call)
+        WHERE status = 'pending' AND kind = 'completed';
+    DROP INDEX events_pending;
+    CREATE INDEX events_pending ON events (id) WHERE status = 'pending';
+    CREATE INDEX events_held ON events (id) WHERE status = 'pending' AND note >= 'waits' AND note < 'waitt';
+    CREATE INDEX events_freeing ON events (extension)
+        WHERE status = 'pending' AND kind IN ('completed', 'canceled', 'lost') AND extension != '';
+    CREATE INDEX calls_agents ON calls (extension) WHERE ended IS NULL AND state IN ('offered', 'transferred') AND extension != '';
+    CREATE INDEX requests_class ON requests (class, at);
+
     CREATE VIEW owed_events AS
         SELECT call, event, sort, CASE WHEN sort = 3 THEN queue ELSE '' END AS queue,
                CASE WHEN sort < 2 THEN event ELSE call END AS place, due
@@ -115,32 +127,6 @@ MIGRATIONS = (
         INSERT INTO next_events SELECT * FROM owed_events WHERE call = NEW.id;
     END;
 
-    CREATE TABLE untold_endings (queue TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID;
-    INSERT INTO untold_endings SELECT queue, count(*) FROM events JOIN calls ON calls.id = events.call
-        WHERE status = 'pending' AND FREES(events) GROUP BY queue;
-    CREATE TRIGGER endings_added AFTER INSERT ON events WHEN NEW.status = 'pending' AND FREES(NEW) BEGIN
-        INSERT OR IGNORE INTO untold_endings SELECT queue, 0 FROM calls WHERE id = NEW.call;
-        UPDATE untold_endings SET count = count + 1 WHERE queue = (SELECT queue FROM calls WHERE id = NEW.call);
-    END;
-    CREATE TRIGGER endings_changed AFTER UPDATE OF status, extension ON events
-        WHEN (NEW.status = 'pending' AND FREES(NEW)) != (OLD.status = 'pending' AND FREES(OLD)) BEGIN
-        INSERT OR IGNORE INTO untold_endings SELECT queue, 0 FROM calls WHERE id = NEW.call;
-        UPDATE untold_endings
-            SET count = count + (NEW.status = 'pending' AND FREES(NEW)) - (OLD.status = 'pending' AND FREES(OLD))
-            WHERE queue = (SELECT queue FROM calls WHERE id = NEW.call);
-    END;
-    CREATE TRIGGER endings_deleted AFTER DELETE ON events WHEN OLD.status = 'pending' AND FREES(OLD) BEGIN
-        UPDATE untold_endings SET count = count - 1 WHERE queue = (SELECT queue FROM calls WHERE id = OLD.call);
-    END;
-
-    DROP INDEX events_urgent;
-    DROP INDEX events_pending;
-    CREATE INDEX events_pending ON events (id) WHERE status = 'pending';
-    CREATE INDEX events_held ON events (id) WHERE status = 'pending' AND note >= 'waits' AND note < 'waitt';
-    CREATE INDEX requests_class ON requests (class, at);
-    """.replace("FREES(events)", _FREES % {"row": "events"}).replace("FREES(NEW)", _FREES % {"row": "NEW"})
-       .replace("FREES(OLD)", _FREES % {"row": "OLD"}),
-    """
     CREATE TABLE trials (
         event  INTEGER PRIMARY KEY REFERENCES events (id) ON DELETE CASCADE,
         began  REAL NOT NULL,
@@ -148,15 +134,6 @@ MIGRATIONS = (
         blamed INTEGER NOT NULL,
         since  REAL NOT NULL
     );
-    """,
-    """
-    ALTER TABLE calls ADD COLUMN channel TEXT NOT NULL DEFAULT '';
-    """,
-    """
-    DROP TRIGGER endings_added;
-    DROP TRIGGER endings_changed;
-    DROP TRIGGER endings_deleted;
-    DROP TABLE untold_endings;
     CREATE TABLE members (
         queue     TEXT NOT NULL,
         extension TEXT NOT NULL,
@@ -164,6 +141,10 @@ MIGRATIONS = (
         PRIMARY KEY (queue, extension)
     ) WITHOUT ROWID;
     CREATE INDEX members_extension ON members (extension);
+    INSERT OR IGNORE INTO members SELECT queue, extension, 0 FROM calls
+        WHERE ended IS NULL AND state IN ('offered', 'transferred') AND queue != '' AND extension != '';
+    INSERT OR IGNORE INTO members SELECT calls.queue, events.extension, 0 FROM events JOIN calls ON calls.id = events.call
+        WHERE status = 'pending' AND kind IN ('completed', 'canceled', 'lost') AND calls.queue != '' AND events.extension != '';
     CREATE TABLE refusals (
         extension TEXT PRIMARY KEY,
         reason    TEXT NOT NULL,
@@ -172,15 +153,6 @@ MIGRATIONS = (
         times     INTEGER NOT NULL,
         call      INTEGER NOT NULL
     ) WITHOUT ROWID;
-    UPDATE events SET extension = (SELECT extension FROM calls WHERE calls.id = events.call)
-        WHERE status = 'pending' AND kind = 'completed';
-    INSERT OR IGNORE INTO members SELECT queue, extension, 0 FROM calls
-        WHERE ended IS NULL AND state IN ('offered', 'transferred') AND queue != '' AND extension != '';
-    INSERT OR IGNORE INTO members SELECT calls.queue, events.extension, 0 FROM events JOIN calls ON calls.id = events.call
-        WHERE status = 'pending' AND kind IN ('completed', 'canceled', 'lost') AND calls.queue != '' AND events.extension != '';
-    CREATE INDEX calls_agents ON calls (extension) WHERE ended IS NULL AND state IN ('offered', 'transferred') AND extension != '';
-    CREATE INDEX events_freeing ON events (extension)
-        WHERE status = 'pending' AND kind IN ('completed', 'canceled', 'lost') AND extension != '';
     """,
 )
 

@@ -150,7 +150,7 @@ class Store:
                 self._db.execute("UPDATE calls SET seen_until = 0, wants = 0 WHERE ended IS NULL")
                 for table in ("queues", "members", "refusals", "trials"):
                     self._db.execute("DELETE FROM " + table)
-                self._db.execute("DELETE FROM notes WHERE name IN ('taken', 'lowered')")
+                self._db.execute("DELETE FROM notes WHERE name IN ('taken', 'lowered', 'closed_cause')")
                 if self._note("closed"):
                     self._set_note("closed", "%r 1" % (now + WINDOW))
 
