@@ -659,3 +659,20 @@ def test_the_loop_ends_when_it_is_told_to_and_what_is_under_way_is_noted(office,
     running.end()
     kept = office.book.events(office.book.find(call_id))
     assert [event.status for event in kept][:2] == ["delivered", "delivered"]  # the third may have been handed out before
+
+
+def test_a_loop_that_is_to_end_sends_no_probe(office, running):
+    """Else a stop would wait for two exchanges in a row: more than the unit's TimeoutStopSec."""
+    office.talked()
+    fail(office, "asterisk_transferedCall", status=500)
+    run(office, 40)
+    office.clock.advance(60)
+    office.desk._client = slow = Slow()
+    sent = []
+    slow.send = lambda event, **fields: (sent.append(event), slow.asked.set(), slow.let_go.wait(5), api.outcome(500))[-1]
+    running.trigger.pull()
+    assert slow.asked.wait(5)
+    running.stop.set()
+    slow.let_go.set()
+    running.end()
+    assert sent == ["transferred"]

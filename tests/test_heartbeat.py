@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from movidesk import heartbeat
+from movidesk import heartbeat, options
 from movidesk.config import load
 from movidesk.heartbeat import Heartbeat
 from movidesk.service import tell_systemd
@@ -115,6 +115,19 @@ def test_systemd_that_does_not_read_holds_up_nobody(memory, config, tmp_path, mo
 
 def settings(name: str) -> list[str]:
     return re.findall(r"^%s=(.*)$" % name, UNIT, re.MULTILINE)
+
+
+def test_a_stop_may_take_as_long_as_the_longest_request():
+    parse = options.OPTIONS["movidesk"]["timeout"][0]
+    longest = max(seconds for seconds in range(1, 100) if is_allowed(parse, str(seconds)))
+    assert float(*settings("TimeoutStopSec")) >= 3 * longest + 10
+
+
+def is_allowed(parse, text: str) -> bool:
+    try:
+        return bool(parse(text))
+    except ValueError:
+        return False
 
 
 def test_the_unit_watches_the_beat():

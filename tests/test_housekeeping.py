@@ -233,3 +233,17 @@ def test_the_installed_command_finds_runuser_under_cron(tmp_path):
     done = subprocess.run(["/bin/sh", "-c", "sh %s deliver --once" % (tmp_path / "movidesk")], env=CRON, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, text=True)
     assert (done.stdout.split("\n")[:3], done.stderr) == (["65534", "/etc/asterisk/movidesk.conf", "deliver --once"], "")
+
+
+def test_once_begins_nothing_when_its_time_is_up_and_says_what_is_left(write_config, simulator, clock, monkeypatch, caplog):
+    desk = Desk(load(write_config(movidesk={"url": simulator.url})), clock, wake=lambda: None)
+    monkeypatch.setattr(delivery.time, "monotonic", clock)
+    caplog.set_level("INFO")
+    for number in range(5):
+        desk.journal.record("pbx1-%d" % number, calls.START_CANCELED, queue="77", number="47")
+    slow = Delivery(desk)
+    deliver = slow.deliver
+    slow.deliver = lambda job: [deliver(job), clock.advance(3)][0]
+    assert slow.once(within=5.0) and desk.journal.totals()["pending"] == 3
+    assert "3 events are left" in caplog.text
+    assert slow.once() and desk.journal.totals()["pending"] == 0

@@ -12,6 +12,7 @@ import pytest
 import peer as asterisk
 from movidesk import agi, config, entry, options, verbs
 from movidesk.desk import Desk
+from movidesk.trial import TOKEN_RETRY
 from movidesk.journal import Journal
 from movidesk_sim.control import Fault
 from movidesk_sim.model import EXAMPLE_TOKEN
@@ -124,7 +125,7 @@ def test_received_when_movidesk_cannot_be_asked(write_config, simulator, fault, 
     simulator.faults.rules.append(fault)
     peer = run(settings, "received", QUEUE)
     assert (peer[agi.EXT], peer[agi.CODE], peer[agi.RESULT]) == ("", "E", "ok")
-    assert 1 <= int(peer[agi.WAIT]) <= 60
+    assert int(peer[agi.WAIT]) >= (TOKEN_RETRY if fault.status in (401, 403) else 1) and int(peer[agi.WAIT]) <= 60
     assert [line for line in peer.console if CALL in line and said in line]
     assert EXAMPLE_TOKEN not in "".join(peer.console) and "token=" not in "".join(peer.console)
 

@@ -21,6 +21,7 @@ from movidesk.budget import UNLIMITED
 from movidesk.desk import Desk
 
 GOOD, TROUBLE, MISUSE = 0, 1, 2
+ROUND_SECONDS = 50.0  # after which `deliver --once` begins no other event
 ONCE_SECONDS = 30.0  # for which `deliver --once` waits for the request limit: cron starts the next round after 60
 #: Where programs of the system are, such as asterisk and runuser: cron's PATH has none of them.
 SYSTEM_PATH = ("/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/bin", "/usr/bin", "/bin")
@@ -136,7 +137,7 @@ def _deliver_once(desk: Desk) -> int:
                   % desk.journal.path, file=sys.stderr)
             return GOOD
         housekeeping.recover()
-        good = RestingDelivery(desk).once(ONCE_SECONDS)
+        good = RestingDelivery(desk).once(ONCE_SECONDS, ROUND_SECONDS)
     housekeeping.once()
     return GOOD if good else TROUBLE
 

@@ -46,6 +46,7 @@ class Delivery:
     def __init__(self, desk, jitter=random.random):
         self.desk = desk
         self._jitter = jitter
+        self._stop = threading.Event()  # set: nothing is begun any more
 
     def take(self):
         """The next job and 0, or None and the seconds to wait (None: nothing is pending). See Journal.take."""
@@ -115,7 +116,7 @@ class Delivery:
         self._say_again(job, seconds, result.why)
         after = book.trial(job.event.id)
         # Where nothing shows whether Movidesk takes others, the next event of the call is sent.
-        if trial.may_probe(before, after) and self.desk.is_alone(request_name(event_name(job), job.call.call_id)):
+        if trial.may_probe(before, after) and not self._stop.is_set() and self.desk.is_alone(request_name(event_name(job), job.call.call_id)):
             probe = book.take_probe(job, self.desk.limit())
             if probe:
                 self.deliver(probe, probe_for=job)
@@ -127,11 +128,18 @@ class Delivery:
         log.error("%s: %s refused: %s (movidesk outbox shows it, and can send it again)",
                   job.call.call_id, job.event.kind, why)
 
-    def once(self, seconds: float = 0.0) -> bool:
+    def once(self, seconds: float = 0.0, within: float | None = None) -> bool:
         """Send what is due and allowed, and wait so many seconds at most for places in the window of requests: cron's minute is
-        shorter than the window. True where Movidesk took all of it."""
-        good, end = True, time.monotonic() + seconds
+        shorter than the window. True where Movidesk took all that was sent.
+
+        within: after so many seconds no other event is begun; None: all that are due are sent, however long it takes.
+        """
+        begun = time.monotonic()
+        good, end = True, begun + seconds
         while True:
+            if within is not None and time.monotonic() - begun >= within:
+                log.info("%d events are left after %.0f s, for the next round", self.desk.journal.totals()["pending"], within)
+                return good
             job, wait = self.take()
             if job is not None:
                 good = self.deliver(job) and good
@@ -141,7 +149,10 @@ class Delivery:
                 pause(wait)
 
     def run(self, trigger, stop: threading.Event) -> None:
-        """Deliver until `stop` is set; `trigger` wakes the loop at once."""
+        """Deliver until `stop` is set; `trigger` wakes the loop at once.
+
+        It then ends with the exchanges that are under way, three timeouts later at most; the unit's TimeoutStopSec allows that.
+        """
         free = threading.Semaphore(WORKERS)
 
         def work(job: Job) -> None:
@@ -153,6 +164,7 @@ class Delivery:
                 free.release()
                 trigger.pull()
 
+        self._stop = stop
         with ThreadPoolExecutor(WORKERS, "delivery") as pool:
             while not stop.is_set():
                 wait = IDLE

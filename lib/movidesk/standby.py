@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from movidesk import filelock
 from movidesk.journal import Journal, JournalError
 
+DELIVER_SECONDS = 5.0  # after which `deliver` begins no other event: meanwhile nobody goes back to the journal
 PROBE_EVERY = 5.0  # seconds between two tries of scripts to go back to the journal: each may take journal.BUSY_TIMEOUT
 
 
@@ -161,4 +162,4 @@ def deliver(desk) -> None:
 
     if in_use(desk.config):
         with use(desk, reason(desk.config)) as other:
-            Delivery(other).once()
+            Delivery(other).once(within=DELIVER_SECONDS)

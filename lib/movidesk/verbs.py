@@ -61,7 +61,7 @@ def _ask(desk: Desk, channel: agi.Channel, call) -> dict[str, object]:
         if turn.reason:
             channel.say("%s waits: %s" % (call.call_id, turn.reason), 3)
         return {agi.CODE: turn.code or UNASKED, agi.WAIT: turn.wait, agi.POSITION: turn.position}
-    from movidesk import api
+    from movidesk import api, trial
 
     result = desk.send(turn.ask, "received", queue=call.queue, number=call.number, id=call.call_id, arrived=call.arrived)
     if isinstance(result, api.Delivered):
@@ -72,7 +72,8 @@ def _ask(desk: Desk, channel: agi.Channel, call) -> dict[str, object]:
         return {agi.POSITION: 1}
     if result.status is not None:
         desk.journal.not_taken(call)
-    return {agi.POSITION: 1, agi.WAIT: _seconds(result.after or AFTER_ERROR)}
+    after = trial.TOKEN_RETRY if result.status in (401, 403) else AFTER_ERROR
+    return {agi.POSITION: 1, agi.WAIT: _seconds(result.after or after)}
 
 
 def _judge(desk: Desk, channel: agi.Channel, call, text: str) -> dict[str, object]:
