@@ -3,14 +3,17 @@ from __future__ import annotations
 
 import logging
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from movidesk import alarms, emergency, sweep
+from movidesk import alarms, emergency, standby, sweep
 from movidesk.api import Delivered, Rejected, Retry
 from movidesk.config import load
 from movidesk.desk import Desk
+from movidesk.journal import JournalError
 from movidesk.journal.damaged import set_aside
 
 OTHER = "00000000-1111-2222-3333-444444444444"
@@ -136,6 +139,27 @@ def test_nobody_sends(desk, clock):
     assert text(desk) == "events wait since %s and nobody sends them: is movidesk serve running?" % since
     assert desk.journal.take(10)[0]
     assert names(desk) == []
+
+
+def test_what_stands_is_known_while_another_program_writes(desk, clock):
+    pending(desk)
+    clock.advance(alarms.IDLE_AFTER)
+    with closing(sqlite3.connect(desk.journal.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert names(desk) == ["idle"]
+
+
+def test_a_journal_that_cannot_be_read_hides_no_other_alarm(desk, write_config, clock, monkeypatch):
+    def fails(*_):
+        raise JournalError("journal x: disk I/O error")
+
+    kept = emergency.save(desk.config, {"kind": "hangup", "at": 1_700_000_000.0, "call_id": "pbx1-1.1", "uniqueid": "1.1",
+                                        "queue": "", "number": "", "extension": "", "link": ""})
+    monkeypatch.setattr(desk.journal, "note", fails)
+    journal, other = alarms.standing(desk)
+    assert journal == ("journal", "journal x: disk I/O error") and kept in other.text
+    with standby.use(desk, "the disk is full"):
+        assert names(desk) == ["journal", "emergency"] and "the disk is full" in alarms.standing(desk)[0].text
 
 
 def test_a_caller_who_waits_is_no_unsent_event(desk, clock):

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 
 import pytest
 
-from movidesk import __version__, checks, cli, config
+from movidesk import __version__, checks, cli, config, standby
 from movidesk.desk import Desk
+from movidesk.housekeeping import Housekeeping
 from movidesk.journal import Journal
 from movidesk.sending import TOKEN_REFUSED
 from movidesk_sim.control import Fault
@@ -119,6 +122,24 @@ def test_a_journal_that_cannot_be_opened(movidesk, tmp_path, command):
     status, out, err = movidesk(command)
     assert (status, out) == (TROUBLE, "")
     assert "movidesk: journal %s/none/journal.db: " % tmp_path in err and "does not exist: create it" in err
+
+
+@pytest.mark.parametrize("lock", ["IMMEDIATE", "EXCLUSIVE"])
+def test_the_status_while_the_standby_takes_the_place_of_a_locked_journal(movidesk, book, lock):
+    """Another program may let others read the file meanwhile, or not."""
+    arrive(book)
+    book.close()
+    if lock == "EXCLUSIVE":
+        with closing(sqlite3.connect(book.path)) as file:
+            file.execute("PRAGMA journal_mode = DELETE")
+    with closing(sqlite3.connect(book.path, isolation_level=None)) as other:
+        other.execute("BEGIN " + lock)
+        with standby.use(Desk(config.load(movidesk.path)), "another program holds its lock"):
+            pass
+        status, out, err = movidesk("status")
+        assert status == TROUBLE and "takes its place" in out and "another program holds its lock" in out
+        assert ("nobody waits" in out) == (lock == "IMMEDIATE") and not err
+        assert any("takes its place" in text for text in json.loads(movidesk("status", "--json")[1])["trouble"])
 
 
 # -- an empty journal --------------------------------------------------------------------------------------------------
@@ -323,7 +344,7 @@ def agid(movidesk):
 
 def test_check_finds_nothing(movidesk, agid, simulator):
     status, out, _ = movidesk("check")
-    assert status == GOOD and len(out.splitlines()) == 5
+    assert status == GOOD and len(out.splitlines()) == 6
     assert all(line.startswith("ok       ") for line in out.splitlines())
     assert not [line for line in simulator.model.log if line["status"] == 200]
 
@@ -350,8 +371,28 @@ def test_check_of_a_bad_configuration_and_journal(movidesk, agid, tmp_path):
     assert "[pbx] name: 'a b' must be 1 to 64 letters" in out[0] and "journal.db: unable to open" in out[1]
 
 
+@pytest.mark.parametrize("state", ["missing", "a file", "another's"])
+def test_check_of_a_place_for_the_standby_that_cannot_serve(movidesk, agid, tmp_path, caplog, state):
+    place = tmp_path / "memory"
+    movidesk.configure(journal={"path": str(tmp_path / "journal.db"), "standby": str(place)})
+    os.chmod(movidesk.path, 0o640)
+    settings = config.load(movidesk.path)
+    if state == "a file":
+        place.write_text("")
+    elif state == "another's":
+        place.mkdir()
+        os.mkdir(standby.folder(settings), 0o777)
+        os.chmod(standby.folder(settings), 0o777)
+    told, = [text for text in troubles(movidesk("check")[1]) if "journal" in text]
+    assert told.startswith("second journal in %s: %s" % (place, place)) and "must be a folder in memory" in told
+    housekeeping = Housekeeping(Desk(settings))
+    housekeeping.start()
+    housekeeping._stop.set()
+    assert "[journal] standby: %s" % place in caplog.text
+
+
 def test_check_without_a_configuration(movidesk, tmp_path, monkeypatch):
-    for name in ("_journal", "_reachable", "_listening"):  # they would look at this machine's own
+    for name in ("_journal", "standby_problem", "_reachable", "_listening"):  # they would look at this machine's own
         monkeypatch.setattr(checks, name, lambda _: "")
     movidesk.path = str(tmp_path / "none.conf")
     status, out, _ = movidesk("check")

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from movidesk import calls, convert, delivery, emergency, sweep
+from movidesk import calls, convert, delivery, emergency, heartbeat, standby, sweep
 from movidesk.config import load
 from movidesk.delivery import Delivery
 from movidesk.desk import Desk
 from movidesk.housekeeping import Housekeeping, at_work
-from movidesk.journal import Journal
+from movidesk.journal import Journal, JournalError
 from movidesk.service import Service
 from peer import until
 from test_emergency import event_of
@@ -188,6 +188,58 @@ def test_what_fails_keeps_nothing_else(neglected, monkeypatch, caplog):
     monkeypatch.setitem(convert.TOOLS, "mp3", ("cp IN OUT",))
     Housekeeping(Desk(neglected)).once()
     assert "no space left" in caplog.text and Desk(neglected).journal.converting() == []
+
+
+def test_recordings_that_cannot_be_deleted_keep_no_old_call(neglected, caplog):
+    shutil.rmtree(neglected["recordings", "folder"])
+    Housekeeping(Desk(neglected)).once()
+    assert Desk(neglected).journal.find("pbx1-1.1") is None and "deleting old recordings failed" in caplog.text
+
+
+@pytest.mark.parametrize("rounds", ["once", "for good"])
+def test_a_journal_that_opens_and_takes_nothing_keeps_no_event_of_the_standby(neglected, simulator, monkeypatch, rounds):
+    """As on a full disk."""
+    desk = Desk(neglected)
+    with standby.use(desk, "its disk is full") as other:
+        call = other.journal.arrive("pbx1", "1700000000.8", "77", "47")
+        other.journal.record(call.call_id, calls.CANCELED)
+
+    def fails(*_):
+        raise JournalError("database or disk is full")
+
+    monkeypatch.setattr(desk.journal, "set_note", fails)
+    if rounds == "once":
+        with pytest.raises(JournalError, match="is full"):
+            Housekeeping(desk).recover()
+    else:
+        Housekeeping(desk)._look_at_standby()
+    assert call.call_id in simulator.model.tickets
+
+
+def test_a_frozen_service_is_said(neglected, simulator):
+    with at_work(neglected["journal", "path"], once=False):
+        alive = heartbeat.Heartbeat(neglected)
+        alive.beat()
+        assert once(neglected).returncode == 0
+        os.utime(alive.path, (time.time() - heartbeat.FROZEN - 5,) * 2)
+        done = once(neglected)
+    assert done.returncode == 1 and "has shown no life for 1" in done.stderr and "systemctl restart movidesk" in done.stderr
+
+
+def test_a_lock_file_that_cannot_be_made_is_tried_again(neglected, monkeypatch, caplog):
+    monkeypatch.setattr("movidesk.housekeeping.HOLD_AGAIN", 0.05)
+    path, stop = Path(neglected["journal", "path"] + ".deliver"), threading.Event()
+    path.mkdir()
+    housekeeping = Housekeeping(Desk(neglected), stop=stop)
+    thread = threading.Thread(target=housekeeping._hold_place)
+    thread.start()
+    try:
+        until(lambda: "deliver --once" in caplog.text)
+        path.rmdir()
+        until(path.exists)
+    finally:
+        stop.set()
+        thread.join()
 
 
 def test_once_waits_for_places_in_the_window_but_not_for_retries(write_config, simulator, clock, monkeypatch):

@@ -24,6 +24,7 @@ import time
 from collections import namedtuple
 
 from movidesk import emergency, journal, line, standby
+from movidesk.config import Config
 from movidesk.desk import NOT_TOLD, Desk
 from movidesk.journal import REFUSED
 from movidesk.journal.damaged import kept_aside
@@ -41,25 +42,50 @@ Alarm = namedtuple("Alarm", "name text")
 
 
 def standing(desk: Desk) -> list[Alarm]:
-    """All alarms that stand now, in the order in which to mend them. Raises JournalError."""
-    book = desk.journal
-    problems = desk.config.all_problems()
+    """All alarms that stand now, in the order in which to mend them.
+
+    Where the journal cannot be read, the alarm `journal` says why, and those that only it knows are missing.
+    """
+    found = without_journal(desk.config)
+    urgent = [alarm for alarm in found if alarm.name in ("config", "journal")]
+    of_journal, of_office = [], []
+    try:
+        of_journal = _of_movidesk(desk, desk.journal) + _refused(desk.journal)
+        of_office = _of_office(desk, desk.journal)
+    except journal.JournalError as error:
+        if not standby.in_use(desk.config):
+            urgent.append(Alarm("journal", str(error)))
+    return urgent + of_journal + [alarm for alarm in found if alarm not in urgent] + of_office
+
+
+def without_journal(config: Config) -> list[Alarm]:
+    """The alarms that are known without a look into the journal."""
+    problems = config.all_problems()
     found = [Alarm("config", "; ".join(problems))] if problems else []
-    if standby.in_use(desk.config):
+    if standby.in_use(config):
         found.append(Alarm("journal", "the journal cannot be used: a second one in memory (%s) takes its place, and callers are "
-                                      "served. The cause: %s" % (standby.folder(desk.config), standby.reason(desk.config))))
-    found += _of_movidesk(desk, book)
-    refused = book.totals()["refused"]
-    if refused:
-        event, call, _ = book.outbox(REFUSED, 1)[0]
-        found.append(Alarm("refused", "%d events are set aside, first %s of %s (%s): see movidesk outbox" % (
-            refused, event.kind, call.call_id, event.note)))
-    for path, since in emergency.waiting(desk.config):
+                                      "served. The cause: %s" % (standby.folder(config), standby.reason(config))))
+    for path, since in emergency.waiting(config):
         found.append(Alarm("emergency", "events wait in %s since %s: the journal could not take them; movidesk serve "
                                         "(or deliver) takes them in" % (path, local(since))))
-    for path, since in kept_aside(book.path):
+    for path, since in kept_aside(config["journal", "path"]):
         found.append(Alarm("damaged", "the journal was damaged at %s and is kept as %s: see docs/operations.md, "
                                       "\"A damaged journal\", then move it away" % (local(since), path)))
+    return found
+
+
+def _refused(book: journal.Journal) -> list[Alarm]:
+    refused = book.totals()["refused"]
+    if not refused:
+        return []
+    event, call, _ = book.outbox(REFUSED, 1)[0]
+    return [Alarm("refused", "%d events are set aside, first %s of %s (%s): see movidesk outbox" % (
+        refused, event.kind, call.call_id, event.note))]
+
+
+def _of_office(desk: Desk, book: journal.Journal) -> list[Alarm]:
+    """What is wrong with Asterisk and its phones."""
+    found = []
     not_told = book.note(NOT_TOLD)
     if not_told and _lasts(desk, not_told[1], NOT_TOLD_AFTER):
         found.append(Alarm("asterisk", "Asterisk has not said since %s which calls are alive, so calls that died with it stay "

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import tempfile
 
-from movidesk import journal
+from movidesk import journal, standby
 from movidesk.config import Config
 
 
@@ -17,6 +18,7 @@ def all_checks(config: Config):
         return  # the rest would look at what nobody has set up
     yield "configuration is not readable by everybody", _readable_by_all(config.path)
     yield "journal %s" % config["journal", "path"], _journal(config)
+    yield "second journal in %s" % config["journal", "standby"], standby_problem(config)
     yield "Movidesk at %s" % config["movidesk", "url"], _reachable(config)
     yield "FastAGI at %s:%d" % config["agid", "listen"], _listening(config)
     if config["made_calls", "listen"]:
@@ -38,6 +40,24 @@ def _journal(config: Config) -> str:
         journal.Journal(config["journal", "path"]).close()
     except journal.JournalError as error:
         return str(error)
+    return ""
+
+
+def standby_problem(config: Config) -> str:
+    """Why the standby could not take the journal's place, and what to do; '' where it could. Leaves nothing behind."""
+    place, own = config["journal", "standby"], standby.folder(config)
+    advice = ("while the journal cannot be used, callers would be offered no agents; [journal] standby must be a folder in memory "
+              "where Asterisk's user can write")
+    try:
+        if os.path.lexists(own):
+            about = os.lstat(own)
+            if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.geteuid() or about.st_mode & 0o077:
+                return "%s belongs to somebody else: remove it; %s" % (own, advice)
+            place = own
+        with tempfile.TemporaryFile(dir=place) as file:
+            file.write(b"0" * 4096)
+    except OSError as error:
+        return "%s: %s; %s" % (place, error.strerror, advice)
     return ""
 
 

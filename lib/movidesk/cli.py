@@ -16,7 +16,7 @@ import time
 
 from tabulate import tabulate
 
-from movidesk import __version__, alarms, calls, config, journal, nights, sweep, trigger
+from movidesk import __version__, alarms, calls, config, heartbeat, journal, nights, standby, sweep, trigger
 from movidesk.budget import UNLIMITED
 from movidesk.desk import Desk
 
@@ -133,19 +133,30 @@ def _deliver_once(desk: Desk) -> int:
     housekeeping = Housekeeping(desk)
     with at_work(desk.journal.path, once=True) as alone:
         if not alone:
-            print("movidesk: movidesk serve, or another movidesk deliver, is at work with %s: nothing is done twice"
-                  % desk.journal.path, file=sys.stderr)
-            return GOOD
+            return _leave_it_to_the_other(desk.journal.path)
         housekeeping.recover()
         good = RestingDelivery(desk).once(ONCE_SECONDS, ROUND_SECONDS)
     housekeeping.once()
     return GOOD if good else TROUBLE
 
 
+def _leave_it_to_the_other(path: str) -> int:
+    """Another process delivers what the journal at `path` holds, unless it is frozen."""
+    silent = heartbeat.silent_for(path)
+    if silent > heartbeat.FROZEN:
+        print("movidesk: nothing is delivered: movidesk serve keeps %s to itself and has shown no life for %.0f s; restart it "
+              "(systemctl restart movidesk)" % (path, silent), file=sys.stderr)
+        return TROUBLE
+    print("movidesk: movidesk serve, or another movidesk deliver, is at work with %s: nothing is done twice" % path, file=sys.stderr)
+    return GOOD
+
+
 def status(options, settings: config.Config) -> int:
-    facts = _facts(settings)
+    facts = _known_facts(settings)
     if options.json:
         print(json.dumps(facts, indent=2))
+    elif facts["line"] is None:
+        print(_table([("trouble", text) for text in facts["trouble"]]))
     else:
         waiting = ["queue %s: %d waiting, the first for %s" % (line["queue"], line["waiting"], _span(line["longest"]))
                    for line in facts["line"]] or ["nobody waits"]
@@ -156,6 +167,17 @@ def status(options, settings: config.Config) -> int:
         rows += [("trouble", text) for text in facts["trouble"]]
         print(_table(rows))
     return TROUBLE if facts["trouble"] else GOOD
+
+
+def _known_facts(settings: config.Config) -> dict:
+    """What `status` knows; where the standby takes the place of a journal that cannot be read, only what is wrong."""
+    try:
+        return _facts(settings)
+    except journal.JournalError as error:
+        if not standby.in_use(settings):
+            raise
+        return {**dict.fromkeys(("line", "calls", "requests", "outbox")),
+                "trouble": [*(alarm.text for alarm in alarms.without_journal(settings)), str(error)]}
 
 
 def _facts(settings: config.Config) -> dict:

@@ -18,10 +18,19 @@ from contextlib import suppress
 log = logging.getLogger("movidesk.heartbeat")
 
 EVERY = 0.5          # seconds between two touches
+FROZEN = 10.0        # seconds without one after which the service is certainly frozen: systemd would have killed it
 
 
 def path_beside(journal: str) -> str:
     return journal + ".alive"
+
+
+def silent_for(journal: str) -> float:
+    """For how many seconds the service of this journal has shown no life; 0.0 where there is no heartbeat."""
+    try:
+        return max(0.0, time.time() - os.stat(path_beside(journal)).st_mtime)
+    except OSError:
+        return 0.0
 
 
 class Heartbeat:

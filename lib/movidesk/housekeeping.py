@@ -16,6 +16,7 @@ import time
 from contextlib import contextmanager, suppress
 
 from movidesk import alarms, convert, recordings, standby, sweep
+from movidesk.checks import standby_problem
 from movidesk.delivery import Delivery
 from movidesk.journal import JournalError
 
@@ -26,6 +27,7 @@ PRUNED = "pruned"      # timer of all processes together
 PRUNE_SECONDS = 10.0   # the longest that `once` prunes
 CONVERT_SECONDS = 30.0  # after which `once` begins no other file
 STANDBY_LOOK = 1.0     # seconds
+HOLD_AGAIN = 60.0      # seconds until the lock is tried again whose file could not be made
 REST = 0.05            # seconds between two steps of pruning, in which events are recorded
 
 
@@ -55,6 +57,9 @@ class Housekeeping:
 
     def start(self) -> None:
         """Do it all in threads of its own."""
+        trouble = standby_problem(self._desk.config)
+        if trouble:
+            log.warning("[journal] standby: %s", trouble)
         threads = {"sweep": self._sweep_on, "prune": self._prune_on, "at work": self._hold_place,
                    "standby": self._stand_by}
         if self._desk.config["recordings", "convert"]:
@@ -64,7 +69,12 @@ class Housekeeping:
 
     def recover(self) -> None:
         """The first part of one round; raises what it meets (JournalError, OSError)."""
-        if standby.end(self._desk):
+        try:
+            back = standby.end(self._desk)
+        except JournalError:
+            standby.deliver(self._desk)  # nothing else would, and agents would stay in call
+            raise
+        if back:
             sweep.recover(self._desk)
         for alarm in alarms.standing(self._desk):
             if self._desk.journal.is_time("alarm_logged_" + alarm.name, alarms.SAY_EVERY):
@@ -73,7 +83,7 @@ class Housekeeping:
     def once(self) -> int:
         """The rest of one round, in bounded time; returns how many links were let go."""
         if self._desk.journal.is_time(PRUNED, PRUNE_EVERY):
-            self._safely("pruning the journal and the recordings", lambda: self._prune(PRUNE_SECONDS))
+            self._prune(PRUNE_SECONDS)
         if self._desk.config["recordings", "convert"]:
             return self._safely("converting recordings", lambda: self._convert(CONVERT_SECONDS)) or 0
         return 0
@@ -112,7 +122,7 @@ class Housekeeping:
 
     def _prune_on(self) -> None:
         while not self._stop.is_set():
-            self._safely("pruning the journal and the recordings", self._prune)
+            self._prune()
             self._stop.wait(PRUNE_EVERY)
 
     def _convert_on(self) -> None:
@@ -122,7 +132,10 @@ class Housekeeping:
 
     def _prune(self, seconds: float = float("inf")) -> None:
         """Forget old calls, in small steps between which events are recorded, and delete old recordings."""
-        recordings.delete_old(self._desk.config, self._desk.clock())
+        self._safely("deleting old recordings", lambda: recordings.delete_old(self._desk.config, self._desk.clock()))
+        self._safely("pruning the journal", lambda: self._prune_journal(seconds))
+
+    def _prune_journal(self, seconds: float) -> None:
         begun = time.monotonic()
         while self._desk.journal.prune(self._desk.config["journal", "keep_days"]):
             if self._stop.wait(REST) or time.monotonic() - begun > seconds:
@@ -135,8 +148,13 @@ class Housekeeping:
 
     def _hold_place(self) -> None:
         """While this runs, `movidesk deliver --once` leaves the work to it."""
-        with at_work(self._desk.journal.path, once=False):
-            self._stop.wait()
+        def hold() -> None:
+            with at_work(self._desk.journal.path, once=False):
+                self._stop.wait()
+
+        while not self._stop.is_set():
+            self._safely("the lock that keeps movidesk deliver --once from this work", hold)
+            self._stop.wait(HOLD_AGAIN)
 
     @staticmethod
     def _safely(what: str, action):

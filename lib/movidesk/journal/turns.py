@@ -139,9 +139,9 @@ class Line(Agents):
         now = self.steady()
         if self._row(bool, "SELECT count(*) FROM requests WHERE at > ?", now - seconds):
             return 0.0
-        with self._writing():
-            self._wake(now)
-            at = self._row(lambda at: at, _FIRSTS + "SELECT min(at) FROM firsts JOIN events ON events.id = firsts.event")
+        # Only read, without _wake: this is asked, too, where the file cannot be written.
+        at = self._row(lambda at: at, "SELECT min(at) FROM next_events JOIN events ON events.id = next_events.event"
+                                      " WHERE next_events.due <= ?", now)
         return at if at is not None and self.clock() - at >= seconds else 0.0
 
     def _candidates(self, now: float):
