@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 sys.path.append(str(Path(__file__).parent.parent / "bench"))
-from _day import BEGIN, Caller, Product  # noqa: E402
+from _day import BEGIN, Caller, Product, VirtualChannel  # noqa: E402
 
-from movidesk import agi  # noqa: E402
+from movidesk import agi, alarms, api  # noqa: E402
 
 FOR_EVER = 9e9
 
@@ -140,3 +140,89 @@ def test_agents_in_calls_of_their_own_are_asked_for_again_soon(seconds):
     print(answered, asked)
     assert answered < seconds + 45
     assert len(asked) <= 4 + seconds / 20
+
+
+# -- a caller whose own questions fail ---------------------------------------------------------------------------------
+
+FAILURES = {"500": (500, ""), "403": (403, ""), "400": (400, "clientNumber"), "cut": (None, "the connection was cut")}
+
+
+class Heard(VirtualChannel):
+    """A channel that keeps what is said on the console."""
+
+    def __init__(self, caller, console):
+        super().__init__(caller)
+        self._console = console
+
+    def say(self, text, level=1):
+        self._console += [text] if level < 3 else []
+
+
+class Failing(Scene):
+    """Movidesk fails every request about some callers until a time, or all requests in an outage."""
+
+    def __init__(self, groups, callers, failing=(), how="500", until=FOR_EVER, outage=(0.0, 0.0)):
+        super().__init__(groups, callers)
+        self.console, self.tried = [], []  # of the latter: seconds, number
+        self.channels = {caller.number: Heard(caller, self.console) for caller in self.callers}
+        send = self.desk.virtual_client.send
+
+        def may_fail(event, **fields):
+            since, number = self.now - BEGIN, int(fields["id"].rpartition("-")[2])
+            if event == "received":
+                self.tried.append((since, number))
+            if number in failing and since < until or outage[0] <= since < outage[1]:
+                return api.outcome(*FAILURES[how])
+            return send(event, **fields)
+        self.desk.virtual_client.send = may_fail
+        self.names: set[str] = set()  # of alarms that stood while the others called
+        for second in range(0, 330, 10):
+            self.at(BEGIN + second, lambda: self.names.update(alarm.name for alarm in alarms.standing(self.desk)))
+
+    def run(self):
+        super(Scene, self).run()
+        return self
+
+    def stepped_aside(self):
+        return [text for text in self.console if "those behind it ask first" in text]
+
+
+@pytest.mark.parametrize("how", FAILURES)
+def test_who_is_behind_a_caller_whose_questions_fail_is_served(how):
+    """Another queue is busy, so that Movidesk is known to answer."""
+    others = [(78, number * 20.0, 30.0, FOR_EVER) for number in range(15)]
+    scene = Failing({77: ["5252"], 78: ["5001", "5002", "5003", "5004", "5005"]},
+                    [(77, 2, 10, 400.0), (77, 3, 10, FOR_EVER), (77, 130, 10, FOR_EVER)] + others, failing={0}, how=how).run()
+    answered = scene.answered()
+    print(answered[:3], scene.tried[:40], scene.console)
+    assert answered[0] is None and answered[1] < 80 and answered[2] < 130 + 60
+    assert len(scene.stepped_aside()) == 1 and FAILURES[how][1] in scene.stepped_aside()[0]
+    asked = [at for at, number in scene.tried if number == 0 and at < 400]
+    assert 400 / 60 < len(asked) < 400 / 25 + 4 and max(b - a for a, b in zip(asked, asked[1:])) < 65
+    assert not {"away", "token"} & scene.names
+    assert max(caller.answered - caller.arrived for caller in scene.callers[3:]) < 90, "a window of requests, and some"
+
+
+@pytest.mark.parametrize("how", ["500", "403", "cut"])
+def test_where_nothing_else_is_sent_the_next_caller_shows_whose_failure_it_is(how):
+    scene = Failing({77: ["5252"], 78: ["5001"]}, [(78, 0, 1, FOR_EVER), (77, 20, 10, 400.0), (77, 23, 10, FOR_EVER)],
+                    failing={1}, how=how).run()
+    print(scene.answered(), scene.tried[:20])
+    assert scene.answered()[1] is None and scene.answered()[2] < 20 + 80 and len(scene.stepped_aside()) == 1
+
+
+@pytest.mark.parametrize("how", ["500", "cut"])
+def test_in_an_outage_nobody_loses_its_place(how):
+    scene = Failing({77: ["5252"]}, [(77, number * 3.0, 10, FOR_EVER) for number in range(4)], how=how, outage=(0, 300)).run()
+    answered = scene.answered()
+    print(answered, scene.tried[:30])
+    assert answered == sorted(answered) and answered[0] > 300 and "away" in scene.names
+
+
+def test_who_is_taken_again_has_its_place_again():
+    others = [(78, number * 20.0, 30.0, FOR_EVER) for number in range(15)]
+    scene = Failing({77: ["5252"], 78: ["5001", "5002", "5003", "5004", "5005"]},
+                    [(77, 2, 10, FOR_EVER), (77, 3, 70, FOR_EVER), (77, 6, 10, FOR_EVER)] + others, failing={0}, until=60).run()
+    first, second, third = scene.answered()[:3]
+    print(first, second, third)
+    assert second < first < third

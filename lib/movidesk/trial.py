@@ -7,12 +7,16 @@ since the try before. After TRIES such tries, over SPAN seconds at least, the ev
 Where an event fails alone, because nothing else was sent, nothing tells the two cases apart. After PROBE_AFTER seconds the
 next event of the same call is then sent as a probe (Delivery): if Movidesk takes it, the failure was the first event's own;
 if it fails as well, it is an outage.
+
+The questions of a live caller (receivedCall) are judged alike, only sooner (`stands_aside`): those behind it in its line wait for
+it meanwhile, and it loses little where they ask first.
 """
 
 from __future__ import annotations
 
 from collections import namedtuple
 
+ASIDE_TRIES = 2        # tries that count against a question
 FIRST_RETRY = 2.0      # seconds; doubles with each try
 LONGEST_RETRY = 300.0  # seconds
 TRIES, SPAN = 3, 90.0
@@ -47,6 +51,17 @@ def may_probe(before: Trial | None, after: Trial) -> bool:
     """Whether the next event of the call may be sent before this one, whose trial went from `before` to `after`: it has failed
     for PROBE_AFTER seconds, and this try did not show whose failure it is."""
     return before is not None and before.blamed == after.blamed and age(after) >= PROBE_AFTER
+
+
+def stands_aside(trial: Trial, alone: bool) -> bool:
+    """Whether a caller whose question fails lets those behind it ask first. alone: nobody else's request has failed since
+    Movidesk last took any; then theirs shows whose failure it is."""
+    return is_own(trial) or alone and age(trial) >= PROBE_AFTER
+
+
+def is_own(trial: Trial) -> bool:
+    """Whether a question fails so often while other requests are taken that the failure is its own."""
+    return trial.blamed >= ASIDE_TRIES
 
 
 def age(trial: Trial) -> float:

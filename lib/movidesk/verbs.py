@@ -10,6 +10,7 @@ import re
 
 from movidesk import agi, calls, line
 from movidesk.desk import Desk
+from movidesk.sending import request_name
 
 UNASKED = "E"
 
@@ -63,17 +64,36 @@ def _ask(desk: Desk, channel: agi.Channel, call) -> dict[str, object]:
         return {agi.CODE: turn.code or UNASKED, agi.WAIT: turn.wait, agi.POSITION: turn.position}
     from movidesk import api, trial
 
-    result = desk.send(turn.ask, "received", queue=call.queue, number=call.number, id=call.call_id, arrived=call.arrived)
+    result = desk.send(turn.ask, "received", queue=call.queue, number=call.number, id=call.call_id, arrived=call.arrived,
+                       failures=lambda: _blamed_now(desk, call))
     if isinstance(result, api.Delivered):
         return {agi.POSITION: 1, **_judge(desk, channel, call, result.text)}
     channel.say("%s: receivedCall: %s" % (call.call_id, result.why))
     if isinstance(result, api.Rejected):
         desk.journal.refused(call, result.why)
+        _failed(desk, channel, call, result.why, refused=True)
         return {agi.POSITION: 1}
     if result.status is not None:
         desk.journal.not_taken(call)
+    if result.status != 429:
+        _failed(desk, channel, call, result.why)
     after = trial.TOKEN_RETRY if result.status in (401, 403) else AFTER_ERROR
     return {agi.POSITION: 1, agi.WAIT: _seconds(result.after or after)}
+
+
+def _blamed_now(desk: Desk, call):
+    """The trial of this caller's question if it fails, with the tries that count against it from now on: earlier ones say nothing
+    about whether Movidesk answers at this moment."""
+    _, before, after = desk.journal.question(call)
+    return after._replace(blamed=after.blamed - (before.blamed if before else 0))
+
+
+def _failed(desk: Desk, channel: agi.Channel, call, why: str, refused: bool = False) -> None:
+    """The caller's question was not taken: those behind it may have to ask first."""
+    alone = not refused and desk.is_alone(request_name(calls.RECEIVED, call.call_id))
+    if desk.journal.question_failed(call, desk.pace[1], alone, refused):
+        channel.say("%s: receivedCall fails for this call and no other (%s): those behind it ask first, it asks again every %g s" % (
+            call.call_id, why, desk.pace[1]))
 
 
 def _judge(desk: Desk, channel: agi.Channel, call, text: str) -> dict[str, object]:

@@ -94,6 +94,7 @@ class Journal(Trials):
     def replay(self, event_id: int) -> bool:
         """Send a refused event once more; False where there is no such event."""
         with self._writing():
+            self._db.execute("DELETE FROM trials WHERE event = ?", (event_id,))
             return self._db.execute("UPDATE events SET status = 'pending', due = 0, settled = NULL"
                                     " WHERE id = ? AND status = 'refused'", (event_id,)).rowcount == 1
 

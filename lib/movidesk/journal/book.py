@@ -249,6 +249,8 @@ class Book(Moves):
         with self._writing():
             self._answered()
             self._settle_received(call, DELIVERED, note)
+            self._db.execute("DELETE FROM trials WHERE event IN (SELECT id FROM events WHERE call = ? AND kind = 'received')", (call.id,))
+            self._db.execute("UPDATE calls SET aside_until = 0 WHERE id = ? AND aside_until > 0", (call.id,))
             # The number that Movidesk was told stays, also where the call moved to another caller meanwhile.
             self._db.execute("UPDATE calls SET number = ? WHERE id = ? AND number != ?", (call.number, call.id, call.number))
             now, refusal, named = self.steady(), None, extension

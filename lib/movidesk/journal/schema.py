@@ -154,6 +154,9 @@ MIGRATIONS = (
         call      INTEGER NOT NULL
     ) WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE calls ADD COLUMN aside_until REAL NOT NULL DEFAULT 0;
+    """,
 )
 
 

@@ -51,6 +51,8 @@ CALL = ", ".join("calls." + field for field in Call._fields)
 EVENT = ", ".join("events." + field for field in Event._fields)
 #: Who stands in a line, as a condition on calls; takes the steady time.
 WAITS = "ended IS NULL AND state IN ('received', 'waiting') AND calls.code NOT IN ('0', '1', '2') AND seen_until > ?"
+#: Who of them asks before those behind: not one whose own questions fail (Trials.question_failed). Takes that time twice.
+COMES_FIRST = WAITS + " AND aside_until <= ?"
 
 
 class Store:
@@ -147,7 +149,7 @@ class Store:
                 self._db.execute("UPDATE events SET due = 0 WHERE status = 'pending' AND due > 0 AND NOT (%s)" % HELD_NOTE)
                 self._db.execute("UPDATE events SET due = ?, note = replace(note, ?, ?) WHERE status = 'pending' AND " + HELD_NOTE,
                                  (now + HOLD, CONVERTING, CONVERTS))
-                self._db.execute("UPDATE calls SET seen_until = 0, wants = 0 WHERE ended IS NULL")
+                self._db.execute("UPDATE calls SET seen_until = 0, wants = 0, aside_until = 0 WHERE ended IS NULL")
                 for table in ("queues", "members", "refusals", "trials"):
                     self._db.execute("DELETE FROM " + table)
                 self._db.execute("DELETE FROM notes WHERE name IN ('taken', 'lowered', 'closed_cause')")

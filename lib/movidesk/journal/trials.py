@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from movidesk import budget, trial
 from movidesk.journal.book import Book
-from movidesk.journal.store import LEASE, PENDING, REFUSED, Job
+from movidesk.journal.store import LEASE, PENDING, REFUSED, Call, Job
 
 
 class Trials(Book):
@@ -32,6 +32,33 @@ class Trials(Book):
         """What `trial` will be if the event's try has just failed."""
         taken = self.note("taken")
         return trial.after_failure(self.trial(event_id), float(taken[0]) if taken else 0.0, self.steady())
+
+    def question(self, call: Call, refused: bool = False) -> tuple[int, trial.Trial | None, trial.Trial]:
+        """The arrival whose receivedCall the caller asks by, its trial, and what that will be if this question fails as well.
+
+        refused: Movidesk looks at requests, and refuses this one. The number is 0 where the call has no arrival to tell.
+        """
+        number = self._row(int, "SELECT id FROM events WHERE call = ? AND kind = 'received' ORDER BY id LIMIT 1", call.id) or 0
+        before, now = self.trial(number), self.steady()
+        return number, before, trial.after_failure(before, now, now) if refused else self.trial_after_failure(number)
+
+    def question_failed(self, call: Call, seconds: float, alone: bool, refused: bool = False) -> bool:
+        """A waiting caller's question failed, not by a 429. Where it shall (trial.stands_aside) those behind it ask first, for so many
+        seconds; True where that begins. alone: see there; refused: see `question`."""
+        with self._writing():
+            number, _, record = self.question(call, refused)
+            if not number:
+                return False
+            self._db.execute("REPLACE INTO trials (event, began, failed, blamed, since) VALUES (?, ?, ?, ?, ?)", (number, *record))
+            if trial.stands_aside(record, alone):
+                begins = not self._aside_until(call)
+                self._db.execute("UPDATE calls SET aside_until = ? WHERE id = ?", (self.steady() + seconds, call.id))
+                return begins
+            if not (alone or refused):  # an outage: all have their places
+                self._db.execute("UPDATE calls SET aside_until = 0 WHERE ended IS NULL AND aside_until > 0 AND NOT EXISTS (SELECT 1"
+                                 " FROM events JOIN trials ON trials.event = events.id WHERE call = calls.id AND blamed >= ?)",
+                                 (trial.ASIDE_TRIES,))
+            return False
 
     def take_probe(self, job: Job, limit: int) -> Job | None:
         """The next event of the call whose `job` has just failed, with the request claimed for it and leased to the caller;

@@ -5,7 +5,7 @@ from __future__ import annotations
 from movidesk import budget, calls, line
 from movidesk.budget import WINDOW
 from movidesk.journal.agents import Agents
-from movidesk.journal.store import ASKED, CALL, EVENT, PENDING, WAITS, Call, Event
+from movidesk.journal.store import ASKED, CALL, COMES_FIRST, EVENT, PENDING, WAITS, Call, Event
 
 #: What a call's next event is (next_events.sort): it opens an agent's screen, frees an agent, or nobody waits for it; late is the
 #: arrival of a call that has ended.
@@ -44,21 +44,23 @@ class Line(Agents):
         with self._writing():
             now = self.steady()
             self._rejoin(call, now, refusal, pace)
-            position = 1 + self._count(WAITS + " AND queue = ? AND id < ?", now, call.queue, call.id)
+            position = 1 + self._count(COMES_FIRST + " AND queue = ? AND id < ?", now, now, call.queue, call.id)
             claim = klass = None
-            queue = self._queue(call.queue)
-            if position == 1:
+            queue, aside = self._queue(call.queue), self._aside_until(call)
+            if position == 1 and aside <= now:
                 klass = line.request_class(queue, self._taken(call.queue), now)
             aged = klass == budget.PROBE and self._is_aged_probe(queue, now)
             wants = budget.HEAD if aged else klass or 0
             if klass is not None:
                 claim = self._claim(limit, klass, self._demand(now, limit, queue, wants), aged)
             if claim is not None and claim.granted:
-                self._db.execute("UPDATE calls SET wants = 0, seen_until = ? WHERE id = ?", (now + hold, call.id))
+                # Whose questions fail holds up nobody while it tries again.
+                self._db.execute("UPDATE calls SET wants = 0, seen_until = ?, aside_until = ? WHERE id = ?",
+                                 (now + hold, now + hold if aside else 0, call.id))
                 self._note_arrival(call, ASKED)
                 self._set_queue(queue._replace(asked=now))
                 return line.Turn(claim.granted, 1, 0, "", "")
-            until = claim.wait if claim else queue.asked + queue.pace - now
+            until = claim.wait if claim else max(aside, queue.asked + queue.pace) - now
             wait = line.look_again(position, until, script)
             self._db.execute("UPDATE calls SET wants = ?, seen_until = ? WHERE id = ? AND (wants != ? OR seen_until < ?)",
                              (wants, now + wait + line.GRACE, call.id, wants, now + wait + line.GRACE / 2))
@@ -80,8 +82,12 @@ class Line(Agents):
             if self._db.execute("UPDATE calls SET state = 'waiting' WHERE id = ? AND state = 'offered'", (call.id,)).rowcount:
                 known = self._refused(call, refusal, now)
                 self._set_queue(line.after_refusal(self._queue(call.queue), known, self._others(call.queue, now), now, pace))
-        elif call.state == calls.RECEIVED and not self._count(WAITS + " AND queue = ?", now, call.queue):
+        elif call.state == calls.RECEIVED and not self._count(WAITS + " AND queue = ? AND (aside_until <= ? OR id = ?)", now, call.queue,
+                                                              now, call.id):
             self._set_queue(line.at_first_arrival(self._queue(call.queue)))
+
+    def _aside_until(self, call: Call) -> float:
+        return self._row(float, "SELECT aside_until FROM calls WHERE id = ?", call.id)
 
     def _queue(self, name: str) -> line.Queue:
         row = self._db.execute('SELECT name, asked, pace, news, "full", code FROM queues WHERE name = ?', (name,)).fetchone()
