@@ -216,6 +216,23 @@ def test_a_journal_that_opens_and_takes_nothing_keeps_no_event_of_the_standby(ne
     assert call.call_id in simulator.model.tickets
 
 
+def test_a_sweep_that_fails_hides_no_alarm(neglected, monkeypatch, caplog):
+    def fails(_):
+        raise JournalError("database or disk is full")
+
+    monkeypatch.setattr(sweep, "recover", fails)
+    desk, stop = Desk(neglected), threading.Event()
+    housekeeping = Housekeeping(desk, stop=stop)
+    thread = threading.Thread(target=housekeeping._sweep_on)
+    thread.start()
+    try:
+        until(lambda: "alarm emergency: " in caplog.text and "failed: database or disk is full" in caplog.text)
+    finally:
+        stop.set()
+        housekeeping.sweep_now.set()
+        thread.join()
+
+
 def test_a_frozen_service_is_said(neglected, simulator):
     with at_work(neglected["journal", "path"], once=False):
         alive = heartbeat.Heartbeat(neglected)

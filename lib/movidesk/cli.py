@@ -145,7 +145,8 @@ def _leave_it_to_the_other(path: str) -> int:
     silent = heartbeat.silent_for(path)
     if silent > heartbeat.FROZEN:
         print("movidesk: nothing is delivered: movidesk serve keeps %s to itself and has shown no life for %.0f s; restart it "
-              "(systemctl restart movidesk)" % (path, silent), file=sys.stderr)
+              "(systemctl restart movidesk), or remove %s if it does not run here" % (path, silent, heartbeat.path_beside(path)),
+              file=sys.stderr)
         return TROUBLE
     print("movidesk: movidesk serve, or another movidesk deliver, is at work with %s: nothing is done twice" % path, file=sys.stderr)
     return GOOD

@@ -93,9 +93,11 @@ class Housekeeping:
         alarm_log = alarms.Log(log)
 
         def sweep_once() -> None:
-            if not standby.in_use(self._desk.config) and sweep.recover(self._desk):
-                self._wake()
-            alarm_log.look(alarms.standing(self._desk))
+            try:
+                if not standby.in_use(self._desk.config) and sweep.recover(self._desk):
+                    self._wake()
+            finally:
+                alarm_log.look(alarms.standing(self._desk))
 
         while not self._stop.is_set():
             self.sweep_now.clear()
