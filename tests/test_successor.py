@@ -149,6 +149,22 @@ def test_an_ordinary_hangup_behind_a_local_channel_ends_the_call(settings, journ
     assert journal.find(CALL).state == "completed"
 
 
+LASTING = "Local/5252@from-agents-00000000"
+
+
+@pytest.mark.parametrize("peers", [LASTING + ";2", CUSTOMER, CUSTOMER + "," + WAITER], ids=["half of it", "a colleague", "three in a bridge"])
+@pytest.mark.parametrize("arguments", [[], [CUSTOMER]], ids=["looked for", "named by the dialplan"])
+def test_who_was_dialled_in_the_call_does_not_take_it_over(settings, console, journal, peers, arguments):
+    """The dying half of a Local channel, and whom an agent consults: they inherited MOVIDESK_HANDLER, but no caller came on them."""
+    journal.arrive("pbx1", "1700000000.2", "77", "5254", arrived=CAME)
+    journal.record(CALL, calls.TRANSFERRED, "5252")
+    dialled = {"MOVIDESK_HANDLER": "1700000000.2"}
+    there = functions({AGENT: who("1700000000.3", BRIDGEPEER=peers, **dialled), LASTING + ";2": who("1700000000.5", **dialled),
+                       CUSTOMER: who("1700000000.6", **dialled)})
+    run(settings, "moved", *arguments, MOVIDESK_AGENT=LASTING + ";1", **there)
+    assert journal.find(CALL).state == "completed" and told(console) == []
+
+
 def test_the_next_question_comes_from_the_new_channel_and_keeps_the_call(write_config, simulator, console, journal):
     """Without the verb `moved`, as where no script could run: the dialplan's own variables are enough."""
     settings = write_config(movidesk={"url": simulator.url}, pbx={"asterisk": str(console)})

@@ -50,7 +50,15 @@ def find(channel: agi.Channel, peer: str = "") -> Successor | None:
             if name != own and _of(channel, name, agi.ARRIVED) == arrived and _of(channel, name, agi.HANDLER) == handler:
                 return _successor(channel, name, True)
         peer = _talks_to(channel, own, handler)
-    return _successor(channel, peer, False) if peer and peer != own else None
+    if peer in ("", own) or _was_dialled(channel, peer, handler):
+        return None
+    return _successor(channel, peer, False)
+
+
+def _was_dialled(channel: agi.Channel, name: str, handler: str) -> bool:
+    """Whether somebody dialled that channel in this call, an agent who consults a colleague for instance: it inherited
+    MOVIDESK_HANDLER, and not MOVIDESK_ARRIVED, which only a caller's channel has."""
+    return _of(channel, name, agi.HANDLER) == handler and not _of(channel, name, agi.ARRIVED)
 
 
 def _talks_to(channel: agi.Channel, own: str, handler: str) -> str:
@@ -58,8 +66,8 @@ def _talks_to(channel: agi.Channel, own: str, handler: str) -> str:
     called = re.match(r"Local/([0-9]+)@", channel.get(agi.AGENT))
     for name in _names(channel) if called else ():
         if "/%s-" % called[1] in name and _of(channel, name, agi.HANDLER) == handler:
-            peer = _of(channel, name, "BRIDGEPEER")
-            if peer not in ("", own):
+            peer = _of(channel, name, "BRIDGEPEER").split(",")[0]  # of more than two in a bridge it names all others
+            if peer not in ("", own) and not _was_dialled(channel, peer, handler):
                 return peer
     return ""
 

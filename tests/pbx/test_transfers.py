@@ -1,6 +1,8 @@
 """Transfers on a real Asterisk: into a queue, out of it, attended, parked. Each call keeps its id and has one correct ending."""
 from __future__ import annotations
 
+import re
+import socket
 import time
 
 import pytest
@@ -28,8 +30,14 @@ exten => looped,1,Gosub(movidesk-watch,s,1(77))
  same => n,Dial(PJSIP/5253,1,U(movidesk-answered))
  same => n,Goto(1)
 
+[lasting]
+exten => _X.,1,Dial(PJSIP/${EXTEN},20)
+exten => h,1,System(sleep 0.6)
+
 [from-internal](+)
 include => parkedcalls
+exten => 602,1,Gosub(movidesk-watch,s,1(78))
+ same => n,Dial(PJSIP/5255,20,U(movidesk-answered))
 exten => 78,1,Answer()
  same => n,Set(CHANNEL(language)=quick)
  same => n,Goto(movidesk-queue,78,1)
@@ -61,12 +69,15 @@ membergosub = movidesk-answered
 member => PJSIP/5253
 """
 VOICEMAIL = "[general]\nformat = wav\nminsecs = 1\n[default]\n100 => 1234,Messages\n"
+FEATURES = "[general]\natxferthreeway = *3\n[featuremap]\natxfer => *2\n"
+MANAGER = "[general]\nenabled = yes\nport = %d\nbindaddr = 127.0.0.1\n[keys]\nsecret = keys\nwrite = call\n"
 PARKING = "[default]\nparkext => 700\nparkpos => 701-709\ncontext => parkedcalls\nparkingtime = 60\n"
 
 
 def rehearse(tree, folder, **options):
     rehearsal = Rehearsal(tree, folder, settings=SETTINGS, variables=VARIABLES, more=DIALPLAN + SCENES, **options)
-    for name, text in (("queues.conf", QUEUES), ("voicemail.conf", VOICEMAIL), ("res_parking.conf", PARKING)):
+    for name, text in (("queues.conf", QUEUES), ("voicemail.conf", VOICEMAIL), ("res_parking.conf", PARKING),
+                       ("features.conf", FEATURES), ("manager.conf", MANAGER % free_port(1))):
         rehearsal.pbx.write(name, text)
     modules = rehearsal.pbx.etc_dir / "modules.conf"
     modules.write_text(modules.read_text() + "load = res_parking.so\n")
@@ -109,6 +120,31 @@ class TransferOffice(Office):
         drafts = self.pbx.spool_dir / "voicemail/default"
         wait_for("a message is spoken", lambda: any(p.stat().st_size > 8044 for p in drafts.glob("*/tmp/*.wav")),
                  instead=self.console)
+
+    def press(self, agent, keys: str) -> None:
+        """The agent presses keys in its call, and Asterisk takes them for DTMF of its phone."""
+        channel, = [fields[0] for fields in self._channels() if fields[0].startswith("PJSIP/%s-" % agent.extension)]
+        port = int(re.search(r"port = (\d+)", (self.pbx.etc_dir / "manager.conf").read_text())[1])
+        with socket.create_connection(("127.0.0.1", port), 10) as manager:
+            manager.sendall(b"Action: Login\r\nUsername: keys\r\nSecret: keys\r\nEvents: off\r\n\r\n")
+            for key in keys:
+                manager.sendall(b"Action: PlayDTMF\r\nChannel: %s\r\nDigit: %s\r\nDuration: 80\r\nReceive: true\r\n\r\n" % (
+                    channel.encode(), key.encode()))
+                time.sleep(0.15)  # the length of a key and the pause after it
+            manager.sendall(b"Action: Logoff\r\n\r\n")
+            answers_ = b"".join(iter(lambda: manager.recv(65536), b""))
+        assert answers_.count(b"Response: Success") == len(keys) + 1, answers_
+
+    def consult(self, agent, to: str, colleague) -> None:
+        """The agent calls a colleague in the middle of a call, by DTMF, and the two talk; the customer hears music."""
+        self.press(agent, "*2")
+        wait_for("the agent is asked for a number", lambda: "pbx-transfer" in self.console(), instead=self.console)
+        self.press(agent, to)
+        colleague.wait_event("answered")
+        wait_for("the two talk", lambda: self.is_bridged(agent) and self.is_bridged(colleague), instead=self.console)
+
+    def is_bridged(self, agent) -> bool:
+        return any(fields[12] for fields in self._channels() if fields[0].startswith("PJSIP/%s-" % agent.extension))
 
     def open_calls(self) -> list:
         """The calls that the journal would still end at a hangup."""
@@ -529,6 +565,106 @@ def test_an_agent_connects_the_caller_with_another_queue(office, stage):
         assert sound(recording(office, second))[1] > 1000
     else:
         assert (second.state, second.agent, second.links, office.heard(second.id)[-1]) == ("canceled", "", [], "canceledCall")
+
+
+# -- an agent consults a colleague by DTMF, while the customer hears music ------------------------------------------------
+
+@pytest.mark.parametrize("three", [False, True], ids=["two", "three in the talk"])
+def test_the_customer_hangs_up_while_the_agent_talks_to_a_colleague(office, three):
+    """The call is over then, and what the two say to each other is not recorded."""
+    office.set(MOVIDESK_DIAL_OPTIONS="t", MOVIDESK_RECORD="yes")
+    agent, colleague = office.agent("5252", answers(), audio=True), office.agent("5253", answers(), audio=True)
+    caller = office.call()
+    office.wait_talk(caller, agent)
+    office.consult(agent, "5253", colleague)
+    if three:
+        office.press(agent, "*3")
+        wait_for("all three talk", lambda: any("3" in line.split()[1:3] for line in bridges(office)), instead=lambda: bridges(office))
+    caller.hang_up()
+    told(office, "completedCall")
+    first, = office.rehearsal.tickets()
+    whole = recording(office, first).stat().st_size
+    assert "5252" in "".join(office.pbx.channels()) and "5253" in "".join(office.pbx.channels())
+    colleague.hang_up()
+    assert office.ticket(caller, "completed", ANSWERED).agent == "5252"
+    assert recording(office, first).stat().st_size == whole
+
+
+def bridges(office) -> list[str]:
+    return office.pbx.cli("bridge show all").splitlines()
+
+
+@pytest.mark.parametrize("to, heard", [("78", ANSWERED), ("602", TALKED)], ids=["control", "watched"])
+@pytest.mark.parametrize("connects", [False, True], ids=["hung up", "connected"])
+def test_the_agent_consults_another_queue(office, to, heard, connects):
+    """5252 talks to a customer of queue 77 and to an agent of another queue: two calls, each with its own agent and ending."""
+    # A recording would hold the Local channel in the call, and the first call's end back until the customer hangs up.
+    office.set(MOVIDESK_DIAL_OPTIONS="t", MOVIDESK_RECORD="no" if connects else "yes")
+    agent, other = office.agent("5252", answers(), audio=True), office.agent("5255", answers(), audio=True)
+    caller = office.call()
+    office.wait_talk(caller, agent)
+    office.consult(agent, to, other)
+    told(office, heard[-2], 2 if to == "78" else 1)
+    agent.hang_up() if connects else caller.hang_up()
+    told(office, "completedCall")
+    first, = [ticket for ticket in office.rehearsal.tickets() if ticket.state == "completed"]
+    assert (first.agent, first.number, office.heard(first.id)) == ("5252", caller.number, ANSWERED)
+    call, = office.open_calls()
+    assert call.state == "transferred" and office.is_bridged(other)
+    if connects:
+        assert not caller.ended
+        office.wait_handed_over(caller)
+        caller.hang_up()
+    else:
+        other.hang_up()
+    caller.wait()
+    wait_for("the call has ended", lambda: not office.open_calls(), PROMPT, office.open_calls)
+    office.settle()
+    second, = [ticket for ticket in office.rehearsal.tickets() if ticket.id != first.id]
+    assert (second.state, second.agent, office.heard(second.id)) == ("completed", "5255", heard)
+
+
+def test_dial_itself_tells_who_answered_where_no_report_ran(service_office):
+    """What stands for a report that was lost while another call's caller is the MASTER_CHANNEL(). The comma makes an address of U()."""
+    office = service_office
+    office.set(MOVIDESK_DIAL_SUFFIX=",20")
+    agent = office.agent("5252", answers(), audio=True)
+    caller = office.call()
+    office.wait_talk(caller, agent)
+    assert office.heard() == ["receivedCall"]
+    caller.hang_up()
+    assert office.ticket(caller, "completed", ANSWERED).agent == "5252"
+
+
+def test_a_customer_of_an_agent_behind_a_lasting_local_channel_hangs_up(office):
+    """FreePBX dials agents by Local/.../n, whose second half hangs up after the customer, later still where its dialplan has work."""
+    office.set(MOVIDESK_DIAL_PREFIX="Local/", MOVIDESK_DIAL_SUFFIX="@lasting/n")
+    busy(office, "5253")
+    agent = office.agent("5252", answers(), audio=True)
+    for count in range(1, 4):
+        caller = office.call()
+        caller.wait_answered()
+        agent.wait_event("answered", count=count)
+        told(office, "transferedCall", count)
+        caller.hang_up()
+        wait_for("the call has ended", lambda: not office.open_calls(), PROMPT, office.open_calls)
+        ticket, = office.tickets(caller)
+        assert (ticket.state, ticket.agent, office.heard(ticket.id)) == ("completed", "5252", ANSWERED)
+    assert "continues on" not in office.console()
+
+
+def test_a_call_that_began_before_an_upgrade_ends_with_its_recording(office):
+    """An older dialplan has set neither MOVIDESK_CHANNEL nor its copy in SHARED()."""
+    office.set(MOVIDESK_RECORD="yes")
+    agent = office.agent("5252", answers(), audio=True)
+    caller = office.call()
+    office.wait_talk(caller, agent)
+    told(office, "transferedCall")
+    channel, = [fields[0] for fields in office._channels() if fields[7:8] == [caller.number]]
+    for variable in ("SHARED(MOVIDESK_CHANNEL)", "MOVIDESK_CHANNEL"):
+        office.pbx.cli('dialplan set chanvar %s %s ""' % (channel, variable))
+    caller.hang_up()
+    assert sound(recording(office, office.ticket(caller, "completed", ANSWERED)))[0] > 0
 
 
 # -- the same without queue control --------------------------------------------------------------------------------------
