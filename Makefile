@@ -3,6 +3,8 @@
 PYTHON     ?= python3
 # A major version for demo and test; empty: an installed Asterisk of any, else 22.
 ASTERISK   ?=
+# How many test files run at once: those on a real Asterisk mostly wait, for phones to ring and for callers to lose patience.
+JOBS       ?= 4
 PREFIX     ?= /opt/movidesk-agi
 ASTETCDIR  ?= /etc/asterisk
 ASTAGIDIR  ?= $(firstword $(wildcard /var/lib/asterisk/agi-bin /usr/share/asterisk/agi-bin) /var/lib/asterisk/agi-bin)
@@ -19,7 +21,7 @@ UV         := $(VENV)/tools/bin/uv
 .PHONY: help demo test bench install uninstall audit lock clean
 help:
 	@echo "make demo        ten calls through a real Asterisk, against a simulator of Movidesk"
-	@echo "make test        every test; ASTERISK=16 tests on that version, PYTEST='-k queue' picks some"
+	@echo "make test        every test; ASTERISK=16 tests on that version, PYTEST='-k queue' picks some, JOBS=1 one by one"
 	@echo "make bench       the measurements"
 	@echo "make install     into PREFIX, ASTETCDIR, ASTAGIDIR, STATEDIR, SYSTEMD (yes or no):"
 	@echo "                 $(PREFIX), $(ASTETCDIR), $(ASTAGIDIR), $(STATEDIR), $(SYSTEMD)"
@@ -58,7 +60,7 @@ demo: $(STAMP)
 	@$(VENV)/bin/python -m movidesk_sim.demo $(if $(ASTERISK),--asterisk $(ASTERISK))
 
 test: $(STAMP)
-	$(VENV)/bin/python -m pytest $(if $(ASTERISK),--asterisk $(ASTERISK)) $(PYTEST)
+	$(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile $(if $(ASTERISK),--asterisk $(ASTERISK)) $(PYTEST)
 
 bench: $(STAMP)
 	@for bench in bench/*.py; do case $$bench in */_*) ;; *) $(VENV)/bin/python $$bench || exit 1;; esac; done

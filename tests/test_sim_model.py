@@ -171,7 +171,7 @@ def test_a_token_that_is_no_guid_is_refused_at_once():
         Movidesk(lambda: 0.0, token="secret")
 
 
-@pytest.mark.parametrize("endpoint", {endpoint for _, endpoint in ENDPOINTS})
+@pytest.mark.parametrize("endpoint", sorted({endpoint for _, endpoint in ENDPOINTS}))
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "HEAD"])
 def test_wrong_methods(bench, method, endpoint):
     status = bench.ask(method, endpoint, **GOOD).status

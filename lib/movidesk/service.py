@@ -29,7 +29,7 @@ class LoggedChannel(agi.Channel):
     """A channel whose console lines stand in the service's log too."""
 
     def say(self, text: str, level: int = 1) -> None:
-        log.log(logging.WARNING if level == 1 else logging.INFO, "%s", text)
+        log.log({0: logging.ERROR, 1: logging.WARNING}.get(level, logging.INFO), "%s", text)
         super().say(text, level)
 
 
