@@ -54,6 +54,8 @@ exten => sales,1,Answer()
  same => n,Hangup()
 exten => box,1,Answer()
  same => n,VoiceMail(100@default,s)
+exten => 5299,1,MixMonitor(consultation.wav,b)
+ same => n,Dial(PJSIP/5253,20)
 exten => local,1,Answer()
  same => n,Set(MOVIDESK_DIAL_PREFIX=Local/)
  same => n,Set(MOVIDESK_DIAL_SUFFIX=@from-internal)
@@ -576,7 +578,7 @@ def test_the_customer_hangs_up_while_the_agent_talks_to_a_colleague(office, thre
     agent, colleague = office.agent("5252", answers(), audio=True), office.agent("5253", answers(), audio=True)
     caller = office.call()
     office.wait_talk(caller, agent)
-    office.consult(agent, "5253", colleague)
+    office.consult(agent, "5299", colleague)  # recorded, so that its Local channel stays
     if three:
         office.press(agent, "*3")
         wait_for("all three talk", lambda: any("3" in line.split()[1:3] for line in bridges(office)), instead=lambda: bridges(office))
