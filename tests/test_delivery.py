@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import subprocess
 import sys
@@ -676,3 +677,95 @@ def test_a_loop_that_is_to_end_sends_no_probe(office, running):
     slow.let_go.set()
     running.end()
     assert sent == ["transferred"]
+
+
+# -- whose failure it is, where many requests fail ---------------------------------------------------------------------
+
+def brown_out(office, share, seconds, status, seed):
+    """So many of all requests fail at random, while a call comes and ends every 30 seconds."""
+    chance, sent = random.Random(seed), []
+
+    def send(event, **fields):
+        sent.append(event)
+        return api.outcome(status) if chance.random() < share else api.Delivered("")
+
+    office.desk._client = Slow()
+    office.desk._client.send = send
+    for _ in range(seconds // 30):
+        office.count += 1
+        call = office.book.arrive("pbx1", "1.%d" % office.count, "77", "47")
+        for kind in ("transferred", "completed"):
+            office.book.record(call.call_id, kind)
+        run(office, 30)
+    return sent
+
+
+@pytest.mark.parametrize("share, status", [(0.5, 503), (0.8, 500)])
+def test_a_movidesk_that_fails_at_many_requests_sets_no_event_aside(office, share, status):
+    sent = brown_out(office, share, 1800, status, 1)
+    assert len(sent) > 100 and not refused(office)
+
+
+def take_all_but(office, *poisoned, outcome):
+    def send(event, **fields):
+        return outcome if event == "completed" and fields["id"] in poisoned else api.Delivered("")
+
+    office.desk._client = Slow()
+    office.desk._client.send = send
+
+
+def another_call(office):
+    office.count += 1
+    call = office.book.arrive("pbx1", "1.%d" % office.count, "77", "47")
+    office.book.record(call.call_id, "canceled")
+    return call.call_id
+
+
+def test_a_connection_that_is_cut_again_counts_against_its_event(office):
+    """The limit is so low that each request takes one of its last two places."""
+    office.desk.config._values["movidesk", "requests_per_minute"] = 2
+    poisoned = office.talked()
+    take_all_but(office, poisoned, outcome=api.outcome(None, "the connection was cut")._replace(cut=True))
+    run(office, 900, 100, lambda: another_call(office))
+    assert refused(office) == [("completed", poisoned)]
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+def test_an_outage_by_cuts_is_an_alarm_also_under_a_low_limit(office, limit):
+    office.desk.config._values["movidesk", "requests_per_minute"] = limit
+    for _ in range(3):
+        office.talked()
+    fail(office, cut="before")
+    run(office, 300)
+    assert [alarm.name for alarm in alarms.standing(office.desk)] == ["away"] and not refused(office)
+
+
+@pytest.mark.parametrize("status", [400, 404, 405])
+def test_what_every_request_meets_is_no_refusal_of_an_event(office, status):
+    """Such as a wrong path in url, or a page that answers in Movidesk's place."""
+    ids = [office.talked() for _ in range(3)]
+    office.clock.advance(60)
+    fail(office, status=status, body="not here")
+    run(office, 1800)
+    assert not refused(office)
+    alarm, = alarms.standing(office.desk)
+    assert alarm.name == "away" and "HTTP %d" % status in alarm.text and "the path of url in movidesk.conf" in alarm.text
+    office.simulator.faults.rules.clear()
+    office.until_settled(60)
+    assert all(is_complete(office, call_id) for call_id in ids) and alarms.standing(office.desk) == []
+
+
+@pytest.mark.parametrize("probe", [True, False], ids=["its next event is taken", "another call's is"])
+def test_a_refusal_is_believed_once_movidesk_takes_anything_else(office, probe):
+    call_id = office.offered()
+    office.book.record(call_id, "lost")
+    if probe:
+        office.book.record(call_id, "link", link="https://pbx/1.wav")
+    office.clock.advance(5)
+    fail(office, "asterisk_lostCall", status=400)
+    run(office, 30)
+    assert not refused(office)
+    if not probe:
+        another_call(office)
+    run(office, 120)
+    assert refused(office) == [("lost", call_id)]

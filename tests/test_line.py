@@ -505,6 +505,8 @@ def test_a_suspected_429_is_a_pause_and_no_strike(journal, clock):
     clock.now += 61
     for _ in range(9):
         journal._claim(10, budget.SCREEN, budget.Demand())
+    assert not journal.suspect_429(10, 60), "nothing was taken since: it is an outage"
+    journal._answered()
     assert journal.suspect_429(10, 60) and journal.paused() == 60
     journal.close_window(60, clock.now - 1)
     assert journal.paused() == 60, "the first 429 is the first strike"

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from movidesk import trial
-from movidesk.trial import LONGEST_RETRY, PROBE_AFTER, SHORT_RETRY, SPAN, TRIES, Trial, after_failure, is_set_aside
+from movidesk.trial import (
+    LAST_SPAN, LAST_TRIES, LONGEST_RETRY, PROBE_AFTER, RATIO, SHORT_RETRY, SPAN, TRIES, Trial, after_failure, is_set_aside)
 
 jitters = st.lists(st.floats(0, 1, exclude_max=True), min_size=40, max_size=40)
 
@@ -36,6 +37,32 @@ def test_when_an_event_is_set_aside(record, expected):
     assert is_set_aside(record) is expected
 
 
+@pytest.mark.parametrize("record, taken, others, expected", [
+    (Trial(0, SPAN, TRIES, 0), 1, 0, True),
+    (Trial(0, SPAN, TRIES, 0), RATIO, 1, True),       # another event fails for ever too
+    (Trial(0, SPAN, TRIES, 0), RATIO - 1, 1, False),
+    (Trial(0, SPAN, TRIES, 0), 20, 10, False),        # Movidesk fails at many
+    (Trial(0, LAST_SPAN, LAST_TRIES, 0), 20, 10, True),
+    (Trial(0, LAST_SPAN, LAST_TRIES - 1, 0), 20, 10, False),
+    (Trial(0, LAST_SPAN - 1, LAST_TRIES, 0), 20, 10, False),
+])
+def test_what_others_meet_meanwhile_keeps_an_event(record, taken, others, expected):
+    assert is_set_aside(record, taken, others) is expected
+
+
+def test_the_others_are_watched_for_as_long_as_the_event_fails_but_not_longer_than_the_period():
+    assert trial.watched_since(Trial(100, 200, 1, 150)) == 100
+    assert trial.watched_since(Trial(100, 1000, 1, 150)) == 1000 - trial.PERIOD
+
+
+@pytest.mark.parametrize("attempts, taken, expected", [
+    (trial.REJECT_TRIES, 100.0, True), (trial.REJECT_TRIES, 150.0, True), (trial.REJECT_TRIES, 99.0, False),
+    (trial.REJECT_TRIES, 0.0, False), (trial.REJECT_TRIES - 1, 150.0, False),
+])
+def test_a_refusal_is_believed_where_movidesk_took_something_since_the_first(attempts, taken, expected):
+    assert trial.is_believed(Trial(100, 140, 0, 100), attempts, taken) is expected
+
+
 @pytest.mark.parametrize("before, after, expected", [
     (None, Trial(100, 100, 0, 100), False),
     (Trial(100, 130, 0, 100), Trial(100, 100 + PROBE_AFTER - 1, 0, 100), False),
@@ -59,6 +86,12 @@ def tries(jitters, taken):
 def test_an_event_that_fails_while_others_are_taken_is_set_aside_within_three_minutes(jitters, every):
     at = next(at for at, record in tries(jitters, lambda now: now - now % every) if is_set_aside(record))
     assert SPAN <= at <= 180
+
+
+@given(jitters, st.floats(1, 15), st.integers(0, 1))
+def test_two_events_that_fail_for_ever_are_both_set_aside_within_three_minutes(jitters, every, others):
+    assert any(is_set_aside(record, int((at - trial.watched_since(record) + 1000) / every), others)
+               for at, record in tries(jitters, lambda now: now - now % every) if at <= 180)
 
 
 @given(jitters, st.floats(0, 5000))

@@ -3,7 +3,7 @@
     name       its owner                       its end
     config     Config: problems of the file    the file is mended
     token      Desk.heard: 401 or 403          Movidesk takes this token, or the file has another
-    away       Desk.heard: no answer, 5xx ...  Movidesk takes a request, or refuses one by 400, 401, 403, 404, 429
+    away       Desk.heard: no answer, 5xx ...  Movidesk takes a request, or refuses one in another way
     pause      Journal.close_window: 429       the pause is over
     idle       the journal: nobody sends       a request is sent
     journal    standby.use: it is unusable     standby.end: it can be used again
@@ -145,6 +145,9 @@ def advice(status: int) -> str:
         return "the address leads elsewhere: look at url in movidesk.conf, and whether a proxy or a login page answers (HTTPS_PROXY)"
     if status == 411:
         return "a proxy on the way drops Content-Length: 0 from requests: let it pass them unchanged, or go without it (HTTPS_PROXY)"
+    if status in (400, 404, 405):
+        return "something answers that does not know the API: look at the path of url in movidesk.conf, and whether a proxy or a " \
+               "maintenance page answers in Movidesk's place"
     if status < 500:
         return "a proxy on the way may answer so: look at HTTPS_PROXY, and ask Movidesk's support"
     return "see movidesk check"

@@ -4,7 +4,7 @@ r"""Sends the journal's events to Movidesk: in order per call, several calls at 
        |  \--retry-------> pending, due later (backoff with jitter, or what Retry-After says)
        \-----rejected----> refused, after a few tries: visible and replayable, the call's later events go on
 
-A 400 or 404 is a rejection after REJECT_TRIES; any other failure is one where Movidesk takes other requests (movidesk.trial).
+A 400 or 404 is a rejection after a few tries, any other failure after some more: where Movidesk takes others (movidesk.trial).
 
 At least once: an event is leased while it is sent; where its sender dies, the lease ends and it is sent again.
 """
@@ -25,7 +25,6 @@ log = logging.getLogger("movidesk.delivery")
 
 WORKERS = 4            # requests under way at once
 IDLE = 5.0             # seconds between two looks at the journal when nobody pulls the trigger
-REJECT_TRIES = 3       # a 400 or 404 is believed after so many
 
 
 def pause(seconds: float) -> None:
@@ -55,10 +54,11 @@ class Delivery:
             return None, silence
         return self.desk.journal.take(self.desk.limit())
 
-    def deliver(self, job: Job, probe_for: Job | None = None) -> bool:
+    def deliver(self, job: Job, probe_for: Job | None = None, refused: bool = False) -> bool:
         """Send one event and note what came of it; True where Movidesk took it.
 
         probe_for: the event of the same call that has just failed, before which this one is sent (movidesk.trial).
+        refused: whether that one was refused, which a refusal of this one does not explain.
         """
         event, call = job.event, job.call
         book = self.desk.journal
@@ -76,21 +76,24 @@ class Delivery:
             if probe_for:
                 self._say_set_aside(probe_for, "%s was taken and it was not" % event.kind)
         elif isinstance(result, api.Rejected):
-            self._rejected(job, result.why, probe_for)
+            self._rejected(job, result.why, None if refused else probe_for)
         elif result is not None:
             self._try_again(job, result)
         return isinstance(result, api.Delivered)
 
     def _rejected(self, job: Job, why: str, probe_for: Job | None) -> None:
-        seconds = trial.backoff(job.event.attempts, self._jitter())
+        before = self.desk.journal.trial(job.event.id)
         if probe_for:
+            seconds = trial.backoff(job.event.attempts, self._jitter())
             self.desk.journal.probe_refused(probe_for, job, seconds, why)
-        elif job.event.attempts < REJECT_TRIES:
-            self.desk.journal.retry(job, seconds, why)
         else:
-            self.desk.journal.rejected(job, why)
+            seconds = self.desk.journal.refused_try(job, why, self._jitter())
+        if seconds is None:
+            self.desk.given_up(request_name(event_name(job), job.call.call_id))
             return self._say_set_aside(job, why)
         self._say_again(job, seconds, why)
+        if not probe_for:
+            self._probe(job, before, refused=True)
 
     def _offered(self, job: Job, text: str) -> str:
         """The agent whom Movidesk gives to an arrival that is told when its call is over; '' for none."""
@@ -114,12 +117,22 @@ class Delivery:
         if seconds is None:
             return self._say_set_aside(job, "%s, while other requests were taken" % result.why)
         self._say_again(job, seconds, result.why)
+        self._probe(job, before)
+
+    def _probe(self, job: Job, before: trial.Trial | None, refused: bool = False) -> None:
+        """Send the next event of the call, if nothing shows whether Movidesk takes others.
+
+        before: the event's trial before its last try; refused: see deliver.
+        """
+        book = self.desk.journal
         after = book.trial(job.event.id)
-        # Where nothing shows whether Movidesk takes others, the next event of the call is sent.
-        if trial.may_probe(before, after) and not self._stop.is_set() and self.desk.is_alone(request_name(event_name(job), job.call.call_id)):
+        if self._stop.is_set() or not trial.may_probe(before, after):
+            return
+        others = book.failed_since(after.failed - trial.PERIOD, but=job.call.call_id)
+        if not others and self.desk.is_alone(request_name(event_name(job), job.call.call_id)):
             probe = book.take_probe(job, self.desk.limit())
             if probe:
-                self.deliver(probe, probe_for=job)
+                self.deliver(probe, probe_for=job, refused=refused)
 
     def _say_again(self, job: Job, seconds: float, why: str) -> None:
         log.warning("%s: %s not taken, again in %.0f s: %s", job.call.call_id, job.event.kind, seconds, why)

@@ -10,6 +10,7 @@ import time
 
 from movidesk import trial
 from movidesk.config import load
+from movidesk.journal.outcomes import CUT, FAILED
 from movidesk.nights import limit_at
 
 SLOW = 0.5             # seconds; an answer that took longer may have been counted by Movidesk at any moment of them
@@ -41,29 +42,44 @@ class Sending:
         finally:
             if time.monotonic() - begun > SLOW:
                 self.journal.took_long(request)
-        return self.heard(result, sent, request_name(event, fields["id"]), failures)
+        return self.heard(result, sent, request_name(event, fields["id"]), failures, fields["id"])
 
-    def heard(self, result, sent: float | None = None, name: str = "", failures=None):
+    def heard(self, result, sent: float | None = None, name: str = "", failures=None, call_id: str = ""):
         """Keep what an outcome means for all requests: a pause after 429, silence after 401 and 403, an outage, their ends.
 
         sent: when the request left, in the journal's steady time; None: just now. name: tells requests apart; '' stands for
-        any. failures: see send. Returns the outcome; that of a connection which was cut may be a 429.
-        """
-        from movidesk.api import Delivered, Retry
+        any. failures: see send. call_id: of the request's call.
 
-        if not isinstance(result, Retry):
+        Returns the outcome; that of a connection which was cut may be a 429.
+        """
+        from movidesk.api import Delivered, Rejected
+
+        if isinstance(result, Delivered):
             self.journal.end_note(AWAY)
-            if isinstance(result, Delivered):
-                self._token_taken()
+            self._token_taken()
             return result
-        if result.cut and self._is_suspected_429():
+        if isinstance(result, Rejected):
+            self._refused(result, name, failures)
+            return result
+        if result.cut and self._is_suspected_429(call_id):
             return result._replace(status=429, why=result.why + ", taken for a 429")
         if result.status == 429:
             self.journal.end_note(AWAY)
             self._paused(result.after, sent)
-        elif failures is None or not failures().blamed:  # else the failure is the event's own
+            return result
+        self.journal.note_outcome(call_id, FAILED)
+        if failures is None or not failures().blamed:  # else the failure is the event's own
             self._failed(result, name)
         return result
+
+    def _refused(self, result, name: str, failures) -> None:
+        """A refusal ends an outage, for something answers; while nothing is taken it may itself be one (trial.is_believed)."""
+        away = self.journal.note(AWAY)
+        if away and not away[0].startswith("HTTP %d" % result.status):
+            self.journal.end_note(AWAY)
+        if failures is not None and not failures().blamed:
+            self.journal.note_failure(AWAY, result.why, name)
+            self.journal.is_time(AWAY_TRIED, 0.0)
 
     def _failed(self, result, name: str) -> None:
         if result.status in (401, 403):
@@ -86,14 +102,21 @@ class Sending:
                         "the account. We send at most %d a minute now, and raise that step by step",
                         self.journal.requests_in_window(), limit, self.journal.rate(limit))
 
-    def _is_suspected_429(self) -> bool:
-        """Whether a connection that was cut is taken for a 429; never while Movidesk does not answer at all."""
+    def _is_suspected_429(self, call_id: str) -> bool:
+        """Whether a connection that was cut is taken for a 429: once for each call, never while Movidesk takes nothing."""
         from movidesk.api import RETRY_AFTER_DEFAULT, log
 
-        if self.journal.note(AWAY) or not self.journal.suspect_429(self.limit(), RETRY_AFTER_DEFAULT):
+        again = self.journal.was_cut(call_id)
+        self.journal.note_outcome(call_id, CUT)
+        if again or self.journal.note(AWAY) or not self.journal.suspect_429(self.limit(), RETRY_AFTER_DEFAULT):
             return False
         log.warning("%s: nothing is sent for %.0f s", self.journal.pause_reason(), self.journal.paused())
         return True
+
+    def given_up(self, name: str) -> None:
+        """This request is not sent again: where only it failed, nothing shows that Movidesk is away."""
+        if self.journal.failed_alone(AWAY) == name:
+            self.journal.end_note(AWAY)
 
     def is_alone(self, name: str) -> bool:
         """Whether no other request than this one has failed since Movidesk last took any."""

@@ -2,7 +2,13 @@
 
 What every request meets is an outage, or a refused token: every event waits for its end, however long it lasts. What one event
 meets while others are taken is its own failure. A try counts against an event (`blamed`) if Movidesk took another request
-since the try before. After TRIES such tries, over SPAN seconds at least, the event is set aside.
+since the try before. After TRIES such tries, over SPAN seconds at least, the event is set aside, unless other calls fail as
+well: Movidesk must have taken RATIO requests for each other call of which one failed (`watched_since`). A Movidesk that fails at
+every second request is no reason to set events aside; two events that fail for ever are. Whatever the others meet, an event that
+fails for LAST_SPAN seconds, while others are taken between its tries, does not hold up its call any longer.
+
+A refusal (400, 404) is believed after REJECT_TRIES if Movidesk has taken a request since the first: where every request meets it,
+the address is wrong, or something else answers in Movidesk's place.
 
 Where an event fails alone, because nothing else was sent, nothing tells the two cases apart. After PROBE_AFTER seconds the
 next event of the same call is then sent as a probe (Delivery): if Movidesk takes it, the failure was the first event's own;
@@ -20,6 +26,9 @@ ASIDE_TRIES = 2        # tries that count against a question
 FIRST_RETRY = 2.0      # seconds; doubles with each try
 LONGEST_RETRY = 300.0  # seconds
 TRIES, SPAN = 3, 90.0
+RATIO, PERIOD = 6, 300.0  # requests taken for each other call that fails; the seconds of which they are counted
+LAST_TRIES, LAST_SPAN = 12, 3600.0
+REJECT_TRIES = 3
 PROBE_AFTER = 45.0     # seconds
 SHORT_RETRY = 20.0     # seconds; the longest retry where TRIES must fit into three minutes
 TOKEN_RETRY = 30.0     # seconds; the shortest after 401 and 403: Movidesk is said to block those who go on
@@ -42,9 +51,24 @@ def after_refused_probe(trial: Trial) -> Trial:
     return trial._replace(blamed=max(trial.blamed, TRIES - 1), since=min(trial.since, trial.failed - SPAN))
 
 
-def is_set_aside(trial: Trial) -> bool:
-    """Whether the event has failed by itself so often that the later ones of its call go on without it."""
-    return trial.blamed >= TRIES and trial.failed - trial.since >= SPAN
+def is_set_aside(trial: Trial, taken: int = 0, others: int = 0) -> bool:
+    """Whether the event has failed by itself so often that the later ones of its call go on without it.
+
+    taken: how many requests Movidesk took since `watched_since`; others: of how many other calls one failed since then.
+    """
+    if trial.blamed >= LAST_TRIES and age(trial) >= LAST_SPAN:
+        return True
+    return trial.blamed >= TRIES and age(trial) >= SPAN and taken >= RATIO * others
+
+
+def watched_since(trial: Trial) -> float:
+    """Since when what others meet tells whose failure it is: that of this event, the last PERIOD seconds of it at most."""
+    return max(trial.began, trial.failed - PERIOD)
+
+
+def is_believed(trial: Trial, attempts: int, taken: float) -> bool:
+    """Whether a refusal of the event, after so many attempts, is meant for it; taken: when Movidesk last took any request."""
+    return attempts >= REJECT_TRIES and taken >= trial.began
 
 
 def may_probe(before: Trial | None, after: Trial) -> bool:

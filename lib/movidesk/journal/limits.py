@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from movidesk import budget
 from movidesk.budget import WINDOW
-from movidesk.journal.notes import Notes
+from movidesk.journal.outcomes import TAKEN, Outcomes
 from movidesk.journal.store import Claim
 
 #: Why nothing may be sent, by the word that the note `closed_cause` keeps.
@@ -14,7 +14,7 @@ PAUSES = {
 }
 
 
-class Limits(Notes):
+class Limits(Outcomes):
     """Which requests were sent lately, and until when none may be."""
 
     def _claim(self, limit: int, klass: int, demand: budget.Demand, aged: bool = False, places: int = 1) -> Claim:
@@ -73,13 +73,15 @@ class Limits(Notes):
         """A connection was cut: where that may stand for a 429 (budget.is_suspect), send nothing for so many seconds.
 
         It is no strike: an ordinary cut must not lengthen the next pause. True where it may, also if a pause stands already.
+        After such a pause Movidesk must take something before another cut is suspected: else it is an outage.
         """
         with self._writing():
             until, strikes = self._closed()
             now = self.steady()
             if until > now:
                 return True  # it left before the pause began: one of the same burst
-            if not budget.is_suspect(self.requests_in_window(), limit):
+            stands = until > 0 and self._cause() == "cut"  # nothing was taken since
+            if stands or not budget.is_suspect(self.requests_in_window(), limit):
                 return False
             self._close(now + seconds, strikes, "cut")
             return True
@@ -94,8 +96,11 @@ class Limits(Notes):
 
     def pause_reason(self) -> str:
         """Why the last pause began."""
+        return PAUSES[self._cause()]
+
+    def _cause(self) -> str:
         cause = self.note("closed_cause")
-        return PAUSES[cause[0] if cause else "429"]
+        return cause[0] if cause else "429"
 
     def _closed(self) -> tuple[float, int]:
         """Until when (steady time) nothing may be sent, and the 429s in a row; 0 and 0 where Movidesk answered since."""
@@ -106,5 +111,6 @@ class Limits(Notes):
     def _answered(self) -> None:
         """Movidesk took a request: that ends the row of 429s, unless it was under way when the last of them came."""
         self._set_note("taken", repr(self.steady()))
+        self._note_outcome("", TAKEN)
         if 0 < self._closed()[0] <= self.steady():
             self._db.execute("DELETE FROM notes WHERE name = 'closed'")

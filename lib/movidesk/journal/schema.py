@@ -1,7 +1,7 @@
 """The journal's tables, and how an older file becomes one of this version.
 
-Beside what is recorded (calls, events, requests, queues, members, refusals, trials, notes) one table holds what could be read
-from the events. To read it there would take longer the more events wait, for every verb and every look at the line:
+Beside what is recorded (calls, events, requests, outcomes, queues, members, refusals, trials, notes) one table holds what could be
+read from the events. To read it there would take longer the more events wait, for every verb and every look at the line:
 
     next_events     the event of each call that is to be sent next, in the order in which they are sent
 
@@ -156,6 +156,10 @@ MIGRATIONS = (
     """,
     """
     ALTER TABLE calls ADD COLUMN aside_until REAL NOT NULL DEFAULT 0;
+    """,
+    """
+    CREATE TABLE outcomes (at REAL NOT NULL, call_id TEXT NOT NULL, outcome TEXT NOT NULL);
+    CREATE INDEX outcomes_at ON outcomes (at);
     """,
 )
 

@@ -150,7 +150,7 @@ class Store:
                 self._db.execute("UPDATE events SET due = ?, note = replace(note, ?, ?) WHERE status = 'pending' AND " + HELD_NOTE,
                                  (now + HOLD, CONVERTING, CONVERTS))
                 self._db.execute("UPDATE calls SET seen_until = 0, wants = 0, aside_until = 0 WHERE ended IS NULL")
-                for table in ("queues", "members", "refusals", "trials"):
+                for table in ("queues", "members", "refusals", "trials", "outcomes"):
                     self._db.execute("DELETE FROM " + table)
                 self._db.execute("DELETE FROM notes WHERE name IN ('taken', 'lowered', 'closed_cause')")
                 if self._note("closed"):

@@ -15,14 +15,33 @@ class Trials(Book):
         is set aside instead (trial.is_set_aside)."""
         with self._writing():
             record = self.trial_after_failure(job.event.id)
-            if trial.is_set_aside(record):
+            began = trial.watched_since(record)
+            if trial.is_set_aside(record, self.taken_since(began), self.failed_since(began, job.call.call_id)):
                 self._set_aside(job.event.id, "%s (%d tries failed while other requests were taken)" % (why, record.blamed))
                 return None
-            self._db.execute("REPLACE INTO trials (event, began, failed, blamed, since) VALUES (?, ?, ?, ?, ?)",
-                             (job.event.id, *record))
-            seconds = max(at_least, trial.until_retry(job.event.attempts, record, jitter))
-            self._db.execute("UPDATE events SET due = ?, note = ? WHERE id = ?", (record.failed + seconds, why, job.event.id))
-            return seconds
+            return self._try_later(job, record, why, jitter, at_least)
+
+    def refused_try(self, job: Job, why: str, jitter: float) -> float | None:
+        """Movidesk refused the event: try it again after the seconds returned; None where it is set aside, as a refusal that is
+        meant for this event (trial.is_believed)."""
+        with self._writing():
+            now = self.steady()
+            record = (self.trial(job.event.id) or trial.Trial(now, now, 0, now))._replace(failed=now)
+            if trial.is_believed(record, job.event.attempts, self._last_taken()):
+                self._set_aside(job.event.id, why)
+                return None
+            return self._try_later(job, record, why, jitter)
+
+    def _try_later(self, job: Job, record: trial.Trial, why: str, jitter: float, at_least: float = 0.0) -> float:
+        self._db.execute("REPLACE INTO trials (event, began, failed, blamed, since) VALUES (?, ?, ?, ?, ?)", (job.event.id, *record))
+        seconds = max(at_least, trial.until_retry(job.event.attempts, record, jitter))
+        self._db.execute("UPDATE events SET due = ?, note = ? WHERE id = ?", (record.failed + seconds, why, job.event.id))
+        return seconds
+
+    def _last_taken(self) -> float:
+        """When Movidesk last took any request, in steady time; 0.0 if never."""
+        taken = self.note("taken")
+        return float(taken[0]) if taken else 0.0
 
     def trial(self, event_id: int) -> trial.Trial | None:
         """The failed tries of a pending event; None where none has failed."""
@@ -30,8 +49,7 @@ class Trials(Book):
 
     def trial_after_failure(self, event_id: int) -> trial.Trial:
         """What `trial` will be if the event's try has just failed."""
-        taken = self.note("taken")
-        return trial.after_failure(self.trial(event_id), float(taken[0]) if taken else 0.0, self.steady())
+        return trial.after_failure(self.trial(event_id), self._last_taken(), self.steady())
 
     def question(self, call: Call, refused: bool = False) -> tuple[int, trial.Trial | None, trial.Trial]:
         """The arrival whose receivedCall the caller asks by, its trial, and what that will be if this question fails as well.
@@ -83,9 +101,12 @@ class Trials(Book):
             if record:
                 self._db.execute("UPDATE trials SET blamed = ?, since = ? WHERE event = ?",
                                  (*trial.after_refused_probe(record)[2:], job.event.id))
+            now = self.steady()
+            self._db.execute("INSERT OR IGNORE INTO trials (event, began, failed, blamed, since) VALUES (?, ?, ?, ?, ?)",
+                             (probe.event.id, now, now, 0, now))
             self._answered()
             self._db.execute("UPDATE events SET due = 0 WHERE id = ? AND status = 'pending'", (job.event.id,))
-            self._db.execute("UPDATE events SET due = ?, note = ? WHERE id = ?", (self.steady() + seconds, why, probe.event.id))
+            self._db.execute("UPDATE events SET due = ?, note = ? WHERE id = ?", (now + seconds, why, probe.event.id))
 
     def _pass_over(self, job: Job) -> None:
         """Set aside what comes before an event of the same call that Movidesk has taken: it must not come after it."""
