@@ -565,7 +565,7 @@ def test_a_name_that_is_not_resolved_in_time_holds_nobody_and_nothing_is_sent_la
 def test_a_name_that_cannot_be_resolved(by_name, resolver):
     resolver.fails = True
     resolver.go.set()
-    assert by_name().send("received", **FIELDS) == Retry(None, "the host's name cannot be resolved", None)
+    assert by_name().send("received", **FIELDS) == Retry(None, "the host's name cannot be resolved", None, sent=False)
 
 
 def test_exchanges_that_wait_for_a_resolver_do_not_pile_up(by_name, resolver):

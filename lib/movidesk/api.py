@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from http.cookiejar import DefaultCookiePolicy
 
 import requests
-from urllib3.exceptions import HTTPError, NameResolutionError, ProtocolError  # HTTPError: where a host's name is none
+from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError, ProtocolError  # HTTPError: a host's name is none
 
 from movidesk import __version__
 from movidesk.exchange import Adapter, Exchanges, TooLate
@@ -77,7 +77,8 @@ logging.getLogger("urllib3").setLevel(logging.ERROR)
 # The three outcomes of a request.
 Delivered = namedtuple("Delivered", "text")
 #: after: seconds asked for by Movidesk, or None; status: None if unheard; cut: the connection stood, and was closed unanswered.
-Retry = namedtuple("Retry", "after why status cut", defaults=(False,))
+#: sent: False where the request certainly never left.
+Retry = namedtuple("Retry", "after why status cut sent", defaults=(False, True))
 Rejected = namedtuple("Rejected", "why status")
 
 #: What receivedCall answered: an extension, or a code "0".."4"; the other is ''.
@@ -214,7 +215,7 @@ class Client:
         try:
             status, text, retry_after = self._exchanges.run(lambda: self._exchange(endpoint, params), 3 * self._timeout)
         except (requests.RequestException, HTTPError, TooLate) as error:
-            return outcome(None, _reason(error, self._timeout))._replace(cut=_is_cut(error))
+            return outcome(None, _reason(error, self._timeout))._replace(cut=_is_cut(error), sent=not _has_not_left(error))
         return outcome(status, self._mask(text), retry_after, self._clock())
 
     def _exchange(self, endpoint: Endpoint, params: dict) -> tuple[int, str, str | None]:
@@ -240,6 +241,12 @@ def _is_cut(error: Exception) -> bool:
     """Whether a connection was there and the other side closed it instead of answering."""
     inner = error.args[0] if isinstance(error, requests.ConnectionError) and error.args else None
     return isinstance(inner, ProtocolError) and isinstance(inner.args[-1], OSError)
+
+
+def _has_not_left(error: Exception) -> bool:
+    """Whether there was no connection over which the request could have left."""
+    inner = error.args[0] if isinstance(error, requests.ConnectionError) and error.args else None
+    return isinstance(error, requests.ConnectTimeout) or isinstance(getattr(inner, "reason", None), NewConnectionError)
 
 
 def _reason(error: Exception, timeout: float) -> str:

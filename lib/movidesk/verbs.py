@@ -73,7 +73,7 @@ def _ask(desk: Desk, channel: agi.Channel, call) -> dict[str, object]:
         desk.journal.refused(call, result.why)
         _failed(desk, channel, call, result.why, refused=True)
         return {agi.POSITION: 1}
-    if result.status is not None:
+    if result.status is not None or not result.sent:
         desk.journal.not_taken(call)
     if result.status != 429:
         _failed(desk, channel, call, result.why)

@@ -73,7 +73,7 @@ member => PJSIP/5253
 VOICEMAIL = "[general]\nformat = wav\nminsecs = 1\n[default]\n100 => 1234,Messages\n"
 FEATURES = "[general]\natxferthreeway = *3\n[featuremap]\natxfer => *2\n"
 MANAGER = "[general]\nenabled = yes\nport = %d\nbindaddr = 127.0.0.1\n[keys]\nsecret = keys\nwrite = call\n"
-PARKING = "[default]\nparkext => 700\nparkpos => 701-709\ncontext => parkedcalls\nparkingtime = 60\n"
+PARKING = "[default]\nparkext => 800\nparkpos => 801-809\ncontext => parkedcalls\nparkingtime = 60\n"
 
 
 def rehearse(tree, folder, **options):
@@ -697,10 +697,10 @@ def test_parked_and_retrieved_is_one_call(office):
     agent = office.agent("5252", answers(), audio=True)
     caller = office.call()
     talk(office)
-    agent.transfer("700")
-    wait_for("the caller is parked", lambda: "701" in office.pbx.cli("parking show default"), instead=office.console)
+    agent.transfer("800")
+    wait_for("the caller is parked", lambda: "801" in office.pbx.cli("parking show default"), instead=office.console)
     assert "completedCall" not in office.heard()
-    colleague = office.call("701", number="5253")
+    colleague = office.call("801", number="5253")
     colleague.wait_answered()
     caller.hang_up()
     ticket = office.ticket(caller, "completed", ANSWERED)
@@ -712,8 +712,8 @@ def test_parked_and_the_caller_hangs_up(service_office):
     agent = office.agent("5252", answers())
     caller = office.call()
     told(office, "transferedCall")
-    agent.transfer("700")
-    wait_for("the caller is parked", lambda: "701" in office.pbx.cli("parking show default"), instead=office.console)
+    agent.transfer("800")
+    wait_for("the caller is parked", lambda: "801" in office.pbx.cli("parking show default"), instead=office.console)
     caller.hang_up()
     office.ticket(caller, "completed", ANSWERED)
 

@@ -68,7 +68,7 @@ class Line(Agents):
             return line.Turn(0, position, wait, code, claim.reason if claim else "")
 
     def not_taken(self, call: Call) -> None:
-        """Movidesk answered this call's question with an error: it does not know the call yet."""
+        """This call's question never left, or Movidesk answered it with an error: it does not know the call yet."""
         with self._writing():
             self._note_arrival(call, "")
 
@@ -141,13 +141,13 @@ class Line(Agents):
         return int(event is not None and self.clock() - event[0].at >= budget.PATIENCE)
 
     def unsent(self, seconds: float) -> float:
-        """Since when (epoch seconds) an event is due, if no request has left for so many seconds; else 0.0."""
+        """Since when (epoch seconds) an event of the oldest call is due, if no request has left for so many seconds; else 0.0."""
         now = self.steady()
         if self._row(bool, "SELECT count(*) FROM requests WHERE at > ?", now - seconds):
             return 0.0
         # Only read, without _wake: this is asked, too, where the file cannot be written.
-        at = self._row(lambda at: at, "SELECT min(at) FROM next_events JOIN events ON events.id = next_events.event"
-                                      " WHERE next_events.due <= ?", now)
+        at = self._row(lambda at: at, "SELECT events.at FROM next_events CROSS JOIN events ON events.id = next_events.event"
+                                      " WHERE next_events.due <= ? ORDER BY next_events.call LIMIT 1", now)
         return at if at is not None and self.clock() - at >= seconds else 0.0
 
     def _candidates(self, now: float):
