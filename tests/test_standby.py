@@ -11,10 +11,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from movidesk import agi, emergency, entry, standby, sweep
+from movidesk import agi, emergency, entry, housekeeping, standby, sweep
 from movidesk.config import load
 from movidesk.delivery import Delivery
 from movidesk.desk import Desk
+from movidesk.housekeeping import RestingDelivery
 from movidesk.journal import Journal, JournalError, carry
 from movidesk.service import Service
 from movidesk_sim.model import Limit, Movidesk
@@ -415,3 +416,23 @@ def _go_on(machine: Machine, name: str, life: dict) -> None:
     if verb == "received":
         life["agent"] = peer[agi.EXT]
     life["step"] += 1
+
+
+def test_nothing_is_handed_out_while_a_standby_begins(write_config, clock, monkeypatch):
+    """It would be in the standby's copy as well, and be sent twice."""
+    desk = Desk(load(write_config()), clock)
+    call = desk.journal.arrive("pbx1", "1.1", "77", "4733990001")
+    desk.journal.hang_up(call.call_id)
+    begin, seen = carry.begin, []
+
+    def look_meanwhile(*arguments):
+        seen.append(RestingDelivery(desk).take())
+        begin(*arguments)
+
+    monkeypatch.setattr(carry, "begin", look_meanwhile)
+    with standby.use(desk, "the disk is full"):
+        pass
+    assert seen == [(None, housekeeping.BEGINS)]
+    assert RestingDelivery(desk).take() == (None, None)
+    assert standby.end(desk)
+    assert RestingDelivery(desk).take()[0].event.kind == "received"

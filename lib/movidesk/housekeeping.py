@@ -28,6 +28,7 @@ PRUNE_SECONDS = 10.0   # the longest that `once` prunes
 CONVERT_SECONDS = 30.0  # after which `once` begins no other file
 STANDBY_LOOK = 1.0     # seconds
 HOLD_AGAIN = 60.0      # seconds until the lock is tried again whose file could not be made
+BEGINS = 0.2           # seconds until the next look for work while a standby begins or ends
 REST = 0.05            # seconds between two steps of pruning, in which events are recorded
 
 
@@ -44,7 +45,11 @@ class RestingDelivery(Delivery):
     """Pauses while the standby takes the journal's place: its events are delivered from there."""
 
     def take(self):
-        return (None, None) if standby.in_use(self.desk.config) else super().take()
+        try:
+            with standby.not_beginning(self.desk.config):
+                return (None, None) if standby.in_use(self.desk.config) else super().take()
+        except TimeoutError:
+            return None, BEGINS
 
 
 class Housekeeping:

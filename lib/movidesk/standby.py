@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 from movidesk import filelock
 from movidesk.journal import Journal, JournalError
@@ -58,6 +58,22 @@ def _locked(config, exclusively: bool, patience: float | None = None):
     with open(os.path.join(own, "lock"), "a+", encoding="utf-8") as lock:
         filelock.lock(lock, exclusively, patience)
         yield lock
+
+
+@contextmanager
+def not_beginning(config):
+    """As long as this is held no standby begins: one that copied an event which is handed out meanwhile would send it, too.
+
+    Raises TimeoutError while one begins or ends. Where there is no place for a standby none can begin.
+    """
+    with ExitStack() as held:
+        try:
+            held.enter_context(_locked(config, exclusively=False, patience=0.0))
+        except TimeoutError:
+            raise
+        except OSError:
+            pass  # movidesk check and the service's start say so
+        yield
 
 
 @contextmanager
