@@ -128,7 +128,7 @@ class Delivery:
         after = book.trial(job.event.id)
         if self._stop.is_set() or not trial.may_probe(before, after):
             return
-        others = book.failed_since(after.failed - trial.PERIOD, but=job.call.call_id)
+        others = book.failed_since(trial.watched_since(after), but=job.call.call_id)
         if not others and self.desk.is_alone(request_name(event_name(job), job.call.call_id)):
             probe = book.take_probe(job, self.desk.limit())
             if probe:
