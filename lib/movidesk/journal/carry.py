@@ -103,7 +103,7 @@ def _read_all(path: str, since: float) -> dict[str, list[dict]] | None:
 def _shared(file: sqlite3.Connection) -> list[str]:
     """The tables that do not speak of single calls: what was sent, what queues and phones are known to be, notes."""
     tables = [row[0] for row in file.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
-                                             " AND name NOT IN ('calls', 'events', 'untold_endings')")]
+                                             " AND name != 'calls'")]
     return [table for table in tables
             if not {"call", "event"} & {row["name"] for row in file.execute("PRAGMA table_info(%s)" % table)}]
 
