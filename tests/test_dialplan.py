@@ -6,22 +6,23 @@ import re
 
 import pytest
 
+from dialplan_text import DialplanText
+
 ROOT = pathlib.Path(__file__).parent.parent
 DIALPLAN = ROOT / "dialplan"
 README = (DIALPLAN / "README.md").read_text()
 SAMPLES = sorted(path for path in (DIALPLAN / "samples").iterdir() if path.is_dir())
-PRODUCT = "".join(path.read_text() for path in sorted(DIALPLAN.glob("*.conf")))
-# What Asterisk itself calls by these names is no context.
-NO_CONTEXTS = {"general", "globals"}
+PRODUCT = DialplanText("".join(path.read_text() for path in sorted(DIALPLAN.glob("*.conf"))))
+# The variables that the verbs and the service read and set: their names stand in quotes.
+PYTHON = set(re.findall(r"['\"]((?:MOVIDESK|VM)_[A-Z_]+)['\"]", "".join(
+    path.read_text() for path in sorted((ROOT / "lib" / "movidesk").rglob("*.py")))))
+# FreePBX includes the file of globals inside its own [globals], so it comes first.
+DIALPLAN_FILES = ("globals_custom.conf", "extensions.conf", "extensions_custom.conf")
 
 
-def contexts(text: str) -> dict[str, list[str]]:
-    """The contexts of a dialplan, each with the comment that stands at its head."""
-    found = {}
-    for name, rest in re.findall(r"^\[([\w-]+)\][^\n]*\n((?:;[^\n]*\n)*)", text, re.MULTILINE):
-        if name not in NO_CONTEXTS:
-            found[name] = rest.splitlines()
-    return found
+def sample(folder: pathlib.Path) -> DialplanText:
+    """The dialplan of a sample; its other files aside."""
+    return DialplanText("\n".join(folder.joinpath(name).read_text() for name in DIALPLAN_FILES if folder.joinpath(name).exists()))
 
 
 def files() -> list[pathlib.Path]:
@@ -30,48 +31,108 @@ def files() -> list[pathlib.Path]:
 
 @pytest.mark.parametrize("path", files(), ids=lambda path: "/".join(path.relative_to(DIALPLAN).parts))
 def test_each_context_says_what_it_is_for_and_who_enters_it(path):
-    for name, header in contexts(path.read_text()).items():
+    for name, (header, _) in DialplanText(path.read_text()).contexts.items():
         assert [line for line in header if line.startswith("; Purpose: ")], name
         assert [line for line in header if line.startswith("; Entered from: ")], name
 
 
-def variables(text: str) -> tuple[set[str], set[str]]:
-    """The MOVIDESK_ and SUPPORT_ variables that a dialplan reads and sets, comments aside."""
-    code = re.sub(r"^\s*;.*$", "", text, flags=re.MULTILINE)
-    read = set(re.findall(r"\$\{((?:MOVIDESK|SUPPORT)_\w+)", code))
-    return read, set(re.findall(r"(?:Set\((?:LOCAL\(|MASTER_CHANNEL\()?_{0,2}|^)((?:MOVIDESK|SUPPORT)_\w+)", code, re.MULTILINE))
+def table(title: str) -> dict[str, str]:
+    """Variable -> second column, of the table of dialplan/README.md under this title."""
+    part = README.split(f"\n## {title}\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \|([^|]*)\|", part, re.MULTILINE)
+    return {name: cell.strip().strip("`") for name, cell in rows}
 
 
-def documented() -> set[str]:
-    """The variables that dialplan/README.md names in its tables, and those that it lists as the dialplan's own."""
-    own = re.search(r"`MOVIDESK_GIVE_UP`[^.]*belong to the dialplan alone", README)[0]
-    short = {"MOVIDESK" + name for name in re.findall(r"`(_[A-Z_]+)`", own)}
-    return short | set(re.findall(r"`(MOVIDESK_\w+)`", own)) | set(re.findall(r"^\| `(MOVIDESK_\w+)`", README, re.MULTILINE))
+SETTINGS = table("Settings")
+VARIABLES = table("Channel variables")  # who sets each
+OWN = {f"MOVIDESK{name}" for name in re.findall(
+    r"`(?:MOVIDESK)?(_[A-Z_]+)`", re.search(r"`MOVIDESK_GIVE_UP`[^.]*belong to the dialplan alone", README)[0])}
+DOCUMENTED = {*SETTINGS, *VARIABLES, *OWN}
+# What dialplan/README.md says that others than the dialplan set.
+GIVEN = {*SETTINGS, *(name for name, setter in VARIABLES.items() if setter != "the dialplan")}
+
+
+def faults(dialplan: DialplanText, given=frozenset(GIVEN), read_elsewhere=frozenset(PYTHON)) -> list[str]:
+    return [*dialplan.not_set(set(given)), *dialplan.not_read(set(read_elsewhere)), *dialplan.arguments(), *dialplan.brackets()]
+
+
+def test_variables_arguments_and_brackets():
+    assert len(PRODUCT.contexts) >= 20 and len(PRODUCT.reads()) >= 50 and len(PYTHON) >= 15
+    assert faults(PRODUCT) == []
 
 
 @pytest.mark.parametrize("folder", SAMPLES, ids=lambda folder: folder.name)
-def test_what_a_sample_reads_is_set_by_it_or_documented(folder):
-    read, own = variables("".join(path.read_text() for path in folder.glob("*.conf")))
-    assert read - own - documented() == set()
+def test_variables_arguments_and_brackets_of_a_sample(folder):
+    assert sample(folder).contexts
+    assert faults(sample(folder), read_elsewhere=PYTHON | set(SETTINGS)) == []
 
 
-def test_every_variable_of_the_dialplan_is_documented():
-    read, own = variables(PRODUCT)
-    assert read and own
-    assert (read | own) - documented() == set()
+@pytest.mark.parametrize("line, broken, fault", [
+    ("Set(MOVIDESK_SAID=)", "Set(MOVIDESK_SAD=)", "MOVIDESK_SAD is set, and read nowhere"),
+    ("${MOVIDESK_WAIT} < ${MOVIDESK_LEFT}]", "${MOVIDESK_WAIT} < ${MOVIDESK_LEFT_OVER}]", "MOVIDESK_LEFT_OVER is read, and set nowhere"),
+    ("${GLOBAL_EXISTS(MOVIDESK_AGID)}", "${GLOBAL_EXISTS(MOVIDESK_AGI)}", "MOVIDESK_AGI is read, and set nowhere"),
+    ("${IMPORT(${peer},MOVIDESK_ARRIVED)}", "${IMPORT(${peer},MOVIDESK_CAME)}", "MOVIDESK_CAME is read, and set nowhere"),
+    ("${CUT(peers,", "${CUT(others,", "others is read, and set nowhere"),
+    ("${FIELDQTY(device,&)}", "${FIELDQTY(devices,&)}", "devices is read, and set nowhere"),
+    ("Set(LOCAL(looked)=yes)", "Set(LOCAL(seen)=yes)", "movidesk-phone: LOCAL(seen) is set, and read nowhere"),
+    # Local to another context.
+    ("(2,Movidesk made call ${MOVIDESK_ID}", "(2,Movidesk made call ${agid}", "agid is read, and set nowhere"),
+    ("Set(LOCAL(MOVIDESK_NEXT)=${ARG1})", "NoOp()", "movidesk-leave: reads [], its header names ['ARG1']"),
+    ("; ARG1: how the name ends\n", "", "movidesk-file: reads ['ARG1'], its header names []"),
+    ("=$[${EPOCH} + ${MOVIDESK_MAX_WAIT}])", "=$[${EPOCH} + ${MOVIDESK_MAX_WAIT})", "brackets or quotes"),
+    ('"${MOVIDESK_MUSIC}" = "on"', '"${MOVIDESK_MUSIC}" = on"', "brackets or quotes"),
+    ("Goto(dial-${DIALSTATUS},1)", "Goto(dial-${DIALSTATUS,1)", "brackets or quotes"),
+    ("Playtones(busy)", "Playtones(busy))", "brackets or quotes"),
+])
+def test_a_broken_line_is_found(line, broken, fault):
+    text = PRODUCT.text.replace(line, broken, 1)
+    assert text != PRODUCT.text
+    assert [each for each in faults(DialplanText(text)) if fault in each], faults(DialplanText(text))
+
+
+def test_what_is_documented_is_what_there_is():
+    """The tables of dialplan/README.md against the dialplan and the scripts."""
+    assert len(SETTINGS) >= 15 and len(VARIABLES) >= 15 and len(OWN) >= 5
+    every = PRODUCT.reads() | PRODUCT.sets()
+    assert {name for name in every if name.startswith("MOVIDESK_")} - DOCUMENTED == set(), "not documented"
+    assert set(SETTINGS) - PRODUCT.reads() == set(), "settings that no line reads"
+    assert set(SETTINGS) & set(VARIABLES) == set()
+    assert OWN - every == set(), "documented as the dialplan's own"
+    assert {name for name, setter in VARIABLES.items() if setter == "the dialplan"} - PRODUCT.sets() == set()
+    assert {name for name, setter in VARIABLES.items() if "()" not in setter and setter != "the dialplan"} - PYTHON == set()
+    assert set(VARIABLES) - PRODUCT.reads() - PYTHON == set(), "variables that nothing reads"
+
+
+def test_defaults_are_those_of_the_documentation():
+    defaults = PRODUCT.settings()
+    assert len(defaults) >= 10
+    assert {name: SETTINGS.get(name) for name in defaults} == defaults
+    for name in set(SETTINGS) - set(defaults) - {"MOVIDESK_AGID", "MOVIDESK_OUT_PREFIX", "MOVIDESK_OUT_SUFFIX"}:
+        assert SETTINGS[name] == "", f"movidesk-settings gives {name} no default"
+    for name in ("MOVIDESK_OUT_PREFIX", "MOVIDESK_OUT_SUFFIX"):
+        assert f"Set({name}={SETTINGS[name]})" in PRODUCT.text
+    assert f"Set(LOCAL(agid)={SETTINGS['MOVIDESK_AGID']})" in PRODUCT.text
+
+
+def test_comments_and_documents_name_variables_that_there_are():
+    known = DOCUMENTED | {"MOVIDESK_CONFIG"}  # of the environment
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("etc/*"), *DIALPLAN.rglob("*.conf"), DIALPLAN / "README.md"]
+    for page in pages:
+        named = set(re.findall(r"(?<![A-Z_])(?:__)?(MOVIDESK_[A-Z_]*[A-Z])(?![\w*{$])", page.read_text()))
+        assert named - known == set(), page
 
 
 @pytest.mark.parametrize("folder", SAMPLES, ids=lambda folder: folder.name)
 def test_what_a_sample_sets_or_suggests_is_a_setting_or_its_own(folder):
     """A misspelt global would be ignored in silence; those that are commented out count."""
     settings = set(re.findall(r"^;?(MOVIDESK_\w+) = ", "".join(path.read_text() for path in folder.glob("*.conf")), re.MULTILINE))
-    assert settings <= set(re.findall(r"^\| `(MOVIDESK_\w+)`", README, re.MULTILINE))
+    assert settings <= set(SETTINGS)
 
 
 def test_every_context_and_sample_is_in_the_readme():
     names = re.findall(r"`(movidesk-[\w-]+|-[a-z]+)`", README)
     known = {name if name.startswith("movidesk") else "movidesk" + name for name in names}
-    assert set(contexts(PRODUCT)) <= known
+    assert set(PRODUCT.contexts) <= known
     assert [folder for folder in SAMPLES if "](samples/%s/)" % folder.name not in README] == []
     assert len(SAMPLES) >= 4
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 import re
 from typing import Iterator, NamedTuple
 
+from movidesk_sim.asterisk import PrivateAsterisk
+
 _CONTEXT = re.compile(r"\[ Context '([^']+)' created by")
 _INCLUDE = re.compile(r"  Include =>\s+'([^']+)'")
-_LINE = re.compile(r"(?:  '([^']+)' =>)?\s+(?:\[([^\]]+)\]\s+)?(\d+|hint:?)[.:]? (.*?)\s*(?:\[[^\[\]]+:\d+\])?$")
+_LINE = re.compile(r"(?:  '([^']+)' =>)?\s+(?:\[([^\]]+)\]\s+)?(\d+|hint)[.:] +(.*?)\s*(?:\[[^\[\]]+:\d+\])?$")
 # Applications and functions whose argument names a place in the dialplan, in one of the forms of Goto().
 _LEADS = (
     re.compile(r"^Goto\((.+)\)$"),
@@ -15,6 +17,10 @@ _LEADS = (
     re.compile(r"hangup_handler_push\)=(.+)\)$"),
 )
 _GOSUB_OF_DIAL = re.compile(r"\bU\(([\w-]+)")  # also where a variable holds the option
+# Lines that lead nowhere by what is written in them alone.
+_LEADS_BY_VARIABLE = re.compile(r"^Goto\(\$\{|\?\$\{")
+_FUNCTION = re.compile(r"(?:\$\{|\bSet\()([A-Z_0-9]+)\(")
+_WORD = re.compile(r"_?[a-z]{2,}")  # no extension that a caller dials
 _LOCAL = re.compile(r"Local/[^@]+@([\w-]+)")
 
 
@@ -55,13 +61,36 @@ class DialplanMap:
             found += [context + ",s,1" for context in _GOSUB_OF_DIAL.findall(runs)]
             for text in found:
                 parts = text.split(",")
-                to = Place(*[*line[:3 - len(parts)], *parts])
-                if "${" not in to.context + to.priority:
-                    yield line, to
+                if len(parts) <= 3:
+                    to = Place(*[*line[:3 - len(parts)], *parts])
+                    if "${" not in to.context + to.priority:
+                        yield line, to
 
     def nowhere(self) -> list[str]:
         """The lines that lead to a place that is not there."""
         return ["%s leads to %s" % (",".join(line), ",".join(to)) for line, to in self.leads() if not self._exists(to)]
+
+    def not_understood(self) -> list[str]:
+        """The lines that lead somewhere, in a form that `leads` does not know."""
+        known = {line for line, _ in self.leads()}
+        return ["%s: %s" % (",".join(line), runs) for line, _, runs in self._lines
+                if runs.startswith(("Goto", "Gosub")) and line not in known and not _LEADS_BY_VARIABLE.search(runs)]
+
+    def never_led_to(self, starts: set[str]) -> list[str]:
+        """The labels, and the extensions that are words, to which no line leads; but `starts`, extensions such as "i"."""
+        places = {to for _, to in self.leads()}
+        labels = ["%s(%s)" % (",".join(line), label) for line, label, _ in self._lines if label
+                  and not any(to.context == line.context and to.priority == label for to in places)]
+        words = {(line.context, line.extension) for line, _, _ in self._lines
+                 if line.priority != "hint" and _WORD.match(line.extension) and line.extension not in starts}
+        return labels + [",".join(word) for word in sorted(words)
+                         if not any(to.context == word[0] and _may_mean(to.extension, word[1]) for to in places)]
+
+    def applications(self) -> set[str]:
+        return {runs.partition("(")[0] for line, _, runs in self._lines if line.priority != "hint"}
+
+    def functions(self) -> set[str]:
+        return {name for _, _, runs in self._lines for name in _FUNCTION.findall(runs)}
 
     def reached(self, entries: set[str]) -> set[str]:
         """The contexts that a call gets into, from these."""
@@ -84,6 +113,22 @@ class DialplanMap:
                    and (line.extension == to.extension or _matches(line.extension, to.extension)
                         or "${" in to.extension and line.extension.lstrip("_").startswith(begins))
                    for line, label, _ in self._lines)
+
+
+def unknown(pbx: PrivateAsterisk, dialplan: DialplanMap) -> list[str]:
+    """The applications and functions of a dialplan that this Asterisk does not have. For applications case is the same."""
+    applications = {name.lower() for name in re.findall(r"^\s*(\w+): ", pbx.cli("core show applications"), re.MULTILINE)}
+    functions = set(re.findall(r"^(\w+) ", pbx.cli("core show functions"), re.MULTILINE))
+    return sorted([name for name in dialplan.applications() if name.lower() not in applications]
+                  + [name for name in dialplan.functions() if name not in functions])
+
+
+def _may_mean(led_to: str, extension: str) -> bool:
+    """Whether an extension, perhaps with a variable in it, may be this extension or pattern."""
+    begins, variable, _ = led_to.partition("${")
+    if variable:
+        return extension.lstrip("_").startswith(begins)
+    return led_to == extension or _matches(extension, led_to)
 
 
 def _matches(pattern: str, extension: str) -> bool:

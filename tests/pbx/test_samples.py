@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from dialplan_map import DialplanMap
+from dialplan_map import DialplanMap, unknown
 from movidesk_sim.phones import BUSY, RINGS, answers
 from movidesk_sim.rehearsal import Rehearsal, wait_for
 from office import ANSWERED, CANCELED, LOST, RECORDINGS, SETTINGS, Office
@@ -154,6 +154,19 @@ def test_every_context_is_reached_and_every_line_leads_somewhere(running):
     assert dialplan.contexts >= {"from-trunk", "from-internal"} and len(list(dialplan.leads())) >= 20
     assert dialplan.nowhere() == []
     assert dialplan.contexts - dialplan.reached(ENTRIES) == set()
+    assert dialplan.not_understood() == []
+    assert dialplan.never_led_to(set()) == []
+
+
+@on(*SAMPLES)
+def test_every_application_and_function_is_there(running):
+    """A misspelt one would be noticed only when a call comes to its line."""
+    dialplan = DialplanMap(running.pbx.cli("dialplan show"))
+    assert dialplan.applications() >= {"Dial", "Goto"}
+    version = re.search(r"Asterisk (\d+)\.(\d+)", running.pbx.cli("core show version"))
+    # movidesk-verb asks for the version before it reads this.
+    later = {"GLOBAL_EXISTS"} if (int(version[1]), int(version[2])) < (21, 1) else set()
+    assert set(unknown(running.pbx, dialplan)) - later == set()
 
 
 # -- queue control, by movidesk-queue and by hand ----------------------------------------------------------------------
