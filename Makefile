@@ -1,4 +1,4 @@
-# movidesk-agi: make demo, make test, make bench, make install, make uninstall (see README.md)
+# movidesk-agi: make demo, make test, make lint, make bench, make install, make uninstall (see README.md)
 
 PYTHON     ?= python3
 # A major version for demo and test; empty: an installed Asterisk of any, else 22.
@@ -18,10 +18,11 @@ VENV       := .venv
 STAMP      := $(VENV)/.ready
 UV         := $(VENV)/tools/bin/uv
 
-.PHONY: help demo test bench install uninstall audit lock clean
+.PHONY: help demo test lint lint-shell bench install uninstall audit lock clean
 help:
 	@echo "make demo        ten calls through a real Asterisk, against a simulator of Movidesk"
 	@echo "make test        every test; ASTERISK=16 tests on that version, PYTEST='-k queue' picks some, JOBS=1 one by one"
+	@echo "make lint        ruff and shellcheck, without a test"
 	@echo "make bench       the measurements"
 	@echo "make install     into PREFIX, ASTETCDIR, ASTAGIDIR, STATEDIR, SYSTEMD (yes or no):"
 	@echo "                 $(PREFIX), $(ASTETCDIR), $(ASTAGIDIR), $(STATEDIR), $(SYSTEMD)"
@@ -62,8 +63,22 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile $(if $(ASTERISK),--asterisk $(ASTERISK)) $(PYTEST)
 
+lint: $(STAMP) lint-shell
+	$(VENV)/bin/ruff check
+
+# Files that begin with #!, the command that make install writes, and the recipes, as make would run them.
+# SC2050: a condition is constant once make has put in SYSTEMD. SC2015: in a && b || c, c is meant for a failed b too.
+SHELLCHECK := $(VENV)/bin/shellcheck
+IS_SHELL   := /^\#! *[^ ]*(\/|env +(-S +)?)(ba|da)?sh( |$$)/
+lint-shell: $(STAMP)
+	@find . .ci \( -path './.*' -o -name build -o -name results \) -prune -o -type f -exec \
+		awk 'FNR == 1 && $(value IS_SHELL) { print FILENAME }' {} + | xargs -t $(SHELLCHECK)
+	@printf '%s\n' "$$CLI" | $(SHELLCHECK) -
+	@recipes=$$($(MAKE) -nB --no-print-directory SYSTEMD=yes demo test bench install uninstall audit lock clean) && \
+		printf '%s\n' "$$recipes" | $(SHELLCHECK) -s sh -e SC2050,SC2015 -
+
 bench: $(STAMP)
-	@for bench in bench/*.py; do case $$bench in */_*) ;; *) $(VENV)/bin/python $$bench || exit 1;; esac; done
+	@for bench in bench/*.py; do case $$bench in */_*) ;; *) $(VENV)/bin/python "$$bench" || exit 1;; esac; done
 
 # The command. Root becomes the owner of the journal's folder, Asterisk's user: a journal begun by root would be closed to
 # Asterisk, and its events lost.
