@@ -58,7 +58,7 @@ $(1)/$(PIP) --no-deps $(3) || { \
 endef
 
 demo: $(STAMP)
-	@$(VENV)/bin/python -m movidesk_sim.demo $(if $(ASTERISK),--asterisk $(ASTERISK))
+	@$(VENV)/bin/python -m movidesk_rehearsal.demo $(if $(ASTERISK),--asterisk $(ASTERISK))
 
 test: $(STAMP)
 	$(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile $(if $(ASTERISK),--asterisk $(ASTERISK)) $(PYTEST)

@@ -5,11 +5,12 @@ import heapq
 import itertools
 import random
 
-from movidesk import agi, api, entry
+from movidesk.agi import runner, variables
 from movidesk.config import Config
-from movidesk.delivery import IDLE, Delivery
-from movidesk.desk import Desk
-from movidesk.options import Secret
+from movidesk.config.options import Secret
+from movidesk.context import Context
+from movidesk.delivery import api
+from movidesk.delivery.worker import IDLE, Delivery
 from movidesk_sim.model import Limit, Movidesk
 
 TALK, PATIENCE, RING, LIMIT = 180.0, 120.0, 4.0, 10
@@ -165,8 +166,8 @@ class VirtualChannel(dict):
         pass
 
 
-class VirtualDesk(Desk):
-    """The product's desk, at which requests go to the day's client whatever token is taken over."""
+class VirtualContext(Context):
+    """The product's context, at which requests go to the day's client whatever token is taken over."""
 
     virtual_client = None
 
@@ -180,9 +181,9 @@ class Product(Day):
 
     def __init__(self, *scene):
         super().__init__(*scene)
-        self.desk = VirtualDesk(self.config(), clock=lambda: self.now, wake=self.wake, is_script=False)
-        self.desk.virtual_client = VirtualClient(self)
-        self.delivery = Delivery(self.desk, jitter=random.Random(1).random)
+        self.context = VirtualContext(self.config(), clock=lambda: self.now, wake=self.wake, is_script=False)
+        self.context.virtual_client = VirtualClient(self)
+        self.delivery = Delivery(self.context, jitter=random.Random(1).random)
         self.channels: dict[int, VirtualChannel] = {}
         self._look_at: float | None = None
 
@@ -194,7 +195,7 @@ class Product(Day):
 
     def verb(self, caller: Caller, name: str, *arguments: str) -> VirtualChannel:
         channel = self.channels.setdefault(caller.number, VirtualChannel(caller))
-        if entry.run(name, channel, self.desk, list(arguments)) != entry.OK:
+        if runner.run(name, channel, self.context, list(arguments)) != runner.OK:
             raise SystemExit("%s failed for %s" % (name, caller.id))
         return channel
 
@@ -202,13 +203,13 @@ class Product(Day):
         if not self.waiting(caller):
             return
         channel = self.verb(caller, "received", str(caller.queue))
-        if channel.get(agi.EXT):
-            self.offer(caller, channel.get(agi.EXT))
+        if channel.get(variables.EXT):
+            self.offer(caller, channel.get(variables.EXT))
         else:
             self.unanswered(caller, channel)
 
     def unanswered(self, caller: Caller, channel: VirtualChannel) -> None:
-        self.at(self.now + int(channel.get(agi.WAIT)), self.look, caller)
+        self.at(self.now + int(channel.get(variables.WAIT)), self.look, caller)
 
     def report(self, caller: Caller, kind: str, extension: str = "") -> None:
         self.verb(caller, "transferred" if kind == "transferred" else "hangup", *([extension] if extension else []))
@@ -238,5 +239,5 @@ class Product(Day):
             self.deliver()
 
     def undelivered(self) -> int:
-        totals = self.desk.journal.totals()
+        totals = self.context.journal.totals()
         return totals["pending"] + totals["refused"]

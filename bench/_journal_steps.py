@@ -10,9 +10,11 @@ import statistics
 import sys
 import time
 
-from movidesk import agi, api, entry
+from movidesk.agi import runner
+from movidesk.agi.channel import Channel
 from movidesk.config import load
-from movidesk.desk import Desk
+from movidesk.context import Context
+from movidesk.delivery import api
 from movidesk.journal import Journal
 
 DAY = 86400.0
@@ -92,9 +94,9 @@ class Steps:
         with open(path + ".conf", "w", encoding="ascii") as file:
             file.write("[movidesk]\nurl = http://127.0.0.1:9/\ntoken = 11111111-2222-3333-4444-555555555555\n"
                        "[pbx]\nname = bench\n[journal]\npath = %s\n" % path)
-        self.desk = Desk(load(path + ".conf"), wake=lambda: None, is_script=False)
-        self.desk._client = self.movidesk = Movidesk()
-        self.journal = self.desk.journal
+        self.context = Context(load(path + ".conf"), wake=lambda: None, is_script=False)
+        self.context._client = self.movidesk = Movidesk()
+        self.journal = self.context.journal
         self.label, self.took = label, {}
 
     def time(self, name: str, action, *args):
@@ -105,8 +107,8 @@ class Steps:
 
     def verb(self, channel: Asterisk, verb: str, *arguments: str, name: str = "") -> None:
         """Run a verb as the service does, without the network between."""
-        pair = agi.Channel(channel, channel)
-        if self.time(name or verb, entry.run, verb, pair, self.desk, list(arguments)) != entry.OK:
+        pair = Channel(channel, channel)
+        if self.time(name or verb, runner.run, verb, pair, self.context, list(arguments)) != runner.OK:
             raise SystemExit("%s failed" % verb)
         channel.lines += [b"agi_uniqueid: %s\n" % pair.uniqueid.encode(), b"agi_callerid: 4733990777\n", b"\n"]
 

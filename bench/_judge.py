@@ -12,8 +12,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from movidesk_rehearsal.rehearsal import Rehearsal
 from movidesk_sim.model import EXAMPLE_TOKEN, Ticket
-from movidesk_sim.rehearsal import Rehearsal
 
 ORDER = {"receivedCall": 0, "transferedCall": 1, "startTransferedCall": 1,
          "completedCall": 2, "canceledCall": 2, "lostCall": 2, "startCanceledCall": 2}

@@ -15,9 +15,9 @@ import _chaos
 import _scenes
 import _stage
 from _judge import Story
-from movidesk_sim import asterisk_config
-from movidesk_sim.phones import Agent, Caller, PhoneFailed, answers, rejects
-from movidesk_sim.rehearsal import QUEUE, Rehearsal
+from movidesk_rehearsal import asterisk_config
+from movidesk_rehearsal.phones import Agent, Caller, PhoneFailed, answers, rejects
+from movidesk_rehearsal.rehearsal import QUEUE, Rehearsal
 
 SALES, WATCHED = 78, 90
 #: The agents' phones: 5253 belongs to two groups, 5255 is always busy.

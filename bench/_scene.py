@@ -10,14 +10,18 @@ import urllib.parse
 from contextlib import suppress
 from pathlib import Path
 
-from _inputs import DOOR, SIGNING, TOKEN, octets
-from movidesk import agi, api, calls, config
-from movidesk.desk import Desk
-from movidesk.journal import Journal
-from movidesk.web.server import Server
 from urllib3.connection import HTTPConnection
 from urllib3.exceptions import LocationParseError, NewConnectionError
 from waitress import wasyncore
+
+from _inputs import DOOR, SIGNING, TOKEN, octets
+from movidesk import config
+from movidesk.agi import variables
+from movidesk.context import Context
+from movidesk.delivery import api
+from movidesk.journal import Journal
+from movidesk.rules import call_states
+from movidesk.web.server import Server
 
 LINE = 2047  # bytes of a command with its line end that Asterisk 16 reads as one
 _QUOTED = rb'"((?:[^"\\]|\\["\\])*)"'
@@ -68,8 +72,8 @@ class Scene:
     def clock(self) -> float:
         return self.now
 
-    def desk(self, name: str, is_script: bool = True, **settings: str) -> Desk:
-        """A desk with a configuration of its own; settings as section__key."""
+    def context(self, name: str, is_script: bool = True, **settings: str) -> Context:
+        """A context with a configuration of its own; settings as section__key."""
         given = {"movidesk__url": "http://127.0.0.1:9/public/v1", "movidesk__token": TOKEN,
                  "movidesk__timeout": "0.1", "movidesk__requests_per_minute": "1000", "pbx__name": "pbx1",
                  "journal__path": str(self.folder / "j.db"),
@@ -80,7 +84,7 @@ class Scene:
             sections.setdefault(section, ["[%s]" % section]).append("%s = %s" % (option, value))
         path = self.folder / (name + ".conf")
         path.write_text("\n".join(line for lines in sections.values() for line in lines))
-        return Desk(config.load(str(path)).require(), self.clock, wake=lambda: None, is_script=is_script)
+        return Context(config.load(str(path)).require(), self.clock, wake=lambda: None, is_script=is_script)
 
     def begin(self, journal: Journal | None = None, answers: list[bytes] = ()) -> None:
         """Forget what earlier inputs left behind."""
@@ -122,10 +126,10 @@ class Scene:
     def check_journal(self, journal: Journal) -> None:
         """Ids fit, each call has at most one ending, as its state says, and the token is nowhere."""
         for call in journal.last_calls(100):
-            endings = [event for event in journal.events(call) if event.kind in calls.ENDED]
-            promise(0 < len(call.call_id) <= calls.MAX_ID, "a call id of %d characters" % len(call.call_id))
+            endings = [event for event in journal.events(call) if event.kind in call_states.ENDED]
+            promise(0 < len(call.call_id) <= call_states.MAX_ID, "a call id of %d characters" % len(call.call_id))
             promise(len(endings) <= 1, "two endings: %r" % endings)
-            promise((call.ended is not None) == (call.state in calls.ENDED), "no true ending: %r" % (call,))
+            promise((call.ended is not None) == (call.state in call_states.ENDED), "no true ending: %r" % (call,))
         said = journal._db.execute("SELECT note FROM events UNION SELECT code FROM calls"
                                    " UNION SELECT value FROM notes").fetchall()
         promise(not has_secret(repr(said)), "a secret is in the journal")
@@ -152,7 +156,7 @@ def check_commands(commands: list[bytes], pattern) -> list[tuple[str, str]]:
         if match[1]:
             value = re.sub(rb"\\(.)", rb"\1", match[2]).decode("utf-8", "surrogateescape")
             found.append((match[1].decode(), value))
-            promise(match[1] != agi.EXT.encode() or not value or pattern.fullmatch(value),
+            promise(match[1] != variables.EXT.encode() or not value or pattern.fullmatch(value),
                     "dials outside the pattern: %r" % line)
     return found
 

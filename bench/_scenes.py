@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Callable
 
 from _stage import CLOSE, PATIENCE, Stage
-from movidesk_sim.phones import Caller, PhoneFailed
+from movidesk_rehearsal.phones import Caller, PhoneFailed
 
 
 def plain(stage: Stage) -> None:
@@ -87,7 +87,7 @@ def into_sales(stage: Stage) -> None:
 def into_nobody(stage: Stage) -> None:
     """The agent passes the caller into a queue where nobody is free; the caller hangs up there."""
     def play(caller: Caller, leg):
-        with desk(stage) as place:
+        with context(stage) as place:
             left = time.time()
             if not stage.pass_on(leg, lambda: leg.phone.transfer(str(place.queue), leg.call_id)):
                 return None
@@ -136,7 +136,7 @@ def own(stage: Stage) -> None:
 def reception(stage: Stage) -> None:
     """A receptionist calls a queue, waits there, and puts the customer into her place: while she waits, while the agent's phone
     rings, or when the agent has answered."""
-    with desk(stage) as place, stage.office.calling(place.phone.extension, stage.number) as customer:
+    with context(stage) as place, stage.office.calling(place.phone.extension, stage.number) as customer:
         leg = stage.taker(customer, customer.started_at, PATIENCE)
         if leg:
             into_desk(stage, customer, leg, place)
@@ -146,30 +146,30 @@ def reception(stage: Stage) -> None:
 def from_queue_to_queue(stage: Stage) -> None:
     """An agent of 77 calls another queue, and puts the caller into his place there."""
     def play(caller: Caller, leg):
-        with desk(stage) as place:
+        with context(stage) as place:
             return into_desk(stage, caller, leg, place)
 
     answered(stage, play)
 
 
 @contextmanager
-def desk(stage: Stage):
-    """A receptionist's desk, until the scene is over. Its queue's agent is away at first."""
-    place = stage.office.desks.get()
+def context(stage: Stage):
+    """A receptionist's context, until the scene is over. Its queue's agent is away at first."""
+    place = stage.office.contexts.get()
     try:
         steer(stage, place, False)
         yield place
     finally:
-        stage.office.desks.put(place)
+        stage.office.contexts.put(place)
 
 
 def steer(stage: Stage, place, online: bool) -> None:
-    """Whether the agent of a desk's queue is there: without him the queue plays music."""
+    """Whether the agent of a context's queue is there: without him the queue plays music."""
     stage.office.rehearsal.model.agents[place.agent.extension].telephony = online
 
 
 def into_desk(stage: Stage, customer: Caller, leg, place):
-    """The one whose phone `leg` is calls the desk's queue and passes the customer on; when that was, None where it failed."""
+    """The one whose phone `leg` is calls the context's queue and passes the customer on; when that was, None where it failed."""
     stands_in = "48" + stage.number[2:]
     stage.story.numbers.add(stands_in)
     visit = stage.visit(place.queue)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import _chaos
 from _judge import TOKEN_PARTS, Story, Visit
-from movidesk_sim.rehearsal import QUEUE, Rehearsal
+from movidesk_rehearsal.rehearsal import QUEUE, Rehearsal
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import peer as peers  # noqa: E402 (the scripted Asterisk that the tests use)

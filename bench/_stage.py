@@ -10,7 +10,7 @@ import time
 from typing import Callable
 
 from _judge import Story, Visit
-from movidesk_sim.phones import Caller
+from movidesk_rehearsal.phones import Caller
 
 CLOSE = 0.5      # seconds
 PATIENCE = 12.0  # seconds for which a caller of the longer scenes waits for somebody

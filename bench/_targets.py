@@ -11,11 +11,34 @@ from contextlib import suppress
 from pathlib import Path
 
 from _inputs import (
-    ARGUMENTS, DOOR, PATTERNS, SIGNING, TOKEN, Draw, answer, arguments, config_file, emergency_lines, environment,
-    http_answer, http_request, made_request, octets)
+    ARGUMENTS,
+    DOOR,
+    PATTERNS,
+    SIGNING,
+    TOKEN,
+    Draw,
+    answer,
+    arguments,
+    config_file,
+    emergency_lines,
+    environment,
+    http_answer,
+    http_request,
+    made_request,
+    octets,
+)
 from _scene import BEGIN, Asterisk, Scene, WebPort, check_commands, exchange, has_secret, kind_of, promise
-from movidesk import agi, ami, api, calls, config, emergency, entry, made, options, recordings, service
-from movidesk.desk import Desk
+from movidesk import config, service
+from movidesk.agi import runner, variables
+from movidesk.agi.channel import Channel, ChannelGone, ProtocolError
+from movidesk.config import options
+from movidesk.context import Context
+from movidesk.delivery import api
+from movidesk.journal import emergency
+from movidesk.made_calls import dialler
+from movidesk.pbx import ami
+from movidesk.recordings import links, signatures
+from movidesk.rules import call_states
 from movidesk.web import made_calls
 from movidesk.web import recordings as web_recordings
 
@@ -25,18 +48,18 @@ LINK = "https://pbx.example.com/rec/{file}"
 class Verbs:
     """AGI environments, and answers to the commands of every verb, with Movidesk's answers behind them."""
 
-    VARIABLES = {agi.ID: "pbx1-17.1", agi.QUEUE: "77", agi.ANSWERED_BY: "5252", agi.ENDING: "message",
-                 agi.RECORDING: "pbx1-17.1.wav", agi.ARRIVED: "1700000000.25"}
+    VARIABLES = {variables.ID: "pbx1-17.1", variables.QUEUE: "77", variables.ANSWERED_BY: "5252", variables.ENDING: "message",
+                 variables.RECORDING: "pbx1-17.1.wav", variables.ARRIVED: "1700000000.25"}
 
     def __init__(self, scene: Scene):
         self.scene = scene
-        self.desks = [
-            scene.desk("plain"),
-            scene.desk("ring", pbx__report_transfer="ring", recordings__link=LINK, recordings__convert="mp3"),
-            scene.desk("letters", pbx__extension_pattern="[0-9A-Za-z]{2,20}", recordings__link=LINK,
+        self.contexts = [
+            scene.context("plain"),
+            scene.context("ring", pbx__report_transfer="ring", recordings__link=LINK, recordings__convert="mp3"),
+            scene.context("letters", pbx__extension_pattern="[0-9A-Za-z]{2,20}", recordings__link=LINK,
                        recordings__secret=SIGNING),
-            scene.desk("digits", False, pbx__extension_pattern=r"\d{4}")]
-        self.away = scene.desk("away", journal__path=str(scene.folder / "secret" / "j.db"))
+            scene.context("digits", False, pbx__extension_pattern=r"\d{4}")]
+        self.away = scene.context("away", journal__path=str(scene.folder / "secret" / "j.db"))
 
     def make(self, draw: Draw) -> dict:
         uniqueid = draw.text("17.1", strange=0.03)
@@ -48,17 +71,17 @@ class Verbs:
                       for _ in range(draw.choice((0, 0, 1, 3)))}
             runs.append((verb, given, environment(draw, verb, given, uniqueid), faults))
         variables = {name: draw.text(value) for name, value in self.VARIABLES.items() if draw.maybe(0.15)}
-        return {"desk": None if draw.maybe(0.1) else draw.randrange(len(self.desks)), "runs": runs,
+        return {"context": None if draw.maybe(0.1) else draw.randrange(len(self.contexts)), "runs": runs,
                 "variables": variables, "later": draw.choice((0, 1, 30, 100000)),
                 "answers": [http_answer(draw) for _ in range(draw.choice((0, 1, 2)))]}
 
     def run(self, given: dict) -> str:
-        desk = self.away if given["desk"] is None else self.desks[given["desk"]]
-        journal = None if desk is self.away else desk.journal
+        context = self.away if given["context"] is None else self.contexts[given["context"]]
+        journal = None if context is self.away else context.journal
         self.scene.begin(journal, given["answers"])
         variables, ended = dict(given["variables"]), ""
         for verb, words, begin, faults in given["runs"]:
-            ended = self._session(desk, verb, words, Asterisk(begin, variables, faults))
+            ended = self._session(context, verb, words, Asterisk(begin, variables, faults))
             self.scene.now += given["later"]
         self.scene.check_requests()
         if journal is not None:
@@ -66,19 +89,19 @@ class Verbs:
         return ended
 
     @staticmethod
-    def _session(desk: Desk, verb: str, words: list[str], peer: Asterisk) -> str:
+    def _session(context: Context, verb: str, words: list[str], peer: Asterisk) -> str:
         try:
-            channel = agi.Channel(peer, peer)
-        except (agi.ChannelGone, agi.ProtocolError) as error:
+            channel = Channel(peer, peer)
+        except (ChannelGone, ProtocolError) as error:
             return "refused: " + kind_of(str(error))
         try:
-            result = entry.run(verb, channel, desk, words)
-        except agi.ChannelGone as error:
+            result = runner.run(verb, channel, context, words)
+        except ChannelGone as error:
             return "channel gone: " + kind_of(str(error))
         finally:
-            done = check_commands(peer.commands, desk.config["pbx", "extension_pattern"])
-        promise(done[-1:] == [(agi.RESULT, result)] and peer.commands[-1].startswith(b"SET"),
-                "%s is not the last: %r" % (agi.RESULT, peer.commands[-3:]))
+            done = check_commands(peer.commands, context.config["pbx", "extension_pattern"])
+        promise(done[-1:] == [(variables.RESULT, result)] and peer.commands[-1].startswith(b"SET"),
+                "%s is not the last: %r" % (variables.RESULT, peer.commands[-3:]))
         why = [line for line in peer.commands if b" failed: " in line]
         return result + (": " + kind_of(why[-1].decode("utf-8", "replace").partition(" failed: ")[2]) if why else "")
 
@@ -87,8 +110,8 @@ class Streams:
     """Byte streams to the FastAGI handler: all that the peer will ever say, at once; then it closes, half or whole."""
 
     def __init__(self, scene: Scene):
-        self.scene, self.desk = scene, scene.desk("service", False, recordings__link=LINK)
-        self.server = service.FastAGI(("127.0.0.1", 0), self.desk)
+        self.scene, self.context = scene, scene.context("service", False, recordings__link=LINK)
+        self.server = service.FastAGI(("127.0.0.1", 0), self.context)
         service._Session.disable_nagle_algorithm = False  # a pair of sockets has none; TCP would run out of ports
 
     def make(self, draw: Draw) -> dict:
@@ -101,15 +124,15 @@ class Streams:
                 "close": draw.maybe(0.2), "answers": [http_answer(draw)]}
 
     def run(self, given: dict) -> str:
-        self.scene.begin(self.desk.journal, given["answers"])
+        self.scene.begin(self.context.journal, given["answers"])
         commands = re.findall(rb"[^\n]*\n|[^\n]+", exchange(self.server, given["stream"], given["close"]))
-        done = check_commands(commands, self.desk.config["pbx", "extension_pattern"])
+        done = check_commands(commands, self.context.config["pbx", "extension_pattern"])
         self.scene.check_requests()
-        self.scene.check_journal(self.desk.journal)
+        self.scene.check_journal(self.context.journal)
         said = [record.getMessage() for record in self.scene.log if record.name == "movidesk.service"]
         if given["close"] or said and said[-1].startswith("127.0.0.1:1"):
             return kind_of(said[-1].partition(": ")[2]) if said else "the peer was gone"
-        promise(done[-1:] and done[-1][0] == agi.RESULT, "%s is not the last: %r" % (agi.RESULT, commands[-3:]))
+        promise(done[-1:] and done[-1][0] == variables.RESULT, "%s is not the last: %r" % (variables.RESULT, commands[-3:]))
         return done[-1][1]
 
 
@@ -119,7 +142,7 @@ class Answers:
     def __init__(self, scene: Scene):
         self.scene = scene
         self.client = api.Client("http://127.0.0.1:9/public/v1", options.Secret(TOKEN), 0.1, clock=scene.clock)
-        self.patterns = [scene.desk("pattern", pbx__extension_pattern=text).config["pbx", "extension_pattern"]
+        self.patterns = [scene.context("pattern", pbx__extension_pattern=text).config["pbx", "extension_pattern"]
                          for text in PATTERNS[:5]]
 
     def make(self, draw: Draw) -> dict:
@@ -199,8 +222,8 @@ class Configs:
             found.require("movidesk")
             client = api.Client(found["movidesk", "url"], found["movidesk", "token"], 0.1)
             promise(isinstance(client.send("canceled", id="x", at=BEGIN), api.Retry), "sent something")
-        Desk(found, self.scene.clock).link(None, "a b.wav")
-        calls.call_id(found["pbx", "name"], "17.1")
+        links.link(found, None, "a b.wav", self.scene.clock())
+        call_states.call_id(found["pbx", "name"], "17.1")
         return "refused: " + kind_of(problems[0].partition(": ")[2]) if problems else "accepted"
 
     def _use(self, key: str, value) -> None:
@@ -219,13 +242,13 @@ class Links:
 
     def __init__(self, scene: Scene):
         self.scene = scene
-        desk = scene.desk("publish", recordings__publish="127.0.0.1:0", recordings__secret=SIGNING, recordings__link=LINK)
-        self.port, self.settings = WebPort(web_recordings.create_app(desk.config, scene.clock)), desk.config
+        context = scene.context("publish", recordings__publish="127.0.0.1:0", recordings__secret=SIGNING, recordings__link=LINK)
+        self.port, self.settings = WebPort(web_recordings.create_app(context.config, scene.clock)), context.config
 
     def make(self, draw: Draw) -> dict:
         name, signed = draw.text("pbx1-17.1.wav", "a b.mp3", "empty.wav", "../outside.wav", "no.wav"), draw.maybe(0.6)
         if signed:
-            link = recordings.sign("/rec/" + urllib.parse.quote(octets(name), safe=""), name, self.settings, BEGIN)
+            link = signatures.sign("/rec/" + urllib.parse.quote(octets(name), safe=""), name, self.settings, BEGIN)
         else:
             link = "/rec/%s?expires=%s&signature=%s" % (
                 name, draw.text("9999999999", "0"), draw.text("x" * 22, "é"))
@@ -255,20 +278,20 @@ class Doors:
         self.scene = scene
         settings = {"listen": "127.0.0.1:0", "token": DOOR, "allow": "0, 47", "monitor": "yes", "ami_user": "u",
                     "ami_secret": "x" * 16}
-        self.desk = scene.desk("made", False, **{"made_calls__" + key: value for key, value in settings.items()})
-        self.port, self.rung = WebPort(made_calls.create_app(self.desk.config, self)), []
+        self.context = scene.context("made", False, **{"made_calls__" + key: value for key, value in settings.items()})
+        self.port, self.rung = WebPort(made_calls.create_app(self.context.config, self)), []
 
     def make(self, draw: Draw) -> dict:
         trusted = draw.maybe(0.6)
         return {"request": made_request(draw, trusted), "trusted": trusted, "close": draw.maybe(0.1)}
 
     def run(self, given: dict) -> str:
-        self.scene.begin(self.desk.journal)
-        self._dialler, self.rung = made.Dialler(self.desk, self._originate, self.scene.clock), []
+        self.scene.begin(self.context.journal)
+        self._dialler, self.rung = dialler.Dialler(self.context, self._originate, self.scene.clock), []
         reply = self.port.exchange(given["request"], given["close"])
         promise(given["trusted"] or not self.rung, "a call without the secret: %r" % self.rung)
         promise(not has_secret(reply.decode("latin-1")), "a secret is in the answer: %r" % reply)
-        self.scene.check_journal(self.desk.journal)
+        self.scene.check_journal(self.context.journal)
         return status_of(reply)
 
     def call(self, source: str, destination: str) -> str:
@@ -289,8 +312,8 @@ class Emergencies:
     """Emergency lines, whole and damaged, on their way into the journal."""
 
     def __init__(self, scene: Scene):
-        desk = scene.desk("emergency", journal__path=str(scene.folder / "e.db"))
-        self.scene, self.config, self.journal = scene, desk.config, desk.journal
+        context = scene.context("emergency", journal__path=str(scene.folder / "e.db"))
+        self.scene, self.config, self.journal = scene, context.config, context.journal
         self.path = Path(emergency.paths(self.config)[0])
 
     def make(self, draw: Draw) -> bytes:

@@ -16,7 +16,7 @@ from multiprocessing import Pool
 
 from _day import LIMIT, Caller, Day, Product, VirtualClient
 from _table import save, show
-from movidesk import api
+from movidesk.delivery import api
 
 LOADS = ((1.0, 4), (1.5, 6), (2.5, 10), (3.3, 14), (5.0, 20))  # calls a minute, agents
 STRATEGIES = ("movidesk-agi", "a: 5 s, drop", "b: 5 s, retry", "c: 15 s, retry")

@@ -17,10 +17,10 @@ import threading
 import time
 
 from _table import median, percentile, save, show
-from movidesk.heartbeat import path_beside
-from movidesk_sim.asterisk import find_asterisk
+from movidesk.pbx.heartbeat import path_beside
+from movidesk_rehearsal.asterisk import find_asterisk
+from movidesk_rehearsal.rehearsal import Rehearsal, wait_for
 from movidesk_sim.control import Fault
-from movidesk_sim.rehearsal import Rehearsal, wait_for
 
 STEPS = {
     "nothing": "NoOp()",

@@ -24,8 +24,8 @@ from _judge import WRONG, Witness, judge, leaks
 from _phones import PhoneCallers
 from _scripted import ScriptedCallers
 from _table import save, show
-from movidesk_sim.asterisk import find_asterisk
-from movidesk_sim.rehearsal import Rehearsal
+from movidesk_rehearsal.asterisk import find_asterisk
+from movidesk_rehearsal.rehearsal import Rehearsal
 
 
 def run(folder: Path, options) -> tuple[Counter, Counter]:

@@ -27,9 +27,11 @@ from multiprocessing import Pool
 
 from _day import BEGIN, LIMIT, PATIENCE, TALK, Caller, Product, VirtualChannel, VirtualClient, traffic
 from _table import save, show
-from movidesk import agi, api, config
+from movidesk import config
+from movidesk.agi import variables
 from movidesk.config import Config
-from movidesk.delivery import IDLE
+from movidesk.delivery import api
+from movidesk.delivery.worker import IDLE
 from movidesk_sim.model import REASONS, Limit
 
 NIGHT = "19:00-07:00"
@@ -52,7 +54,7 @@ class Line(VirtualClient):
 
     @property
     def token(self) -> str:
-        return self.day.desk.config["movidesk", "token"].reveal()
+        return self.day.context.config["movidesk", "token"].reveal()
 
     def send(self, event: str, **fields):
         day, caller = self.day, self.day.caller_of(fields["id"])
@@ -78,7 +80,7 @@ class Outage(Product):
         if night:
             self.movidesk.limit = Limit(LIMIT, night=NIGHT, night_requests=night, utc_offset=self.utc_offset)
         self.movidesk.switches.offer_seconds = 1e9
-        self.desk.virtual_client = Line(self)
+        self.context.virtual_client = Line(self)
         self.down = self.end
         self.sent, self.knocks = [], defaultdict(int)
         self.reached = self.emptied = None
@@ -128,7 +130,7 @@ class Outage(Product):
         self.deliver()
 
     def come_back(self) -> None:
-        self.left_over = self.desk.journal.totals()["pending"]
+        self.left_over = self.context.journal.totals()["pending"]
         self.size = sum(os.path.getsize(entry.path) for entry in os.scandir(self.folder) if "journal" in entry.name)
         self.write_config(self.movidesk.token)
 
@@ -143,7 +145,7 @@ class Outage(Product):
             self.at(caller.arrived + MAX_WAIT, self.lose, caller)
 
     def unanswered(self, caller: Caller, channel: VirtualChannel) -> None:
-        if channel.get(agi.CODE) == "E" and caller.number % 2 == 0:
+        if channel.get(variables.CODE) == "E" and caller.number % 2 == 0:
             self.lose(caller)
         else:
             super().unanswered(caller, channel)

@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 
 from _table import median, percentile, save, show
-from movidesk_sim.asterisk import find_asterisk
-from movidesk_sim.rehearsal import QUEUE, Rehearsal
+from movidesk_rehearsal.asterisk import find_asterisk
+from movidesk_rehearsal.rehearsal import QUEUE, Rehearsal
 
 
 async def verb(host: str, port: int, name: str, uniqueid: str, argument: str = "") -> dict[str, str]:

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from movidesk import emergency
+from movidesk.journal import emergency
 from movidesk_sim.model import EXAMPLE_TOKEN, Limit, Movidesk
 from movidesk_sim.web import serve
 

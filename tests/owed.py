@@ -1,8 +1,8 @@
 """What the journal keeps about the events that wait, read from the events themselves: slowly, and in other words."""
 from __future__ import annotations
 
-from movidesk import calls
 from movidesk.journal import PENDING, Journal
+from movidesk.rules import call_states
 
 SCREENS = ("transferred", "start_transferred")
 
@@ -65,8 +65,8 @@ def backlog(journal: Journal, count: int, queue: str = "77", prefix: str = "old"
         talks = [journal.arrive("pbx", "%s%d.%d" % (prefix, number, which), queue, "47") for which in (1, 2)]
         journal.answered(talks[0], "5252", "", "5252")
         for call in talks:
-            journal.record(call.call_id, calls.TRANSFERRED, extension="5252")
+            journal.record(call.call_id, call_states.TRANSFERRED, extension="5252")
             journal.hang_up(call.call_id)
-        journal.record("pbx-%s%d.3" % (prefix, number), calls.LINK, link="https://pbx/1.wav")
+        journal.record("pbx-%s%d.3" % (prefix, number), call_states.LINK, link="https://pbx/1.wav")
         with journal._writing() as db:
             db.execute("UPDATE events SET status = 'delivered' WHERE call = ? AND kind = 'transferred'", (talks[0].id,))

@@ -14,7 +14,7 @@ import threading
 import time
 from contextlib import contextmanager
 
-from movidesk.agi import Channel
+from movidesk.agi.channel import Channel
 
 EOF = None
 DEAD = b"511 Command Not Permitted on a dead channel or intercept routine\n"

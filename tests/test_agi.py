@@ -7,18 +7,19 @@ import sys
 import threading
 
 import pytest
-from hypothesis import example, given, strategies as st
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 import peer as asterisk
-from movidesk import agi
+from movidesk.agi.channel import Channel, ChannelGone, ProtocolError
 from peer import Before, Peer, words
 
 ENVIRONMENT = b"agi_uniqueid: 1700000000.1\nagi_callerid: 4733990777\n"
 
 
-def channel_of(received: bytes) -> agi.Channel:
+def channel_of(received: bytes) -> Channel:
     """A channel whose peer has sent these bytes, and then closed."""
-    return agi.Channel(io.BytesIO(received), io.BytesIO())
+    return Channel(io.BytesIO(received), io.BytesIO())
 
 
 # -- values --------------------------------------------------------------------------------------------------------
@@ -98,25 +99,25 @@ def test_the_first_value_of_a_name_holds():
 
 @pytest.mark.parametrize("line", [b"hello\n", b"agi_forged\n", b"Host: 127.0.0.1\n", b"GET / HTTP/1.1\n", b"\xff\xfe\n"])
 def test_a_line_that_is_no_environment_is_refused(line):
-    with pytest.raises(agi.ProtocolError, match="no line of an AGI environment"):
+    with pytest.raises(ProtocolError, match="no line of an AGI environment"):
         channel_of(ENVIRONMENT + line + b"\n")
 
 
 def test_a_line_without_end_is_refused():
     reader = io.BytesIO(b"agi_callerid: " + b"9" * 10_000_000)
-    with pytest.raises(agi.ProtocolError, match="more than 65536 bytes"):
-        agi.Channel(reader, io.BytesIO())
+    with pytest.raises(ProtocolError, match="more than 65536 bytes"):
+        Channel(reader, io.BytesIO())
     assert reader.tell() == 65536  # and is not read to wherever it goes
 
 
 def test_an_environment_without_end_is_refused():
-    with pytest.raises(agi.ProtocolError, match="more than 256 lines"):
+    with pytest.raises(ProtocolError, match="more than 256 lines"):
         channel_of(ENVIRONMENT * 1000)
 
 
 @pytest.mark.parametrize("received", [b"", b"agi_uniq", ENVIRONMENT])
 def test_the_end_in_the_environment(received):
-    with pytest.raises(agi.ChannelGone):
+    with pytest.raises(ChannelGone):
         channel_of(received)
 
 
@@ -140,14 +141,14 @@ def test_a_hangup_ends_nothing():
 def test_a_channel_that_is_gone(fault):
     with Peer(faults={2: fault}).channel() as channel:
         channel.set("X", 1)
-        with pytest.raises(agi.ChannelGone):
+        with pytest.raises(ChannelGone):
             channel.get("X")
 
 
 def test_writing_to_a_peer_that_is_gone():
     with Peer(faults={1: asterisk.EOF}).channel() as channel:
         for _ in range(2):
-            with pytest.raises(agi.ChannelGone):
+            with pytest.raises(ChannelGone):
                 channel.say("hello")
 
 
@@ -155,7 +156,7 @@ def test_a_peer_that_falls_silent():
     release = threading.Event()
     with Peer(faults={1: lambda: release.wait(asterisk.TIMEOUT)}).channel() as channel:
         channel.stdin.raw._sock.settimeout(0.05)
-        with pytest.raises(agi.ChannelGone, match="timed out"):
+        with pytest.raises(ChannelGone, match="timed out"):
             channel.get("X")
         release.set()
 
@@ -163,7 +164,7 @@ def test_a_peer_that_falls_silent():
 @pytest.mark.parametrize("fault", [asterisk.USAGE, asterisk.UNKNOWN, asterisk.USAGE_LINES])
 def test_a_refused_command_does_not_shift_the_answers(fault):
     with Peer(variables={"X": "1"}, faults={1: fault}).channel() as channel:
-        with pytest.raises(agi.ProtocolError, match="5[12]0"):
+        with pytest.raises(ProtocolError, match="5[12]0"):
             channel.get("X")
         assert channel.get("X") == "1"
 
@@ -179,7 +180,7 @@ def test_a_failed_command_is_no_error():
 @pytest.mark.parametrize("answer", [b"\n", b"hello\n", b"200\n", b"200 nonsense\n", b"999 result=1\n", b"\xff\n"])
 def test_an_answer_that_is_no_agi(answer):
     with Peer(faults={1: answer}).channel() as channel:
-        with pytest.raises(agi.ProtocolError):
+        with pytest.raises(ProtocolError):
             channel.get("X")
 
 
@@ -203,7 +204,7 @@ def test_nothing_goes_to_stderr(capfd):
         channel.get("X")
         channel.set("Y", "2")
         channel.say("hello")
-        with pytest.raises(agi.ProtocolError):
+        with pytest.raises(ProtocolError):
             channel.get("X")
     assert capfd.readouterr() == ("", "")
 
@@ -236,8 +237,8 @@ def test_a_console_line_that_is_refused_stops_nothing(fault):
 
 
 def test_importing_the_verbs_is_cheap():
-    heavy = ("requests", "urllib3", "pprint", "dataclasses", "ssl", "logging", "movidesk.api", "movidesk.service")
-    code = "import sys, movidesk.entry; print([m for m in %r if m in sys.modules])" % (heavy,)
+    heavy = ("requests", "urllib3", "pprint", "dataclasses", "ssl", "logging", "movidesk.delivery.api", "movidesk.service")
+    code = "import sys, movidesk.agi.runner; print([m for m in %r if m in sys.modules])" % (heavy,)
     # -I -S as the installed scripts have it: what an editable installation's hooks load is not ours.
     path = "import sys; sys.path[:0] = %r\n" % [entry for entry in sys.path if entry]
     done = subprocess.run([sys.executable, "-IS", "-c", path + code], capture_output=True, text=True, timeout=20)

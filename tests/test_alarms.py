@@ -9,71 +9,72 @@ from pathlib import Path
 
 import pytest
 
-from movidesk import alarms, emergency, standby, sweep
-from movidesk.api import Delivered, Rejected, Retry
+from movidesk import alarms
 from movidesk.config import load
-from movidesk.desk import Desk
-from movidesk.journal import JournalError
-from movidesk.journal.damaged import set_aside
+from movidesk.context import Context
+from movidesk.delivery.api import Delivered, Rejected, Retry
+from movidesk.journal import JournalError, emergency, standby
+from movidesk.journal.recovery import set_aside
+from movidesk.pbx import sweep
 
 OTHER = "00000000-1111-2222-3333-444444444444"
 
 
 @pytest.fixture
-def desk(write_config, clock):
-    return Desk(load(write_config()), clock)
+def context(write_config, clock):
+    return Context(load(write_config()), clock)
 
 
-def names(desk) -> list[str]:
-    return [alarm.name for alarm in alarms.standing(desk)]
+def names(context) -> list[str]:
+    return [alarm.name for alarm in alarms.standing(context)]
 
 
-def text(desk) -> str:
-    alarm, = alarms.standing(desk)
+def text(context) -> str:
+    alarm, = alarms.standing(context)
     return alarm.text
 
 
-def pending(desk, uniqueid="1.1"):
+def pending(context, uniqueid="1.1"):
     """An event that is due."""
-    call = desk.journal.arrive("pbx1", uniqueid, "77", "4733990001")
-    desk.journal.hang_up(call.call_id)
+    call = context.journal.arrive("pbx1", uniqueid, "77", "4733990001")
+    context.journal.hang_up(call.call_id)
     return call
 
 
-def test_nothing_stands_where_all_is_well(desk):
-    desk.heard(Delivered("5252"))
-    assert names(desk) == []
+def test_nothing_stands_where_all_is_well(context):
+    context.heard(Delivered("5252"))
+    assert names(context) == []
 
 
 def test_a_configuration_with_problems(write_config, clock):
-    desk = Desk(load(write_config(line={"colour": "red"})), clock)
-    assert names(desk) == ["config"] and "[line] colour: unknown key" in text(desk)
+    context = Context(load(write_config(line={"colour": "red"})), clock)
+    assert names(context) == ["config"] and "[line] colour: unknown key" in text(context)
 
 
-def test_a_refused_token_stands_until_it_is_taken_or_another_one_is_there(desk, write_config, clock):
-    desk.heard(Retry(None, "HTTP 401: no", 401))
+def test_a_refused_token_stands_until_it_is_taken_or_another_one_is_there(context, write_config, clock):
+    context.heard(Retry(None, "HTTP 401: no", 401))
     since = alarms.local(clock())
     clock.advance(10_000)
-    desk.heard(Retry(None, "HTTP 403: no", 403))
-    assert text(desk) == "Movidesk refuses the token since %s (HTTP 401: no): put a valid one into %s" % (
-        since, desk.config.path)
-    desk.heard(Delivered("5252"))
-    assert names(desk) == []
-    desk.heard(Retry(None, "HTTP 401: no", 401))
-    assert names(Desk(load(write_config(movidesk={"token": OTHER})), clock)) == []
+    context.heard(Retry(None, "HTTP 403: no", 403))
+    assert text(context) == "Movidesk refuses the token since %s (HTTP 401: no): put a valid one into %s" % (
+        since, context.config.path)
+    context.heard(Delivered("5252"))
+    assert names(context) == []
+    context.heard(Retry(None, "HTTP 401: no", 401))
+    assert names(Context(load(write_config(movidesk={"token": OTHER})), clock)) == []
 
 
 @pytest.mark.parametrize("trouble", [Retry(None, "no answer within 5 s", None), Retry(None, "HTTP 503", 503)])
 @pytest.mark.parametrize("answer", [Delivered(""), Rejected("HTTP 400", 400), Retry(1.0, "HTTP 429", 429)])
-def test_movidesk_away_ends_with_any_answer(desk, clock, trouble, answer):
+def test_movidesk_away_ends_with_any_answer(context, clock, trouble, answer):
     since = alarms.local(clock())
-    desk.heard(trouble)
-    assert names(desk) == []
+    context.heard(trouble)
+    assert names(context) == []
     clock.advance(alarms.AWAY_AFTER)
-    desk.heard(Retry(None, "another reason", None))
-    assert text(desk).startswith("Movidesk does not answer since %s (%s): events are kept" % (since, trouble.why))
-    desk.heard(answer)
-    assert names(desk) == []
+    context.heard(Retry(None, "another reason", None))
+    assert text(context).startswith("Movidesk does not answer since %s (%s): events are kept" % (since, trouble.why))
+    context.heard(answer)
+    assert names(context) == []
 
 
 @pytest.mark.parametrize("status, words", [
@@ -83,182 +84,182 @@ def test_movidesk_away_ends_with_any_answer(desk, clock, trouble, answer):
     (425, "Movidesk takes nothing since %s (HTTP 425): "),
     (500, "Movidesk does not answer since %s (HTTP 500): events are kept, callers go to MOVIDESK_FALLBACK or wait; see movidesk check"),
 ])
-def test_an_outage_names_its_status_its_beginning_and_what_to_look_at(desk, clock, status, words):
+def test_an_outage_names_its_status_its_beginning_and_what_to_look_at(context, clock, status, words):
     since = alarms.local(clock())
     for _ in range(2):
-        desk.heard(Retry(None, "HTTP %d" % status, status))
+        context.heard(Retry(None, "HTTP %d" % status, status))
         clock.advance(alarms.AWAY_AFTER)
-    assert text(desk).startswith(words % since)
-    desk.heard(Delivered(""))
-    assert names(desk) == []
+    assert text(context).startswith(words % since)
+    context.heard(Delivered(""))
+    assert names(context) == []
 
 
-def test_an_outage_of_which_only_one_request_knows_says_so(desk, clock):
-    desk.heard(Retry(None, "HTTP 500", 500), name="completed of pbx1-1.1")
+def test_an_outage_of_which_only_one_request_knows_says_so(context, clock):
+    context.heard(Retry(None, "HTTP 500", 500), name="completed of pbx1-1.1")
     clock.advance(alarms.AWAY_AFTER)
-    assert "(HTTP 500); only completed of pbx1-1.1 was sent: " in text(desk)
-    desk.heard(Retry(None, "HTTP 500", 500), name="received of pbx1-1.2")
-    assert "only" not in text(desk)
+    assert "(HTTP 500); only completed of pbx1-1.1 was sent: " in text(context)
+    context.heard(Retry(None, "HTTP 500", 500), name="received of pbx1-1.2")
+    assert "only" not in text(context)
 
 
-def test_one_refusal_of_a_token_that_works_is_an_alarm_after_a_minute(desk, clock):
-    desk.heard(Delivered(""))
-    desk.heard(Retry(None, "HTTP 403", 403), name="completed of pbx1-1.1")
-    assert names(desk) == []
+def test_one_refusal_of_a_token_that_works_is_an_alarm_after_a_minute(context, clock):
+    context.heard(Delivered(""))
+    context.heard(Retry(None, "HTTP 403", 403), name="completed of pbx1-1.1")
+    assert names(context) == []
     clock.advance(alarms.AWAY_AFTER)
-    assert text(desk).startswith("Movidesk refuses completed of pbx1-1.1 since")
-    desk.heard(Retry(None, "HTTP 403", 403), name="completed of pbx1-1.2")
-    assert text(desk).startswith("Movidesk refuses the token since")
+    assert text(context).startswith("Movidesk refuses completed of pbx1-1.1 since")
+    context.heard(Retry(None, "HTTP 403", 403), name="completed of pbx1-1.2")
+    assert text(context).startswith("Movidesk refuses the token since")
 
 
-def test_a_clock_set_back_hides_no_alarm(desk, clock):
-    desk.heard(Retry(None, "HTTP 503", 503))
+def test_a_clock_set_back_hides_no_alarm(context, clock):
+    context.heard(Retry(None, "HTTP 503", 503))
     clock.now -= 3600
-    assert names(desk) == ["away"]
+    assert names(context) == ["away"]
 
 
-def test_a_long_pause_stands_also_when_movidesk_has_just_gone_away(desk):
-    desk.heard(Retry(3600.0, "HTTP 429", 429))
-    desk.heard(Retry(None, "no answer within 5 s", None))
-    assert names(desk) == ["pause"]
+def test_a_long_pause_stands_also_when_movidesk_has_just_gone_away(context):
+    context.heard(Retry(3600.0, "HTTP 429", 429))
+    context.heard(Retry(None, "no answer within 5 s", None))
+    assert names(context) == ["pause"]
 
 
-def test_a_long_pause(desk, clock):
-    desk.heard(Retry(30.0, "HTTP 429", 429))
-    assert names(desk) == []
-    desk.heard(Retry(3600.0, "HTTP 429", 429))
-    assert names(desk) == ["pause"] and "requests_per_minute" in text(desk)
-    clock.advance(desk.journal.paused())
-    assert names(desk) == []
+def test_a_long_pause(context, clock):
+    context.heard(Retry(30.0, "HTTP 429", 429))
+    assert names(context) == []
+    context.heard(Retry(3600.0, "HTTP 429", 429))
+    assert names(context) == ["pause"] and "requests_per_minute" in text(context)
+    clock.advance(context.journal.paused())
+    assert names(context) == []
 
 
-def test_nobody_sends(desk, clock):
+def test_nobody_sends(context, clock):
     since = alarms.local(clock())
-    pending(desk)
+    pending(context)
     clock.advance(alarms.IDLE_AFTER)
-    assert text(desk) == "events wait since %s and nobody sends them: is movidesk serve running?" % since
-    assert desk.journal.take(10)[0]
-    assert names(desk) == []
+    assert text(context) == "events wait since %s and nobody sends them: is movidesk serve running?" % since
+    assert context.journal.take(10)[0]
+    assert names(context) == []
 
 
-def test_what_stands_is_known_while_another_program_writes(desk, clock):
-    pending(desk)
+def test_what_stands_is_known_while_another_program_writes(context, clock):
+    pending(context)
     clock.advance(alarms.IDLE_AFTER)
-    with closing(sqlite3.connect(desk.journal.path, isolation_level=None)) as other:
+    with closing(sqlite3.connect(context.journal.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        assert names(desk) == ["idle"]
+        assert names(context) == ["idle"]
 
 
-def test_a_journal_that_cannot_be_read_hides_no_other_alarm(desk, write_config, clock, monkeypatch):
+def test_a_journal_that_cannot_be_read_hides_no_other_alarm(context, write_config, clock, monkeypatch):
     def fails(*_):
         raise JournalError("journal x: disk I/O error")
 
-    kept = emergency.save(desk.config, {"kind": "hangup", "at": 1_700_000_000.0, "call_id": "pbx1-1.1", "uniqueid": "1.1",
+    kept = emergency.save(context.config, {"kind": "hangup", "at": 1_700_000_000.0, "call_id": "pbx1-1.1", "uniqueid": "1.1",
                                         "queue": "", "number": "", "extension": "", "link": ""})
-    monkeypatch.setattr(desk.journal, "note", fails)
-    journal, other = alarms.standing(desk)
+    monkeypatch.setattr(context.journal, "note", fails)
+    journal, other = alarms.standing(context)
     assert journal == ("journal", "journal x: disk I/O error") and kept in other.text
-    with standby.use(desk, "the disk is full"):
-        assert names(desk) == ["journal", "emergency"] and "the disk is full" in alarms.standing(desk)[0].text
+    with standby.use(context, "the disk is full"):
+        assert names(context) == ["journal", "emergency"] and "the disk is full" in alarms.standing(context)[0].text
 
 
-def test_a_caller_who_waits_is_no_unsent_event(desk, clock):
-    desk.journal.arrive("pbx1", "1.1", "77", "4733990001")
+def test_a_caller_who_waits_is_no_unsent_event(context, clock):
+    context.journal.arrive("pbx1", "1.1", "77", "4733990001")
     clock.advance(alarms.IDLE_AFTER)
-    assert names(desk) == []
+    assert names(context) == []
 
 
 @pytest.mark.parametrize("end", ["replay", "dismiss"])
-def test_refused_events(desk, end):
-    pending(desk)
-    job, _ = desk.journal.take(10)
-    desk.journal.rejected(job, "HTTP 400: no such queue")
-    assert text(desk) == "1 events are set aside, first received of pbx1-1.1 (HTTP 400: no such queue): see movidesk outbox"
-    assert getattr(desk.journal, end)(job.event.id)
-    assert names(desk) == []
+def test_refused_events(context, end):
+    pending(context)
+    job, _ = context.journal.take(10)
+    context.journal.rejected(job, "HTTP 400: no such queue")
+    assert text(context) == "1 events are set aside, first received of pbx1-1.1 (HTTP 400: no such queue): see movidesk outbox"
+    assert getattr(context.journal, end)(job.event.id)
+    assert names(context) == []
 
 
-def test_events_in_the_emergency_file(desk):
-    kept = emergency.save(desk.config, {"kind": "hangup", "at": 1_700_000_000.0, "call_id": "pbx1-1.1", "uniqueid": "1.1",
+def test_events_in_the_emergency_file(context):
+    kept = emergency.save(context.config, {"kind": "hangup", "at": 1_700_000_000.0, "call_id": "pbx1-1.1", "uniqueid": "1.1",
                                         "queue": "", "number": "", "extension": "", "link": ""})
-    assert names(desk) == ["emergency"] and kept in text(desk)
-    emergency.take_in(desk.journal, desk.config)
-    assert names(desk) == []
+    assert names(context) == ["emergency"] and kept in text(context)
+    emergency.take_in(context.journal, context.config)
+    assert names(context) == []
 
 
-def test_a_damaged_journal_until_it_is_moved_away(desk):
-    path = Path(desk.config["journal", "path"])
+def test_a_damaged_journal_until_it_is_moved_away(context):
+    path = Path(context.config["journal", "path"])
     path.write_bytes(b"no journal at all" * 100)
     kept, _ = set_aside(str(path))
-    assert names(desk) == ["damaged"] and kept in text(desk)
+    assert names(context) == ["damaged"] and kept in text(context)
     os.rename(kept, path.with_name("seen"))
-    assert names(desk) == []
+    assert names(context) == []
 
 
-def test_an_asterisk_that_says_nothing(desk, clock, write_config, tmp_path):
-    desk.config = load(write_config(pbx={"asterisk": str(tmp_path / "missing")}))
-    desk.journal.arrive("pbx1", "1.1", "77", "4733990001")
-    sweep.recover(desk)
-    assert names(desk) == [] and desk.journal.unended()
+def test_an_asterisk_that_says_nothing(context, clock, write_config, tmp_path):
+    context.config = load(write_config(pbx={"asterisk": str(tmp_path / "missing")}))
+    context.journal.arrive("pbx1", "1.1", "77", "4733990001")
+    sweep.recover(context)
+    assert names(context) == [] and context.journal.unended()
     clock.advance(alarms.NOT_TOLD_AFTER)
-    sweep.recover(desk)
-    assert names(desk) == ["asterisk"] and str(tmp_path / "missing") in text(desk)
-    desk.config = load(write_config(pbx={"asterisk": "true"}))
-    sweep.recover(desk)
-    assert names(desk) == [] and not desk.journal.unended()
+    sweep.recover(context)
+    assert names(context) == ["asterisk"] and str(tmp_path / "missing") in text(context)
+    context.config = load(write_config(pbx={"asterisk": "true"}))
+    sweep.recover(context)
+    assert names(context) == [] and not context.journal.unended()
 
 
-def refuse(desk, uniqueid, extension, reason):
+def refuse(context, uniqueid, extension, reason):
     """Movidesk offers the extension to a caller; its phone does not take the call, and Movidesk has nobody else."""
-    call = desk.journal.arrive("pbx1", uniqueid, "77", "4733990001")
-    desk.journal.answered(call, extension, "", "")
-    call = desk.journal.find(call.call_id)
-    desk.journal.turn(call, 1000, refusal=reason)
-    desk.journal.answered(call, "", "4", "4")
-    desk.clock.advance(60)
+    call = context.journal.arrive("pbx1", uniqueid, "77", "4733990001")
+    context.journal.answered(call, extension, "", "")
+    call = context.journal.find(call.call_id)
+    context.journal.turn(call, 1000, refusal=reason)
+    context.journal.answered(call, "", "4", "4")
+    context.clock.advance(60)
 
 
 @pytest.mark.parametrize("reason, times", [("UNAVAILABLE", 2), ("CHANUNAVAIL", 2), ("NOANSWER", 3), ("", 3)])
-def test_a_phone_that_takes_no_calls(desk, clock, reason, times):
+def test_a_phone_that_takes_no_calls(context, clock, reason, times):
     since = alarms.local(clock())
     for number in range(times):
-        assert names(desk) == []
-        refuse(desk, "1.%d" % number, "5252", reason)
-    assert names(desk) == ["phones"]
-    assert "5252 (%s, %d times since %s)" % (reason or "no reason known", times, since) in text(desk)
-    assert "registered" in text(desk) and "go offline in Movidesk" in text(desk)
-    call = desk.journal.arrive("pbx1", "1.9", "77", "4733990001")
-    desk.journal.answered(call, "5252", "", "")
-    desk.journal.record(call.call_id, "transferred")
-    assert names(desk) == []
+        assert names(context) == []
+        refuse(context, "1.%d" % number, "5252", reason)
+    assert names(context) == ["phones"]
+    assert "5252 (%s, %d times since %s)" % (reason or "no reason known", times, since) in text(context)
+    assert "registered" in text(context) and "go offline in Movidesk" in text(context)
+    call = context.journal.arrive("pbx1", "1.9", "77", "4733990001")
+    context.journal.answered(call, "5252", "", "")
+    context.journal.record(call.call_id, "transferred")
+    assert names(context) == []
 
 
-def test_an_agent_in_another_call_is_no_alarm(desk):
+def test_an_agent_in_another_call_is_no_alarm(context):
     for number, reason in enumerate(["INUSE", "RINGING", "BUSY", "ONHOLD"] * 2):
-        refuse(desk, "1.%d" % number, "5252", reason)
-    assert names(desk) == []
+        refuse(context, "1.%d" % number, "5252", reason)
+    assert names(context) == []
 
 
-def test_a_phone_that_is_not_named_for_an_hour_is_no_alarm(desk, clock):
+def test_a_phone_that_is_not_named_for_an_hour_is_no_alarm(context, clock):
     for number in range(2):
-        refuse(desk, "1.%d" % number, "5252", "UNAVAILABLE")
-    assert names(desk) == ["phones"]
+        refuse(context, "1.%d" % number, "5252", "UNAVAILABLE")
+    assert names(context) == ["phones"]
     clock.advance(alarms.REFUSAL_OLD - 60)
-    assert names(desk) == []
+    assert names(context) == []
 
 
-def test_the_console_hears_each_alarm_once_an_hour(desk, clock):
+def test_the_console_hears_each_alarm_once_an_hour(context, clock):
     said = []
-    desk.heard(Retry(None, "HTTP 401: no", 401))
+    context.heard(Retry(None, "HTTP 401: no", 401))
     for _ in range(3):
-        alarms.say_on_console(desk, said.append)
+        alarms.say_on_console(context, said.append)
     assert len(said) == 1
-    desk.journal.begin_note("not_told", "it is down")
+    context.journal.begin_note("not_told", "it is down")
     clock.advance(alarms.NOT_TOLD_AFTER)
-    alarms.say_on_console(desk, said.append)
+    alarms.say_on_console(context, said.append)
     assert len(said) == 2 and "it is down" in said[1]
     clock.advance(alarms.SAY_EVERY)
-    alarms.say_on_console(desk, said.append)
+    alarms.say_on_console(context, said.append)
     assert len(said) == 4 and set(said[2:]) == set(said[:2])
 
 

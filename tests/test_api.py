@@ -19,9 +19,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from movidesk import api, exchange
-from movidesk.api import Answer, Delivered, Rejected, Retry
-from movidesk.options import Secret
+from movidesk.config.options import Secret
+from movidesk.delivery import api, exchange
+from movidesk.delivery.api import Answer, Delivered, Rejected, Retry
 from movidesk_sim import model
 
 TOKEN = "155cac97-f203-4bb8-86e1-aa4cb8781f3e"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from movidesk import calls
+from movidesk.rules import call_states
 
 MODES = ("control", "watch", "made")
 STATES = ("received", "waiting", "offered", "arrived", "dialled", "transferred",
@@ -36,23 +36,23 @@ MOVES = {
 
 
 def test_every_move_is_in_the_table_and_no_other_is_allowed():
-    found = {key: calls.move(*key) for key in product(MODES, STATES, EVENTS)}
+    found = {key: call_states.move(*key) for key in product(MODES, STATES, EVENTS)}
     assert {key: state for key, state in found.items() if state is not None} == MOVES
 
 
 @pytest.mark.parametrize("mode, state", list(product(MODES, STATES)))
 def test_a_link_fits_every_state_and_moves_nothing(mode, state):
-    assert calls.move(mode, state, "link") == state
+    assert call_states.move(mode, state, "link") == state
 
 
 def test_an_ending_is_final():
-    assert calls.ENDED == set(ENDINGS)
-    assert not [key for key in product(MODES, ENDINGS, EVENTS) if calls.move(*key) is not None]
+    assert call_states.ENDED == set(ENDINGS)
+    assert not [key for key in product(MODES, ENDINGS, EVENTS) if call_states.move(*key) is not None]
 
 
 @pytest.mark.parametrize("mode, state", [("control", "received"), ("watch", "arrived"), ("made", "dialled")])
 def test_the_first_state(mode, state):
-    assert calls.first_state(mode) == state
+    assert call_states.first_state(mode) == state
 
 
 @pytest.mark.parametrize("mode, state, code, ending", [
@@ -67,12 +67,12 @@ def test_the_first_state(mode, state):
     ("made", "dialled", "", "ended"),
 ])
 def test_what_a_hangup_means(mode, state, code, ending):
-    assert calls.ending_at_hangup(mode, state, code) == ending
+    assert call_states.ending_at_hangup(mode, state, code) == ending
 
 
 @pytest.mark.parametrize("mode, state", list(product(MODES, ENDINGS)))
 def test_a_hangup_after_the_end_means_nothing(mode, state):
-    assert calls.ending_at_hangup(mode, state, "1") is None
+    assert call_states.ending_at_hangup(mode, state, "1") is None
 
 
 @pytest.mark.parametrize("event, mode, state", [
@@ -81,8 +81,8 @@ def test_a_hangup_after_the_end_means_nothing(mode, state):
     ("start_canceled", "watch", "arrived"), ("link", "made", "ended"),
 ])
 def test_an_event_of_an_unknown_call_finds_the_state_that_it_needs(event, mode, state):
-    assert (calls.mode_of(event), calls.state_before(event)) == (mode, state)
-    assert calls.move(mode, state, event) is not None
+    assert (call_states.mode_of(event), call_states.state_before(event)) == (mode, state)
+    assert call_states.move(mode, state, event) is not None
 
 
 @pytest.mark.parametrize("pbx, uniqueid, visit, expected", [
@@ -94,14 +94,14 @@ def test_an_event_of_an_unknown_call_finds_the_state_that_it_needs(event, mode, 
     ("pbx1", "1" * 251, 1, "pbx1-" + "1" * 251),
 ])
 def test_call_ids(pbx, uniqueid, visit, expected):
-    assert calls.call_id(pbx, uniqueid, visit) == expected
+    assert call_states.call_id(pbx, uniqueid, visit) == expected
 
 
 @pytest.mark.parametrize("uniqueid, visit, words", [("", 1, "no unique id"), ("1" * 252, 1, "257 characters"),
                                                     ("1" * 251, 2, "258 characters")])
 def test_no_call_id_from_what_cannot_be_one(uniqueid, visit, words):
     with pytest.raises(ValueError, match=words):
-        calls.call_id("pbx1", uniqueid, visit)
+        call_states.call_id("pbx1", uniqueid, visit)
 
 
 @pytest.mark.parametrize("caller_id, expected", [
@@ -111,11 +111,11 @@ def test_no_call_id_from_what_cannot_be_one(uniqueid, visit, words):
     ("+" + "1" * 500, "+" + "1" * 127),
 ])
 def test_client_numbers(caller_id, expected):
-    assert calls.client_number(caller_id) == expected
+    assert call_states.client_number(caller_id) == expected
 
 
 @given(st.text())
 def test_a_client_number_is_digits_with_a_leading_plus_or_anonymous(caller_id):
-    number = calls.client_number(caller_id)
+    number = call_states.client_number(caller_id)
     assert number == "anonymous" or set(number.lstrip("+")) <= set("0123456789") and number.count("+") <= 1
     assert 1 <= len(number) <= 128

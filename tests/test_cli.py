@@ -13,11 +13,11 @@ from contextlib import closing
 
 import pytest
 
-from movidesk import __version__, checks, cli, config, standby
-from movidesk.desk import Desk
+from movidesk import __version__, checks, cli, config
+from movidesk.context import Context
+from movidesk.delivery.availability import TOKEN_REFUSED
 from movidesk.housekeeping import Housekeeping
-from movidesk.journal import Journal
-from movidesk.sending import TOKEN_REFUSED
+from movidesk.journal import Journal, standby
 from movidesk_sim.control import Fault
 
 GOOD, TROUBLE, MISUSE = 0, 1, 2
@@ -134,7 +134,7 @@ def test_the_status_while_the_standby_takes_the_place_of_a_locked_journal(movide
             file.execute("PRAGMA journal_mode = DELETE")
     with closing(sqlite3.connect(book.path, isolation_level=None)) as other:
         other.execute("BEGIN " + lock)
-        with standby.use(Desk(config.load(movidesk.path)), "another program holds its lock"):
+        with standby.use(Context(config.load(movidesk.path)), "another program holds its lock"):
             pass
         status, out, err = movidesk("status")
         assert status == TROUBLE and "takes its place" in out and "another program holds its lock" in out
@@ -287,7 +287,7 @@ def test_a_terminal_is_never_given_more_than_text(movidesk, book, command):
     book.rejected(book.take(1000)[0], NASTY)
     book.retry(book.take(1000)[0], 60, NASTY)
     book.turn(arrive(book, "2.1", queue=NASTY, number=NASTY), 1000)
-    book.set_note(TOKEN_REFUSED, Desk(config.load(movidesk.path))._token_mark() + " " + NASTY)
+    book.set_note(TOKEN_REFUSED, Context(config.load(movidesk.path))._token_mark() + " " + NASTY)
     status, out, err = movidesk(*command)
     assert status in (GOOD, TROUBLE) and (command != ("status", "--json") or json.loads(out))
     assert [c for c in out + err if not c.isprintable() and c != "\n"] == []
@@ -385,7 +385,7 @@ def test_check_of_a_place_for_the_standby_that_cannot_serve(movidesk, agid, tmp_
         os.chmod(standby.folder(settings), 0o777)
     told, = [text for text in troubles(movidesk("check")[1]) if "journal" in text]
     assert told.startswith("second journal in %s: %s" % (place, place)) and "must be a folder in memory" in told
-    housekeeping = Housekeeping(Desk(settings))
+    housekeeping = Housekeeping(Context(settings))
     housekeeping.start()
     housekeeping._stop.set()
     assert "[journal] standby: %s" % place in caplog.text

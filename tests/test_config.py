@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from movidesk import config, nights
-from movidesk.config import ConfigError
-from movidesk.options import OPTIONS, Secret
-from movidesk.pattern import Pattern
+from movidesk import config
+from movidesk.config import ConfigError, nights
+from movidesk.config.options import OPTIONS, Secret
+from movidesk.config.pattern import Pattern
 
 TOKEN = "155cac97-f203-4bb8-86e1-aa4cb8781f3e"
 SAMPLE = Path(__file__).parents[1] / "etc" / "movidesk.conf"

@@ -6,11 +6,11 @@ import sqlite3
 
 import pytest
 
-from movidesk import calls
 from movidesk.config import load
-from movidesk.desk import Desk
+from movidesk.context import Context
 from movidesk.journal import Journal, JournalError
-from movidesk.journal.damaged import kept_aside, set_aside
+from movidesk.journal.recovery import kept_aside, set_aside
+from movidesk.rules import call_states
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def path(tmp_path, clock) -> str:
         call = book.arrive("pbx1", "1.%d" % number, "77", "4733990001")
         if number % 3 == 0:
             book.answered(call, "5252", "", "5252")
-            book.record(call.call_id, calls.TRANSFERRED)
+            book.record(call.call_id, call_states.TRANSFERRED)
         else:
             book.hang_up(call.call_id)
     with book._writing() as db:
@@ -67,7 +67,7 @@ def test_a_talk_that_was_taken_over_is_ended(path, clock):
     overwrite(path, page_of(path, 300))
     set_aside(path, clock)
     book = Journal(path, clock)
-    assert book.hang_up("pbx1-1.0").kind == calls.COMPLETED
+    assert book.hang_up("pbx1-1.0").kind == call_states.COMPLETED
     assert [event.kind for event in book.events(book.find("pbx1-1.0"))] == ["received", "transferred", "completed"]
 
 
@@ -97,5 +97,5 @@ def test_a_sound_journal_is_left_alone(path, clock):
 def test_the_verbs_say_what_became_of_it(path, clock, write_config, capsys):
     with open(path, "r+b") as file:
         file.write(b"x" * 100)
-    assert Desk(load(write_config()), clock).journal.totals()["open"] == 0
+    assert Context(load(write_config()), clock).journal.totals()["open"] == 0
     assert "it is kept as %s.damaged-" % path in capsys.readouterr().err

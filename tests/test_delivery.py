@@ -13,13 +13,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from movidesk import alarms, api, budget, config, delivery
-from movidesk.desk import Desk
-from movidesk.delivery import Delivery
+from movidesk import alarms, config
+from movidesk.context import Context
+from movidesk.delivery import api, worker
+from movidesk.delivery.availability import AWAY, TRY_TOKEN_AGAIN
+from movidesk.delivery.worker import Delivery
 from movidesk.journal import LEASE, PENDING, REFUSED, JournalError
-from movidesk.sending import AWAY, TRY_TOKEN_AGAIN
-from movidesk.trial import FIRST_RETRY, LONGEST_RETRY, TOKEN_RETRY, backoff
-from movidesk.trigger import Trigger, path_beside
+from movidesk.journal.wakeup import Trigger, path_beside
+from movidesk.recordings import links
+from movidesk.rules import rate_limit
+from movidesk.rules.trial import FIRST_RETRY, LONGEST_RETRY, TOKEN_RETRY, backoff
 from movidesk_sim.control import Fault
 from movidesk_sim.model import Limit
 
@@ -29,21 +32,21 @@ COMPLETED = "asterisk_completedCall"
 
 
 class Office:
-    """A desk, its delivery and the simulator; the journal's clock is the test's."""
+    """A context, its delivery and the simulator; the journal's clock is the test's."""
 
     def __init__(self, simulator, path, clock):
         self.simulator, self.model, self.clock = simulator, simulator.model, clock
-        self.desk = Desk(config.load(path), clock, wake=lambda: None)
-        self.book = self.desk.journal
-        self.delivery = Delivery(self.desk, jitter=lambda: 0.5)
+        self.context = Context(config.load(path), clock, wake=lambda: None)
+        self.book = self.context.journal
+        self.delivery = Delivery(self.context, jitter=lambda: 0.5)
         self.count = 0
 
     def offered(self):
         """A call whose caller has been offered an agent."""
         self.count += 1
         call = self.book.arrive("pbx1", "1.%d" % self.count, "77", "47")
-        answer = self.desk.client.send("received", queue="77", number="47", id=call.call_id, arrived=call.arrived)
-        self.book.answered(call, api.parse_answer(answer.text, self.desk.config["pbx", "extension_pattern"]).extension,
+        answer = self.context.client.send("received", queue="77", number="47", id=call.call_id, arrived=call.arrived)
+        self.book.answered(call, api.parse_answer(answer.text, self.context.config["pbx", "extension_pattern"]).extension,
                            "", answer.text)
         return call.call_id
 
@@ -80,7 +83,7 @@ def office(simulator, write_config, clock):
     simulator.model.add_group(77, AGENTS)
     made = Office(simulator, write_config(movidesk={"url": simulator.url, "timeout": "0.5"}), clock)
     yield made
-    made.desk.client.close()
+    made.context.client.close()
     made.book.close()
 
 
@@ -170,12 +173,12 @@ def test_nothing_is_sent_while_429_asks_for_a_pause(office):
 @pytest.fixture
 def under_ten_a_minute(office):
     """Both sides keep to ten a minute; `used` requests have taken their places here and there."""
-    office.desk.config._values["movidesk", "requests_per_minute"] = 10
+    office.context.config._values["movidesk", "requests_per_minute"] = 10
 
     def use(used, **limit):
         office.model.limit = Limit(10, **limit)
         for _ in range(used):
-            office.book._claim(10, budget.SCREEN, budget.Demand())
+            office.book._claim(10, rate_limit.SCREEN, rate_limit.Demand())
     return use
 
 
@@ -203,7 +206,7 @@ def test_a_connection_cut_near_the_limit_is_a_suspected_429(office, under_ten_a_
 
 
 def test_cut_connections_while_movidesk_is_away_are_no_429s(office, under_ten_a_minute):
-    office.desk.heard(api.Retry(None, "no answer within 5 s", None))
+    office.context.heard(api.Retry(None, "no answer within 5 s", None))
     office.talked()
     under_ten_a_minute(9)
     office.fault("asterisk_transferedCall", cut="before")
@@ -269,9 +272,9 @@ def test_without_queue_control_completed_goes_out_as_the_other_document_has_it(o
 @pytest.mark.parametrize("recording", ["jo\udce3o.wav", "https://pbx/jo\udce3o.wav"])
 def test_a_recordings_name_that_is_no_utf_8_costs_no_call_its_ending(office, recording):
     """Asterisk hands on bytes; Channel.get makes such surrogates of them."""
-    office.desk.config._values["recordings", "link"] = "https://pbx/{file}"
+    office.context.config._values["recordings", "link"] = "https://pbx/{file}"
     call_id = office.talked()
-    link = office.desk.link(office.book.find(call_id), recording)
+    link = links.link(office.context.config, office.book.find(call_id), recording, office.context.clock())
     office.book.record(call_id, "link", link=link)
     office.until_settled()
     assert is_complete(office, call_id) and office.model.tickets[call_id].links == [link]
@@ -353,7 +356,7 @@ def test_an_event_that_is_never_accepted_does_not_block_its_call(office, seen):
         assert [entry[2] for at, entry in heard if at > first] == [], "it must not come after the end"
     else:  # a Movidesk that knows of no talk refuses its end
         assert refused(office) == [("transferred", call_id), ("completed", call_id)]
-    alarm, = alarms.standing(office.desk)
+    alarm, = alarms.standing(office.context)
     assert alarm.name == "refused" and "transferred of %s" % call_id in alarm.text
     assert ("the connection was cut" if seen else "HTTP 500") in alarm.text
 
@@ -361,7 +364,7 @@ def test_an_event_that_is_never_accepted_does_not_block_its_call(office, seen):
 @pytest.mark.parametrize("status", [500, 403, 401, 302, 408])
 def test_an_event_that_is_never_accepted_holds_up_nobody(office, status):
     """A call comes every 20 seconds, and Movidesk takes all that it is told of them."""
-    office.desk.heard(api.Delivered(""))  # the token has worked
+    office.context.heard(api.Delivered(""))  # the token has worked
     poisoned = office.talked()
     office.delivery.deliver(office.delivery.take()[0])
     fail(office, COMPLETED, status=status)
@@ -377,18 +380,18 @@ def test_an_event_that_is_never_accepted_holds_up_nobody(office, status):
     assert refused(office) == [("completed", poisoned)]
     assert re.fullmatch(r"HTTP %d \([345] tries failed while other requests were taken\)" % status,
                         office.book.outbox(REFUSED)[0].event.note)
-    assert not office.desk.silence() and not office.desk.rest(300)
+    assert not office.context.silence() and not office.context.rest(300)
 
 
 @pytest.mark.parametrize("status", [500, 403])
 def test_two_events_that_are_never_accepted_hold_up_nobody_either(office, status):
-    office.desk.heard(api.Delivered(""))
+    office.context.heard(api.Delivered(""))
     poisoned = [office.talked() for _ in range(2)]
     for _ in poisoned:
         office.delivery.deliver(office.delivery.take()[0])
     fail(office, COMPLETED, status=status)
     office.delivery.once()
-    office.desk.heard(api.Delivered(""))  # a caller's question, after the silence if there is one
+    office.context.heard(api.Delivered(""))  # a caller's question, after the silence if there is one
     office.book.answered(office.book.arrive("pbx1", "9.9", "77", "47"), "", "4", "4")
     run(office, 180, 15, lambda: office.book.answered(office.book.arrive("pbx1", "9.9", "77", "47"), "", "4", "4"))
     assert refused(office) == [("completed", call_id) for call_id in poisoned]
@@ -398,13 +401,13 @@ def test_two_events_that_are_never_accepted_hold_up_nobody_either(office, status
                          ids=str)
 @pytest.mark.parametrize("calls", [1, 3])
 def test_nothing_is_set_aside_in_an_outage_however_long(office, fault, calls):
-    office.desk.heard(api.Delivered(""))
+    office.context.heard(api.Delivered(""))
     ids = [office.talked() for _ in range(calls)]
     fail(office, **fault)
     heard = run(office, 7200)
     assert len(heard) < 120
     assert office.book.totals() == {"open": 0, "pending": 2 * calls, "refused": 0}
-    assert alarms.standing(office.desk)
+    assert alarms.standing(office.context)
     office.simulator.faults.rules.clear()
     assert office.until_settled() <= TRY_TOKEN_AGAIN + LONGEST_RETRY * 1.25 * 2
     assert all(is_complete(office, call_id) for call_id in ids)
@@ -424,23 +427,23 @@ def test_an_outage_after_which_one_event_fails_for_another_minute(office):
 
 
 def test_one_refusal_of_a_token_that_works_silences_nobody(office):
-    office.desk.heard(api.Delivered(""))
+    office.context.heard(api.Delivered(""))
     calls = [office.talked() for _ in range(2)]
     office.fault("asterisk_transferedCall", status=403)
     office.delivery.once()
     assert [call for call, _, status in office.heard() if status == 200] == [calls[1]] * 2
-    assert office.until_settled() == TOKEN_RETRY and not alarms.standing(office.desk)
+    assert office.until_settled() == TOKEN_RETRY and not alarms.standing(office.context)
 
 
 def test_a_token_that_worked_and_is_revoked_is_believed_after_two_requests(office):
-    office.desk.heard(api.Delivered(""))
+    office.context.heard(api.Delivered(""))
     for _ in range(3):
         office.talked()
     office.model.token = OTHER_TOKEN
     office.delivery.once()
     assert [status for _, _, status in office.heard()] == [401, 401]
     assert office.delivery.take() == (None, TRY_TOKEN_AGAIN)
-    assert "Movidesk refuses the token" in alarms.standing(office.desk)[0].text
+    assert "Movidesk refuses the token" in alarms.standing(office.context)[0].text
 
 
 def test_what_is_recorded_after_an_event_that_fails_has_it_tried_at_once(office):
@@ -465,7 +468,7 @@ def test_a_refused_token_silences_everything_and_a_new_one_resumes_at_once(offic
     path = write_config(movidesk={"url": office.simulator.url, "token": OTHER_TOKEN})
     office.clock.advance(2)
     renewed = Office(office.simulator, path, office.clock)
-    assert renewed.desk.silence() == 0.0
+    assert renewed.context.silence() == 0.0
     renewed.until_settled()
     assert is_complete(office, call_id)
 
@@ -547,7 +550,7 @@ def test_a_new_event_wakes_the_loop_at_once(office, running):
         running.trigger.pull()
         wait_until(lambda: office.book.totals()["pending"] == 0)
         assert is_complete(office, call_id)
-    assert time.monotonic() - begun < delivery.IDLE / 2
+    assert time.monotonic() - begun < worker.IDLE / 2
 
 
 @pytest.mark.parametrize("runs_already", [False, True])
@@ -566,11 +569,11 @@ def test_a_thread_that_cannot_start_ends_nothing(office, running, monkeypatch, c
         start(thread)
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
-        for number in range(delivery.WORKERS + 1):
+        for number in range(worker.WORKERS + 1):
             office.talked()
             running.trigger.pull()
             wait_until(lambda: caplog.text.count("can't start new thread") == number + 1)
-    wait_until(lambda: office.book.totals()["pending"] == 2 * (delivery.WORKERS + 1))
+    wait_until(lambda: office.book.totals()["pending"] == 2 * (worker.WORKERS + 1))
     assert running.thread.is_alive()
     office.clock.advance(LEASE + 1)
     running.trigger.pull()
@@ -604,8 +607,8 @@ class Together:
 
 
 def test_several_calls_go_out_at_once_but_each_in_its_order(office, running):
-    calls = [office.talked() for _ in range(delivery.WORKERS)]
-    office.desk._client = together = Together(delivery.WORKERS)
+    calls = [office.talked() for _ in range(worker.WORKERS)]
+    office.context._client = together = Together(worker.WORKERS)
     running.trigger.pull()
     wait_until(lambda: office.book.totals()["pending"] == 0)
     for call_id in calls:
@@ -614,17 +617,17 @@ def test_several_calls_go_out_at_once_but_each_in_its_order(office, running):
 
 def test_the_loop_outlives_what_it_did_not_expect(office, running, monkeypatch, caplog):
     takes = iter([JournalError("journal: locked"), RuntimeError("take")])
-    real = office.desk.journal.take
+    real = office.context.journal.take
 
     def take(limit):
         for error in takes:
             raise error
         return real(limit)
 
-    monkeypatch.setattr(office.desk.journal, "take", take)
+    monkeypatch.setattr(office.context.journal, "take", take)
     call_id = office.talked()
-    monkeypatch.setattr(office.desk, "_client", Together(1))
-    office.desk._client.send = lambda *_, **__: 1 / 0
+    monkeypatch.setattr(office.context, "_client", Together(1))
+    office.context._client.send = lambda *_, **__: 1 / 0
     for words in ("journal: locked", "looking for work failed", "%s: transferred: delivery failed" % call_id):
         running.trigger.pull()
         wait_until(lambda: words in caplog.text)
@@ -652,7 +655,7 @@ class Slow:
 
 def test_the_loop_ends_when_it_is_told_to_and_what_is_under_way_is_noted(office, running):
     call_id = office.talked()
-    office.desk._client = slow = Slow()
+    office.context._client = slow = Slow()
     running.trigger.pull()
     assert slow.asked.wait(5)
     running.stop.set()
@@ -668,7 +671,7 @@ def test_a_loop_that_is_to_end_sends_no_probe(office, running):
     fail(office, "asterisk_transferedCall", status=500)
     run(office, 40)
     office.clock.advance(60)
-    office.desk._client = slow = Slow()
+    office.context._client = slow = Slow()
     sent = []
     slow.send = lambda event, **fields: (sent.append(event), slow.asked.set(), slow.let_go.wait(5), api.outcome(500))[-1]
     running.trigger.pull()
@@ -689,8 +692,8 @@ def brown_out(office, share, seconds, status, seed):
         sent.append(event)
         return api.outcome(status) if chance.random() < share else api.Delivered("")
 
-    office.desk._client = Slow()
-    office.desk._client.send = send
+    office.context._client = Slow()
+    office.context._client.send = send
     for _ in range(seconds // 30):
         office.count += 1
         call = office.book.arrive("pbx1", "1.%d" % office.count, "77", "47")
@@ -710,8 +713,8 @@ def take_all_but(office, *poisoned, outcome):
     def send(event, **fields):
         return outcome if event == "completed" and fields["id"] in poisoned else api.Delivered("")
 
-    office.desk._client = Slow()
-    office.desk._client.send = send
+    office.context._client = Slow()
+    office.context._client.send = send
 
 
 def another_call(office):
@@ -723,7 +726,7 @@ def another_call(office):
 
 def test_a_connection_that_is_cut_again_counts_against_its_event(office):
     """The limit is so low that each request takes one of its last two places."""
-    office.desk.config._values["movidesk", "requests_per_minute"] = 2
+    office.context.config._values["movidesk", "requests_per_minute"] = 2
     poisoned = office.talked()
     take_all_but(office, poisoned, outcome=api.outcome(None, "the connection was cut")._replace(cut=True))
     run(office, 900, 100, lambda: another_call(office))
@@ -732,12 +735,12 @@ def test_a_connection_that_is_cut_again_counts_against_its_event(office):
 
 @pytest.mark.parametrize("limit", [1, 2])
 def test_an_outage_by_cuts_is_an_alarm_also_under_a_low_limit(office, limit):
-    office.desk.config._values["movidesk", "requests_per_minute"] = limit
+    office.context.config._values["movidesk", "requests_per_minute"] = limit
     for _ in range(3):
         office.talked()
     fail(office, cut="before")
     run(office, 300)
-    assert [alarm.name for alarm in alarms.standing(office.desk)] == ["away"] and not refused(office)
+    assert [alarm.name for alarm in alarms.standing(office.context)] == ["away"] and not refused(office)
 
 
 @pytest.mark.parametrize("status", [400, 404, 405])
@@ -748,11 +751,11 @@ def test_what_every_request_meets_is_no_refusal_of_an_event(office, status):
     fail(office, status=status, body="not here")
     run(office, 1800)
     assert not refused(office)
-    alarm, = alarms.standing(office.desk)
+    alarm, = alarms.standing(office.context)
     assert alarm.name == "away" and "HTTP %d" % status in alarm.text and "the path of url in movidesk.conf" in alarm.text
     office.simulator.faults.rules.clear()
     office.until_settled(60)
-    assert all(is_complete(office, call_id) for call_id in ids) and alarms.standing(office.desk) == []
+    assert all(is_complete(office, call_id) for call_id in ids) and alarms.standing(office.context) == []
 
 
 @pytest.mark.parametrize("probe", [True, False], ids=["its next event is taken", "another call's is"])

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from movidesk import heartbeat, options
-from movidesk.config import load
-from movidesk.heartbeat import Heartbeat
+from movidesk.config import load, options
+from movidesk.pbx import heartbeat
+from movidesk.pbx.heartbeat import Heartbeat
 from movidesk.service import tell_systemd
 
 UNIT = (Path(__file__).parent.parent / "etc" / "movidesk.service").read_text()

@@ -12,12 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from movidesk import calls, convert, delivery, emergency, heartbeat, standby, sweep
 from movidesk.config import load
-from movidesk.delivery import Delivery
-from movidesk.desk import Desk
+from movidesk.context import Context
+from movidesk.delivery import worker
+from movidesk.delivery.worker import Delivery
 from movidesk.housekeeping import Housekeeping, at_work
-from movidesk.journal import Journal, JournalError
+from movidesk.journal import Journal, JournalError, emergency, standby
+from movidesk.pbx import heartbeat, sweep
+from movidesk.recordings import conversion
+from movidesk.rules import call_states
 from movidesk.service import Service
 from peer import until
 from test_emergency import event_of
@@ -50,7 +53,7 @@ def neglected(write_config, simulator, tmp_path):
     died = book.arrive("pbx1", "1.2", "77", "47")
     book.answered(died, "", "4", "4")
     talked = book.arrive("pbx1", "1700000000.3", "77", "47")
-    Desk(settings).client.send("received", queue="77", number="47", id=talked.call_id, arrived=talked.arrived)
+    Context(settings).client.send("received", queue="77", number="47", id=talked.call_id, arrived=talked.arrived)
     book.answered(talked, "5252", "", "5252")
     book.record(talked.call_id, "transferred", extension="5252")
     talk(folder, "pbx1-1700000000.3.wav")
@@ -65,7 +68,7 @@ def neglected(write_config, simulator, tmp_path):
 def keep(settings, number: int) -> None:
     """An event of a caller who has just hung up goes to the emergency file."""
     now = time.time()
-    emergency.save(settings, {**event_of(number, calls.CANCELED), "at": now, "arrived": now - 1})
+    emergency.save(settings, {**event_of(number, call_states.CANCELED), "at": now, "arrived": now - 1})
 
 
 def _me() -> str:
@@ -114,13 +117,13 @@ def test_deliver_once_as_cron_runs_it_does_all_the_housekeeping(neglected, simul
 def test_the_loop_and_the_service_do_it_too(neglected, tools, monkeypatch):
     """And go on: what comes to the emergency file later is taken in as well."""
     monkeypatch.setattr(sweep, "EVERY", 0.05)
-    monkeypatch.setattr(convert, "EVERY", 0.05)
-    desk, stop, woken = Desk(neglected, wake=lambda: None), threading.Event(), []
-    Housekeeping(desk, lambda: woken.append(True), stop).start()
+    monkeypatch.setattr(conversion, "EVERY", 0.05)
+    context, stop, woken = Context(neglected, wake=lambda: None), threading.Event(), []
+    Housekeeping(context, lambda: woken.append(True), stop).start()
     try:
-        until(lambda: is_kept_in_order(neglected, desk.journal))
+        until(lambda: is_kept_in_order(neglected, context.journal))
         keep(neglected, 6)
-        until(lambda: desk.journal.find("pbx1-17.6"))
+        until(lambda: context.journal.find("pbx1-17.6"))
         assert woken
     finally:
         stop.set()
@@ -171,11 +174,11 @@ def test_a_long_conversion_keeps_the_next_round_from_converting_not_from_deliver
 
 
 def test_pruning_is_for_one_round_an_hour(neglected):
-    desk = Desk(neglected)
-    Housekeeping(desk).once()
+    context = Context(neglected)
+    Housekeeping(context).once()
     talk(Path(neglected["recordings", "folder"]), OLD)
     os.utime(Path(neglected["recordings", "folder"]) / OLD, (time.time() - 2 * DAY,) * 2)
-    Housekeeping(desk).once()
+    Housekeeping(context).once()
     assert (Path(neglected["recordings", "folder"]) / OLD).exists()
 
 
@@ -183,36 +186,36 @@ def test_what_fails_keeps_nothing_else(neglected, monkeypatch, caplog):
     def fails(*_):
         raise OSError("no space left")
 
-    monkeypatch.setattr("movidesk.recordings.delete_old", fails)
-    monkeypatch.setattr(convert, "tool", lambda ending: ["cp", "IN", "OUT"])
-    monkeypatch.setitem(convert.TOOLS, "mp3", ("cp IN OUT",))
-    Housekeeping(Desk(neglected)).once()
-    assert "no space left" in caplog.text and Desk(neglected).journal.converting() == []
+    monkeypatch.setattr("movidesk.recordings.files.delete_old", fails)
+    monkeypatch.setattr(conversion, "tool", lambda ending: ["cp", "IN", "OUT"])
+    monkeypatch.setitem(conversion.TOOLS, "mp3", ("cp IN OUT",))
+    Housekeeping(Context(neglected)).once()
+    assert "no space left" in caplog.text and Context(neglected).journal.converting() == []
 
 
 def test_recordings_that_cannot_be_deleted_keep_no_old_call(neglected, caplog):
     shutil.rmtree(neglected["recordings", "folder"])
-    Housekeeping(Desk(neglected)).once()
-    assert Desk(neglected).journal.find("pbx1-1.1") is None and "deleting old recordings failed" in caplog.text
+    Housekeeping(Context(neglected)).once()
+    assert Context(neglected).journal.find("pbx1-1.1") is None and "deleting old recordings failed" in caplog.text
 
 
 @pytest.mark.parametrize("rounds", ["once", "for good"])
 def test_a_journal_that_opens_and_takes_nothing_keeps_no_event_of_the_standby(neglected, simulator, monkeypatch, rounds):
     """As on a full disk."""
-    desk = Desk(neglected)
-    with standby.use(desk, "its disk is full") as other:
+    context = Context(neglected)
+    with standby.use(context, "its disk is full") as other:
         call = other.journal.arrive("pbx1", "1700000000.8", "77", "47")
-        other.journal.record(call.call_id, calls.CANCELED)
+        other.journal.record(call.call_id, call_states.CANCELED)
 
     def fails(*_):
         raise JournalError("database or disk is full")
 
-    monkeypatch.setattr(desk.journal, "set_note", fails)
+    monkeypatch.setattr(context.journal, "set_note", fails)
     if rounds == "once":
         with pytest.raises(JournalError, match="is full"):
-            Housekeeping(desk).recover()
+            Housekeeping(context).recover()
     else:
-        Housekeeping(desk)._look_at_standby()
+        Housekeeping(context)._look_at_standby()
     assert call.call_id in simulator.model.tickets
 
 
@@ -221,8 +224,8 @@ def test_a_sweep_that_fails_hides_no_alarm(neglected, monkeypatch, caplog):
         raise JournalError("database or disk is full")
 
     monkeypatch.setattr(sweep, "recover", fails)
-    desk, stop = Desk(neglected), threading.Event()
-    housekeeping = Housekeeping(desk, stop=stop)
+    context, stop = Context(neglected), threading.Event()
+    housekeeping = Housekeeping(context, stop=stop)
     thread = threading.Thread(target=housekeeping._sweep_on)
     thread.start()
     try:
@@ -247,7 +250,7 @@ def test_a_lock_file_that_cannot_be_made_is_tried_again(neglected, monkeypatch, 
     monkeypatch.setattr("movidesk.housekeeping.HOLD_AGAIN", 0.05)
     path, stop = Path(neglected["journal", "path"] + ".deliver"), threading.Event()
     path.mkdir()
-    housekeeping = Housekeeping(Desk(neglected), stop=stop)
+    housekeeping = Housekeeping(Context(neglected), stop=stop)
     thread = threading.Thread(target=housekeeping._hold_place)
     thread.start()
     try:
@@ -261,26 +264,26 @@ def test_a_lock_file_that_cannot_be_made_is_tried_again(neglected, monkeypatch, 
 
 def test_once_waits_for_places_in_the_window_but_not_for_retries(write_config, simulator, clock, monkeypatch):
     """The window is half a second longer than cron's minute: without this, every other round would find no place."""
-    desk = Desk(load(write_config(movidesk={"url": simulator.url, "requests_per_minute": "4"})), clock, wake=lambda: None)
+    context = Context(load(write_config(movidesk={"url": simulator.url, "requests_per_minute": "4"})), clock, wake=lambda: None)
     waits = []
 
     def pause(seconds):
         waits.append(seconds)
         clock.advance(seconds)
 
-    monkeypatch.setattr(delivery.time, "monotonic", clock)
-    monkeypatch.setattr(delivery, "pause", pause)
+    monkeypatch.setattr(worker.time, "monotonic", clock)
+    monkeypatch.setattr(worker, "pause", pause)
     for number in range(6):
-        desk.journal.record("pbx1-%d" % number, calls.START_CANCELED, queue="77", number="47")
-    assert Delivery(desk).once() and desk.journal.totals()["pending"] == 2
+        context.journal.record("pbx1-%d" % number, call_states.START_CANCELED, queue="77", number="47")
+    assert Delivery(context).once() and context.journal.totals()["pending"] == 2
     clock.advance(60)
-    assert Delivery(desk).once(30.0) and desk.journal.totals()["pending"] == 0
+    assert Delivery(context).once(30.0) and context.journal.totals()["pending"] == 0
     assert 0 < sum(waits) < 2
     simulator.close()
-    desk.journal.record("pbx1-9", calls.START_CANCELED, queue="77", number="47")
+    context.journal.record("pbx1-9", call_states.START_CANCELED, queue="77", number="47")
     clock.advance(600)
     del waits[:]
-    assert not Delivery(desk).once(30.0) and waits == []
+    assert not Delivery(context).once(30.0) and waits == []
 
 
 def test_the_installed_command_finds_runuser_under_cron(tmp_path):
@@ -305,14 +308,14 @@ def test_the_installed_command_finds_runuser_under_cron(tmp_path):
 
 
 def test_once_begins_nothing_when_its_time_is_up_and_says_what_is_left(write_config, simulator, clock, monkeypatch, caplog):
-    desk = Desk(load(write_config(movidesk={"url": simulator.url})), clock, wake=lambda: None)
-    monkeypatch.setattr(delivery.time, "monotonic", clock)
+    context = Context(load(write_config(movidesk={"url": simulator.url})), clock, wake=lambda: None)
+    monkeypatch.setattr(worker.time, "monotonic", clock)
     caplog.set_level("INFO")
     for number in range(5):
-        desk.journal.record("pbx1-%d" % number, calls.START_CANCELED, queue="77", number="47")
-    slow = Delivery(desk)
+        context.journal.record("pbx1-%d" % number, call_states.START_CANCELED, queue="77", number="47")
+    slow = Delivery(context)
     deliver = slow.deliver
     slow.deliver = lambda job: [deliver(job), clock.advance(3)][0]
-    assert slow.once(within=5.0) and desk.journal.totals()["pending"] == 3
+    assert slow.once(within=5.0) and context.journal.totals()["pending"] == 3
     assert "3 events are left" in caplog.text
-    assert slow.once() and desk.journal.totals()["pending"] == 0
+    assert slow.once() and context.journal.totals()["pending"] == 0

@@ -18,9 +18,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from movidesk import budget, calls, journal
-from movidesk.journal import DELIVERED, HOLD, LEASE, PENDING, REFUSED, WINDOW, Journal, JournalError, store
 import owed
+from movidesk import journal
+from movidesk.journal import DELIVERED, HOLD, LEASE, PENDING, REFUSED, WINDOW, Journal, JournalError, store
+from movidesk.rules import call_states, rate_limit
 
 NOON = 1_800_000_000.0
 LIMIT = 10
@@ -55,7 +56,7 @@ def arrive(book, uniqueid="1.1", queue="77", **more):
 def claim(book, limit):
     """Leave to send the most urgent request now."""
     with book._writing():
-        return book._claim(limit, budget.SCREEN, budget.Demand())
+        return book._claim(limit, rate_limit.SCREEN, rate_limit.Demand())
 
 
 def kinds(book, call):
@@ -151,11 +152,11 @@ def test_a_new_visit_never_takes_the_id_of_a_call_begun_by_an_event_alone(book):
 
 
 def test_without_queue_control(book):
-    call = arrive(book, mode=calls.WATCH)
+    call = arrive(book, mode=call_states.WATCH)
     assert kinds(book, call) == []
     assert book.record(call.call_id, "start_transferred", extension="5252").kind == "start_transferred"
     assert book.hang_up(call.call_id, link="https://pbx/1.wav").kind == "completed"
-    left = arrive(book, "1.2", mode=calls.WATCH)
+    left = arrive(book, "1.2", mode=call_states.WATCH)
     assert book.record(left.call_id, "canceled").kind == "start_canceled"
     assert (kinds(book, call), kinds(book, left)) == (["start_transferred", "completed"], ["start_canceled"])
 
@@ -258,7 +259,7 @@ class Lives(RuleBasedStateMachine):
     @rule(channel=channels, queue=st.sampled_from(["77", "78"]), mode=st.sampled_from(["control", "control", "watch"]))
     def arrives(self, channel, queue, mode):
         call = self.book.arrive("pbx", channel, queue, "47", mode)
-        assert call.state not in calls.ENDED and call.ended is None
+        assert call.state not in call_states.ENDED and call.ended is None
         assert call.call_id not in self.ends, "the id of an ended call was used again"
         self.seen.append(call)
 
@@ -271,7 +272,7 @@ class Lives(RuleBasedStateMachine):
     @rule(data=st.data(), answer=st.sampled_from([("5252", ""), ("5253", ""), ("", "1"), ("", "4"), ("", "")]))
     def movidesk_answers(self, data, answer):
         call = self.a_call(data)
-        assume(call.mode == calls.CONTROL)
+        assume(call.mode == call_states.CONTROL)
         self.book.answered(call, *answer, "note", report=self.report)
 
     @precondition(lambda self: self.seen)
@@ -301,7 +302,7 @@ class Lives(RuleBasedStateMachine):
     def hangs_up(self, data):
         call_id = self.a_call(data).call_id
         self.book.hang_up(call_id)
-        assert self.book.find(call_id).state in calls.ENDED
+        assert self.book.find(call_id).state in call_states.ENDED
 
     @rule()
     def take(self):
@@ -340,10 +341,10 @@ class Lives(RuleBasedStateMachine):
         assert len({call.call_id for call in found}) == len(found)
         for call in found:
             events = self.book.events(call)
-            endings = [e.kind for e in events if e.kind in calls.ENDED]
-            ended = call.state in calls.ENDED
+            endings = [e.kind for e in events if e.kind in call_states.ENDED]
+            ended = call.state in call_states.ENDED
             assert (call.ended is not None) == ended
-            assert endings == ([call.state] if ended and call.mode != calls.MADE else [])
+            assert endings == ([call.state] if ended and call.mode != call_states.MADE else [])
             if endings:
                 after = [e.kind for e in events[[e.kind for e in events].index(endings[0]) + 1:]]
                 assert set(after) <= {"link"}, "told after the end"
@@ -614,7 +615,7 @@ def steps_of(book):
     step("canceled", book.hang_up, "pbx-9.2")
     step("lost", book.record, arrive(book, "9.3").call_id, "lost", held=True)
     step("message", book.hang_up, "pbx-9.3", "https://pbx/2.wav", converts="2.wav")
-    watched = step("arrived", arrive, book, "9.4", mode=calls.WATCH)
+    watched = step("arrived", arrive, book, "9.4", mode=call_states.WATCH)
     step("start_transferred", book.record, watched.call_id, "start_transferred", extension="5252")
     step("link", book.record, watched.call_id, "link", link="https://pbx/3.wav")
     step("look again", arrive, book, "9.5")

@@ -3,12 +3,13 @@ always progress. A hypothesis machine drives callers, answers, hang-ups and dead
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from movidesk import budget, calls, line
-from movidesk.journal import Journal
 import owed
+from movidesk.journal import Journal
+from movidesk.rules import call_states, rate_limit, waiting_line
 
 PACE = (6.0, 30.0)
 
@@ -51,14 +52,14 @@ class LineMachine(RuleBasedStateMachine):
     @rule(number=st.integers(0, 50), answer=st.sampled_from(["4", "3", "5252", "5253", "nothing", "1"]))
     def look_again(self, number: int, answer: str) -> None:
         call = self.pick(number)
-        if call is not None and call.state in calls.BEFORE_AGENT:
+        if call is not None and call.state in call_states.BEFORE_AGENT:
             self.look(call, answer)
 
     @rule(number=st.integers(0, 50), answer=st.sampled_from(["4", "5252", "5253"]),
           reason=st.sampled_from(["UNAVAILABLE", "INUSE", "NOANSWER", ""]))
     def phone_refuses(self, number: int, answer: str, reason: str) -> None:
         call = self.pick(number)
-        if call is not None and call.state == calls.OFFERED:
+        if call is not None and call.state == call_states.OFFERED:
             self.look(call, answer, reason)
 
     @rule(queue=st.sampled_from(["1", "2"]), reason=st.sampled_from(["UNAVAILABLE", "INUSE"]))
@@ -77,12 +78,12 @@ class LineMachine(RuleBasedStateMachine):
         assert self.clock.now - begun < PACE[0]
 
     def look(self, call, answer: str, refusal: str = "") -> None:
-        if call.state == calls.OFFERED:
+        if call.state == call_states.OFFERED:
             self.refused[call.extension] = call.id, self.clock.now
         turn = self.journal.turn(call, self.limit, refusal=refusal, pace=PACE)
         assert turn.position >= 1
         if not turn.ask:
-            assert 1 <= turn.wait <= line.FAR_LOOK
+            assert 1 <= turn.wait <= waiting_line.FAR_LOOK
             return
         self.sent.append(self.clock.now)
         earlier = [other for other in self.journal.waiting() if other.queue == call.queue and other.id < call.id]
@@ -98,7 +99,7 @@ class LineMachine(RuleBasedStateMachine):
     @rule(number=st.integers(0, 50))
     def agent_answers(self, number: int) -> None:
         call = self.pick(number)
-        if call is not None and call.state == calls.OFFERED:
+        if call is not None and call.state == call_states.OFFERED:
             assert self.journal.record(call.call_id, "transferred").kind
             self.refused.pop(call.extension, None)
 
@@ -142,7 +143,7 @@ class LineMachine(RuleBasedStateMachine):
         for call in self.journal.waiting():
             if call.call_id in self.looking:
                 heads.setdefault(call.queue, call)
-        until = self.clock.now + PACE[1] + budget.PROBE_PATIENCE + 20 + line.GRACE + line.FAR_LOOK + 2 * budget.WINDOW * max(1, 12 / self.limit)
+        until = self.clock.now + PACE[1] + rate_limit.PROBE_PATIENCE + 20 + waiting_line.GRACE + waiting_line.FAR_LOOK + 2 * rate_limit.WINDOW * max(1, 12 / self.limit)
         asked: set[str] = set()
         while set(heads) - asked and self.clock.now < until:
             self.clock.now += 1
@@ -335,28 +336,28 @@ def test_heads_of_several_queues_take_turns(journal, clock):
 
 
 @pytest.mark.parametrize("klass, free, demand, expected", [
-    (budget.SCREEN, 1, budget.Demand(5, 5, 5, True), True),
-    (budget.SCREEN, 0, budget.Demand(), False),
-    (budget.HEAD, 1, budget.Demand(1, 0, 0, True), False),
-    (budget.HEAD, 2, budget.Demand(1, 0, 9, True), True),
-    (budget.FREEING, 1, budget.Demand(0, 1, 0, True), False),
-    (budget.FREEING, 2, budget.Demand(0, 1, 0, True), True),
-    (budget.PROBE, 4, budget.Demand(0, 0, 0, True), False),
-    (budget.PROBE, 5, budget.Demand(0, 0, 0, True), True),
-    (budget.SLACK, 5, budget.Demand(0, 0, 0, True), False),
-    (budget.SLACK, 6, budget.Demand(0, 0, 0, True), True),
-    (budget.SLACK, 3, budget.Demand(lately=True), False),
-    (budget.SLACK, 4, budget.Demand(lately=True), True),
-    (budget.SLACK, 1, budget.Demand(), True),
+    (rate_limit.SCREEN, 1, rate_limit.Demand(5, 5, 5, True), True),
+    (rate_limit.SCREEN, 0, rate_limit.Demand(), False),
+    (rate_limit.HEAD, 1, rate_limit.Demand(1, 0, 0, True), False),
+    (rate_limit.HEAD, 2, rate_limit.Demand(1, 0, 9, True), True),
+    (rate_limit.FREEING, 1, rate_limit.Demand(0, 1, 0, True), False),
+    (rate_limit.FREEING, 2, rate_limit.Demand(0, 1, 0, True), True),
+    (rate_limit.PROBE, 4, rate_limit.Demand(0, 0, 0, True), False),
+    (rate_limit.PROBE, 5, rate_limit.Demand(0, 0, 0, True), True),
+    (rate_limit.SLACK, 5, rate_limit.Demand(0, 0, 0, True), False),
+    (rate_limit.SLACK, 6, rate_limit.Demand(0, 0, 0, True), True),
+    (rate_limit.SLACK, 3, rate_limit.Demand(lately=True), False),
+    (rate_limit.SLACK, 4, rate_limit.Demand(lately=True), True),
+    (rate_limit.SLACK, 1, rate_limit.Demand(), True),
 ])
 def test_who_goes_when_places_are_few(klass, free, demand, expected):
-    assert budget.may_go(klass, free, demand, 10) is expected
+    assert rate_limit.may_go(klass, free, demand, 10) is expected
 
 
 def test_what_others_follow_at_once_needs_places_for_all_of_them_as_far_as_there_are_so_many():
-    assert not budget.may_go(budget.SLACK, 1, budget.Demand(), 10, places=2)
-    assert budget.may_go(budget.SLACK, 2, budget.Demand(), 10, places=2)
-    assert budget.may_go(budget.SLACK, 1, budget.Demand(), 1, places=2)
+    assert not rate_limit.may_go(rate_limit.SLACK, 1, rate_limit.Demand(), 10, places=2)
+    assert rate_limit.may_go(rate_limit.SLACK, 2, rate_limit.Demand(), 10, places=2)
+    assert rate_limit.may_go(rate_limit.SLACK, 1, rate_limit.Demand(), 1, places=2)
 
 
 def tell_all(journal):
@@ -379,7 +380,7 @@ def test_calls_that_nobody_waits_for_are_told_one_after_the_other_and_leave_plac
     journal.answered(live, "", "1", "1")
     told = tell_all(journal)
     assert len(told) == 6, "places of ten are left for the next caller"
-    clock.now += 10 * budget.WINDOW + 1
+    clock.now += 10 * rate_limit.WINDOW + 1
     told += tell_all(journal)
     assert len(told) == 16
     assert told == [(call.call_id, kind) for call in gone for kind in ("received", "canceled")][:16]
@@ -427,7 +428,7 @@ def test_a_pause_grows_with_repeated_429s_and_an_answer_ends_the_row(journal, cl
     (0, 160.0, 100.0, 1),   # the pause was that of a cut connection: this is the proof
 ])
 def test_a_burst_of_429s_is_one_strike(strikes, until, sent, expected):
-    assert budget.strikes_after(strikes, until, sent) == expected
+    assert rate_limit.strikes_after(strikes, until, sent) == expected
 
 
 def test_four_429s_of_one_burst_are_one_pause(journal, clock):
@@ -447,45 +448,45 @@ def test_four_429s_of_one_burst_are_one_pause(journal, clock):
     (0, 10, False), (8, 10, False), (9, 10, True), (10, 10, True), (12, 10, True), (1, 1, True), (0, 2, False), (998, 1000, False),
 ])
 def test_which_cut_connections_may_stand_for_a_429(used, limit, expected):
-    assert budget.is_suspect(used, limit) is expected
+    assert rate_limit.is_suspect(used, limit) is expected
 
 
 @pytest.mark.parametrize("rate, used, expected", [
     (10, 4, 5), (10, 9, 5), (5, 4, 2), (2, 1, 1), (1, 0, 1), (300, 200, 150), (300, 2, 150),
-    (budget.UNLIMITED, 400, 400), (budget.UNLIMITED, 3, 10),
+    (rate_limit.UNLIMITED, 400, 400), (rate_limit.UNLIMITED, 3, 10),
 ])
 def test_how_far_our_rate_is_lowered(rate, used, expected):
-    assert budget.lowered(rate, used) == expected
+    assert rate_limit.lowered(rate, used) == expected
 
 
-@given(limit=st.integers(1, budget.UNLIMITED), part=st.floats(0, 1), seconds=st.floats(0, 1e5), more=st.floats(0, 1e4))
+@given(limit=st.integers(1, rate_limit.UNLIMITED), part=st.floats(0, 1), seconds=st.floats(0, 1e5), more=st.floats(0, 1e4))
 def test_a_lowered_rate_recovers_fully_and_is_never_above_the_limit(limit, part, seconds, more):
-    rate = budget.lowered(limit, int(limit * part))
+    rate = rate_limit.lowered(limit, int(limit * part))
     assert 1 <= rate <= limit and (rate < limit or limit == 1)
-    now = budget.recovered(limit, rate, seconds)
-    assert rate <= now <= budget.recovered(limit, rate, seconds + more) <= limit
-    assert budget.recovered(limit, rate, 100 * budget.RECOVER_EVERY) == limit
+    now = rate_limit.recovered(limit, rate, seconds)
+    assert rate <= now <= rate_limit.recovered(limit, rate, seconds + more) <= limit
+    assert rate_limit.recovered(limit, rate, 100 * rate_limit.RECOVER_EVERY) == limit
 
 
 def claim_all(journal, limit) -> int:
     count = 0
-    while journal._claim(limit, budget.SCREEN, budget.Demand()).granted:
+    while journal._claim(limit, rate_limit.SCREEN, rate_limit.Demand()).granted:
         count += 1
     return count
 
 
 def test_a_429_without_our_fault_lowers_the_rate_and_it_recovers(journal, clock):
     for _ in range(4):
-        journal._claim(10, budget.SCREEN, budget.Demand())
+        journal._claim(10, rate_limit.SCREEN, rate_limit.Demand())
     assert journal.close_window(60, clock.now, 10) is True
     assert journal.close_window(60, clock.now, 10) is False, "the same burst"
     assert journal.rate(10) == 5 and journal.rate(7) == 7
-    clock.now += budget.WINDOW
+    clock.now += rate_limit.WINDOW
     assert claim_all(journal, 10) == 5
     assert journal.close_window(60, clock.now, 10) is False and journal.rate(10) == 2, "lower still, and said already"
     rates = []
     for _ in range(12):
-        clock.now += budget.RECOVER_EVERY
+        clock.now += rate_limit.RECOVER_EVERY
         rates.append(claim_all(journal, 10))
     assert rates == [3, 4, 5, 6, 7, 8, 10, 10, 10, 10, 10, 10]
 
@@ -499,12 +500,12 @@ def test_a_429_when_our_own_window_is_full_lowers_nothing(journal, clock):
 def test_a_suspected_429_is_a_pause_and_no_strike(journal, clock):
     for _ in range(9):
         arrive(journal, _)
-        journal._claim(10, budget.SCREEN, budget.Demand())
+        journal._claim(10, rate_limit.SCREEN, rate_limit.Demand())
     assert journal.suspect_429(10, 60) and journal.suspect_429(10, 60)
     assert journal.paused() == 60 and "cut a connection" in journal.turn(journal.find("p-1"), 10).reason
     clock.now += 61
     for _ in range(9):
-        journal._claim(10, budget.SCREEN, budget.Demand())
+        journal._claim(10, rate_limit.SCREEN, rate_limit.Demand())
     assert not journal.suspect_429(10, 60), "nothing was taken since: it is an outage"
     journal._answered()
     assert journal.suspect_429(10, 60) and journal.paused() == 60
@@ -532,7 +533,7 @@ def test_a_new_boot_makes_the_old_steady_clock_harmless(tmp_path, monkeypatch):
     steady.now = 10.0
     after = Journal(path, wall, steady=steady)
     assert after.take(10)[0] is None
-    steady.now += 2 * budget.WINDOW
+    steady.now += 2 * rate_limit.WINDOW
     assert after.take(10)[0].event.kind == "lost"
     after.close()
 
@@ -549,9 +550,9 @@ def test_a_slow_request_counts_from_its_answer(journal, clock):
 
 def test_a_phone_that_refused_and_answers_after_all_shows_that_there_are_more_agents(clock):
     """One agent talks, the other has refused lately: Movidesk said 4 with one taken. When the second answers, two are taken."""
-    queue = line.Queue("77", news=False, full=1)
-    assert line.after_answer(queue, "5253", "", 2, clock(), line.PACE, doubtful=True).full == line.UNKNOWN
-    assert line.after_answer(queue, "5253", "", 1, clock(), line.PACE, doubtful=True).full == 1
+    queue = waiting_line.Queue("77", news=False, full=1)
+    assert waiting_line.after_answer(queue, "5253", "", 2, clock(), waiting_line.PACE, doubtful=True).full == waiting_line.UNKNOWN
+    assert waiting_line.after_answer(queue, "5253", "", 1, clock(), waiting_line.PACE, doubtful=True).full == 1
 
 
 def test_an_agent_in_a_call_stays_one_of_the_queue_however_long_ago_named(clock):
@@ -559,8 +560,8 @@ def test_an_agent_in_a_call_stays_one_of_the_queue_however_long_ago_named(clock)
     talk = journal.arrive("pbx1", "1.1", "77", "4733990001")
     assert journal.turn(talk, 10).ask
     journal.answered(talk, "5252", "", "5252")
-    journal.record(talk.call_id, calls.TRANSFERRED)
-    clock.now += line.MEMBER_LASTS + 1
+    journal.record(talk.call_id, call_states.TRANSFERRED)
+    clock.now += waiting_line.MEMBER_LASTS + 1
     other = journal.arrive("pbx1", "1.2", "77", "4733990002")
     assert journal.turn(other, 10).ask
     journal.answered(other, "5253", "", "5253")
@@ -572,5 +573,5 @@ def test_who_picks_up_a_call_that_was_offered_to_another_is_one_of_the_queue(clo
     call = journal.arrive("pbx1", "1.1", "77", "4733990001")
     assert journal.turn(call, 10).ask
     journal.answered(call, "5252", "", "5252")
-    journal.record(call.call_id, calls.TRANSFERRED, extension="5299")
+    journal.record(call.call_id, call_states.TRANSFERRED, extension="5299")
     assert journal._taken("77") == 1

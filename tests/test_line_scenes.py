@@ -10,8 +10,9 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent.parent / "bench"))
 from _day import BEGIN, Caller, Product, VirtualChannel  # noqa: E402
-
-from movidesk import agi, alarms, api  # noqa: E402
+from movidesk import alarms
+from movidesk.agi import variables
+from movidesk.delivery import api  # noqa: E402
 
 FOR_EVER = 9e9
 
@@ -41,7 +42,7 @@ class Scene(Product):
             super().offer(caller, extension)
             return
         self.rung.append(extension)
-        self.channels[caller.number][agi.REFUSAL] = reason
+        self.channels[caller.number][variables.REFUSAL] = reason
         self.at(self.now + 0.05, self.look, caller)
 
     def asked(self, since: float, until: float, queue: int = 0) -> list[float]:
@@ -165,7 +166,7 @@ class Failing(Scene):
         super().__init__(groups, callers)
         self.console, self.tried = [], []  # of the latter: seconds, number
         self.channels = {caller.number: Heard(caller, self.console) for caller in self.callers}
-        send = self.desk.virtual_client.send
+        send = self.context.virtual_client.send
 
         def may_fail(event, **fields):
             since, number = self.now - BEGIN, int(fields["id"].rpartition("-")[2])
@@ -174,10 +175,10 @@ class Failing(Scene):
             if number in failing and since < until or outage[0] <= since < outage[1]:
                 return api.outcome(*FAILURES[how])
             return send(event, **fields)
-        self.desk.virtual_client.send = may_fail
+        self.context.virtual_client.send = may_fail
         self.names: set[str] = set()  # of alarms that stood while the others called
         for second in range(0, 330, 10):
-            self.at(BEGIN + second, lambda: self.names.update(alarm.name for alarm in alarms.standing(self.desk)))
+            self.at(BEGIN + second, lambda: self.names.update(alarm.name for alarm in alarms.standing(self.context)))
 
     def run(self):
         super(Scene, self).run()

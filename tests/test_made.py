@@ -14,11 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
-from movidesk import ami, made
 from movidesk.config import ConfigError, load
+from movidesk.config.options import Secret
+from movidesk.context import Context
 from movidesk.journal import Journal
-from movidesk.desk import Desk
-from movidesk.options import Secret
+from movidesk.made_calls import dialler
+from movidesk.pbx import ami
 from movidesk.web import made_calls, server
 from peer import until
 
@@ -44,9 +45,9 @@ class Pbx:
 class Movidesk:
     """A client of a running server of made calls."""
 
-    def __init__(self, port, dialler, desk, pbx, clock):
+    def __init__(self, port, dialler, context, pbx, clock):
         self.url = "http://127.0.0.1:%d" % port
-        self.dialler, self.desk, self.pbx, self.clock = dialler, desk, pbx, clock
+        self.dialler, self.context, self.pbx, self.clock = dialler, context, pbx, clock
 
     def get(self, path="/call", auth=None, headers=None, **params):
         headers = {"Authorization": "Bearer " + TOKEN} if headers is None and auth is None else headers
@@ -58,7 +59,7 @@ class Movidesk:
             return b"".join(iter(lambda: connection.recv(4096), b""))
 
     def calls(self):
-        return self.desk.journal.last_calls(10)
+        return self.context.journal.last_calls(10)
 
 
 @pytest.fixture
@@ -70,13 +71,13 @@ def movidesk(write_config, clock):
         config = load(write_config(made_calls={
             "listen": "127.0.0.1:0", "token": TOKEN, "user": "movidesk", "password": PASSWORD, "ami_user": "movidesk",
             "ami_secret": AMI_SECRET, "allow": "47, 0", **settings})).require()
-        desk, pbx = Desk(config), Pbx()
-        web, dialler = server.Web(), made.Dialler(desk, pbx, clock)
-        _, port = web.listen("[made_calls] listen", config["made_calls", "listen"], made_calls.create_app(config, dialler),
+        context, pbx = Context(config), Pbx()
+        web, made = server.Web(), dialler.Dialler(context, pbx, clock)
+        _, port = web.listen("[made_calls] listen", config["made_calls", "listen"], made_calls.create_app(config, made),
                              made_calls.MAX_CALLS)
         threading.Thread(target=web.run, daemon=True).start()
         running.append(web)
-        return Movidesk(port, dialler, desk, pbx, clock)
+        return Movidesk(port, made, context, pbx, clock)
 
     yield start
     for web in running:
@@ -286,8 +287,8 @@ def test_a_malformed_number(movidesk, number):
 
 def test_an_extension_pattern_that_allows_too_much(write_config, clock):
     config = load(write_config(pbx={"extension_pattern": ".*"}))
-    with pytest.raises(made.Refused):
-        made.Dialler(Desk(config), Pbx(), clock).call("5252&PJSIP/1", "47339907")
+    with pytest.raises(dialler.Refused):
+        dialler.Dialler(Context(config), Pbx(), clock).call("5252&PJSIP/1", "47339907")
 
 
 @pytest.mark.parametrize("allow, number, allowed", [
@@ -324,7 +325,7 @@ def test_a_double_click_is_one_call(movidesk):
     with ThreadPoolExecutor(5) as clicks:
         answers = [clicks.submit(client.get) for _ in range(4)]
         until(lambda: len(looks) == 4)
-        client.clock.advance(made.SAME_CLICK + 1)  # it still rings
+        client.clock.advance(dialler.SAME_CLICK + 1)  # it still rings
         answers.append(clicks.submit(client.get))
         until(lambda: len(looks) == 5)
         client.pbx.gate.set()
@@ -339,7 +340,7 @@ def test_the_same_pair_is_another_call_later_or_when_the_first_failed(movidesk):
     client.pbx.outcome = ami.ANSWERED
     first = client.get().text
     assert client.get().text == first
-    client.clock.advance(made.SAME_CLICK)
+    client.clock.advance(dialler.SAME_CLICK)
     assert client.get().text != first
 
 
@@ -361,7 +362,7 @@ def test_monitoring(movidesk):
     assert client.get("/monitor", source="x&y", call=call_id).status_code == 400
     assert client.get("/monitor", source="5250", call=call_id, headers={}).status_code == 401
     assert client.get("/monitor", source="5250", call="pbx1-1.1").status_code == 404
-    client.desk.journal.hang_up(call_id)
+    client.context.journal.hang_up(call_id)
     assert client.get("/monitor", source="5250", call=call_id).status_code == 404
 
 

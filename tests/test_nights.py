@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from movidesk import budget
 from movidesk.config import load
+from movidesk.config.nights import in_zone, is_night, limit_at
 from movidesk.journal import Journal
-from movidesk.nights import in_zone, is_night, limit_at
+from movidesk.rules import rate_limit
 from movidesk_sim.model import Limit
 
 NIGHT = (19 * 60, 7 * 60)
@@ -39,7 +39,7 @@ def test_the_hours_are_those_of_the_time_zone(write_config, offset, zone):
     config = load(write_config(movidesk={"requests_per_minute": "10", "night": "19:00-07:00", "time_zone": zone}))
     assert config.all_problems() == []
     assert [limit_at(config, at(time, offset)) for time in ("18:30:00", "19:30:00", "06:30:00", "07:30:00")] == [
-        10, budget.UNLIMITED, budget.UNLIMITED, 10]
+        10, rate_limit.UNLIMITED, rate_limit.UNLIMITED, 10]
 
 
 def test_without_a_night_the_limit_is_the_same_all_day(write_config):
@@ -57,8 +57,8 @@ def test_movidesk_never_sees_more_than_the_limit_of_the_day(begin, pauses, skew,
     for pause in pauses:
         now[0] += pause
         for _ in range(burst):
-            limit = budget.UNLIMITED if is_night(now[0], NIGHT, utc) else 10
-            if book._claim(limit, budget.SCREEN, budget.Demand()).granted:
+            limit = rate_limit.UNLIMITED if is_night(now[0], NIGHT, utc) else 10
+            if book._claim(limit, rate_limit.SCREEN, rate_limit.Demand()).granted:
                 assert theirs.admit(now[0] + skew) == 0
     book.close()
 

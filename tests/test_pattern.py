@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from movidesk.pattern import MAX_TEXT, Pattern
+from movidesk.config.pattern import MAX_TEXT, Pattern
 
 
 @pytest.mark.parametrize("text", [

@@ -17,13 +17,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from movidesk import calls, convert, entry, made, recordings
+from movidesk.agi import runner
 from movidesk.checks import all_checks
 from movidesk.config import load
-from movidesk.desk import Desk
+from movidesk.config.options import Secret
+from movidesk.context import Context
 from movidesk.journal import HOLD, PENDING, Journal
-from movidesk.options import Secret
-from movidesk.web import recordings as web_recordings, server
+from movidesk.made_calls import dialler
+from movidesk.recordings import conversion, files, links, signatures
+from movidesk.rules import call_states
+from movidesk.web import recordings as web_recordings
+from movidesk.web import server
 from movidesk.web.recordings import Refused, part
 from peer import Peer, until
 
@@ -52,8 +56,8 @@ def settings(write_config, folder):
 
 
 @pytest.fixture
-def desk(settings, clock):
-    return Desk(settings(), clock)
+def context(settings, clock):
+    return Context(settings(), clock)
 
 
 @contextmanager
@@ -87,32 +91,32 @@ def ask(port: int, target: str, method: str = "GET", **headers: str):
     return answer.status, {name: value for name, value in answer.getheaders() if name != "Date"}, body
 
 
-def link(desk, name: str = NAME) -> str:
+def link(context, name: str = NAME) -> str:
     """A link's path and query, as a ticket bears it."""
-    parts = urlsplit(desk.link(None, name))
+    parts = urlsplit(links.link(context.config, None, name, context.clock()))
     return "%s?%s" % (parts.path, parts.query)
 
 
 # -- links -----------------------------------------------------------------------------------------------------------
 
-def test_the_signature_is_nginxs(desk, clock):
+def test_the_signature_is_nginxs(context, clock):
     """As nginx documents secure_link_md5: openssl md5 -binary | openssl base64 | tr +/ -_ | tr -d =."""
     expires = int(clock()) + 365 * DAY
     text = "%d/%s %s" % (expires, NAME, SECRET)
     pipe = "printf %s \"$1\" | openssl md5 -binary | openssl base64 | tr +/ -_ | tr -d ="
     expected = subprocess.run(["sh", "-c", pipe, "sh", text], stdout=subprocess.PIPE, text=True).stdout.strip()
-    assert desk.link(None, NAME) == (
+    assert links.link(context.config, None, NAME, context.clock()) == (
         "https://pbx.example.com/rec/%s?expires=%d&signature=%s" % (NAME, expires, expected))
 
 
 def test_a_template_with_a_query_keeps_it(settings, clock):
-    desk = Desk(settings(link="https://pbx.example.com/?f={file}"), clock)
-    assert desk.link(None, NAME).startswith("https://pbx.example.com/?f=%s&expires=" % NAME)
+    context = Context(settings(link="https://pbx.example.com/?f={file}"), clock)
+    assert links.link(context.config, None, NAME, context.clock()).startswith("https://pbx.example.com/?f=%s&expires=" % NAME)
 
 
 def test_without_a_secret_links_are_as_they_were(settings, clock):
-    desk = Desk(settings(secret="", publish=""), clock)
-    assert desk.link(None, NAME) == "https://pbx.example.com/rec/" + NAME
+    context = Context(settings(secret="", publish=""), clock)
+    assert links.link(context.config, None, NAME, context.clock()) == "https://pbx.example.com/rec/" + NAME
 
 
 def test_the_secret_does_not_print(settings, write_config, tmp_path):
@@ -131,22 +135,22 @@ def test_publishing_needs_secret_and_link(settings, missing):
 
 # -- who may fetch what ----------------------------------------------------------------------------------------------
 
-def test_a_valid_link(port, desk):
-    status, headers, body = ask(port, link(desk))
+def test_a_valid_link(port, context):
+    status, headers, body = ask(port, link(context))
     assert (status, body) == (200, SOUND)
     assert headers["Content-Type"] == "audio/wav" and headers["Accept-Ranges"] == "bytes"
-    status, headers, body = ask(port, link(desk), "HEAD")
+    status, headers, body = ask(port, link(context), "HEAD")
     assert (status, headers["Content-Length"], body) == (200, str(len(SOUND)), b"")
 
 
-def refused_links(desk, clock, folder) -> dict[str, str]:
-    valid = link(desk)
+def refused_links(context, clock, folder) -> dict[str, str]:
+    valid = link(context)
     (folder / "other.wav").write_bytes(SOUND)
     expired = int(clock()) - 1
-    foreign = recordings.signature(NAME, int(clock()) + DAY, Secret("f" * 32))
+    foreign = signatures.signature(NAME, int(clock()) + DAY, Secret("f" * 32))
     return {
         "none": "/rec/" + NAME,
-        "expired": "/rec/%s?expires=%d&signature=%s" % (NAME, expired, recordings.signature(NAME, expired, Secret(SECRET))),
+        "expired": "/rec/%s?expires=%d&signature=%s" % (NAME, expired, signatures.signature(NAME, expired, Secret(SECRET))),
         "prolonged": re.sub(r"expires=\d+", "expires=%d" % (clock() + 10_000 * DAY), valid),
         # The first letter: the last one has bits that mean nothing, and nginx does not look at them.
         "altered": re.sub("signature=(.)", lambda found: "signature=" + ("B" if found[1] == "A" else "A"), valid),
@@ -160,18 +164,18 @@ def refused_links(desk, clock, folder) -> dict[str, str]:
     }
 
 
-def test_whatever_is_wrong_with_a_link_the_answer_is_the_same(port, desk, clock, folder):
-    more = {"the root": "/", "the folder's listing": "/rec/", "many fields": link(desk) + "&a=1" * 50}
-    answers = {why: ask(port, target) for why, target in {**refused_links(desk, clock, folder), **more}.items()}
+def test_whatever_is_wrong_with_a_link_the_answer_is_the_same(port, context, clock, folder):
+    more = {"the root": "/", "the folder's listing": "/rec/", "many fields": link(context) + "&a=1" * 50}
+    answers = {why: ask(port, target) for why, target in {**refused_links(context, clock, folder), **more}.items()}
     first = answers["none"]
     assert first[0] == 403 and NAME.encode() not in first[2]
     assert {why: answer for why, answer in answers.items() if answer != first} == {}
 
 
 def test_a_link_is_valid_until_it_expires(settings, clock):
-    desk = Desk(settings(valid_days=1), clock)
-    target = link(desk)
-    with publishing(desk.config, clock) as port:
+    context = Context(settings(valid_days=1), clock)
+    target = link(context)
+    with publishing(context.config, clock) as port:
         clock.advance(DAY)
         assert ask(port, target)[0] == 200
         clock.advance(1)
@@ -180,7 +184,7 @@ def test_a_link_is_valid_until_it_expires(settings, clock):
 
 def signed(name: str, clock) -> str:
     expires = int(clock()) + DAY
-    return "?expires=%d&signature=%s" % (expires, recordings.signature(name, expires, Secret(SECRET)))
+    return "?expires=%d&signature=%s" % (expires, signatures.signature(name, expires, Secret(SECRET)))
 
 
 @pytest.mark.parametrize("name", ["../secret.txt", "..", ".", "", "/etc/passwd", "a\0b", "monitor/../" + NAME, "link.wav",
@@ -221,22 +225,22 @@ def test_no_path_leads_anywhere(shared_port, path):
 @pytest.mark.parametrize("wanted, begin, end", [
     ("bytes=0-0", 0, 0), ("bytes=10-19", 10, 19), ("bytes=10000-", 10000, 10239), ("bytes=-5", 10235, 10239),
     ("bytes=-99999", 0, 10239), ("bytes=10-99999", 10, 10239)])
-def test_parts(port, desk, wanted, begin, end):
-    status, headers, body = ask(port, link(desk), Range=wanted)
+def test_parts(port, context, wanted, begin, end):
+    status, headers, body = ask(port, link(context), Range=wanted)
     assert (status, body) == (206, SOUND[begin:end + 1])
     assert headers["Content-Range"] == "bytes %d-%d/10240" % (begin, end)
 
 
 @pytest.mark.parametrize("wanted", ["bytes=10240-", "bytes=99999-100000", "bytes=-0"])
-def test_parts_behind_the_end(port, desk, wanted):
-    status, headers, _ = ask(port, link(desk), Range=wanted)
+def test_parts_behind_the_end(port, context, wanted):
+    status, headers, _ = ask(port, link(context), Range=wanted)
     assert (status, headers["Content-Range"]) == (416, "bytes */10240")
 
 
 @pytest.mark.parametrize("headers", [{"Range": "bytes=5-1"}, {"Range": "lines=1-2"}, {"Range": "bytes=-"},
                                      {"Range": "bytes=0-1,5-6"}, {"Range": "bytes=0-1", "If_Range": "x"}], ids=str)
-def test_what_is_no_single_part_is_the_whole(port, desk, headers):
-    assert ask(port, link(desk), **headers)[::2] == (200, SOUND)
+def test_what_is_no_single_part_is_the_whole(port, context, headers):
+    assert ask(port, link(context), **headers)[::2] == (200, SOUND)
 
 
 @given(st.text(max_size=12) | st.from_regex(r"bytes=[0-9]{0,4}-[0-9]{0,4}", fullmatch=True), st.integers(0, 2000))
@@ -250,14 +254,14 @@ def test_a_part_lies_in_the_file(wanted, size):
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "X"])
-def test_only_get_and_head(port, desk, method):
-    status, headers, body = ask(port, link(desk), method)
+def test_only_get_and_head(port, context, method):
+    status, headers, body = ask(port, link(context), method)
     assert (status, headers["Allow"], body) == (405, "GET, HEAD", b"Only GET and HEAD.\n")
 
 
 @pytest.mark.parametrize("sent", [b"\r\n\r\n", b"GET\r\n\r\n", b"\xff\xfe\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n",
                                   b"GET /" + b"x" * 70000 + b" HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 200])
-def test_no_http(port, desk, sent):
+def test_no_http(port, context, sent):
     with socket.create_connection(("127.0.0.1", port), timeout=10) as peer:
         peer.sendall(sent)
         peer.shutdown(socket.SHUT_WR)
@@ -265,17 +269,17 @@ def test_no_http(port, desk, sent):
             assert b"200 OK" not in peer.recv(1000)
         except ConnectionResetError:
             pass
-    assert ask(port, link(desk))[0] == 200
+    assert ask(port, link(context))[0] == 200
 
 
-def test_slow_requests_are_cut(port, desk, monkeypatch):
+def test_slow_requests_are_cut(port, context, monkeypatch):
     monkeypatch.setattr("movidesk.web.server.REQUEST_SECONDS", 0.2)
     with socket.create_connection(("127.0.0.1", port), timeout=10) as peer:
         peer.sendall(b"GET / HTTP/1.1\r\n")
         assert peer.recv(100) == b""
 
 
-def test_more_connections_than_allowed_are_closed(settings, desk, clock, monkeypatch):
+def test_more_connections_than_allowed_are_closed(settings, context, clock, monkeypatch):
     monkeypatch.setattr("movidesk.web.server.MAX_CONNECTIONS", 1)
     with publishing(settings(), clock) as port:
         with socket.create_connection(("127.0.0.1", port)) as first:
@@ -284,9 +288,9 @@ def test_more_connections_than_allowed_are_closed(settings, desk, clock, monkeyp
                 assert second.recv(100) == b""
 
 
-def test_the_access_log_has_no_signature(port, desk, caplog):
+def test_the_access_log_has_no_signature(port, context, caplog):
     caplog.set_level("INFO")
-    target = link(desk)
+    target = link(context)
     ask(port, target)
     ask(port, target, "POST")
     ask(port, "/", "X" + target.partition("?")[2])
@@ -297,7 +301,7 @@ def test_the_access_log_has_no_signature(port, desk, caplog):
 
 
 @pytest.mark.skipif(not shutil.which("nginx"), reason="no nginx")
-def test_nginx_alone_serves_the_same_links(tmp_path, folder, desk, clock, free_port):
+def test_nginx_alone_serves_the_same_links(tmp_path, folder, context, clock, free_port):
     clock.now = time.time()  # nginx has a clock of its own
     config = NGINX % {"home": tmp_path, "port": free_port, "location": nginx_location()
                       .replace("/var/spool/asterisk/monitor", str(folder)).replace("THE-SECRET", SECRET)}
@@ -306,8 +310,8 @@ def test_nginx_alone_serves_the_same_links(tmp_path, folder, desk, clock, free_p
     process = subprocess.Popen(["nginx", "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf"), "-g", "daemon off;"])
     try:
         wait_for_port(free_port)
-        assert ask(free_port, link(desk))[::2] == (200, SOUND)
-        answers = {why: ask(free_port, target)[0] for why, target in refused_links(desk, clock, folder).items()}
+        assert ask(free_port, link(context))[::2] == (200, SOUND)
+        answers = {why: ask(free_port, target)[0] for why, target in refused_links(context, clock, folder).items()}
         assert {why: status for why, status in answers.items() if status != 403 and why != "the folder"} == {}
     finally:
         process.terminate()
@@ -363,9 +367,9 @@ def test_retention_deletes_only_what_is_old_and_ours(settings, clock, folder):
         age = 2 * DAY if name.endswith("9.9.wav") else 4 * DAY
         os.utime(folder / name, (clock() - age,) * 2)
     (folder / "pbx1-1700000008.8.wav").symlink_to(folder / FOREIGN[0])
-    assert sorted(recordings.delete_old(settings(keep_days=3), clock())) == sorted(OURS)
+    assert sorted(files.delete_old(settings(keep_days=3), clock())) == sorted(OURS)
     assert {path.name for path in folder.iterdir()} == {*FOREIGN, "pbx1-1700000009.9.wav", "pbx1-1700000008.8.wav"}
-    assert recordings.delete_old(settings(keep_days=0), clock() + 1000 * DAY) == []
+    assert files.delete_old(settings(keep_days=0), clock() + 1000 * DAY) == []
 
 
 def test_a_file_that_cannot_be_deleted_keeps_no_other(settings, clock, folder, monkeypatch):
@@ -381,25 +385,25 @@ def test_a_file_that_cannot_be_deleted_keeps_no_other(settings, clock, folder, m
             raise troubles[os.path.basename(path)]
         unlink(path)
 
-    monkeypatch.setattr(recordings.os, "unlink", delete)
+    monkeypatch.setattr(files.os, "unlink", delete)
     with pytest.raises(PermissionError):
-        recordings.delete_old(settings(keep_days=3), clock())
+        files.delete_old(settings(keep_days=3), clock())
     assert {path.name for path in folder.iterdir()} == set(troubles)
 
 
 def test_the_names_of_calls_are_ours(settings, clock):
     """Of each sort, as the product itself gives them."""
-    ours = recordings.own_names(settings())
+    ours = files.own_names(settings())
     for uniqueid in ("1700000000.1", "pbx1-1700000000.1", "pbx7-1700000000.1", "Head Office-1700000000.1", "a_b.c-1700000000.327"):
         journal = Journal(":memory:", clock)
         first = journal.arrive("pbx1", uniqueid, "77", "1")
-        watched = journal.arrive("pbx1", uniqueid, "77", "1", calls.WATCH)
+        watched = journal.arrive("pbx1", uniqueid, "77", "1", call_states.WATCH)
         third = journal.arrive("pbx1", uniqueid, "78", "1")
         assert third.call_id.endswith("-3")
         for call in (first, watched, third):
             name = re.sub("[^0-9A-Za-z_.-]", "", call.call_id)  # FILTER() in movidesk-file
             assert all(ours.fullmatch(name + ending) for ending in (".wav", "-message.wav", ".mp3", ".opus")), name
-    call = journal.dial("pbx1", made._channel_id(), "5252", "1")
+    call = journal.dial("pbx1", dialler._channel_id(), "5252", "1")
     assert ours.fullmatch(call.call_id + ".wav") and ours.fullmatch(call.call_id + ".mp3")
 
 
@@ -407,36 +411,36 @@ def test_the_names_of_calls_are_ours(settings, clock):
 def test_a_message_of_a_box_gets_a_name_of_its_own(tmp_path, folder, ending, named):
     for name in "msg0000.txt", "msg0000" + ending:
         (tmp_path / name).write_bytes(SOUND)
-    path = recordings.own_message(str(tmp_path / "msg0000"), str(folder), "pbx1-1.1")
+    path = files.own_message(str(tmp_path / "msg0000"), str(folder), "pbx1-1.1")
     assert path == str(folder / ("pbx1-1.1-message" + named))
     (tmp_path / ("msg0000" + ending)).write_bytes(b"what the next caller said")
-    assert recordings.own_message(str(tmp_path / "msg0000"), str(folder), "pbx1-1.1") == path
+    assert files.own_message(str(tmp_path / "msg0000"), str(folder), "pbx1-1.1") == path
     assert (folder / os.path.basename(path)).read_bytes() == SOUND
 
 
 def test_no_message_in_the_box(tmp_path, folder):
-    assert recordings.own_message(str(tmp_path / "msg0000"), str(folder), "pbx1-1.1") == ""
+    assert files.own_message(str(tmp_path / "msg0000"), str(folder), "pbx1-1.1") == ""
 
 
 @pytest.mark.parametrize("said, linked", [(SOUND, "/rec/pbx1-1700000000.1-message.wav"), (b"", "")], ids=["a message", "none"])
-def test_a_hangup_links_the_boxs_message(desk, tmp_path, folder, said, linked):
+def test_a_hangup_links_the_boxs_message(context, tmp_path, folder, said, linked):
     if said:
         (tmp_path / "msg0000.wav").write_bytes(said)
     for verb, *arguments in ("received", "77"), ("lost",), ("hangup", str(tmp_path / "msg0000")):
         peer = Peer(variables={"MOVIDESK_ENDING": "message"})
         with peer.channel(*arguments) as channel:
-            assert entry.run(verb, channel, desk, channel.arguments) == "ok"
-    lost = desk.journal.events(desk.journal.find("pbx1-1700000000.1"))[-1]
+            assert runner.run(verb, channel, context, channel.arguments) == "ok"
+    lost = context.journal.events(context.journal.find("pbx1-1700000000.1"))[-1]
     assert (lost.kind, urlsplit(lost.link).path, lost.note) == ("lost", linked, "")
 
 
 def test_a_message_that_cannot_be_copied_costs_the_call_only_its_link(settings, clock, tmp_path):
     (tmp_path / "msg0000.wav").write_bytes(SOUND)
-    desk = Desk(settings(folder=str(tmp_path / "msg0000.wav")), clock)
+    context = Context(settings(folder=str(tmp_path / "msg0000.wav")), clock)
     for verb, *arguments in ("received", "77"), ("hangup", str(tmp_path / "msg0000")):
         peer = Peer()
         with peer.channel(*arguments) as channel:
-            assert entry.run(verb, channel, desk, channel.arguments) == "ok"
+            assert runner.run(verb, channel, context, channel.arguments) == "ok"
     assert "its message stays in the voicemail box" in "".join(peer.console)
 
 
@@ -448,19 +452,19 @@ def talk(folder, name: str = NAME) -> None:
         file.writeframes(bytes(16000))
 
 
-def end_call(desk, folder, kinds=("received", "transferred", "hangup")) -> None:
+def end_call(context, folder, kinds=("received", "transferred", "hangup")) -> None:
     """A call whose recording is there at its end."""
     talk(folder)
     for verb in kinds:
         peer = Peer(variables={"MOVIDESK_RECORDING": str(folder / NAME)})
         with peer.channel(*{"received": ["77"]}.get(verb, [])) as channel:
-            assert entry.run(verb, channel, desk, channel.arguments) == "ok"
+            assert runner.run(verb, channel, context, channel.arguments) == "ok"
 
 
-def links(desk) -> list[tuple[str, str, float]]:
-    call = desk.journal.find("pbx1-1700000000.1")
-    return [(event.kind, urlsplit(event.link).path[5:], event.due) for event in desk.journal.events(call)
-            if event.kind in (calls.COMPLETED, calls.LINK)]
+def told_links(context) -> list[tuple[str, str, float]]:
+    call = context.journal.find("pbx1-1700000000.1")
+    return [(event.kind, urlsplit(event.link).path[5:], event.due) for event in context.journal.events(call)
+            if event.kind in (call_states.COMPLETED, call_states.LINK)]
 
 
 def tell_all(journal) -> list:
@@ -476,59 +480,59 @@ def tell_all(journal) -> list:
 
 @pytest.fixture
 def converting(settings, clock, folder):
-    return Desk(settings(convert="mp3"), clock, wake=lambda: None)
+    return Context(settings(convert="mp3"), clock, wake=lambda: None)
 
 
 def test_the_end_is_told_at_once_and_the_link_when_its_file_is_converted(converting, folder, clock, monkeypatch):
-    monkeypatch.setitem(convert.TOOLS, "mp3", ("cp IN OUT",))
+    monkeypatch.setitem(conversion.TOOLS, "mp3", ("cp IN OUT",))
     end_call(converting, folder)
-    assert links(converting) == [("completed", "", 0.0), ("link", NAME, clock() + HOLD)]
-    assert convert.work_off(converting) == 1
-    assert links(converting) == [("completed", "", 0.0), ("link", NAME[:-4] + ".mp3", 0.0)]
+    assert told_links(converting) == [("completed", "", 0.0), ("link", NAME, clock() + HOLD)]
+    assert conversion.work_off(converting) == 1
+    assert told_links(converting) == [("completed", "", 0.0), ("link", NAME[:-4] + ".mp3", 0.0)]
     assert [path.name for path in folder.iterdir()] == [NAME[:-4] + ".mp3"]
-    assert convert.work_off(converting) == 0
+    assert conversion.work_off(converting) == 0
 
 
 def test_after_a_crash_between_the_file_and_its_link(converting, folder, monkeypatch):
-    monkeypatch.setitem(convert.TOOLS, "mp3", ("cp IN OUT",))
+    monkeypatch.setitem(conversion.TOOLS, "mp3", ("cp IN OUT",))
     end_call(converting, folder)
     (folder / NAME).rename(folder / (NAME[:-4] + ".mp3"))
-    convert.work_off(converting)
-    assert links(converting)[1][1:] == (NAME[:-4] + ".mp3", 0.0)
+    conversion.work_off(converting)
+    assert told_links(converting)[1][1:] == (NAME[:-4] + ".mp3", 0.0)
 
 
 @pytest.mark.parametrize("tools, said", [(("no-such-tool IN OUT",), "install no-such-tool"), (("false IN OUT",), "exit status 1"),
                                          (("true IN OUT",), "No such file")])
 def test_where_it_cannot_be_converted_the_link_names_the_file_as_it_is(converting, folder, monkeypatch, caplog, tools, said):
-    monkeypatch.setitem(convert.TOOLS, "mp3", tools)
+    monkeypatch.setitem(conversion.TOOLS, "mp3", tools)
     end_call(converting, folder)
-    convert.work_off(converting)
-    assert links(converting) == [("completed", "", 0.0), ("link", NAME, 0.0)]
+    conversion.work_off(converting)
+    assert told_links(converting) == [("completed", "", 0.0), ("link", NAME, 0.0)]
     assert said in caplog.text and (folder / NAME).exists()
 
 
 def test_an_event_whose_link_may_be_out_keeps_its_file(converting, folder, clock, monkeypatch):
     """HOLD is over, and the delivery takes the event while its file is about to be converted."""
-    monkeypatch.setitem(convert.TOOLS, "mp3", ("cp IN OUT",))
+    monkeypatch.setitem(conversion.TOOLS, "mp3", ("cp IN OUT",))
     end_call(converting, folder)
     assert [event.kind for event in tell_all(converting.journal)] == ["received", "transferred", "completed"]
     waiting, = converting.journal.converting()
     clock.advance(HOLD)
     taken, _ = converting.journal.take(1000)
     assert taken.event.kind == "link"
-    assert converting.journal.convert(*waiting, convert.CLAIM) is None and convert.work_off(converting) == 0
+    assert converting.journal.convert(*waiting, conversion.CLAIM) is None and conversion.work_off(converting) == 0
     converting.journal.retry(taken, 0, "HTTP 500")
-    assert convert.work_off(converting) == 0 and (folder / NAME).exists()
+    assert conversion.work_off(converting) == 0 and (folder / NAME).exists()
 
 
 def test_while_a_file_is_converted_its_event_is_nobody_elses(converting, folder, clock, monkeypatch):
-    monkeypatch.setitem(convert.TOOLS, "mp3", ("cp IN OUT",))
+    monkeypatch.setitem(conversion.TOOLS, "mp3", ("cp IN OUT",))
     end_call(converting, folder)
     journal, (waiting,) = converting.journal, converting.journal.converting()
     clock.advance(HOLD - 1)
-    claimed = journal.convert(*waiting, convert.CLAIM)
-    assert claimed and journal.convert(*waiting, convert.CLAIM) is None and journal.converting() == []
-    clock.advance(convert.PATIENCE)
+    claimed = journal.convert(*waiting, conversion.CLAIM)
+    assert claimed and journal.convert(*waiting, conversion.CLAIM) is None and journal.converting() == []
+    clock.advance(conversion.PATIENCE)
     assert [event.kind for event in tell_all(journal)] == ["received", "transferred", "completed"]
     assert journal.converting() == []
     assert journal.converted(claimed, "https://pbx.example.com/rec/new.mp3")
@@ -538,44 +542,44 @@ def test_while_a_file_is_converted_its_event_is_nobody_elses(converting, folder,
 @pytest.mark.parametrize("first", ["another converts it", "it is delivered"])
 @pytest.mark.parametrize("dies_at", ["the tool", "its name", "the journal", "the old file"])
 def test_whoever_dies_converting_leaves_a_link_that_plays(converting, folder, clock, monkeypatch, dies_at, first):
-    monkeypatch.setitem(convert.TOOLS, "mp3", ("cp IN OUT",))
+    monkeypatch.setitem(conversion.TOOLS, "mp3", ("cp IN OUT",))
     end_call(converting, folder)
     with monkeypatch.context() as fatal:
         def die(*_, **__):
             raise KeyboardInterrupt
-        fatal.setattr(*{"the tool": (convert.subprocess, "run"), "its name": (convert.os, "replace"),
-                        "the journal": (converting.journal, "converted"), "the old file": (convert.os, "unlink")}[dies_at], die)
+        fatal.setattr(*{"the tool": (conversion.subprocess, "run"), "its name": (conversion.os, "replace"),
+                        "the journal": (converting.journal, "converted"), "the old file": (conversion.os, "unlink")}[dies_at], die)
         with pytest.raises(KeyboardInterrupt):
-            convert.work_off(converting)
-    clock.advance(convert.CLAIM)
+            conversion.work_off(converting)
+    clock.advance(conversion.CLAIM)
     if first == "another converts it":
-        convert.work_off(converting)
+        conversion.work_off(converting)
     told = tell_all(converting.journal)
-    assert convert.work_off(converting) == 0
+    assert conversion.work_off(converting) == 0
     assert [event.kind for event in told] == ["received", "transferred", "completed", "link"]
     assert (folder / os.path.basename(urlsplit(told[-1].link).path)).exists()
-    assert all(recordings.own_names(converting.config).fullmatch(path.name) for path in folder.iterdir())
+    assert all(files.own_names(converting.config).fullmatch(path.name) for path in folder.iterdir())
 
 
 def test_a_reboot_leaves_the_conversion_its_time(settings, clock, folder, monkeypatch):
-    monkeypatch.setitem(convert.TOOLS, "mp3", ("cp IN OUT",))
+    monkeypatch.setitem(conversion.TOOLS, "mp3", ("cp IN OUT",))
     config = settings(convert="mp3")
     monkeypatch.setattr("movidesk.journal.store._boot_id", lambda: "one")
-    before = Desk(config, clock, wake=lambda: None)
+    before = Context(config, clock, wake=lambda: None)
     end_call(before, folder)
-    before.journal.convert(*before.journal.converting()[0], convert.CLAIM)
+    before.journal.convert(*before.journal.converting()[0], conversion.CLAIM)
     before.journal.close()
     monkeypatch.setattr("movidesk.journal.store._boot_id", lambda: "two")
-    after = Desk(config, clock, wake=lambda: None)
+    after = Context(config, clock, wake=lambda: None)
     clock.advance(70)
     assert [event.kind for event in tell_all(after.journal)] == ["received", "transferred", "completed"]
-    assert convert.work_off(after) == 1 and links(after)[1][1] == NAME[:-4] + ".mp3"
+    assert conversion.work_off(after) == 1 and told_links(after)[1][1] == NAME[:-4] + ".mp3"
 
 
 def test_no_file_is_begun_when_the_time_is_over(converting, folder, monkeypatch):
-    monkeypatch.setitem(convert.TOOLS, "mp3", ("cp IN OUT",))
+    monkeypatch.setitem(conversion.TOOLS, "mp3", ("cp IN OUT",))
     end_call(converting, folder)
-    assert convert.work_off(converting, 0) == 0 and len(converting.journal.converting()) == 1
+    assert conversion.work_off(converting, 0) == 0 and len(converting.journal.converting()) == 1
 
 
 def test_check_names_the_missing_tool(settings, monkeypatch):
@@ -586,13 +590,13 @@ def test_check_names_the_missing_tool(settings, monkeypatch):
 
 def test_a_message_that_is_converted_is_told_with_its_link(converting, folder, monkeypatch):
     """Nobody waits for the end of such a call: one request is enough."""
-    monkeypatch.setitem(convert.TOOLS, "mp3", ("cp IN OUT",))
+    monkeypatch.setitem(conversion.TOOLS, "mp3", ("cp IN OUT",))
     talk(folder)
     for verb in "received", "lost", "hangup":
         peer = Peer(variables={"MOVIDESK_RECORDING": str(folder / NAME), "MOVIDESK_ENDING": "message"})
         with peer.channel(*{"received": ["77"]}.get(verb, [])) as channel:
-            entry.run(verb, channel, converting, channel.arguments)
-    convert.work_off(converting)
+            runner.run(verb, channel, converting, channel.arguments)
+    conversion.work_off(converting)
     lost, = [event for event in converting.journal.events(converting.journal.find("pbx1-1700000000.1")) if event.kind == "lost"]
     assert (urlsplit(lost.link).path, lost.due, lost.status) == ("/rec/pbx1-1700000000.1.mp3", 0.0, PENDING)
 
@@ -600,9 +604,9 @@ def test_a_message_that_is_converted_is_told_with_its_link(converting, folder, m
 @pytest.mark.parametrize("ending", ["mp3", "opus"])
 def test_the_machines_own_tool(folder, ending):
     try:
-        convert.tool(ending)
-    except convert.NotConverted as error:
+        conversion.tool(ending)
+    except conversion.NotConverted as error:
         pytest.skip(str(error))
     talk(folder)
-    path = convert.convert(str(folder / NAME), ending)
+    path = conversion.convert(str(folder / NAME), ending)
     assert os.path.getsize(path) > 100 and sorted(os.listdir(folder)) == sorted([NAME, NAME[:-4] + "." + ending])

@@ -13,7 +13,7 @@ import sysconfig
 import pytest
 
 import peer as asterisk
-from movidesk import agi, verbs
+from movidesk.agi import variables, verbs
 from movidesk.journal import Journal
 from peer import ARGUMENTS, Peer
 
@@ -43,7 +43,7 @@ def kinds(tmp_path) -> list[str]:
 def test_a_script_runs_its_verb(environment, tmp_path, verb):
     peer = Peer()
     done = peer.script(script(verb), *ARGUMENTS.get(verb, []))
-    assert (done.returncode, done.stderr, peer.sets[-1]) == (0, "", (agi.RESULT, "ok"))
+    assert (done.returncode, done.stderr, peer.sets[-1]) == (0, "", (variables.RESULT, "ok"))
     assert verb in ("hangup", "moved", "arrived") or kinds(tmp_path)[-1] == verb
 
 
@@ -58,7 +58,7 @@ def test_a_hangup_in_mid_verb_loses_no_event(environment, tmp_path, command):
     Peer().script(script("received"), QUEUE)
     peer = Peer(faults={command: lambda: peer.process.send_signal(signal.SIGHUP)})
     done = peer.script(script("hangup"))
-    assert (done.returncode, peer[agi.RESULT]) == (0, "ok")
+    assert (done.returncode, peer[variables.RESULT]) == (0, "ok")
     assert kinds(tmp_path) == ["received", "canceled"]
 
 
@@ -73,7 +73,7 @@ def test_an_asterisk_that_is_gone_in_mid_verb_loses_no_event(environment, tmp_pa
 def test_what_went_wrong_is_told_on_the_console_and_the_script_ends_well(environment):
     peer = Peer()
     done = peer.script(script("received"), "sales")
-    assert (done.returncode, done.stderr, peer[agi.RESULT], peer[agi.CODE]) == (0, "", "error", "E")
+    assert (done.returncode, done.stderr, peer[variables.RESULT], peer[variables.CODE]) == (0, "", "error", "E")
     assert peer.console == ["movidesk: received failed: the queue 'sales' is no number of at most 10 digits"]
 
 
@@ -83,7 +83,7 @@ def test_a_folder_that_asterisks_user_may_not_write(write_config, tmp_path):
     settings = write_config(journal={"path": str(folder / "journal.db")})
     peer = Peer()
     peer.script([*as_a_mere_user(), *script("canceled")], env={**os.environ, "MOVIDESK_CONFIG": settings})
-    assert peer[agi.RESULT] == "error"
+    assert peer[variables.RESULT] == "error"
     assert peer.console[:1] == ["movidesk: canceled failed: journal %s/journal.db: unable to open database file; the folder %s"
                             " is not writable for this user: give it to Asterisk's user" % (folder, folder)]
     assert re.fullmatch("movidesk: canceled is kept in .*emergency until the journal is back|movidesk: canceled of call .*"
@@ -128,9 +128,9 @@ def test_recording_an_event_loads_no_http(environment, tmp_path):
     peer = Peer()
     done = peer.script([sys.executable, "-IS", "-X", "importtime", str(installed)])
     loaded = {line.rsplit("|", 1)[1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
-    assert peer[agi.RESULT] == "ok" and {"movidesk.entry", "movidesk.journal", "asterisk.agi"} <= loaded
+    assert peer[variables.RESULT] == "ok" and {"movidesk.agi.runner", "movidesk.journal", "asterisk.agi"} <= loaded
     heavy = {"requests", "urllib3", "http.client", "email", "logging", "ssl", "dataclasses", "inspect", "pprint", "six",
-             "argparse", "tabulate", "dateutil", "movidesk.api", "movidesk.delivery", "movidesk.service"}
+             "argparse", "tabulate", "dateutil", "movidesk.delivery.api", "movidesk.delivery.worker", "movidesk.service"}
     assert loaded & heavy == set()
 
 
@@ -143,7 +143,7 @@ CODE = re.sub(r"^\s*;.*$", "", DIALPLAN, flags=re.MULTILINE)
 GLOBALS = {"MOVIDESK_" + name for name in (
     "AGID", "DIAL_PREFIX", "DIAL_SUFFIX", "DIAL_OPTIONS", "RING", "MAX_WAIT", "MOH", "FALLBACK", "MESSAGE", "MESSAGE_MAX",
     "RECORD", "ANNOUNCE", "EXIT_KEY", "OUT_PREFIX", "OUT_SUFFIX", "VOICEMAIL", "CHECK_PHONE", "HINTS")}
-VARIABLES = {value for name, value in vars(agi).items() if name.isupper() and str(value).startswith("MOVIDESK_")}
+VARIABLES = {value for name, value in vars(variables).items() if name.isupper() and str(value).startswith("MOVIDESK_")}
 
 
 def test_scripts_verbs_and_the_dialplan_have_the_same_names():

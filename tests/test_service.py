@@ -17,11 +17,12 @@ from contextlib import contextmanager, suppress
 import pytest
 import requests
 
-from movidesk import agi, entry, heartbeat, verbs
+from movidesk.agi import runner, variables, verbs
+from movidesk.agi.listener import Listener
 from movidesk.config import load
-from movidesk.desk import Desk
+from movidesk.context import Context
 from movidesk.journal import Journal
-from movidesk.listener import Listener
+from movidesk.pbx import heartbeat
 from movidesk_sim.model import EXAMPLE_TOKEN
 from peer import ARGUMENTS, Peer, until
 
@@ -89,11 +90,11 @@ def ticket(simulator, call_id: str) -> str:
 
 def test_the_life_of_a_call_over_fastagi(service, simulator):
     caller = Peer(uniqueid="1.1").call(service.port, "received", QUEUE, "")
-    assert (caller[agi.EXT], caller[agi.RESULT]) == ("5252", "ok")
-    agent = Peer(uniqueid="1.2", variables={agi.ID: caller[agi.ID]}).call(service.port, "transferred", "5252", "")
-    assert agent[agi.RESULT] == "ok"
+    assert (caller[variables.EXT], caller[variables.RESULT]) == ("5252", "ok")
+    agent = Peer(uniqueid="1.2", variables={variables.ID: caller[variables.ID]}).call(service.port, "transferred", "5252", "")
+    assert agent[variables.RESULT] == "ok"
     until(lambda: ticket(simulator, "pbx1-1.1") == "transferred")
-    assert Peer(uniqueid="1.1").call(service.port, "completed", "", "")[agi.RESULT] == "ok"
+    assert Peer(uniqueid="1.1").call(service.port, "completed", "", "")[variables.RESULT] == "ok"
     until(lambda: ticket(simulator, "pbx1-1.1") == "completed")
     assert simulator.model.problems == []
     assert EXAMPLE_TOKEN not in service.log()
@@ -102,24 +103,24 @@ def test_the_life_of_a_call_over_fastagi(service, simulator):
 def test_every_verb_is_served(service):
     for number, verb in enumerate(verbs.VERBS):
         peer = Peer(uniqueid="1.%d" % number).call(service.port, verb, *ARGUMENTS.get(verb, []))
-        assert (verb, peer.sets[-1]) == (verb, (agi.RESULT, "ok"))
+        assert (verb, peer.sets[-1]) == (verb, (variables.RESULT, "ok"))
 
 
 @pytest.mark.parametrize("path", ["nonsense", "", "lost/../received", "__class__"])
 def test_a_path_that_is_no_verb(service, path):
     peer = Peer().call(service.port, path)
-    assert peer[agi.RESULT] == "error" and [line for line in peer.console if "no verb" in line]
+    assert peer[variables.RESULT] == "error" and [line for line in peer.console if "no verb" in line]
 
 
 def test_a_path_may_carry_a_query(service):
-    assert Peer().call(service.port, "canceled?x=1")[agi.RESULT] == "ok"
+    assert Peer().call(service.port, "canceled?x=1")[variables.RESULT] == "ok"
 
 
 def test_fifty_callers_at_once(service, simulator):
     def life(number: int) -> list[str]:
         about = {"uniqueid": "1.%d" % number}
         first = Peer(**about).call(service.port, "received", QUEUE)
-        return [first[agi.RESULT], Peer(**about).call(service.port, "hangup")[agi.RESULT]]
+        return [first[variables.RESULT], Peer(**about).call(service.port, "hangup")[variables.RESULT]]
 
     with ThreadPoolExecutor(50) as pool:
         assert list(pool.map(life, range(50))) == [["ok", "ok"]] * 50
@@ -137,7 +138,7 @@ def test_bad_peers_do_not_harm_the_service(service):
         for sent in b"\0\xff\xfe\n", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"\n" * 1000, b"agi_x: y\n" * 1000:
             send_until_closed(address, sent)
         send_until_closed(address, b"agi_callerid: " + b"9" * 10_000_000)
-        assert Peer().call(service.port, "canceled")[agi.RESULT] == "ok"
+        assert Peer().call(service.port, "canceled")[variables.RESULT] == "ok"
         silent.sendall(b"\n")  # it has waited for its turn all the while
         assert silent.recv(100).startswith(b"VERBOSE")
     assert "Traceback" not in service.log()
@@ -160,7 +161,7 @@ def test_what_a_script_records_is_delivered_at_once(service, simulator):
     def script(verb: str, *arguments: str) -> None:
         peer = Peer(uniqueid="1.1")
         peer.script([sys.executable, os.path.join(AGI, verb)], *arguments, env=environment(service.settings))
-        assert peer[agi.RESULT] == "ok"
+        assert peer[variables.RESULT] == "ok"
 
     script("received", QUEUE)
     for verb, state in ("transferred", "transferred"), ("completed", "completed"):
@@ -175,7 +176,7 @@ def test_what_was_recorded_while_no_service_ran_is_delivered_at_its_start(write_
     settings = write_config(movidesk={"url": simulator.url})
     for verb, *arguments in ("received", QUEUE), ("hangup",):
         with Peer(uniqueid="1.1").channel(*arguments) as channel:
-            entry.run(verb, channel, Desk(load(settings)), channel.arguments)
+            runner.run(verb, channel, Context(load(settings)), channel.arguments)
     assert ticket(simulator, "pbx1-1.1") == "offered"
     with serving(settings, tmp_path):
         until(lambda: ticket(simulator, "pbx1-1.1") == "canceled")
@@ -271,7 +272,7 @@ def test_a_busy_service_goes_on_beating(service):
     silent = [socket.create_connection(("127.0.0.1", service.port)) for _ in range(100)]
 
     def call(number: int) -> str:
-        return Peer(uniqueid="1.%d" % number).call(service.port, "arrived", QUEUE)[agi.RESULT]
+        return Peer(uniqueid="1.%d" % number).call(service.port, "arrived", QUEUE)[variables.RESULT]
 
     with ThreadPoolExecutor(100) as pool:
         waiting = [pool.submit(call, number) for number in range(1000)]

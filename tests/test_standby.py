@@ -11,12 +11,15 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from movidesk import agi, emergency, entry, housekeeping, standby, sweep
+from movidesk import housekeeping
+from movidesk.agi import runner, variables
 from movidesk.config import load
-from movidesk.delivery import Delivery
-from movidesk.desk import Desk
+from movidesk.context import Context
+from movidesk.delivery import worker
+from movidesk.delivery.worker import Delivery
 from movidesk.housekeeping import RestingDelivery
-from movidesk.journal import Journal, JournalError, carry
+from movidesk.journal import Journal, JournalError, emergency, standby, standby_copy
+from movidesk.pbx import sweep
 from movidesk.service import Service
 from movidesk_sim.model import Limit, Movidesk
 from movidesk_sim.web import serve
@@ -35,8 +38,8 @@ class Machine:
         self.path = write_config(movidesk={"url": url, "timeout": "15", **movidesk}, line={"ask_every": "1", "ask_at_least_every": "1"},
                                  journal={"path": str(self.state / "journal.db"), "standby": str(self.memory)})
 
-    def desk(self, **more) -> Desk:
-        return Desk(load(self.path), **more)
+    def context(self, **more) -> Context:
+        return Context(load(self.path), **more)
 
     @contextmanager
     def away(self):
@@ -57,7 +60,7 @@ class Machine:
         self._others.clear()
         self.set_away(how.startswith("away"))
         if how.startswith("locked"):
-            self.desk().journal.close()
+            self.context().journal.close()
             self.lock(self.state / "journal.db")
         if how.endswith("both") and self.stands_in():
             self.lock(standby.folder(load(self.path)) + "/journal.db")
@@ -70,15 +73,15 @@ class Machine:
     def run(self, verb: str, *arguments: str, uniqueid: str = "17.1", script: bool = True, **variables: str) -> Peer:
         peer = Peer(uniqueid, "4733990777", variables=variables)
         with peer.channel(*arguments) as channel:
-            entry.run(verb, channel, self.desk(is_script=script), list(arguments))
+            runner.run(verb, channel, self.context(is_script=script), list(arguments))
         return peer
 
     def recover(self) -> None:
         """What cron or the service does each minute."""
-        desk = self.desk()
-        sweep.recover(desk)
-        Delivery(desk).once()
-        desk.journal.close()
+        context = self.context()
+        sweep.recover(context)
+        Delivery(context).once()
+        context.journal.close()
 
     def pending(self) -> int:
         with closing(Journal(str(self.state / "journal.db"))) as journal:
@@ -122,9 +125,9 @@ def test_a_call_that_changes_journals_is_told_once_and_whole(machine, model, awa
     for number, (verb, *arguments) in enumerate((("received", QUEUE), ("transferred", "5252"), ("hangup",))):
         machine.set_away(begin <= number <= end)
         for _ in range(50):  # the window of a journal that cannot be read begins full
-            peer = machine.run(verb, *arguments, **{agi.ID: call_id, agi.QUEUE: QUEUE, agi.ANSWERED_BY: "5252"})
-            call_id = peer[agi.ID] or call_id
-            if verb != "received" or peer[agi.EXT]:
+            peer = machine.run(verb, *arguments, **{variables.ID: call_id, variables.QUEUE: QUEUE, variables.ANSWERED_BY: "5252"})
+            call_id = peer[variables.ID] or call_id
+            if verb != "received" or peer[variables.EXT]:
                 break
             time.sleep(0.05)
     machine.set_away(False)
@@ -135,14 +138,14 @@ def test_a_call_that_changes_journals_is_told_once_and_whole(machine, model, awa
 
 
 def test_what_the_standby_has_told_is_not_told_again_after_a_crash_in_the_merge(machine, model, monkeypatch):
-    desk = machine.desk()
-    desk.journal.close()
-    with standby.use(desk, "a test"):
+    context = machine.context()
+    context.journal.close()
+    with standby.use(context, "a test"):
         pass  # its window is known: nothing was sent
     with machine.away():
         machine.run("received", QUEUE)
         machine.run("hangup")
-        standby.deliver(machine.desk())
+        worker.deliver_standby(machine.context())
     told = heard(model)
     unlink = os.unlink
     monkeypatch.setattr(os, "unlink", lambda path: 1 / 0)
@@ -156,25 +159,25 @@ def test_what_the_standby_has_told_is_not_told_again_after_a_crash_in_the_merge(
 
 def test_what_a_crash_has_left_of_one_standby_is_no_part_of_the_next(machine, monkeypatch):
     """Its -wal, say, when only the file itself was removed: SQLite would read it as the new file's."""
-    desk = machine.desk()
-    desk.journal
+    context = machine.context()
+    context.journal
     keep = []
-    with standby.use(desk, "a test") as other:
+    with standby.use(context, "a test") as other:
         other.journal.arrive("pbx1", "1.1", QUEUE, "1")
         path = other.journal.path
         keep.append(Path(path + "-wal").read_bytes())
-    assert standby.end(desk)
+    assert standby.end(context)
     Path(path + "-wal").write_bytes(keep[0])
-    desk.journal.hang_up("pbx1-1.1")
-    with standby.use(desk, "a test") as other:
+    context.journal.hang_up("pbx1-1.1")
+    with standby.use(context, "a test") as other:
         assert other.journal.find("pbx1-1.1").state == "canceled" and other.journal.open_calls() == []
 
 
 def test_a_service_that_cannot_start_without_its_journal_delivers_what_the_standby_owes(machine, model):
     """systemd starts it again every two seconds."""
-    desk = machine.desk()
-    desk.journal.close()
-    with standby.use(desk, "a test"):
+    context = machine.context()
+    context.journal.close()
+    with standby.use(context, "a test"):
         pass
     with machine.away():
         machine.run("received", QUEUE)
@@ -187,12 +190,12 @@ def test_a_service_that_cannot_start_without_its_journal_delivers_what_the_stand
 def test_somebody_inside_keeps_the_standby(machine):
     with machine.away():
         machine.run("received", QUEUE)
-    desk = machine.desk()
-    with standby.use(desk, "") as other:
-        assert standby.end(desk) is False
+    context = machine.context()
+    with standby.use(context, "") as other:
+        assert standby.end(context) is False
         assert other.journal.find("pbx1-17.1")
-    assert standby.end(desk) is True
-    assert desk.journal.find("pbx1-17.1")
+    assert standby.end(context) is True
+    assert context.journal.find("pbx1-17.1")
 
 
 def test_no_verb_of_the_service_waits_for_the_journal(machine):
@@ -209,7 +212,7 @@ def test_scripts_look_only_now_and_then_whether_the_journal_is_back(machine, mon
     with machine.away():
         machine.run("received", QUEUE)
         machine.run("received", QUEUE, MOVIDESK_ID="pbx1-17.1")
-        monkeypatch.setattr(standby, "end", lambda desk: 1 / 0)
+        monkeypatch.setattr(standby, "end", lambda context: 1 / 0)
         peer = machine.run("received", QUEUE, MOVIDESK_ID="pbx1-17.1")
     assert not [line for line in peer.console if "ZeroDivision" in line]
 
@@ -217,25 +220,25 @@ def test_scripts_look_only_now_and_then_whether_the_journal_is_back(machine, mon
 # -- the limit ---------------------------------------------------------------------------------------------------------
 
 def test_the_requests_of_the_last_minute_are_known_in_the_standby(machine, clock):
-    desk = machine.desk(clock=clock)
+    context = machine.context(clock=clock)
     for number in range(10):
-        call = desk.journal.arrive("pbx1", "1.%d" % number, str(number), "1")
-        assert desk.journal.turn(call, 10).ask
+        call = context.journal.arrive("pbx1", "1.%d" % number, str(number), "1")
+        assert context.journal.turn(call, 10).ask
         clock.advance(1)
-    call = desk.journal.arrive("pbx1", "2.1", QUEUE, "1")
-    with standby.use(desk, "a test") as other:
+    call = context.journal.arrive("pbx1", "2.1", QUEUE, "1")
+    with standby.use(context, "a test") as other:
         assert other.journal.requests_in_window() == 10
         assert not other.journal.turn(other.journal.find(call.call_id), 10).ask
         clock.advance(51)
         assert other.journal.turn(other.journal.find(call.call_id), 10).ask
-    assert standby.end(desk) and desk.journal.requests_in_window() == 10
+    assert standby.end(context) and context.journal.requests_in_window() == 10
 
 
 def test_an_unknown_window_begins_full(machine, clock):
     machine.set_away(True)
-    desk, asked = machine.desk(clock=clock), []
-    desk.config._values["movidesk", "requests_per_minute"] = 10
-    with standby.use(desk, "a test") as other:
+    context, asked = machine.context(clock=clock), []
+    context.config._values["movidesk", "requests_per_minute"] = 10
+    with standby.use(context, "a test") as other:
         call = other.journal.arrive("pbx1", "1.1", QUEUE, "1")
         began = clock.now
         while clock.now < began + 60:
@@ -245,52 +248,52 @@ def test_an_unknown_window_begins_full(machine, clock):
             clock.advance(1)
     assert asked[0] >= 6 and len(asked) <= 10
     machine.set_away(False)
-    assert standby.end(desk) and desk.journal.requests_in_window() == len(asked), "what was only assumed does not go back"
+    assert standby.end(context) and context.journal.requests_in_window() == len(asked), "what was only assumed does not go back"
 
 
 def test_a_pause_that_movidesk_asked_for_goes_there_and_back(machine, clock):
-    desk = machine.desk(clock=clock)
-    desk.journal.close_window(100.0)
-    desk.journal.set_note("over_soon", "x")
-    with standby.use(desk, "a test") as other:
+    context = machine.context(clock=clock)
+    context.journal.close_window(100.0)
+    context.journal.set_note("over_soon", "x")
+    with standby.use(context, "a test") as other:
         assert other.journal.paused() == 100.0
         other.journal.end_note("over_soon")
         clock.advance(200)
         other.journal.close_window(50.0)
-    assert standby.end(desk)
-    assert desk.journal.paused() >= 50.0 and desk.journal.note("over_soon") is None and desk.journal.note("boot")
+    assert standby.end(context)
+    assert context.journal.paused() >= 50.0 and context.journal.note("over_soon") is None and context.journal.note("boot")
 
 
 # -- places ------------------------------------------------------------------------------------------------------------
 
 def test_places_go_there_and_back(machine, clock):
-    desk = machine.desk(clock=clock)
-    before = [desk.journal.arrive("pbx1", "1.%d" % number, QUEUE, "1") for number in range(3)]
+    context = machine.context(clock=clock)
+    before = [context.journal.arrive("pbx1", "1.%d" % number, QUEUE, "1") for number in range(3)]
     for call in before:
-        desk.journal.turn(call, 1000)
-    with standby.use(desk, "a test") as other:
+        context.journal.turn(call, 1000)
+    with standby.use(context, "a test") as other:
         late = other.journal.arrive("pbx1", "1.9", QUEUE, "1")
         assert [other.journal.turn(other.journal.find(call.call_id), 1000).position for call in (*before, late)] == [1, 2, 3, 4]
-    assert standby.end(desk)
-    assert [desk.journal.turn(desk.journal.find(call.call_id), 1000).position for call in (*before, late)] == [1, 2, 3, 4]
+    assert standby.end(context)
+    assert [context.journal.turn(context.journal.find(call.call_id), 1000).position for call in (*before, late)] == [1, 2, 3, 4]
 
 
 def test_a_channel_whose_call_has_just_ended_gets_another_id_in_the_standby(machine):
     machine.run("received", QUEUE)
-    desk = machine.desk()
-    desk.journal.hang_up("pbx1-17.1")
-    with standby.use(desk, "a test") as other:
+    context = machine.context()
+    context.journal.hang_up("pbx1-17.1")
+    with standby.use(context, "a test") as other:
         assert other.journal.arrive("pbx1", "17.1", QUEUE, "1").call_id == "pbx1-17.1-2"
 
 
 def test_a_call_of_which_the_standby_knows_only_the_end_keeps_its_arrival(machine):
     machine.run("received", QUEUE)
-    desk = machine.desk()
-    before = desk.journal.find("pbx1-17.1")
+    context = machine.context()
+    before = context.journal.find("pbx1-17.1")
     with machine.away():
-        machine.run("hangup", **{agi.ID: "pbx1-17.1", agi.QUEUE: QUEUE})
-    assert standby.end(desk)
-    after = desk.journal.find("pbx1-17.1")
+        machine.run("hangup", **{variables.ID: "pbx1-17.1", variables.QUEUE: QUEUE})
+    assert standby.end(context)
+    after = context.journal.find("pbx1-17.1")
     assert after.arrived == before.arrived < after.ended and after.state == "canceled"
 
 
@@ -298,10 +301,10 @@ def test_what_the_standby_missed_of_a_call_comes_before_what_it_takes_now(machin
     with machine.away():
         machine.run("received", QUEUE)
     machine.set_trouble("away-both")
-    machine.run("transferred", "5252", **{agi.ID: "pbx1-17.1"})
+    machine.run("transferred", "5252", **{variables.ID: "pbx1-17.1"})
     machine.set_trouble("away")
-    machine.run("hangup", **{agi.ID: "pbx1-17.1"})
-    with standby.use(machine.desk(), "") as other:
+    machine.run("hangup", **{variables.ID: "pbx1-17.1"})
+    with standby.use(machine.context(), "") as other:
         assert [event.kind for event in other.journal.events(other.journal.find("pbx1-17.1"))] == [
             "received", "transferred", "completed"]
 
@@ -319,7 +322,7 @@ def test_a_folder_that_somebody_else_could_write_is_not_used(machine, planted):
         os.chmod(folder, 0o777)
     with machine.away():
         peer = machine.run("received", QUEUE)
-    assert peer[agi.CODE] == "E" and any("standby cannot be used either" in line for line in peer.console)
+    assert peer[variables.CODE] == "E" and any("standby cannot be used either" in line for line in peer.console)
     assert list((machine.memory / "other").iterdir()) == []
 
 
@@ -332,31 +335,31 @@ def test_others_cannot_read_the_standby(machine):
 def test_where_a_fallback_is_set_callers_go_there(machine, model):
     with machine.away():
         peer = machine.run("received", QUEUE, MOVIDESK_FALLBACK="people,s,1")
-    assert peer[agi.CODE] == "E" and peer[agi.EXT] == "" and heard(model) == []
+    assert peer[variables.CODE] == "E" and peer[variables.EXT] == "" and heard(model) == []
     machine.recover()
     with closing(Journal(str(machine.state / "journal.db"))) as journal:
         assert journal.find("pbx1-17.1").state == "received"
 
 
 def test_a_journal_that_cannot_take_the_standby_leaves_both_as_they_were(machine, monkeypatch):
-    desk = machine.desk()
-    desk.journal
-    with standby.use(desk, "a test") as other:
+    context = machine.context()
+    context.journal
+    with standby.use(context, "a test") as other:
         for number in range(3):
             other.journal.arrive("pbx1", "1.%d" % number, QUEUE, "1")
-    add, calls = carry._merge_call, []
+    add, calls = standby_copy._merge_call, []
 
     def full(*what):
         calls.append(what)
         if len(calls) == 3:
             raise sqlite3.OperationalError("database or disk is full")
         add(*what)
-    monkeypatch.setattr(carry, "_merge_call", full)
+    monkeypatch.setattr(standby_copy, "_merge_call", full)
     with pytest.raises(JournalError):
-        standby.end(desk)
-    assert desk.journal.open_calls() == [] and machine.stands_in()
-    monkeypatch.setattr(carry, "_merge_call", add)
-    assert standby.end(desk) and len(desk.journal.open_calls()) == 3
+        standby.end(context)
+    assert context.journal.open_calls() == [] and machine.stands_in()
+    monkeypatch.setattr(standby_copy, "_merge_call", add)
+    assert standby.end(context) and len(context.journal.open_calls()) == 3
 
 
 # -- any order of events -----------------------------------------------------------------------------------------------
@@ -397,7 +400,7 @@ def _deliver(machine: Machine, trouble: str) -> None:
     if trouble == "back":
         return machine.recover()
     try:
-        standby.deliver(machine.desk())
+        worker.deliver_standby(machine.context())
     except JournalError:
         assert trouble.endswith("both")
 
@@ -411,28 +414,28 @@ def _go_on(machine: Machine, name: str, life: dict) -> None:
     if verb == "transferred":
         arguments = [life["agent"]]
     peer = machine.run(verb, *arguments, uniqueid="1." + name, **{
-        agi.ID: life["id"], agi.QUEUE: QUEUE, agi.ARRIVED: life["came"], agi.ANSWERED_BY: life["agent"] if life["step"] == 2 else ""})
-    life["id"] = peer[agi.ID] or life["id"]
+        variables.ID: life["id"], variables.QUEUE: QUEUE, variables.ARRIVED: life["came"], variables.ANSWERED_BY: life["agent"] if life["step"] == 2 else ""})
+    life["id"] = peer[variables.ID] or life["id"]
     if verb == "received":
-        life["agent"] = peer[agi.EXT]
+        life["agent"] = peer[variables.EXT]
     life["step"] += 1
 
 
 def test_nothing_is_handed_out_while_a_standby_begins(write_config, clock, monkeypatch):
     """It would be in the standby's copy as well, and be sent twice."""
-    desk = Desk(load(write_config()), clock)
-    call = desk.journal.arrive("pbx1", "1.1", "77", "4733990001")
-    desk.journal.hang_up(call.call_id)
-    begin, seen = carry.begin, []
+    context = Context(load(write_config()), clock)
+    call = context.journal.arrive("pbx1", "1.1", "77", "4733990001")
+    context.journal.hang_up(call.call_id)
+    begin, seen = standby_copy.begin, []
 
     def look_meanwhile(*arguments):
-        seen.append(RestingDelivery(desk).take())
+        seen.append(RestingDelivery(context).take())
         begin(*arguments)
 
-    monkeypatch.setattr(carry, "begin", look_meanwhile)
-    with standby.use(desk, "the disk is full"):
+    monkeypatch.setattr(standby_copy, "begin", look_meanwhile)
+    with standby.use(context, "the disk is full"):
         pass
     assert seen == [(None, housekeeping.BEGINS)]
-    assert RestingDelivery(desk).take() == (None, None)
-    assert standby.end(desk)
-    assert RestingDelivery(desk).take()[0].event.kind == "received"
+    assert RestingDelivery(context).take() == (None, None)
+    assert standby.end(context)
+    assert RestingDelivery(context).take()[0].event.kind == "received"

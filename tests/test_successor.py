@@ -5,12 +5,16 @@ import os
 import time
 
 import pytest
-from hypothesis import given, settings as limits, strategies as st
+from hypothesis import given
+from hypothesis import settings as limits
+from hypothesis import strategies as st
 
-from movidesk import calls, config, emergency, entry, standby, successor
+from movidesk import config
+from movidesk.agi import runner, successor
 from movidesk.config import load
-from movidesk.desk import Desk
-from movidesk.journal import Journal
+from movidesk.context import Context
+from movidesk.journal import Journal, emergency, standby
+from movidesk.rules import call_states
 from peer import Peer
 
 WAITER, CUSTOMER, AGENT = "PJSIP/5254-00000002", "PJSIP/trunk-00000001", "PJSIP/5252-00000003"
@@ -57,7 +61,7 @@ def told(console) -> list[str]:
 def run(settings, verb, *arguments, uniqueid="1700000000.2", **variables):
     peer = Peer(uniqueid, "5254", variables={**HERS, **variables})
     with peer.channel(*arguments) as channel:
-        entry.run(verb, channel, Desk(config.load(settings)), list(arguments))
+        runner.run(verb, channel, Context(config.load(settings)), list(arguments))
     assert peer["MOVIDESK_RESULT"] == "ok", peer.console
     return peer
 
@@ -124,7 +128,7 @@ def test_the_call_that_the_customer_had_before_is_completed_with_its_recording(s
     (tmp_path / "monitor" / "pbx1-1700000000.1.wav").write_bytes(b"x" * 1000)
     (console.parent / "answer").write_text("MixMonitor ID\tFile\t\t\n0x7\t/x/pbx1-1700000000.1\t\t\n0x8\t/x/pbx1-1700000000.2\t\t\n")
     journal.arrive("pbx1", "1700000000.1", "77", "4733990777")
-    journal.record("pbx1-1700000000.1", calls.TRANSFERRED, "5252")
+    journal.record("pbx1-1700000000.1", call_states.TRANSFERRED, "5252")
     journal.arrive("pbx1", "1700000000.2", "78", "5252", arrived=CAME)
     run(settings, "moved", **{**TOOK_HER_PLACE, "ASTSPOOLDIR": str(tmp_path)})
     first = journal.find("pbx1-1700000000.1")
@@ -135,7 +139,7 @@ def test_the_call_that_the_customer_had_before_is_completed_with_its_recording(s
 
 def test_behind_a_local_channel_the_agents_own_phone_is_asked_whom_it_talks_to(settings, journal):
     journal.arrive("pbx1", "1700000000.2", "77", "5254", arrived=CAME)
-    journal.record(CALL, calls.TRANSFERRED, "5252")
+    journal.record(CALL, call_states.TRANSFERRED, "5252")
     there = functions({AGENT: who("1700000000.3", MOVIDESK_HANDLER="1700000000.2", BRIDGEPEER=CUSTOMER), CUSTOMER: who("1700000000.1")})
     run(settings, "moved", MOVIDESK_AGENT="Local/5252@from-internal-00000000;1", **there)
     assert (journal.find(CALL).state, journal.find(CALL).channel) == ("transferred", "1700000000.1")
@@ -143,7 +147,7 @@ def test_behind_a_local_channel_the_agents_own_phone_is_asked_whom_it_talks_to(s
 
 def test_an_ordinary_hangup_behind_a_local_channel_ends_the_call(settings, journal):
     journal.arrive("pbx1", "1700000000.2", "77", "5254", arrived=CAME)
-    journal.record(CALL, calls.TRANSFERRED, "5252")
+    journal.record(CALL, call_states.TRANSFERRED, "5252")
     there = functions({AGENT: who("1700000000.3", MOVIDESK_HANDLER="1700000000.2", BRIDGEPEER=WAITER)})
     run(settings, "moved", MOVIDESK_AGENT="Local/5252@from-internal-00000000;1", **there)
     assert journal.find(CALL).state == "completed"
@@ -157,7 +161,7 @@ LASTING = "Local/5252@from-agents-00000000"
 def test_who_was_dialled_in_the_call_does_not_take_it_over(settings, console, journal, peers, arguments):
     """The dying half of a Local channel, and whom an agent consults: they inherited MOVIDESK_HANDLER, but no caller came on them."""
     journal.arrive("pbx1", "1700000000.2", "77", "5254", arrived=CAME)
-    journal.record(CALL, calls.TRANSFERRED, "5252")
+    journal.record(CALL, call_states.TRANSFERRED, "5252")
     dialled = {"MOVIDESK_HANDLER": "1700000000.2"}
     there = functions({AGENT: who("1700000000.3", BRIDGEPEER=peers, **dialled), LASTING + ";2": who("1700000000.5", **dialled),
                        CUSTOMER: who("1700000000.6", **dialled)})
@@ -196,7 +200,7 @@ def test_a_transfer_while_the_journal_is_away_is_one_call_with_one_ending(settin
     def away(verb, *arguments, **variables):
         peer = Peer(variables.pop("uniqueid", "1700000000.2"), "5254", variables={**HERS, **variables})
         with peer.channel(*arguments) as channel:
-            entry.run(verb, channel, Desk(config.load(settings)), list(arguments))
+            runner.run(verb, channel, Context(config.load(settings)), list(arguments))
         assert peer["MOVIDESK_RESULT"] == "error"
 
     away("received", "77")
@@ -204,14 +208,14 @@ def test_a_transfer_while_the_journal_is_away_is_one_call_with_one_ending(settin
     away("transferred", "5252", uniqueid="1700000000.3")
     os.rmdir(path)
     os.rename(path + ".away", path)
-    desk = Desk(config.load(settings))
+    context = Context(config.load(settings))
     assert told(console)[-1].endswith('CHANNEL(hangup_handler_push) "movidesk-hangup,s,1"')  # which needs no journal
-    assert standby.end(desk)
-    assert emergency.take_in(desk.journal, desk.config) == (3, [])
-    call = desk.journal.latest("1700000000.2")
+    assert standby.end(context)
+    assert emergency.take_in(context.journal, context.config) == (3, [])
+    call = context.journal.latest("1700000000.2")
     assert (call.state, call.channel, call.number) == ("transferred", "1700000000.1", "4733990777")
     run(settings, "hangup", uniqueid="1700000000.1", MOVIDESK_ANSWERED_BY="5252")
-    assert [found.state for found in desk.journal.last_calls(5)] == ["completed"]
+    assert [found.state for found in context.journal.last_calls(5)] == ["completed"]
 
 
 # -- the journal's rules ---------------------------------------------------------------------------------------------------
@@ -265,16 +269,16 @@ def test_whatever_moves_where_a_channel_has_one_open_call_at_most_and_each_call_
                 carried[one] = journal.arrive("pbx1", channel, str(77 + other), "1").call_id
             elif what == "move" and carried[one] and one != other and journal.find(carried[one]).ended is None:
                 for left in journal.move(carried[one], "1.%d" % other, "2"):
-                    assert journal.hang_up(left.call_id, left=calls.MOVED).kind
+                    assert journal.hang_up(left.call_id, left=call_states.MOVED).kind
                 carried[other], carried[one] = carried[one], ""
             elif carried[one] and what == "answer":
-                journal.record(carried[one], calls.TRANSFERRED, "5252")
+                journal.record(carried[one], call_states.TRANSFERRED, "5252")
             elif carried[one] and what in ("leave", "hang up"):
                 journal.hang_up(carried[one], left="control-99" if what == "leave" else "")
         on = [call.channel or call.uniqueid for call in journal.open_calls()]
         assert len(on) == len(set(on))
         for call in journal.last_calls(100):
-            assert sum(event.kind in calls.ENDED for event in journal.events(call)) == (call.ended is not None)
+            assert sum(event.kind in call_states.ENDED for event in journal.events(call)) == (call.ended is not None)
     finally:
         journal.close()
 

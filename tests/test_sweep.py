@@ -4,11 +4,13 @@ from __future__ import annotations
 import logging
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
-from movidesk import calls, sweep
 from movidesk.config import load
-from movidesk.desk import NOT_TOLD, Desk
+from movidesk.context import NOT_TOLD, Context
+from movidesk.pbx import sweep
+from movidesk.rules import call_states
 
 GREETING = "Asterisk 22.10.1, Copyright (C) 1999 - 2025, Sangoma Technologies Corporation and others.\n"
 LINE = "PJSIP/trunk-00000001!movidesk-line!77!4!Up!WaitExten!10!4733990001!!!3!12!!%s\n"
@@ -27,65 +29,65 @@ def console(tmp_path):
 
 
 @pytest.fixture
-def desk(write_config, clock):
-    return Desk(load(write_config()), clock)
+def context(write_config, clock):
+    return Context(load(write_config()), clock)
 
 
 @pytest.fixture
-def swept(desk, write_config):
+def swept(context, write_config):
     """swept(command): what each call became that the sweep with this console ended."""
     def run(command: str) -> dict[str, str]:
-        before = {call.call_id for call in desk.journal.unended()}
-        desk.config = load(write_config(pbx={"asterisk": command}))
-        sweep.recover(desk)
-        return {call_id: desk.journal.find(call_id).state for call_id in
-                before - {call.call_id for call in desk.journal.unended()}}
+        before = {call.call_id for call in context.journal.unended()}
+        context.config = load(write_config(pbx={"asterisk": command}))
+        sweep.recover(context)
+        return {call_id: context.journal.find(call_id).state for call_id in
+                before - {call.call_id for call in context.journal.unended()}}
     return run
 
 
-def arrive(desk, uniqueid, mode=calls.CONTROL):
-    return desk.journal.arrive("pbx1", uniqueid, "77", "4733990001", mode)
+def arrive(context, uniqueid, mode=call_states.CONTROL):
+    return context.journal.arrive("pbx1", uniqueid, "77", "4733990001", mode)
 
 
-def talk(desk, uniqueid):
-    call = arrive(desk, uniqueid)
-    desk.journal.answered(call, "5252", "", "5252")
-    desk.journal.record(call.call_id, calls.TRANSFERRED)
+def talk(context, uniqueid):
+    call = arrive(context, uniqueid)
+    context.journal.answered(call, "5252", "", "5252")
+    context.journal.record(call.call_id, call_states.TRANSFERRED)
     return call
 
 
-def test_each_call_whose_channel_is_gone_ends_as_its_state_says(desk, swept, console):
-    arrive(desk, "1.1")
-    talk(desk, "1.2")
-    desk.journal.answered(arrive(desk, "1.3"), "", "2", "2")
-    desk.journal.record(arrive(desk, "1.4").call_id, calls.LOST, held=True)
-    arrive(desk, "1.5", calls.WATCH)
+def test_each_call_whose_channel_is_gone_ends_as_its_state_says(context, swept, console):
+    arrive(context, "1.1")
+    talk(context, "1.2")
+    context.journal.answered(arrive(context, "1.3"), "", "2", "2")
+    context.journal.record(arrive(context, "1.4").call_id, call_states.LOST, held=True)
+    arrive(context, "1.5", call_states.WATCH)
     for uniqueid in ("1.6", "1.7"):
-        talk(desk, uniqueid)
+        talk(context, uniqueid)
     assert swept(console("1.6", "1.7")) == {
-        "pbx1-1.1": calls.CANCELED, "pbx1-1.2": calls.COMPLETED, "pbx1-1.3": calls.LOST, "pbx1-1.4": calls.LOST,
-        "pbx1-1.5": calls.START_CANCELED}
-    assert swept(console("1.6", "1.7")) == {} and swept(console("1.7")) == {"pbx1-1.6": calls.COMPLETED}
+        "pbx1-1.1": call_states.CANCELED, "pbx1-1.2": call_states.COMPLETED, "pbx1-1.3": call_states.LOST, "pbx1-1.4": call_states.LOST,
+        "pbx1-1.5": call_states.START_CANCELED}
+    assert swept(console("1.6", "1.7")) == {} and swept(console("1.7")) == {"pbx1-1.6": call_states.COMPLETED}
 
 
 @pytest.mark.parametrize("command, why", [
     ("/nowhere/asterisk -rx", "No such file"), ("sh -c 'exit 1'", "exit status 1"), ("'", "No closing quotation"),
     ("sh -c 'echo Unable to connect to remote asterisk >&2; exit 1'", "Unable to connect to remote asterisk")])
-def test_an_asterisk_that_does_not_answer_ends_nothing(desk, swept, command, why):
-    arrive(desk, "1.1")
+def test_an_asterisk_that_does_not_answer_ends_nothing(context, swept, command, why):
+    arrive(context, "1.1")
     assert swept(command) == {}
-    assert why in desk.journal.note(NOT_TOLD)[0]
+    assert why in context.journal.note(NOT_TOLD)[0]
 
 
-def test_an_asterisk_that_hangs_ends_nothing(desk, swept, monkeypatch):
-    monkeypatch.setattr("movidesk.console.PATIENCE", 0.2)
-    arrive(desk, "1.1")
-    assert swept("sh -c 'sleep 60'") == {} and "no answer within 0.2 s" in desk.journal.note(NOT_TOLD)[0]
+def test_an_asterisk_that_hangs_ends_nothing(context, swept, monkeypatch):
+    monkeypatch.setattr("movidesk.pbx.console.PATIENCE", 0.2)
+    arrive(context, "1.1")
+    assert swept("sh -c 'sleep 60'") == {} and "no answer within 0.2 s" in context.journal.note(NOT_TOLD)[0]
 
 
-def test_a_list_that_is_not_whole_ends_nothing(desk, swept, console):
+def test_a_list_that_is_not_whole_ends_nothing(context, swept, console):
     """The console failed after some lines: what is missing from them is not gone."""
-    arrive(desk, "1.1")
+    arrive(context, "1.1")
     assert swept(console("1.2", status=1)) == {}
 
 
@@ -115,13 +117,13 @@ def test_one_asterisk_never_seems_to_have_begun_anew(steps, draw):
     assert not any(watch.seen(uniqueid) for uniqueid in channels)
 
 
-def test_the_service_sweeps_at_once_when_asterisk_began_anew(desk, write_config, console, caplog):
+def test_the_service_sweeps_at_once_when_asterisk_began_anew(context, write_config, console, caplog):
     from movidesk.service import Service
 
     caplog.set_level(logging.WARNING)
     service = Service(load(write_config(pbx={"asterisk": console("1700000100.0")})))
     try:
-        talk(desk, "1700000000.5")
+        talk(context, "1700000000.5")
         service._saw("1700000000.5")
         assert not service.housekeeping.sweep_now.is_set()
         service._saw("1700000100.0")
@@ -130,23 +132,23 @@ def test_the_service_sweeps_at_once_when_asterisk_began_anew(desk, write_config,
         service.fastagi.server_close()
 
 
-def test_a_call_that_is_transferred_while_asterisk_is_asked_goes_on(desk, monkeypatch):
-    call = arrive(desk, "1.1")
+def test_a_call_that_is_transferred_while_asterisk_is_asked_goes_on(context, monkeypatch):
+    call = arrive(context, "1.1")
 
     def channels(config):
-        desk.journal.move(call.call_id, "1.2", "4733990002")
+        context.journal.move(call.call_id, "1.2", "4733990002")
         return {"1.2"}
 
     monkeypatch.setattr(sweep, "live_channels", channels)
-    assert sweep.sweep(desk.journal, desk.config) == 0
-    assert desk.journal.find(call.call_id).ended is None
+    assert sweep.sweep(context.journal, context.config) == 0
+    assert context.journal.find(call.call_id).ended is None
 
 
-def test_a_call_that_begins_on_the_channel_that_took_the_place_of_another_is_alive_with_it(desk, swept, console):
-    first = arrive(desk, "1.1")
-    desk.journal.move(first.call_id, "1.2", "4733990002")
-    desk.journal.hang_up(first.call_id)
-    second = desk.journal.arrive("pbx1", "1.1", "77", "4733990002", channel="1.2")
+def test_a_call_that_begins_on_the_channel_that_took_the_place_of_another_is_alive_with_it(context, swept, console):
+    first = arrive(context, "1.1")
+    context.journal.move(first.call_id, "1.2", "4733990002")
+    context.journal.hang_up(first.call_id)
+    second = context.journal.arrive("pbx1", "1.1", "77", "4733990002", channel="1.2")
     assert (second.call_id, second.channel) == ("pbx1-1.1-2", "1.2")
     assert swept(console("1.2")) == {}
     assert swept(console("1.3")) == {second.call_id: "canceled"}

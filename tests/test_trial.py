@@ -5,9 +5,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from movidesk import trial
-from movidesk.trial import (
-    LAST_SPAN, LAST_TRIES, LONGEST_RETRY, PROBE_AFTER, RATIO, SHORT_RETRY, SPAN, TRIES, Trial, after_failure, is_set_aside)
+from movidesk.rules import trial
+from movidesk.rules.trial import (
+    LAST_SPAN,
+    LAST_TRIES,
+    LONGEST_RETRY,
+    PROBE_AFTER,
+    RATIO,
+    SHORT_RETRY,
+    SPAN,
+    TRIES,
+    Trial,
+    after_failure,
+    is_set_aside,
+)
 
 jitters = st.lists(st.floats(0, 1, exclude_max=True), min_size=40, max_size=40)
 

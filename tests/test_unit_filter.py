@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from movidesk import convert
+from movidesk.recordings import conversion
 from test_recordings import NAME, talk
 
 UNIT = (Path(__file__).parent.parent / "etc" / "movidesk.service").read_text()
@@ -73,8 +73,8 @@ def test_the_filter_of_this_test_bites():
 def test_recordings_are_converted_under_the_units_filter(tmp_path, ending):
     """By the machine's own tool, or by cp where it has none: `nice` is what counts."""
     talk(tmp_path)
-    program = ("import sys; from movidesk import convert; convert.TOOLS[sys.argv[2]] += ('cp IN OUT',);"
-               "print(convert.convert(sys.argv[1], sys.argv[2]))")
+    program = ("import sys; from movidesk.recordings import conversion; conversion.TOOLS[sys.argv[2]] += ('cp IN OUT',);"
+               "print(conversion.convert(sys.argv[1], sys.argv[2]))")
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path / NAME), ending], preexec_fn=confine, text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert done.stdout.strip() == str(tmp_path / (NAME[:-4] + "." + ending)), done.stderr
@@ -88,5 +88,5 @@ def test_the_service_itself_needs_nothing_that_is_denied(write_config):
 
 def test_conversion_runs_with_low_priority(tmp_path, monkeypatch):
     talk(tmp_path)
-    monkeypatch.setattr(convert, "tool", lambda ending: ["sh", "-c", "nice > '%s'" % (tmp_path / ("." + NAME[:-4] + ".mp3"))])
-    assert int(Path(convert.convert(str(tmp_path / NAME), "mp3")).read_text()) >= 10
+    monkeypatch.setattr(conversion, "tool", lambda ending: ["sh", "-c", "nice > '%s'" % (tmp_path / ("." + NAME[:-4] + ".mp3"))])
+    assert int(Path(conversion.convert(str(tmp_path / NAME), "mp3")).read_text()) >= 10

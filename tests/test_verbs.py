@@ -10,10 +10,13 @@ from contextlib import closing, suppress
 import pytest
 
 import peer as asterisk
-from movidesk import agi, config, entry, options, verbs
-from movidesk.desk import Desk
-from movidesk.trial import TOKEN_RETRY
+from movidesk import config
+from movidesk.agi import runner, variables, verbs
+from movidesk.agi.channel import ChannelGone
+from movidesk.config import options
+from movidesk.context import Context
 from movidesk.journal import Journal
+from movidesk.rules.trial import TOKEN_RETRY
 from movidesk_sim.control import Fault
 from movidesk_sim.model import EXAMPLE_TOKEN
 from peer import Peer
@@ -24,11 +27,11 @@ CALL = "pbx1-" + CALLER
 
 
 def run(settings: str, verb: str, *arguments: str, **about) -> Peer:
-    """One verb as a process of its own would run it: with a fresh Desk. Returns the peer, after the last answer."""
+    """One verb as a process of its own would run it: with a fresh Context. Returns the peer, after the last answer."""
     peer = Peer(**about)
     with peer.channel(*arguments) as channel:
-        result = entry.run(verb, channel, Desk(config.load(settings)), channel.arguments)
-    assert peer.sets[-1] == (agi.RESULT, result)
+        result = runner.run(verb, channel, Context(config.load(settings)), channel.arguments)
+    assert peer.sets[-1] == (variables.RESULT, result)
     return peer
 
 
@@ -79,9 +82,9 @@ def asked(simulator) -> list[dict]:
 
 def test_received_sets_the_extension(online, simulator, book):
     peer = run(online, "received", QUEUE, callerid="+55 (47) 3399-0777")
-    assert (peer[agi.EXT], peer[agi.CODE], peer[agi.POSITION], peer[agi.RESULT]) == ("5252", "", "1", "ok")
-    assert int(peer[agi.WAIT]) >= 1
-    assert ("__" + agi.ID, CALL) in peer.sets
+    assert (peer[variables.EXT], peer[variables.CODE], peer[variables.POSITION], peer[variables.RESULT]) == ("5252", "", "1", "ok")
+    assert int(peer[variables.WAIT]) >= 1
+    assert ("__" + variables.ID, CALL) in peer.sets
     request, = asked(simulator)
     assert (request["params"]["id"], request["params"]["clientNumber"]) == (CALL, "+554733990777")
     assert book.call().state == "offered"
@@ -92,15 +95,15 @@ def test_received_sets_the_extension(online, simulator, book):
 def test_received_sets_the_code(online, simulator, body, code):
     simulator.faults.rules.append(Fault(body=body))
     peer = run(online, "received", QUEUE)
-    assert (peer[agi.EXT], peer[agi.CODE], peer[agi.RESULT]) == ("", code, "ok")
-    assert 1 <= int(peer[agi.WAIT]) <= 60
+    assert (peer[variables.EXT], peer[variables.CODE], peer[variables.RESULT]) == ("", code, "ok")
+    assert 1 <= int(peer[variables.WAIT]) <= 60
 
 
 @pytest.mark.parametrize("scene, code", [
     ({"holidays": ["2000-01-01"]}, ""), ({"opens": "00:00", "closes": "00:00"}, "1"), ({"agents": []}, "2")])
 def test_received_at_a_group_that_is_closed(online, simulator, scene, code):
     simulator.model.add_group(78, **{"agents": ["5252"], **scene})
-    assert run(online, "received", "78")[agi.CODE] == code
+    assert run(online, "received", "78")[variables.CODE] == code
 
 
 @pytest.mark.parametrize("fault, said", [
@@ -124,8 +127,8 @@ def test_received_when_movidesk_cannot_be_asked(write_config, simulator, fault, 
     settings = write_config(movidesk={"url": simulator.url, "timeout": "0.2"})
     simulator.faults.rules.append(fault)
     peer = run(settings, "received", QUEUE)
-    assert (peer[agi.EXT], peer[agi.CODE], peer[agi.RESULT]) == ("", "E", "ok")
-    assert int(peer[agi.WAIT]) >= (TOKEN_RETRY if fault.status in (401, 403) else 1) and int(peer[agi.WAIT]) <= 60
+    assert (peer[variables.EXT], peer[variables.CODE], peer[variables.RESULT]) == ("", "E", "ok")
+    assert int(peer[variables.WAIT]) >= (TOKEN_RETRY if fault.status in (401, 403) else 1) and int(peer[variables.WAIT]) <= 60
     assert [line for line in peer.console if CALL in line and said in line]
     assert EXAMPLE_TOKEN not in "".join(peer.console) and "token=" not in "".join(peer.console)
 
@@ -138,7 +141,7 @@ def test_a_token_that_comes_back_is_not_shown(online, simulator, book):
 
 def test_received_when_nothing_answers(write_config):
     peer = run(write_config(), "received", QUEUE)
-    assert (peer[agi.CODE], peer[agi.RESULT]) == ("E", "ok")
+    assert (peer[variables.CODE], peer[variables.RESULT]) == ("E", "ok")
     assert "movidesk: %s: receivedCall: the connection was refused or cut" % CALL in peer.console
 
 
@@ -155,7 +158,7 @@ def test_a_name_that_is_not_resolved_holds_the_caller_for_three_timeouts_and_nob
     begun = time.monotonic()
     first = run(settings, "received", QUEUE)
     assert 0.6 <= time.monotonic() - begun < 2
-    assert (first[agi.CODE], first[agi.RESULT]) == ("E", "ok") and first.console[-1].endswith("(is the name resolved?)")
+    assert (first[variables.CODE], first[variables.RESULT]) == ("E", "ok") and first.console[-1].endswith("(is the name resolved?)")
     let_go.set()
     assert asked_for == ["movidesk.example"]
 
@@ -163,15 +166,15 @@ def test_a_name_that_is_not_resolved_holds_the_caller_for_three_timeouts_and_nob
 def test_received_in_a_pause_that_movidesk_asked_for(online, simulator):
     simulator.faults.rules.append(Fault(status=429, retry_after="40"))
     first, second = (run(online, "received", QUEUE) for _ in range(2))
-    assert 35 < int(first[agi.WAIT]) <= 60
-    assert second[agi.CODE] in ("4", "E") and 1 <= int(second[agi.WAIT]) <= 60
+    assert 35 < int(first[variables.WAIT]) <= 60
+    assert second[variables.CODE] in ("4", "E") and 1 <= int(second[variables.WAIT]) <= 60
     assert len(asked(simulator)) == 1
 
 
 def test_received_with_a_refused_token_is_not_sent_again(online, simulator):
     simulator.model.token = "00000000-0000-0000-0000-000000000000"
     first, second = (run(online, "received", QUEUE) for _ in range(2))
-    assert (first[agi.CODE], second[agi.CODE]) == ("E", "E")
+    assert (first[variables.CODE], second[variables.CODE]) == ("E", "E")
     assert len(asked(simulator)) == 1
     assert len([line for peer in (first, second) for line in peer.console
                 if "refuses the token since" in line and online in line]) == 1
@@ -179,22 +182,22 @@ def test_received_with_a_refused_token_is_not_sent_again(online, simulator):
 
 def test_received_keeps_to_the_limit(write_config, simulator):
     settings = write_config(movidesk={"url": simulator.url, "requests_per_minute": "1"})
-    assert run(settings, "received", QUEUE)[agi.EXT] == "5252"
+    assert run(settings, "received", QUEUE)[variables.EXT] == "5252"
     second = run(settings, "received", QUEUE, uniqueid="1700000000.2")
-    assert (second[agi.EXT], second[agi.RESULT]) == ("", "ok") and second[agi.CODE] in ("4", "E")
-    assert 1 <= int(second[agi.WAIT]) <= 60
+    assert (second[variables.EXT], second[variables.RESULT]) == ("", "ok") and second[variables.CODE] in ("4", "E")
+    assert 1 <= int(second[variables.WAIT]) <= 60
     assert len(asked(simulator)) == 1
 
 
 def test_the_next_agent_is_offered_when_the_first_did_not_answer(online):
-    assert [run(online, "received", QUEUE)[agi.EXT] for _ in range(2)] == ["5252", "5253"]
+    assert [run(online, "received", QUEUE)[variables.EXT] for _ in range(2)] == ["5252", "5253"]
 
 
 def test_the_only_phone_that_did_not_answer_is_not_dialled_again_at_once(online, simulator):
     simulator.model.add_group(78, ["5252"])
-    assert run(online, "received", "78")[agi.EXT] == "5252"
+    assert run(online, "received", "78")[variables.EXT] == "5252"
     again = run(online, "received", "78")
-    assert (again[agi.EXT], again[agi.CODE]) == ("", "4") and int(again[agi.WAIT]) >= 1
+    assert (again[variables.EXT], again[variables.CODE]) == ("", "4") and int(again[variables.WAIT]) >= 1
     assert len(asked(simulator)) == 2
 
 
@@ -202,27 +205,27 @@ def test_a_caller_is_not_offered_a_phone_again_that_has_just_refused_it(online, 
     simulator.model.add_group(78, ["5252"])
     simulator.model.switches.reserve = False
     run(online, "received", "78")
-    run(online, "received", "78", variables={agi.REFUSAL: "UNAVAILABLE"})
+    run(online, "received", "78", variables={variables.REFUSAL: "UNAVAILABLE"})
     assert [(refusal.extension, refusal.reason) for refusal in book.journal.refusals()] == [("5252", "UNAVAILABLE")]
     assert book.call().state == "waiting" and book.call().code == "4"
     run(online, "canceled")
-    assert run(online, "received", "78", uniqueid="1700000000.2")[agi.EXT] == "5252", "it may be on again"
-    again = run(online, "received", "78", uniqueid="1700000000.2", variables={agi.REFUSAL: "UNAVAILABLE"})
-    assert (again[agi.EXT], again[agi.CODE]) == ("", "4")
+    assert run(online, "received", "78", uniqueid="1700000000.2")[variables.EXT] == "5252", "it may be on again"
+    again = run(online, "received", "78", uniqueid="1700000000.2", variables={variables.REFUSAL: "UNAVAILABLE"})
+    assert (again[variables.EXT], again[variables.CODE]) == ("", "4")
     assert len(asked(simulator)) == 3, "Movidesk is not asked again for a phone that is known to be off"
 
 
 @pytest.mark.parametrize("reason", ["5252&x", "busy", "", "A" * 30, "BUSY LINE"])
 def test_a_refusal_that_is_no_state_is_kept_without_its_reason(online, simulator, book, reason):
     run(online, "received", QUEUE)
-    run(online, "received", QUEUE, variables={agi.REFUSAL: reason})
+    run(online, "received", QUEUE, variables={variables.REFUSAL: reason})
     assert [(refusal.extension, refusal.reason) for refusal in book.journal.refusals()] == [("5252", "")]
 
 
 def test_position_counts_those_who_came_before(online, simulator):
     simulator.faults.rules.append(Fault(body='"4"'))
     run(online, "received", QUEUE)
-    assert run(online, "received", QUEUE, uniqueid="1700000000.2")[agi.POSITION] == "2"
+    assert run(online, "received", QUEUE, uniqueid="1700000000.2")[variables.POSITION] == "2"
 
 
 @pytest.mark.parametrize("number, told", [
@@ -230,34 +233,34 @@ def test_position_counts_those_who_came_before(online, simulator):
     ("9" * 10_000, "9" * 128), ("<sip:a@b>;--", "anonymous"), ("\udcff\udcfe12", "12"), ("a=b&c=d 5", "5")])
 def test_callers_numbers(online, simulator, number, told):
     peer = run(online, "received", QUEUE, callerid=number)
-    assert peer[agi.EXT] == "5252"
+    assert peer[variables.EXT] == "5252"
     assert asked(simulator)[0]["params"]["clientNumber"] == told
 
 
 @pytest.mark.parametrize("queue", [(), ("",), ("abc",), ("7 7",), ("12345678901",), ("-1",), ("٧٧",), ("77;",)])
 def test_a_queue_that_is_no_number(online, simulator, book, queue):
     peer = run(online, "received", *queue)
-    assert (peer[agi.EXT], peer[agi.CODE], peer[agi.RESULT]) == ("", "E", "error")
+    assert (peer[variables.EXT], peer[variables.CODE], peer[variables.RESULT]) == ("", "E", "error")
     assert [line for line in peer.console if "received failed: the queue" in line]
     assert book.call() is None and not asked(simulator)
 
 
 def test_systemname_is_not_repeated(online):
-    assert run(online, "received", QUEUE, uniqueid="pbx1-1700000000.1")[agi.ID] == "pbx1-1700000000.1"
+    assert run(online, "received", QUEUE, uniqueid="pbx1-1700000000.1")[variables.ID] == "pbx1-1700000000.1"
 
 
 def test_a_channel_without_unique_id(online):
     peer = run(online, "received", QUEUE, uniqueid="")
-    assert (peer[agi.CODE], peer[agi.RESULT]) == ("E", "error")
+    assert (peer[variables.CODE], peer[variables.RESULT]) == ("E", "error")
     assert "movidesk: received failed: the channel has no unique id" in peer.console
 
 
 def test_a_queue_entered_again_after_the_end_gets_a_new_id(online, book):
     run(online, "received", QUEUE)
     run(online, "lost")
-    assert [run(online, "received", QUEUE)[agi.ID] for _ in range(2)] == [CALL + "-2"] * 2
-    run(online, "hangup", variables={agi.ID: CALL + "-2"})
-    assert run(online, "received", QUEUE)[agi.ID] == CALL + "-3"
+    assert [run(online, "received", QUEUE)[variables.ID] for _ in range(2)] == [CALL + "-2"] * 2
+    run(online, "hangup", variables={variables.ID: CALL + "-2"})
+    assert run(online, "received", QUEUE)[variables.ID] == CALL + "-3"
     assert [book.kinds(CALL + end)[-1] for end in ("", "-2")] == ["lost", "canceled"]
 
 
@@ -277,10 +280,10 @@ def test_ring_tells_the_transfer_while_the_phone_rings(write_config, simulator, 
 
 def test_the_life_of_an_answered_call(settings, book):
     caller = run(settings, "received", QUEUE)
-    agent = run(settings, "transferred", "5252", "", uniqueid="1700000000.9", variables={agi.ID: caller[agi.ID]})
+    agent = run(settings, "transferred", "5252", "", uniqueid="1700000000.9", variables={variables.ID: caller[variables.ID]})
     run(settings, "completed", "https://pbx.example.com/a.wav")
     assert book.kinds() == ["received", "transferred", "completed"]
-    assert agent[agi.RESULT] == "ok" and book.call("pbx1-1700000000.9") is None
+    assert agent[variables.RESULT] == "ok" and book.call("pbx1-1700000000.9") is None
     assert book.last().link == "https://pbx.example.com/a.wav"
 
 
@@ -292,8 +295,8 @@ def test_one_ending(settings, book, before, verb, after):
     run(settings, "received", QUEUE)
     for step in before:
         run(settings, *step)
-    assert run(settings, verb)[agi.RESULT] == "ok"
-    assert run(settings, verb)[agi.RESULT] == "ok"
+    assert run(settings, verb)[variables.RESULT] == "ok"
+    assert run(settings, verb)[variables.RESULT] == "ok"
     endings = [kind for kind in book.kinds() if kind in ("completed", "lost", "canceled")]
     assert endings == [after] and book.call().state == after
 
@@ -313,8 +316,8 @@ def test_transferred_without_an_extension_names_the_one_that_was_offered(online,
 
 
 def test_calls_without_queue_control(settings, book):
-    assert run(settings, "start_transferred", QUEUE, "5253")[agi.RESULT] == "ok"
-    assert run(settings, "start_canceled", QUEUE, uniqueid="1700000000.2")[agi.RESULT] == "ok"
+    assert run(settings, "start_transferred", QUEUE, "5253")[variables.RESULT] == "ok"
+    assert run(settings, "start_canceled", QUEUE, uniqueid="1700000000.2")[variables.RESULT] == "ok"
     assert book.kinds() == ["start_transferred"] and book.last().extension == "5253"
     assert book.kinds("pbx1-1700000000.2") == ["start_canceled"]
     assert {call.queue for call in book.journal.last_calls(9)} == {QUEUE}
@@ -334,7 +337,7 @@ def test_calls_without_queue_control(settings, book):
 ])
 def test_wrong_arguments_are_told_and_record_nothing(settings, book, verb, arguments, said):
     peer = run(settings, verb, *arguments)
-    assert peer[agi.RESULT] == "error"
+    assert peer[variables.RESULT] == "error"
     assert [line for line in peer.console if "failed: " in line and said in line]
     assert book.journal.last_calls(9) == []
 
@@ -368,7 +371,7 @@ def test_a_recording_without_sound_gets_no_link(settings, book, tmp_path, size, 
 def test_hangup_takes_the_recording_from_the_channel(settings, book, tmp_path):
     run(settings, "received", QUEUE)
     run(settings, "transferred", "5252")
-    run(settings, "hangup", variables={agi.RECORDING: recording(tmp_path, "talk.wav")})
+    run(settings, "hangup", variables={variables.RECORDING: recording(tmp_path, "talk.wav")})
     assert book.last().link == "https://pbx.example.com/rec/talk.wav"
 
 
@@ -406,16 +409,16 @@ def test_a_channel_that_ends_in_mid_verb_loses_no_event(settings, book, before, 
     for step in ["received", *before] if verb != "received" else []:
         run(settings, step, *([QUEUE] if step == "received" else []))
     with Peer(faults={command: fault}).channel(*([QUEUE] if verb == "received" else [])) as channel:
-        with suppress(agi.ChannelGone):
-            entry.run(verb, channel, Desk(config.load(settings)), channel.arguments)
+        with suppress(ChannelGone):
+            runner.run(verb, channel, Context(config.load(settings)), channel.arguments)
     assert kind in book.kinds()
 
 
 def test_an_agents_channel_that_is_gone_begins_no_call(settings, book):
     run(settings, "received", QUEUE)
     with Peer(uniqueid="1700000000.9", faults={1: asterisk.EOF}).channel("5252") as channel:
-        with pytest.raises(agi.ChannelGone):
-            entry.run("transferred", channel, Desk(config.load(settings)), channel.arguments)
+        with pytest.raises(ChannelGone):
+            runner.run("transferred", channel, Context(config.load(settings)), channel.arguments)
     assert [call.call_id for call in book.journal.last_calls(9)] == [CALL]
 
 
@@ -438,7 +441,7 @@ EVENTS = [("lost", "lost"), ("canceled", "canceled"), ("hangup", "canceled"), ("
 @pytest.mark.parametrize("verb, kind", EVENTS)
 def test_what_is_wrong_elsewhere_in_the_configuration_stops_no_event(write_config, settings, book, change, verb, kind):
     run(settings, "received", QUEUE)
-    assert run(write_config(**change), verb)[agi.RESULT] == "ok"
+    assert run(write_config(**change), verb)[variables.RESULT] == "ok"
     assert kind in book.kinds()
 
 
@@ -449,7 +452,7 @@ def test_what_is_wrong_elsewhere_in_the_configuration_stops_no_event(write_confi
 def test_received_without_a_sound_configuration(write_config, book, change, said):
     settings = write_config(**change)
     peer = run(settings, "received", QUEUE)
-    assert (peer[agi.CODE], peer[agi.RESULT], peer[agi.ID]) == ("E", "error", CALL)
+    assert (peer[variables.CODE], peer[variables.RESULT], peer[variables.ID]) == ("E", "error", CALL)
     line, = [line for line in peer.console if "received failed" in line]
     assert all(part in line for part in [settings, *said]) and "no-guid" not in line
     assert book.kinds() == ["received"]
@@ -463,7 +466,7 @@ def test_a_malformed_file_stops_no_event(settings, book, broken, said, verb, kin
     with open(settings, "a") as file:
         file.write(broken)
     peer = run(settings, verb)
-    assert peer[agi.RESULT] == "ok" and kind in book.kinds()
+    assert peer[variables.RESULT] == "ok" and kind in book.kinds()
     assert [line for line in peer.console if settings in line and said in line]
 
 
@@ -472,7 +475,7 @@ def test_a_missing_file_stops_no_event(write_config, tmp_path, monkeypatch):
     monkeypatch.setitem(options.OPTIONS["journal"], "path", (options.OPTIONS["journal"]["path"][0], place))
     missing = str(tmp_path / "missing.conf")
     asked_of, told = run(missing, "received", QUEUE), run(missing, "hangup")
-    assert (asked_of[agi.CODE], asked_of[agi.RESULT], told[agi.RESULT]) == ("E", "error", "ok")
+    assert (asked_of[variables.CODE], asked_of[variables.RESULT], told[variables.RESULT]) == ("E", "error", "ok")
     for peer in asked_of, told:
         assert [line for line in peer.console if missing + ": No such file or directory" in line]
     book = Journal(place)
@@ -492,7 +495,7 @@ def test_without_knowing_where_the_journal_is_nothing_is_recorded_elsewhere(writ
     settings.write_text(text)
     for verb, *arguments in ("received", QUEUE), ("hangup",):
         peer = run(str(settings), verb, *arguments)
-        assert peer[agi.RESULT] == "error" and peer.variables.get(agi.CODE, "E") == "E"
+        assert peer[variables.RESULT] == "error" and peer.variables.get(variables.CODE, "E") == "E"
         assert [line for line in peer.console if str(settings) + said in line]
     assert not place.exists()
 
@@ -505,7 +508,7 @@ def test_a_journal_that_cannot_be_used(write_config, tmp_path, place, said):
     settings = write_config(journal={"path": str(tmp_path / place)})
     for verb, *arguments in ("received", QUEUE), ("lost",), ("hangup",):
         peer = run(settings, verb, *arguments)
-        assert peer[agi.RESULT] == "error" and peer.variables.get(agi.POSITION, "1") in ("1", 1)  # in the standby
+        assert peer[variables.RESULT] == "error" and peer.variables.get(variables.POSITION, "1") in ("1", 1)  # in the standby
         line, = [line for line in peer.console if "failed" in line]
         assert os.path.join(tmp_path, place) in line and said in line
 
@@ -513,7 +516,7 @@ def test_a_journal_that_cannot_be_used(write_config, tmp_path, place, said):
 def test_a_defect_of_ours_fails_no_call(settings, monkeypatch, capfd):
     monkeypatch.setattr(Journal, "arrive", lambda *args: 1 / 0)
     peer = run(settings, "received", QUEUE)
-    assert (peer[agi.CODE], peer[agi.RESULT]) == ("E", "error")
+    assert (peer[variables.CODE], peer[variables.RESULT]) == ("E", "error")
     assert "movidesk: received failed: ZeroDivisionError: division by zero" in peer.console
     assert "Traceback" in capfd.readouterr().err
 
@@ -536,10 +539,10 @@ def test_a_peer_that_is_no_asterisk_ends_a_verb_without_an_exception(settings, v
     peer = Peer(faults={number: answer for number in range(1, 40)})
     arguments = asterisk.ARGUMENTS.get(verb, [])
     with peer.channel(*arguments) as channel:
-        result = entry.run(verb, channel, Desk(config.load(settings)), arguments)
+        result = runner.run(verb, channel, Context(config.load(settings)), arguments)
     assert peer.commands[-1] == b'SET VARIABLE "MOVIDESK_RESULT" "%s"\n' % result.encode()
 
 
 def test_a_call_id_that_movidesk_would_not_take_begins_no_call(settings, book):
-    peer = run(settings, "canceled", variables={agi.ID: "x" * 257})
-    assert peer[agi.RESULT] == "error" and book.journal.last_calls(5) == []
+    peer = run(settings, "canceled", variables={variables.ID: "x" * 257})
+    assert peer[variables.RESULT] == "error" and book.journal.last_calls(5) == []

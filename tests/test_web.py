@@ -17,9 +17,11 @@ import requests
 from flask import Flask, Response, request
 from werkzeug.wsgi import wrap_file
 
-from movidesk import ami, made, recordings
 from movidesk.config import load
-from movidesk.desk import Desk
+from movidesk.context import Context
+from movidesk.made_calls import dialler
+from movidesk.pbx import ami
+from movidesk.recordings import signatures
 from movidesk.web import made_calls, server
 from movidesk.web import recordings as web_recordings
 from peer import until
@@ -223,13 +225,13 @@ def both(write_config, tmp_path):
         return ami.ANSWERED
 
     with running((web_recordings.create_app(config),),
-                 (made_calls.create_app(config, made.Dialler(Desk(config), originate)), made_calls.MAX_CALLS)) as ports:
+                 (made_calls.create_app(config, dialler.Dialler(Context(config), originate)), made_calls.MAX_CALLS)) as ports:
         yield config, gate, *ports
         gate.set()
 
 
 def link(config) -> str:
-    return recordings.sign("/rec/" + NAME, NAME, config, time.time())
+    return signatures.sign("/rec/" + NAME, NAME, config, time.time())
 
 
 def call(port: int, number: int) -> requests.Response:

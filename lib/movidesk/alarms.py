@@ -2,8 +2,8 @@
 
     name       its owner                       its end
     config     Config: problems of the file    the file is mended
-    token      Desk.heard: 401 or 403          Movidesk takes this token, or the file has another
-    away       Desk.heard: no answer, 5xx ...  Movidesk takes a request, or refuses one in another way
+    token      Context.heard: 401 or 403          Movidesk takes this token, or the file has another
+    away       Context.heard: no answer, 5xx ...  Movidesk takes a request, or refuses one in another way
     pause      Journal.close_window: 429       the pause is over
     idle       the journal: nobody sends       a request is sent
     journal    standby.use: it is unusable     standby.end: it can be used again
@@ -23,12 +23,13 @@ import re
 import time
 from collections import namedtuple
 
-from movidesk import emergency, journal, line, standby
+from movidesk import journal
 from movidesk.config import Config
-from movidesk.desk import NOT_TOLD, Desk
-from movidesk.journal import REFUSED
-from movidesk.journal.damaged import kept_aside
-from movidesk.sending import AWAY, TOKEN_REFUSED
+from movidesk.context import NOT_TOLD, Context
+from movidesk.delivery.availability import AWAY, TOKEN_REFUSED
+from movidesk.journal import REFUSED, emergency, standby
+from movidesk.journal.recovery import kept_aside
+from movidesk.rules import waiting_line
 
 SAY_EVERY = 3600.0  # seconds between two times that an alarm is said in one place
 #: Seconds that a trouble may last before it is an alarm; a restart or a short pause is none.
@@ -41,19 +42,19 @@ DEAD_TIMES, UNANSWERED_TIMES, REFUSAL_OLD = 2, 3, 3600.0
 Alarm = namedtuple("Alarm", "name text")
 
 
-def standing(desk: Desk) -> list[Alarm]:
+def standing(context: Context) -> list[Alarm]:
     """All alarms that stand now, in the order in which to mend them.
 
     Where the journal cannot be read, the alarm `journal` says why, and those that only it knows are missing.
     """
-    found = without_journal(desk.config)
+    found = without_journal(context.config)
     urgent = [alarm for alarm in found if alarm.name in ("config", "journal")]
     of_journal, of_office = [], []
     try:
-        of_journal = _of_movidesk(desk, desk.journal) + _refused(desk.journal)
-        of_office = _of_office(desk, desk.journal)
+        of_journal = _of_movidesk(context, context.journal) + _refused(context.journal)
+        of_office = _of_office(context, context.journal)
     except journal.JournalError as error:
-        if not standby.in_use(desk.config):
+        if not standby.in_use(context.config):
             urgent.append(Alarm("journal", str(error)))
     return urgent + of_journal + [alarm for alarm in found if alarm not in urgent] + of_office
 
@@ -83,11 +84,11 @@ def _refused(book: journal.Journal) -> list[Alarm]:
         refused, event.kind, call.call_id, event.note))]
 
 
-def _of_office(desk: Desk, book: journal.Journal) -> list[Alarm]:
+def _of_office(context: Context, book: journal.Journal) -> list[Alarm]:
     """What is wrong with Asterisk and its phones."""
     found = []
     not_told = book.note(NOT_TOLD)
-    if not_told and _lasts(desk, not_told[1], NOT_TOLD_AFTER):
+    if not_told and _lasts(context, not_told[1], NOT_TOLD_AFTER):
         found.append(Alarm("asterisk", "Asterisk has not said since %s which calls are alive, so calls that died with it stay "
                                        "open: %s" % (local(not_told[1]), not_told[0])))
     phones = ", ".join(_phone(refusal) for refusal in book.refusals() if _is_alarming(refusal, book.steady()))
@@ -97,29 +98,29 @@ def _of_office(desk: Desk, book: journal.Journal) -> list[Alarm]:
     return found
 
 
-def _is_alarming(refusal: line.Refusal, now: float) -> bool:
-    if refusal.reason in line.ENGAGED or not 0.0 <= now - refusal.at < REFUSAL_OLD:
+def _is_alarming(refusal: waiting_line.Refusal, now: float) -> bool:
+    if refusal.reason in waiting_line.ENGAGED or not 0.0 <= now - refusal.at < REFUSAL_OLD:
         return False
-    return refusal.times >= (DEAD_TIMES if refusal.reason in line.DEAD else UNANSWERED_TIMES)
+    return refusal.times >= (DEAD_TIMES if refusal.reason in waiting_line.DEAD else UNANSWERED_TIMES)
 
 
-def _phone(refusal: line.Refusal) -> str:
+def _phone(refusal: waiting_line.Refusal) -> str:
     return "%s (%s, %d times since %s)" % (refusal.extension, refusal.reason or "no reason known", refusal.times,
                                            local(refusal.since))
 
 
-def _of_movidesk(desk: Desk, book: journal.Journal) -> list[Alarm]:
+def _of_movidesk(context: Context, book: journal.Journal) -> list[Alarm]:
     """Why nothing goes to Movidesk: only the reason that explains the others."""
-    refused = desk.refused_token()
+    refused = context.refused_token()
     if refused:
         return [Alarm("token", "Movidesk refuses the token since %s (%s): put a valid one into %s" % (
-            local(refused[1]), refused[0], desk.config.path))]
-    refusal = desk.refusal()
-    if refusal and _lasts(desk, refusal[1], AWAY_AFTER):
+            local(refused[1]), refused[0], context.config.path))]
+    refusal = context.refusal()
+    if refusal and _lasts(context, refusal[1], AWAY_AFTER):
         return [Alarm("token", "Movidesk refuses %s since %s (%s), and nothing else was sent: the token may have been revoked" % (
             book.failed_alone(TOKEN_REFUSED), local(refusal[1]), refusal[0]))]
     away = book.note(AWAY)
-    if away and _lasts(desk, away[1], AWAY_AFTER):
+    if away and _lasts(context, away[1], AWAY_AFTER):
         return [Alarm("away", "%s since %s (%s)%s: events are kept, callers go to MOVIDESK_FALLBACK or wait; %s" % (
             "Movidesk does not answer" if away_status(away[0]) >= 500 else "Movidesk takes nothing", local(away[1]), away[0],
             "; only %s was sent" % book.failed_alone(AWAY) if book.failed_alone(AWAY) else "", advice(away_status(away[0]))))]
@@ -153,15 +154,15 @@ def advice(status: int) -> str:
     return "see movidesk check"
 
 
-def _lasts(desk: Desk, since: float, seconds: float) -> bool:
+def _lasts(context: Context, since: float, seconds: float) -> bool:
     """Whether a trouble has lasted so long; True also if the clock was set back to before it began."""
-    return not 0.0 <= desk.clock() - since < seconds
+    return not 0.0 <= context.clock() - since < seconds
 
 
-def say_on_console(desk: Desk, say) -> None:
+def say_on_console(context: Context, say) -> None:
     """Say what stands, each alarm once an hour for the whole PBX. say: one line to Asterisk's console."""
-    for alarm in standing(desk):
-        if desk.journal.is_time("alarm_said_" + alarm.name, SAY_EVERY):
+    for alarm in standing(context):
+        if context.journal.is_time("alarm_said_" + alarm.name, SAY_EVERY):
             say(alarm.text)
 
 

@@ -7,8 +7,9 @@ import socket
 import stat
 import tempfile
 
-from movidesk import journal, standby
+from movidesk import journal
 from movidesk.config import Config
+from movidesk.journal import standby
 
 
 def all_checks(config: Config):
@@ -84,11 +85,11 @@ def _publishes(config: Config) -> str:
 
 
 def _converts(config: Config) -> str:
-    from movidesk import convert
+    from movidesk.recordings import conversion
 
     try:
-        convert.tool(config["recordings", "convert"])
-    except convert.NotConverted as error:
+        conversion.tool(config["recordings", "convert"])
+    except conversion.NotConverted as error:
         return "%s; until then links name the unconverted files" % error
     return ""
 
@@ -103,7 +104,7 @@ def _listening(config: Config) -> str:
 
 def _manager(config: Config) -> str:
     """Whether Asterisk takes the login with which made calls are ordered."""
-    from movidesk import ami
+    from movidesk.pbx import ami
 
     try:
         ami.try_login(*config.manager)

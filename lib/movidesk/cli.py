@@ -16,9 +16,13 @@ import time
 
 from tabulate import tabulate
 
-from movidesk import __version__, alarms, calls, config, heartbeat, journal, nights, standby, sweep, trigger
-from movidesk.budget import UNLIMITED
-from movidesk.desk import Desk
+from movidesk import __version__, alarms, config, journal
+from movidesk.config import nights
+from movidesk.context import Context
+from movidesk.journal import standby, wakeup
+from movidesk.pbx import heartbeat
+from movidesk.rules import call_states
+from movidesk.rules.rate_limit import UNLIMITED
 
 GOOD, TROUBLE, MISUSE = 0, 1, 2
 ROUND_SECONDS = 50.0  # after which `deliver --once` begins no other event
@@ -116,26 +120,26 @@ def deliver(options, settings: config.Config) -> int:
 
     _start_log()
     settings.require()
-    desk = Desk(settings)
-    open_journal(desk)
+    context = Context(settings)
+    open_journal(context)
     if options.once:
-        return _deliver_once(desk)
-    pull = trigger.Trigger(trigger.path_beside(desk.journal.path))
-    Housekeeping(desk, pull.pull).start()
-    RestingDelivery(desk).run(pull, threading.Event())
+        return _deliver_once(context)
+    pull = wakeup.Trigger(wakeup.path_beside(context.journal.path))
+    Housekeeping(context, pull.pull).start()
+    RestingDelivery(context).run(pull, threading.Event())
     return GOOD
 
 
-def _deliver_once(desk: Desk) -> int:
+def _deliver_once(context: Context) -> int:
     """One round of everything, for cron: delivery within the minute, and housekeeping, which the next round may find at work."""
     from movidesk.housekeeping import Housekeeping, RestingDelivery, at_work
 
-    housekeeping = Housekeeping(desk)
-    with at_work(desk.journal.path, once=True) as alone:
+    housekeeping = Housekeeping(context)
+    with at_work(context.journal.path, once=True) as alone:
         if not alone:
-            return _leave_it_to_the_other(desk.journal.path)
+            return _leave_it_to_the_other(context.journal.path)
         housekeeping.recover()
-        good = RestingDelivery(desk).once(ONCE_SECONDS, ROUND_SECONDS)
+        good = RestingDelivery(context).once(ONCE_SECONDS, ROUND_SECONDS)
     housekeeping.once()
     return GOOD if good else TROUBLE
 
@@ -196,7 +200,7 @@ def _facts(settings: config.Config) -> dict:
         "calls": {"open": totals["open"], "with_agents": sum(c.state == "transferred" for c in open_calls)},
         "requests": _requests(settings, book, now),
         "outbox": {"pending": totals["pending"], "refused": totals["refused"]},
-        "trouble": [alarm.text for alarm in alarms.standing(Desk(settings, journal=book))],
+        "trouble": [alarm.text for alarm in alarms.standing(Context(settings, journal=book))],
     }
 
 
@@ -245,7 +249,7 @@ def show_calls(options, settings: config.Config) -> int:
 
 def _state(call: journal.Call) -> str:
     """A made call that did not come about has the reason in its code."""
-    return "%s: %s" % (call.state, call.code) if call.mode == calls.MADE and call.code else call.state
+    return "%s: %s" % (call.state, call.code) if call.mode == call_states.MADE and call.code else call.state
 
 
 def _outcome(event: journal.Event) -> str:
@@ -287,7 +291,7 @@ def _settle(book: journal.Journal, which: int | None, act, done: str) -> int:
             for job in refused:
                 act(job.event.id)
                 print(done % job.event.id)
-    trigger.pull(trigger.path_beside(book.path))
+    wakeup.pull(wakeup.path_beside(book.path))
     return GOOD
 
 

@@ -15,10 +15,12 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 
-from movidesk import alarms, convert, recordings, standby, sweep
+from movidesk import alarms
 from movidesk.checks import standby_problem
-from movidesk.delivery import Delivery
-from movidesk.journal import JournalError
+from movidesk.delivery.worker import Delivery, deliver_standby
+from movidesk.journal import JournalError, standby
+from movidesk.pbx import sweep
+from movidesk.recordings import conversion, files
 
 log = logging.getLogger("movidesk.housekeeping")
 
@@ -32,12 +34,12 @@ BEGINS = 0.2           # seconds until the next look for work while a standby be
 REST = 0.05            # seconds between two steps of pruning, in which events are recorded
 
 
-def open_journal(desk) -> None:
-    """Open a desk's journal, so that what is wrong with it is said at the start. Raises JournalError."""
+def open_journal(context) -> None:
+    """Open a context's journal, so that what is wrong with it is said at the start. Raises JournalError."""
     try:
-        desk.journal
+        context.journal
     except JournalError:
-        standby.deliver(desk)  # at each try of systemd or cron: nothing else would, and agents would stay in call
+        deliver_standby(context)  # at each try of systemd or cron: nothing else would, and agents would stay in call
         raise
 
 
@@ -46,28 +48,28 @@ class RestingDelivery(Delivery):
 
     def take(self):
         try:
-            with standby.not_beginning(self.desk.config):
-                return (None, None) if standby.in_use(self.desk.config) else super().take()
+            with standby.not_beginning(self.context.config):
+                return (None, None) if standby.in_use(self.context.config) else super().take()
         except TimeoutError:
             return None, BEGINS
 
 
 class Housekeeping:
-    """Housekeeping at a desk. wake: wakes the delivery where there is something new to deliver; stop: ends the threads."""
+    """Housekeeping at a context. wake: wakes the delivery where there is something new to deliver; stop: ends the threads."""
 
-    def __init__(self, desk, wake=lambda: None, stop: threading.Event | None = None):
-        self._desk, self._wake = desk, wake
+    def __init__(self, context, wake=lambda: None, stop: threading.Event | None = None):
+        self._context, self._wake = context, wake
         self._stop = stop or threading.Event()
         self.sweep_now = threading.Event()  # set: sweep before the minute is over
 
     def start(self) -> None:
         """Do it all in threads of its own."""
-        trouble = standby_problem(self._desk.config)
+        trouble = standby_problem(self._context.config)
         if trouble:
             log.warning("[journal] standby: %s", trouble)
         threads = {"sweep": self._sweep_on, "prune": self._prune_on, "at work": self._hold_place,
                    "standby": self._stand_by}
-        if self._desk.config["recordings", "convert"]:
+        if self._context.config["recordings", "convert"]:
             threads["convert"] = self._convert_on
         for name, target in threads.items():
             threading.Thread(target=target, name=name, daemon=True).start()
@@ -75,21 +77,21 @@ class Housekeeping:
     def recover(self) -> None:
         """The first part of one round; raises what it meets (JournalError, OSError)."""
         try:
-            back = standby.end(self._desk)
+            back = standby.end(self._context)
         except JournalError:
-            standby.deliver(self._desk)  # nothing else would, and agents would stay in call
+            deliver_standby(self._context)  # nothing else would, and agents would stay in call
             raise
         if back:
-            sweep.recover(self._desk)
-        for alarm in alarms.standing(self._desk):
-            if self._desk.journal.is_time("alarm_logged_" + alarm.name, alarms.SAY_EVERY):
+            sweep.recover(self._context)
+        for alarm in alarms.standing(self._context):
+            if self._context.journal.is_time("alarm_logged_" + alarm.name, alarms.SAY_EVERY):
                 log.error("alarm %s: %s", alarm.name, alarm.text)
 
     def once(self) -> int:
         """The rest of one round, in bounded time; returns how many links were let go."""
-        if self._desk.journal.is_time(PRUNED, PRUNE_EVERY):
+        if self._context.journal.is_time(PRUNED, PRUNE_EVERY):
             self._prune(PRUNE_SECONDS)
-        if self._desk.config["recordings", "convert"]:
+        if self._context.config["recordings", "convert"]:
             return self._safely("converting recordings", lambda: self._convert(CONVERT_SECONDS)) or 0
         return 0
 
@@ -99,10 +101,10 @@ class Housekeeping:
 
         def sweep_once() -> None:
             try:
-                if not standby.in_use(self._desk.config) and sweep.recover(self._desk):
+                if not standby.in_use(self._context.config) and sweep.recover(self._context):
                     self._wake()
             finally:
-                alarm_log.look(alarms.standing(self._desk))
+                alarm_log.look(alarms.standing(self._context))
 
         while not self._stop.is_set():
             self.sweep_now.clear()
@@ -115,15 +117,15 @@ class Housekeeping:
 
     def _look_at_standby(self) -> None:
         """Deliver the standby's events, and go back as soon as the journal can be used."""
-        if standby.in_use(self._desk.config) and self._is_back():
+        if standby.in_use(self._context.config) and self._is_back():
             self.sweep_now.set()
             self._wake()
-        standby.deliver(self._desk)
+        deliver_standby(self._context)
 
     def _is_back(self) -> bool:
         with suppress(JournalError):  # the reason is on the console and in the alarm
-            if standby.end(self._desk):
-                log.warning("the journal can be used again: %s", self._desk.journal.path)
+            if standby.end(self._context):
+                log.warning("the journal can be used again: %s", self._context.journal.path)
                 return True
         return False
 
@@ -133,30 +135,30 @@ class Housekeeping:
             self._stop.wait(PRUNE_EVERY)
 
     def _convert_on(self) -> None:
-        while not self._stop.wait(convert.EVERY):
+        while not self._stop.wait(conversion.EVERY):
             if self._safely("converting recordings", self._convert):
                 self._wake()
 
     def _prune(self, seconds: float = float("inf")) -> None:
         """Forget old calls, in small steps between which events are recorded, and delete old recordings."""
-        self._safely("deleting old recordings", lambda: recordings.delete_old(self._desk.config, self._desk.clock()))
+        self._safely("deleting old recordings", lambda: files.delete_old(self._context.config, self._context.clock()))
         self._safely("pruning the journal", lambda: self._prune_journal(seconds))
 
     def _prune_journal(self, seconds: float) -> None:
         begun = time.monotonic()
-        while self._desk.journal.prune(self._desk.config["journal", "keep_days"]):
+        while self._context.journal.prune(self._context.config["journal", "keep_days"]):
             if self._stop.wait(REST) or time.monotonic() - begun > seconds:
                 return
 
     def _convert(self, seconds: float = float("inf")) -> int:
         """Convert what waits for it, and let the links go; of several processes one does."""
-        with locked(self._desk.journal.path + ".convert", fcntl.LOCK_EX | fcntl.LOCK_NB) as mine:
-            return convert.work_off(self._desk, seconds) if mine else 0
+        with locked(self._context.journal.path + ".convert", fcntl.LOCK_EX | fcntl.LOCK_NB) as mine:
+            return conversion.work_off(self._context, seconds) if mine else 0
 
     def _hold_place(self) -> None:
         """While this runs, `movidesk deliver --once` leaves the work to it."""
         def hold() -> None:
-            with at_work(self._desk.journal.path, once=False):
+            with at_work(self._context.journal.path, once=False):
                 self._stop.wait()
 
         while not self._stop.is_set():

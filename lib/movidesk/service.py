@@ -11,12 +11,15 @@ import signal
 import socketserver
 import threading
 
-from movidesk import agi, entry, sweep, trigger
+from movidesk.agi import runner
+from movidesk.agi.channel import Channel, ChannelGone, ProtocolError
+from movidesk.agi.listener import Listener
 from movidesk.config import Config, ConfigError
-from movidesk.desk import Desk
-from movidesk.heartbeat import Heartbeat
+from movidesk.context import Context
 from movidesk.housekeeping import Housekeeping, RestingDelivery, open_journal
-from movidesk.listener import Listener
+from movidesk.journal import wakeup
+from movidesk.pbx import sweep
+from movidesk.pbx.heartbeat import Heartbeat
 
 log = logging.getLogger("movidesk.service")
 
@@ -25,7 +28,7 @@ SESSION_LIFE = 300.0    # seconds; the longest verb asks Movidesk, and that take
 MAX_SESSIONS = 1000     # connections at once; one more is closed, and the dialplan runs the script
 
 
-class LoggedChannel(agi.Channel):
+class LoggedChannel(Channel):
     """A channel whose console lines stand in the service's log too."""
 
     def say(self, text: str, level: int = 1) -> None:
@@ -43,10 +46,10 @@ class _Session(socketserver.StreamRequestHandler):
             channel = LoggedChannel(self.rfile, self.wfile)
             verb = channel.env.get("agi_network_script", "").partition("?")[0].strip("/")
             self.server.saw(channel.uniqueid)
-            entry.run(verb, channel, self.server.desk, channel.arguments)
-        except agi.ChannelGone as error:
+            runner.run(verb, channel, self.server.context, channel.arguments)
+        except ChannelGone as error:
             log.info("%s: %s", peer, error)
-        except agi.ProtocolError as error:
+        except ProtocolError as error:
             log.warning("%s does not speak AGI: %s", peer, error)
 
     def finish(self) -> None:
@@ -62,8 +65,8 @@ class FastAGI(Listener):
     saw: is given the unique id of each session's channel. beat: called by the accept loop twice a second at least.
     """
 
-    def __init__(self, address: tuple[str, int], desk: Desk, saw=lambda uniqueid: None, beat=lambda: None):
-        self.desk, self.saw, self._beat = desk, saw, beat
+    def __init__(self, address: tuple[str, int], context: Context, saw=lambda uniqueid: None, beat=lambda: None):
+        self.context, self.saw, self._beat = context, saw, beat
         super().__init__("[agid] listen", address, _Session, MAX_SESSIONS, SESSION_LIFE)
 
     def service_actions(self) -> None:
@@ -83,14 +86,14 @@ class Service:
     def __init__(self, config: Config):
         config.require()
         self._stop = threading.Event()
-        self.desk = Desk(config, wake=lambda: self._trigger.pull(), is_script=False)
-        open_journal(self.desk)
-        self._trigger = trigger.Trigger(trigger.path_beside(config["journal", "path"]))
-        self.desk.client   # and requests is loaded before the first caller asks
+        self.context = Context(config, wake=lambda: self._trigger.pull(), is_script=False)
+        open_journal(self.context)
+        self._trigger = wakeup.Trigger(wakeup.path_beside(config["journal", "path"]))
+        self.context.client   # and requests is loaded before the first caller asks
         self._restarts = sweep.Restarts()
-        self.housekeeping = Housekeeping(self.desk, self._trigger.pull, self._stop)
+        self.housekeeping = Housekeeping(self.context, self._trigger.pull, self._stop)
         self.heartbeat = Heartbeat(config, _pat_watchdog)
-        self.fastagi = FastAGI(config["agid", "listen"], self.desk, self._saw, self.heartbeat.beat)
+        self.fastagi = FastAGI(config["agid", "listen"], self.context, self._saw, self.heartbeat.beat)
         self.web = self._open_web()
 
     def stop(self, *_) -> None:
@@ -110,20 +113,20 @@ class Service:
         for name, target in threads.items():
             threading.Thread(target=target, name=name, daemon=True).start()
         self.housekeeping.start()
-        log.info("FastAGI on %s:%d, journal %s", *self.fastagi.server_address[:2], self.desk.journal.path)
+        log.info("FastAGI on %s:%d, journal %s", *self.fastagi.server_address[:2], self.context.journal.path)
         tell_systemd("READY=1")
-        RestingDelivery(self.desk).run(self._trigger, self._stop)
+        RestingDelivery(self.context).run(self._trigger, self._stop)
         self.fastagi.shutdown()
         self.heartbeat.end()
         self.fastagi.server_close()
         if self.web:
             self.web.close()
-        self.desk.journal.close()
+        self.context.journal.close()
         log.info("stopped")
 
     def _open_web(self):
         """The web servers that are configured, None for none. What they need is loaded only then."""
-        config = self.desk.config
+        config = self.context.config
         if not (config["recordings", "publish"] or config["made_calls", "listen"]):
             return None
         try:
@@ -137,12 +140,12 @@ class Service:
             log.info("recordings on %s:%d", *web.listen(
                 "[recordings] publish", config["recordings", "publish"], web_recordings.create_app(config)))
         if config["made_calls", "listen"]:
-            from movidesk.made import Dialler  # with pyst2's manager
+            from movidesk.made_calls.dialler import Dialler  # with pyst2's manager
             from movidesk.web import made_calls
 
             log.info("made calls on %s:%d", *web.listen(
                 "[made_calls] listen", config["made_calls", "listen"],
-                made_calls.create_app(config, Dialler(self.desk)), made_calls.MAX_CALLS))
+                made_calls.create_app(config, Dialler(self.context)), made_calls.MAX_CALLS))
         return web
 
     def _saw(self, uniqueid: str) -> None:

@@ -7,9 +7,9 @@ from typing import Any, Dict, List, Optional
 
 from flask import Blueprint, Response, jsonify, request
 
-from .links import check_links
-from .made_calls import make_call
-from .model import Agent, Group, Movidesk
+from movidesk_sim.links import check_links
+from movidesk_sim.made_calls import make_call
+from movidesk_sim.model import Agent, Group, Movidesk
 
 
 @dataclass

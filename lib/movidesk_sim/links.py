@@ -5,7 +5,7 @@ from typing import Dict, Iterable, List, Union
 
 import requests
 
-from .model import Ticket
+from movidesk_sim.model import Ticket
 
 PATIENCE = 5.0  # seconds for each link
 

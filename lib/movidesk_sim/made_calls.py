@@ -6,7 +6,7 @@ from typing import Any, Dict, Optional
 
 import requests
 
-from .model import MAX_ID, Movidesk
+from movidesk_sim.model import MAX_ID, Movidesk
 
 PATIENCE = 60.0  # seconds for the PBX's answer; Movidesk's own is not known
 

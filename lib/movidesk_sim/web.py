@@ -12,8 +12,8 @@ from typing import Any, List, Optional, Set
 from flask import Flask, Response, render_template_string, request
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 
-from .control import Fault, Faults, create_control, state
-from .model import CUT, EXAMPLE_TOKEN, Answer, Limit, Movidesk
+from movidesk_sim.control import Fault, Faults, create_control, state
+from movidesk_sim.model import CUT, EXAMPLE_TOKEN, Answer, Limit, Movidesk
 
 API = "/public/v1"
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]

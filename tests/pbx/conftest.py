@@ -3,8 +3,8 @@ from __future__ import annotations
 
 import pytest
 
-from movidesk_sim.asterisk import find_asterisk
-from movidesk_sim.rehearsal import Rehearsal
+from movidesk_rehearsal.asterisk import find_asterisk
+from movidesk_rehearsal.rehearsal import Rehearsal
 from office import DIALPLAN, SETTINGS, VARIABLES, Office, shorten_prompts
 
 

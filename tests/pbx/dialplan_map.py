@@ -4,7 +4,7 @@ from __future__ import annotations
 import re
 from typing import Iterator, NamedTuple
 
-from movidesk_sim.asterisk import PrivateAsterisk
+from movidesk_rehearsal.asterisk import PrivateAsterisk
 
 _CONTEXT = re.compile(r"\[ Context '([^']+)' created by")
 _INCLUDE = re.compile(r"  Include =>\s+'([^']+)'")

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from movidesk.config import Config
 from movidesk.journal import Journal
+from movidesk_rehearsal.phones import Agent, Behaviour, Caller, answers
+from movidesk_rehearsal.rehearsal import QUEUE, Rehearsal, wait_for
 from movidesk_sim.control import Fault
 from movidesk_sim.model import Ticket
-from movidesk_sim.phones import Agent, Behaviour, Caller, answers
-from movidesk_sim.rehearsal import QUEUE, Rehearsal, wait_for
 
 ANSWERED = ["receivedCall", "transferedCall", "completedCall"]
 CANCELED = ["receivedCall", "canceledCall"]

@@ -6,8 +6,8 @@ import re
 import pytest
 
 from dialplan_map import DialplanMap, unknown
-from movidesk_sim.asterisk import PrivateAsterisk
-from movidesk_sim.asterisk_tree import CHECKOUT
+from movidesk_rehearsal.asterisk import PrivateAsterisk
+from movidesk_rehearsal.asterisk_tree import CHECKOUT
 
 WHOLE = """
 [in]

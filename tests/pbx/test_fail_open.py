@@ -16,8 +16,8 @@ from typing import Callable, NamedTuple, Sequence
 import pytest
 
 from movidesk.journal import Journal
-from movidesk_sim.phones import RINGS, answers
-from movidesk_sim.rehearsal import wait_for
+from movidesk_rehearsal.phones import RINGS, answers
+from movidesk_rehearsal.rehearsal import wait_for
 from office import ANSWERED, LOST, Office
 
 PEOPLE = "people,s,1"  # MOVIDESK_FALLBACK: the phone of 5253, whom Movidesk has not been asked for

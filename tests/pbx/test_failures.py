@@ -8,8 +8,8 @@ from urllib.parse import unquote
 
 import pytest
 
-from movidesk_sim.phones import RINGS, Agent, Caller, answers
-from movidesk_sim.rehearsal import Rehearsal, wait_for
+from movidesk_rehearsal.phones import RINGS, Agent, Caller, answers
+from movidesk_rehearsal.rehearsal import Rehearsal, wait_for
 from office import ANSWERED, DIALPLAN, LOST
 from test_queue import ASKED_TWICE
 

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from movidesk import heartbeat
-from movidesk_sim.phones import RINGS, answers
-from movidesk_sim.rehearsal import wait_for
+from movidesk.pbx import heartbeat
+from movidesk_rehearsal.phones import RINGS, answers
+from movidesk_rehearsal.rehearsal import wait_for
 from office import ANSWERED, CANCELED
 
 STALE = 5.0  # seconds after which the dialplan passes a frozen service by

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from movidesk_sim.phones import RINGS, answers
-from movidesk_sim.rehearsal import wait_for
+from movidesk_rehearsal.phones import RINGS, answers
+from movidesk_rehearsal.rehearsal import wait_for
 from office import ANSWERED, CANCELED, LOST
 from test_queue import CLOSED, close, recording, sound
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from movidesk_sim.asterisk import free_port
-from movidesk_sim.phones import BUSY, DECLINES, RINGS, Agent, Behaviour, Caller, answers
-from movidesk_sim.rehearsal import Rehearsal, wait_for
+from movidesk_rehearsal.asterisk import free_port
+from movidesk_rehearsal.phones import BUSY, DECLINES, RINGS, Agent, Behaviour, Caller, answers
+from movidesk_rehearsal.rehearsal import Rehearsal, wait_for
 from office import RECORDINGS, SETTINGS, Office
 
 AGENT, CUSTOMER, SUPERVISOR = "5252", "5254", "5255"

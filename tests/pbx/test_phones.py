@@ -7,8 +7,8 @@ from contextlib import closing
 import pytest
 
 from movidesk.journal import Journal
-from movidesk_sim.phones import DECLINES, RINGS, answers
-from movidesk_sim.rehearsal import wait_for
+from movidesk_rehearsal.phones import DECLINES, RINGS, answers
+from movidesk_rehearsal.rehearsal import wait_for
 from office import ANSWERED
 
 ASKED_TWICE = ["receivedCall"] + ANSWERED

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 
 import pytest
 
-from movidesk_sim.phones import BUSY, DECLINES, RINGS, answers
+from movidesk_rehearsal.phones import BUSY, DECLINES, RINGS, answers
 from office import ANSWERED, CANCELED, LOST, RECORDINGS
 
 ASKED_TWICE = ["receivedCall"] + ANSWERED

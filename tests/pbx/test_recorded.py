@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from movidesk import convert
-from movidesk_sim.asterisk import free_port
-from movidesk_sim.phones import answers
-from movidesk_sim.rehearsal import QUEUE, Rehearsal, wait_for
+from movidesk.recordings import conversion
+from movidesk_rehearsal.asterisk import free_port
+from movidesk_rehearsal.phones import answers
+from movidesk_rehearsal.rehearsal import QUEUE, Rehearsal, wait_for
 from office import ANSWERED, DIALPLAN, LOST, SETTINGS, VARIABLES, Office
 
 VOICEMAIL = """\
@@ -115,8 +115,8 @@ def test_a_tickets_link_plays_the_talk(office):
 @pytest.mark.parametrize("ending", ["mp3", "opus"])
 def test_a_converted_talk(office, ending):
     try:
-        convert.tool(ending)
-    except convert.NotConverted as error:
+        conversion.tool(ending)
+    except conversion.NotConverted as error:
         pytest.skip(str(error))
     rehearsal = office.rehearsal
     restart(rehearsal, f"convert = {ending}")

@@ -3,8 +3,8 @@ import time
 
 import pytest
 
-from movidesk_sim.asterisk import PrivateAsterisk
-from movidesk_sim.phones import BUSY, DECLINES, RINGS, Agent, Caller, answers, rejects
+from movidesk_rehearsal.asterisk import PrivateAsterisk
+from movidesk_rehearsal.phones import BUSY, DECLINES, RINGS, Agent, Caller, answers, rejects
 
 DIALPLAN = """
 [from-trunk]

@@ -8,8 +8,8 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from dialplan_map import DialplanMap, unknown
-from movidesk_sim.phones import BUSY, RINGS, answers
-from movidesk_sim.rehearsal import Rehearsal, wait_for
+from movidesk_rehearsal.phones import BUSY, RINGS, answers
+from movidesk_rehearsal.rehearsal import Rehearsal, wait_for
 from office import ANSWERED, CANCELED, LOST, RECORDINGS, SETTINGS, Office
 from test_queue import ASKED_TWICE, CLOSED, close, recording, sound
 

@@ -8,9 +8,9 @@ import time
 import pytest
 
 from movidesk.journal import Journal
-from movidesk_sim.asterisk import free_port
-from movidesk_sim.phones import RINGS, answers
-from movidesk_sim.rehearsal import Rehearsal, wait_for
+from movidesk_rehearsal.asterisk import free_port
+from movidesk_rehearsal.phones import RINGS, answers
+from movidesk_rehearsal.rehearsal import Rehearsal, wait_for
 from office import ANSWERED, CANCELED, DIALPLAN, LOST, RECORDINGS, SETTINGS, VARIABLES, Office, shorten_prompts
 from test_fail_open import no_python
 from test_queue import CLOSED, close, sound

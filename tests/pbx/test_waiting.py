@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from movidesk_sim.phones import Agent, Caller, answers
-from movidesk_sim.rehearsal import QUEUE, Rehearsal, wait_for
+from movidesk_rehearsal.phones import Agent, Caller, answers
+from movidesk_rehearsal.rehearsal import QUEUE, Rehearsal, wait_for
 
 NUMBERS = ["47330000%02d" % number for number in range(1, 7)]
 

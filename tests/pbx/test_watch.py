@@ -3,8 +3,8 @@ from __future__ import annotations
 
 import pytest
 
-from movidesk_sim.phones import DECLINES, RINGS, answers
-from movidesk_sim.rehearsal import Rehearsal, wait_for
+from movidesk_rehearsal.phones import DECLINES, RINGS, answers
+from movidesk_rehearsal.rehearsal import Rehearsal, wait_for
 from office import Office
 
 WATCHED = """

@@ -11,12 +11,28 @@ Invariants, and what keeps them:
 
 from __future__ import annotations
 
-from movidesk import budget, calls
-from movidesk.budget import WINDOW
 from movidesk.journal.store import (
-    BUSY_TIMEOUT, CONVERTING, CONVERTS, DELIVERED, DISMISSED, HELD, HOLD, LEASE, MIGRATIONS, PENDING, REFUSED, Call, Claim, Event,
-    Job, JournalError, Recorded)
+    BUSY_TIMEOUT,
+    CONVERTING,
+    CONVERTS,
+    DELIVERED,
+    DISMISSED,
+    HELD,
+    HOLD,
+    LEASE,
+    MIGRATIONS,
+    PENDING,
+    REFUSED,
+    Call,
+    Claim,
+    Event,
+    Job,
+    JournalError,
+    Recorded,
+)
 from movidesk.journal.trials import Trials
+from movidesk.rules import call_states, rate_limit
+from movidesk.rules.rate_limit import WINDOW
 
 __all__ = ["BUSY_TIMEOUT", "CONVERTS", "DELIVERED", "DISMISSED", "HELD", "HOLD", "LEASE", "MIGRATIONS", "PENDING", "REFUSED", "WINDOW",
            "Call", "Claim", "Event", "Job", "Journal", "JournalError", "Recorded"]
@@ -44,9 +60,9 @@ class Journal(Trials):
             demand = self._demand(now, limit)
             claim = None
             for event, call in self._candidates(now):
-                klass = budget.event_class(event.kind, demand.anybody, bool(call.extension))
-                claim = self._claim(limit, klass, demand, aged=klass == budget.SLACK and demand.aged,
-                                    places=2 if event.kind == calls.RECEIVED else 1)  # its ending follows at once
+                klass = rate_limit.event_class(event.kind, demand.anybody, bool(call.extension))
+                claim = self._claim(limit, klass, demand, aged=klass == rate_limit.SLACK and demand.aged,
+                                    places=2 if event.kind == call_states.RECEIVED else 1)  # its ending follows at once
                 if claim.granted:
                     # Its link goes out as it is: the file that it names is not converted any more.
                     note = "" if event.note.startswith((CONVERTS, CONVERTING)) else event.note
@@ -72,7 +88,7 @@ class Journal(Trials):
                 self._db.execute("UPDATE calls SET extension = ? WHERE id = ?", (offered, job.call.id))
                 self._db.execute("UPDATE events SET extension = ? WHERE call = ? AND status = 'pending'"
                                  " AND kind IN ('canceled', 'lost')", (offered, job.call.id))
-            if job.event.kind in calls.ENDED and job.call.extension:
+            if job.event.kind in call_states.ENDED and job.call.extension:
                 self._freed(job.call, job.event.kind)
 
     def rejected(self, job: Job, why: str) -> None:

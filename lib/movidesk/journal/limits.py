@@ -1,11 +1,11 @@
-"""The request limit as the journal applies it (movidesk.budget holds the rules): the window, and pauses after a 429."""
+"""The request limit as the journal applies it (movidesk.rules.rate_limit holds the rules): the window, and pauses after a 429."""
 
 from __future__ import annotations
 
-from movidesk import budget
-from movidesk.budget import WINDOW
 from movidesk.journal.outcomes import TAKEN, Outcomes
 from movidesk.journal.store import Claim
+from movidesk.rules import rate_limit
+from movidesk.rules.rate_limit import WINDOW
 
 #: Why nothing may be sent, by the word that the note `closed_cause` keeps.
 PAUSES = {
@@ -17,7 +17,7 @@ PAUSES = {
 class Limits(Outcomes):
     """Which requests were sent lately, and until when none may be."""
 
-    def _claim(self, limit: int, klass: int, demand: budget.Demand, aged: bool = False, places: int = 1) -> Claim:
+    def _claim(self, limit: int, klass: int, demand: rate_limit.Demand, aged: bool = False, places: int = 1) -> Claim:
         now = self.steady()
         pause = self.paused()
         if pause:
@@ -25,7 +25,7 @@ class Limits(Outcomes):
         limit = self.rate(limit)
         self._db.execute("DELETE FROM requests WHERE at < ?", (now - 10 * WINDOW,))
         used, oldest = self._db.execute("SELECT count(*), min(at) FROM requests WHERE at > ?", (now - WINDOW,)).fetchone()
-        if not budget.may_go(klass, limit - used, demand, limit, aged, places):
+        if not rate_limit.may_go(klass, limit - used, demand, limit, aged, places):
             return Claim(0, max(0.05, (oldest or now) + WINDOW - now), "%d requests were sent in the last minute" % used)
         number = self._db.execute("INSERT INTO requests (at, class) VALUES (?, ?)", (now, klass)).lastrowid
         return Claim(number, 0.0, "")
@@ -50,12 +50,12 @@ class Limits(Outcomes):
         with self._writing():
             until, before = self._closed()
             now = self.steady()
-            strikes = budget.strikes_after(before, until, now if sent is None else sent)
-            self._close(max(until, now + budget.pause_after(seconds, strikes)), strikes, "429")
+            strikes = rate_limit.strikes_after(before, until, now if sent is None else sent)
+            self._close(max(until, now + rate_limit.pause_after(seconds, strikes)), strikes, "429")
             used, rate = self.requests_in_window(), self.rate(limit)
             if strikes == before or used >= limit:
                 return False
-            self._set_note("lowered", "%d %d %r" % (budget.lowered(rate, used), limit, now))
+            self._set_note("lowered", "%d %d %r" % (rate_limit.lowered(rate, used), limit, now))
             return rate == limit
 
     def rate(self, limit: int) -> int:
@@ -67,7 +67,7 @@ class Limits(Outcomes):
         rate, of, at = lowered[0].split()
         if int(of) != limit:  # another limit is in force: nothing is known of it
             return limit
-        return budget.recovered(limit, int(rate), self.steady() - float(at))
+        return rate_limit.recovered(limit, int(rate), self.steady() - float(at))
 
     def suspect_429(self, limit: int, seconds: float) -> bool:
         """A connection was cut: where that may stand for a 429 (budget.is_suspect), send nothing for so many seconds.
@@ -81,7 +81,7 @@ class Limits(Outcomes):
             if until > now:
                 return True  # it left before the pause began: one of the same burst
             stands = until > 0 and self._cause() == "cut"  # nothing was taken since
-            if stands or not budget.is_suspect(self.requests_in_window(), limit):
+            if stands or not rate_limit.is_suspect(self.requests_in_window(), limit):
                 return False
             self._close(now + seconds, strikes, "cut")
             return True

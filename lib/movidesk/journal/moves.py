@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from movidesk import calls
+from movidesk.journal.scheduling import Line
 from movidesk.journal.store import ASKED, CALL, HELD, Call
-from movidesk.journal.turns import Line
+from movidesk.rules import call_states
 
 
 class Moves(Line):
@@ -23,7 +23,7 @@ class Moves(Line):
         """
         with self._writing():
             call = self.find(call_id)
-            if call is None or call.state in calls.ENDED and not self._is_held(call):
+            if call is None or call.state in call_states.ENDED and not self._is_held(call):
                 return []
             if leaving not in ("", call.channel or call.uniqueid):
                 return []

@@ -9,8 +9,8 @@ from _thread import RLock, allocate_lock  # that of threading, whose other parts
 from collections import namedtuple
 from contextlib import contextmanager
 
-from movidesk.budget import WINDOW
 from movidesk.journal.schema import MIGRATIONS, statements
+from movidesk.rules.rate_limit import WINDOW
 
 LEASE = 60.0         # seconds for which an event handed out belongs to its taker
 HOLD = 3600.0        # seconds for which an event waits for its message or conversion, at most

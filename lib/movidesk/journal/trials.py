@@ -1,10 +1,10 @@
-"""Events that Movidesk does not take, as the journal keeps them (movidesk.trial holds the rules)."""
+"""Events that Movidesk does not take, as the journal keeps them (movidesk.rules.trial holds the rules)."""
 
 from __future__ import annotations
 
-from movidesk import budget, trial
-from movidesk.journal.book import Book
+from movidesk.journal.call_store import Book
 from movidesk.journal.store import LEASE, PENDING, REFUSED, Call, Job
+from movidesk.rules import rate_limit, trial
 
 
 class Trials(Book):
@@ -87,7 +87,7 @@ class Trials(Book):
             if not later or later[0].due > now:
                 return None
             demand = self._demand(now, limit)
-            klass = budget.event_class(later[0].kind, demand.anybody, bool(job.call.extension))
+            klass = rate_limit.event_class(later[0].kind, demand.anybody, bool(job.call.extension))
             claim = self._claim(limit, klass, demand)
             if not claim.granted:
                 return None

@@ -19,7 +19,7 @@ from werkzeug.exceptions import HTTPException
 
 from movidesk.config import Config
 from movidesk.journal import JournalError
-from movidesk.made import Dialler, Refused
+from movidesk.made_calls.dialler import Dialler, Refused
 from movidesk.web.server import MAX_BODY, REFUSED
 
 log = logging.getLogger("movidesk.web.made_calls")

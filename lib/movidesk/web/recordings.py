@@ -17,9 +17,9 @@ from urllib.parse import parse_qs, unquote
 from flask import Flask, Response, request
 from werkzeug.wsgi import wrap_file
 
-from movidesk import recordings
 from movidesk.config import Config
-from movidesk.options import Secret
+from movidesk.config.options import Secret
+from movidesk.recordings import signatures
 from movidesk.web.server import REFUSED
 
 log = logging.getLogger("movidesk.web.recordings")
@@ -105,7 +105,7 @@ def _name(secret: Secret, now: float) -> str:
     name = unquote(path.rpartition("/")[2], errors="surrogateescape")
     fields = parse_qs(query, max_num_fields=16) if query.count("&") < 16 else {}
     expires, given = (fields.get(key, [""])[0] for key in ("expires", "signature"))
-    allowed = recordings.is_allowed(name, expires, given, secret, now)
+    allowed = signatures.is_allowed(name, expires, given, secret, now)
     if not allowed or "/" in name or "\0" in name or name in ("", ".", ".."):
         raise Refused(403)
     return name

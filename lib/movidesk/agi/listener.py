@@ -1,0 +1,69 @@
+"""A TCP server with a bounded number of connections, each with a thread and a limited life."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import socketserver
+import threading
+import time
+from contextlib import suppress
+
+log = logging.getLogger("movidesk.agi.listener")
+
+
+class Listener(socketserver.ThreadingTCPServer):
+    """A thread for each connection, at most `places` at once; one more connection is closed.
+
+    setting: where the address comes from, for the error (OSError) of a port that is taken. life: seconds after which a
+    connection is closed, however busy it seems; None for any.
+    """
+
+    allow_reuse_address = True
+    daemon_threads = True
+    request_queue_size = 512
+
+    def __init__(self, setting: str, address: tuple[str, int], handler, places: int,
+                 life: float | None = None):
+        self._setting, self._life = setting, life
+        self._begun: dict[socket.socket, float] = {}
+        self._places = threading.BoundedSemaphore(places)
+        try:
+            super().__init__(address, handler)
+        except OSError as error:
+            raise OSError(error.errno, "%s = %s:%d: %s" % (setting, *address, error.strerror)) from None
+
+    def process_request(self, request, client_address) -> None:
+        if not self._places.acquire(blocking=False):
+            log.error("%s: too many connections at once; one more was closed", self._setting)
+            self.shutdown_request(request)
+            return
+        self._begun[request] = time.monotonic()
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError as error:  # no more threads for this user, or no memory for one
+            log.error("%s: a connection was closed: %s", self._setting, error)
+            self._give_back(request)
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request, client_address) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._give_back(request)
+
+    def _give_back(self, request) -> None:
+        del self._begun[request]
+        self._places.release()
+
+    def service_actions(self) -> None:
+        """Called twice a second by serve_forever: end the connections that are over their time."""
+        for request, begun in list(self._begun.items()) if self._life else ():
+            if time.monotonic() - begun > self._life:
+                log.error("%s: a connection of more than %g s was closed", self._setting, self._life)
+                self._cut(request)
+
+    @staticmethod
+    def _cut(connection: socket.socket) -> None:
+        with suppress(OSError):  # it has ended by itself
+            connection.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,232 @@
+"""How a verb is run, the same for a script and for FastAGI: what surrounds it so that it never fails the dialplan.
+
+`run` sets MOVIDESK_RESULT last: the one sign that the dialplan trusts. What the journal cannot take goes to the emergency
+file, and comes back before the call's next event.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from movidesk.agi import caller, variables, verbs
+from movidesk.agi.channel import Channel, ChannelGone, ProtocolError
+from movidesk.config import ConfigError
+from movidesk.context import ALARMS_LOOKED, LOOK_EVERY, Context
+from movidesk.journal import JournalError, standby
+from movidesk.rules import call_states
+
+OK, ERROR = "ok", "error"
+
+
+def _given(arguments: list[str]) -> list[str]:
+    """The arguments without the empty ones at the end: the dialplan passes as many as the longest verb takes."""
+    while arguments and not arguments[-1]:
+        arguments = arguments[:-1]
+    return arguments
+
+
+def _handler(verb: str, arguments: list[str]):
+    if verb not in verbs.VERBS:
+        raise verbs.VerbError("no verb %r; known: %s" % (verb[:40], ", ".join(verbs.VERBS)))
+    takes = verbs.VERBS[verb].__code__.co_argcount - 2
+    if len(_given(arguments)) > takes:
+        raise verbs.VerbError("%s takes at most %d arguments, not %r" % (verb, takes, arguments))
+    return verbs.VERBS[verb]
+
+
+def _attempt(verb: str, channel: Channel, context: Context, arguments: list[str]) -> tuple[str, bool]:
+    """Run the verb, or keep its event elsewhere if the journal cannot be used; its result, and whether to wake the delivery."""
+    try:
+        handler = _handler(verb, arguments)
+        standby.leave_if_possible(context)
+        _take_in(context, channel)
+        return OK, handler(context, channel, *_given(arguments))
+    except (JournalError, ConfigError) as error:
+        # The journal that cannot be opened may be the default, for a file that could not be read: that comes first.
+        reasons = dict.fromkeys([*context.config.problems.get("", ()), str(error)])
+        asks_again = verb == call_states.RECEIVED and caller.variable_or_empty(channel, variables.ID)
+        channel.say("%s failed: %s" % (verb[:40], "; ".join(reasons)), 3 if asks_again else 1)
+        if isinstance(error, JournalError) or not context.has_journal:
+            _without_journal(context, channel, verb, _given(arguments), error)
+        return ERROR, False  # a delivery that is woken would only wait for the same journal, and hold it meanwhile
+
+
+def run(verb: str, channel: Channel, context: Context, arguments: list[str]) -> str:
+    """Run one verb on a channel; sets MOVIDESK_RESULT and returns it.
+
+    Raises ChannelGone where the channel went away; what the verb had to record is recorded by then.
+    """
+    result, news = ERROR, True
+    try:
+        result, news = _attempt(verb, channel, context, arguments)
+    except ChannelGone:
+        context.wake()
+        raise
+    except (verbs.VerbError, ProtocolError, ValueError) as error:
+        channel.say("%s failed: %s" % (verb[:40], error))
+    except Exception as error:  # the edge: whatever it was, the call goes on
+        import traceback
+
+        traceback.print_exc(file=sys.stderr)
+        channel.say("%s failed: %s: %s" % (verb[:40], type(error).__name__, error))
+        _keep(context, channel, verb, _given(arguments))
+    try:
+        if result == OK:
+            _say_alarms(context, channel)
+        channel.set(variables.RESULT, result)
+    except ProtocolError as error:  # what answers so is no Asterisk, and has no console either
+        print("movidesk: %s: %s" % (verb[:40], error), file=sys.stderr)
+    finally:
+        # Last of all: the delivery works while the channel goes on, not while it waits for us.
+        if news:
+            context.wake()
+    return result
+
+
+def _say_alarms(context: Context, channel: Channel) -> None:
+    """Every LOOK_EVERY seconds a verb looks for alarms and says them on the console (movidesk.alarms)."""
+    try:
+        if context.config.problems or context.journal.is_time(ALARMS_LOOKED, LOOK_EVERY):
+            from movidesk import alarms
+
+            alarms.say_on_console(context, channel.say)
+    except (JournalError, OSError) as error:  # what the verb had to record is recorded
+        channel.say("alarms: %s" % error)
+
+
+def _take_in(context: Context, channel: Channel) -> None:
+    """Take this call's lines of the emergency file into the journal first, so that its events stay in order."""
+    from movidesk.journal import emergency
+
+    try:
+        if emergency.waiting(context.config):
+            emergency.take_in(context.journal, context.config, caller.callers_uniqueid(channel))
+    except OSError as error:
+        channel.say("the emergency file cannot be taken in now: %s" % error)
+
+
+def _without_journal(context: Context, channel: Channel, verb: str, arguments: list[str], error: Exception) -> None:
+    """Keep what the journal could not take in the emergency file and in the standby. A caller is then offered an agent from
+    the standby, unless MOVIDESK_FALLBACK is set."""
+    event = _emergency_event(context, channel, verb, arguments)
+    asks = verb == call_states.RECEIVED
+    if asks and event["call_id"]:
+        event, lost = None, ""  # nothing new: it keeps its place
+    else:
+        lost = _save(context, channel, event)
+    if asks:  # the verb may not even have begun
+        for name, value in verbs.unasked().items():
+            channel.set(name, value)
+    try:
+        if getattr(error, "damaged", False):
+            context.set_aside()
+        if isinstance(error, JournalError) and not any(context.config.problems.get(part) for part in ("movidesk", "pbx", "journal")):
+            with standby.use(context, str(error)) as other:
+                lost = _record_there(other, channel, event, lost)
+                if asks and not caller.variable_or_empty(channel, variables.FALLBACK):
+                    _ask_there(other, channel, arguments)
+    except (OSError, JournalError) as trouble:
+        channel.say("%s: the standby cannot be used either: %s" % (verb, trouble))
+    _say_lost(channel, verb, event, lost)
+
+
+def _keep(context: Context, channel: Channel, verb: str, arguments: list[str]) -> None:
+    """Keep the event of a verb that failed for an unforeseen reason. If the journal has it already, taking it in changes nothing."""
+    if verb not in verbs.VERBS:
+        return
+    event = _emergency_event(context, channel, verb, arguments)
+    if verb == call_states.RECEIVED and event["call_id"]:
+        return  # nothing new: it keeps its place
+    _say_lost(channel, verb, event, _save(context, channel, event, "and recorded with the call's next verb"))
+
+
+def _say_lost(channel: Channel, verb: str, event: dict | None, why: str) -> None:
+    """Say that an event is kept nowhere, if there is a reason why."""
+    if event is not None and why:
+        channel.say("%s of call %s IS LOST: %s" % (verb, event["call_id"] or channel.uniqueid, why), 0)
+
+
+def _save(context: Context, channel: Channel, event: dict, until: str = "until the journal is back") -> str:
+    """Append to the emergency file, and say where it is; returns why that could not be done, or ''."""
+    from movidesk.journal import emergency
+
+    try:
+        channel.say("%s is kept in %s %s" % (event["kind"], emergency.save(context.config, event), until))
+        return ""
+    except OSError as error:
+        return str(error)
+
+
+def _record_there(context: Context, channel: Channel, event: dict | None, unsaved: str) -> str:
+    """Record the event in the standby. unsaved: why no file has it, or ''; returns why it is lost, or ''."""
+    from movidesk.journal import emergency
+
+    try:
+        if event is not None:
+            _take_in(context, channel)  # the standby may have been locked too
+            emergency.record(context.journal, context.config, event)
+    except ValueError as error:  # it makes no sense, and will make none when it is taken in
+        channel.say("%s: %s" % (event["kind"], error))
+        return unsaved
+    if unsaved:
+        channel.say("%s is kept in memory only, until the journal is back: %s" % (event["kind"], unsaved))
+    return ""
+
+
+def _ask_there(context: Context, channel: Channel, arguments: list[str]) -> None:
+    """Ask Movidesk for this caller; if that fails the console says why, as for any verb."""
+    try:
+        verbs.received(context, channel, *arguments)
+    except (ConfigError, verbs.VerbError) as error:
+        channel.say("received failed: %s" % error)
+
+
+def _emergency_event(context: Context, channel: Channel, verb: str, arguments: list[str]) -> dict:
+    """What emergency.take_in needs to record the verb later. call_id: empty where the channel knows of none."""
+    from movidesk.recordings import links
+
+    queue = arguments[0] if arguments and verb in (call_states.RECEIVED, call_states.ARRIVED, call_states.START_TRANSFERRED,
+                                                   call_states.START_CANCELED) else caller.variable_or_empty(channel, variables.QUEUE)
+    extension = {call_states.TRANSFERRED: arguments[:1], call_states.START_TRANSFERRED: arguments[1:2]}.get(verb, [])
+    recording = arguments[0] if arguments and verb in (call_states.COMPLETED, call_states.LOST, call_states.LINK) else ""
+    call_id = caller.variable_or_empty(channel, variables.ID)
+    number, goes_on = caller.client_number(channel), ""
+    if verb == call_states.MOVED:
+        heir = verbs.hand_over(context, channel, "".join(arguments[:1]))
+        verb, number, goes_on = (verb, heir.number, heir.uniqueid) if heir else ("hangup", number, "")
+        arguments = [verbs.message_in_box(channel)]
+    if verb in (call_states.MOVED, "hangup"):
+        extension = [caller.variable_or_empty(channel, variables.ANSWERED_BY)]
+    if verb == "hangup":
+        recording = verbs.own_recording(context, channel, call_id, "".join(arguments[:1]))
+    return {"kind": verb, "at": context.clock(), "arrived": caller.arrival_time(context, channel), "uniqueid": caller.callers_uniqueid(channel),
+            "queue": queue, "call_id": call_id, "number": number, "extension": "".join(extension),
+            "link": links.link(context.config, None, recording, context.clock()), "channel": goes_on, "left": caller.variable_or_empty(channel, variables.NEXT),
+            "leaving": channel.uniqueid if goes_on else "",
+            "held": verb == call_states.LOST and caller.variable_or_empty(channel, variables.ENDING) == verbs.LEAVING_MESSAGE}
+
+
+def main(verb: str) -> None:
+    """What a script in agi/ does: run its verb on the channel that Asterisk hands it on stdin and stdout."""
+    import resource
+    import signal
+
+    from movidesk import config
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the token is in this process's memory
+
+    # Asterisk sends SIGHUP when the caller hangs up, and Python's default is to die with the event unrecorded.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    code = 0
+    try:
+        channel = Channel(sys.stdin.buffer, sys.stdout.buffer)
+        run(verb, channel, Context(config.load()), sys.argv[1:])
+    except ChannelGone:
+        pass  # a hangup is normal; what had to be recorded is
+    except ProtocolError as error:
+        print("movidesk: %s: %s (this is an AGI script: Asterisk runs it)" % (verb, error), file=sys.stderr)
+        code = 1
+    sys.stderr.flush()
+    # Past here nothing is left to do but to tear the interpreter down, and the caller's channel waits for that.
+    os._exit(code)

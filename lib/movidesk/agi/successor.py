@@ -1,0 +1,155 @@
+"""The channel that takes over a call from the caller's channel: an attended transfer, made by whoever waits or talks.
+
+A receptionist calls a queue, and connects a customer. What Asterisk then does, seen on 16 and 22:
+
+  she still waits   the customer's channel takes the place of hers in the dialplan. It has the variables of both, hers first,
+                    and the data of her SHARED(), but no hangup handler of ours: hers fires at once, on her channel.
+  she talks         the customer's channel takes the place of hers beside the agent. It runs the dialplan it came from and
+                    has nothing of ours; her handler fires, and the agent's channel names the customer's in BRIDGEPEER.
+
+No dialplan function pushes a hangup handler on another channel, but the console and the manager do.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import namedtuple
+
+from movidesk.agi import variables
+from movidesk.agi.channel import Channel
+from movidesk.config import Config
+from movidesk.pbx import console
+from movidesk.rules import call_states
+
+MOST = 1000   # characters; a longer answer to GET VARIABLE may have been cut by Asterisk
+_NO_CHANNEL = re.compile(r"Channel '.*' not found|No channel matching|Command '.*' failed")  # what the console says then
+_ENDS = "0123456789abcdef;"  # what a channel's name may end in
+
+#: name, unique id and caller's number of a channel; takes_place: whether it has the call's variables already.
+Successor = namedtuple("Successor", "name uniqueid number takes_place")
+
+#: The variables that make a channel the caller's; "__": the channels that it dials inherit it.
+_VARIABLES = ((variables.ID, "__"), (variables.HANDLER, "__"), (variables.WATCHED, "__"), (variables.ARRIVED, ""), (variables.QUEUE, ""), (variables.ANSWERED_BY, ""),
+              (variables.AGENT, ""), (variables.RECORDING, ""), (variables.ENDING, ""))
+
+
+class Gone(Exception):
+    """The successor hung up meanwhile."""
+
+
+class NotAdopted(Exception):
+    """The successor has no hangup handler; the text says why and what to do."""
+
+
+def find(channel: Channel, peer: str = "") -> Successor | None:
+    """Who goes on with the call of this channel, which hangs up; None where nobody does.
+
+    peer: the name of the channel that the agent talks to, where the dialplan found another than this.
+    """
+    own, handler, arrived = (channel.get(name) for name in ("CHANNEL(name)", variables.HANDLER, variables.ARRIVED))
+    if not peer and arrived:
+        for name in _names(channel):
+            if name != own and _of(channel, name, variables.ARRIVED) == arrived and _of(channel, name, variables.HANDLER) == handler:
+                return _successor(channel, name, True)
+        peer = _talks_to(channel, own, handler)
+    if peer in ("", own) or _was_dialled(channel, peer, handler):
+        return None
+    return _successor(channel, peer, False)
+
+
+def _was_dialled(channel: Channel, name: str, handler: str) -> bool:
+    """Whether somebody dialled that channel in this call, an agent who consults a colleague for instance: it inherited
+    MOVIDESK_HANDLER, and not MOVIDESK_ARRIVED, which only a caller's channel has."""
+    return _of(channel, name, variables.HANDLER) == handler and not _of(channel, name, variables.ARRIVED)
+
+
+def _talks_to(channel: Channel, own: str, handler: str) -> str:
+    """Whom the agent's phone talks to now, if it was called through a Local channel, which has left the call by then; else ''."""
+    called = re.match(r"Local/([0-9]+)@", channel.get(variables.AGENT))
+    for name in _names(channel) if called else ():
+        if "/%s-" % called[1] in name and _of(channel, name, variables.HANDLER) == handler:
+            peer = _of(channel, name, "BRIDGEPEER").split(",")[0]  # of more than two in a bridge it names all others
+            if peer not in ("", own) and not _was_dialled(channel, peer, handler):
+                return peer
+    return ""
+
+
+def _successor(channel: Channel, name: str, takes_place: bool) -> Successor | None:
+    uniqueid = _of(channel, name, "UNIQUEID")
+    number = call_states.client_number(_of(channel, name, "CALLERID(num)"))
+    return Successor(name, uniqueid, number, takes_place) if uniqueid else None
+
+
+def _of(channel: Channel, name: str, variable: str) -> str:
+    return channel.get("IMPORT(%s,%s)" % (name, variable)) if _is_plain(name) else ""
+
+
+def _names(channel: Channel, end: str = "") -> list[str]:
+    """All channels' names that end so."""
+    text = channel.get("CHANNELS(%s)" % (end + "$" if end else ""))
+    if len(text) < MOST or len(end) > 8:
+        return text.split()
+    return [name for more in _ENDS for name in _names(channel, more + end)]
+
+
+def _is_plain(text: str) -> bool:
+    """Whether a text stands for itself in a command of the console and in an argument of a function."""
+    return re.fullmatch(r"[0-9A-Za-z_.:;/@+*#-]*", text) is not None
+
+
+def adopt(channel: Channel, config: Config, heir: Successor) -> None:
+    """Make the successor the caller's channel: variables, the hangup handler, the recording. Raises Gone, NotAdopted."""
+    is_callers = _of(channel, heir.name, variables.CHANNEL) == heir.uniqueid
+    if is_callers and _of(channel, heir.name, variables.HANDLER) == channel.get(variables.HANDLER):
+        return  # adopted before
+    values = [] if heir.takes_place else [(prefix + name, channel.get(name)) for name, prefix in _VARIABLES]
+    recording = "" if heir.takes_place else channel.get(variables.RECORDING)
+    if not is_callers:
+        values += [("SHARED(%s)" % variables.CHANNEL, heir.uniqueid), (variables.CHANNEL, heir.uniqueid),
+                   ("CHANNEL(hangup_handler_push)", "movidesk-hangup,s,1")]
+    if not all(_is_plain(value) for _, value in values if not value.startswith("movidesk-")):
+        raise NotAdopted("a variable of %s holds characters that Asterisk's console does not take" % channel.get("CHANNEL(name)"))
+    if config["pbx", "asterisk"] == "ami":
+        _set_by_manager(config, heir, values)
+    else:
+        for name, value in values:
+            _ask(config, heir, 'dialplan set chanvar %s %s "%s"' % (heir.name, name, value))
+        if recording:
+            _ask(config, heir, 'mixmonitor start %s "%s,ab"' % (heir.name, recording))
+    if _of(channel, heir.name, "UNIQUEID") != heir.uniqueid:
+        raise Gone()  # perhaps before the handler came, which then did not run
+
+
+def stop_recording(config: Config, heir: Successor, call_id: str) -> None:
+    """Let the recording of an earlier call end, which the successor's channel goes on with. Raises Gone, NotAdopted."""
+    if config["pbx", "asterisk"] == "ami":
+        return
+    for line in _ask(config, heir, "mixmonitor list %s" % heir.name).splitlines():
+        fields = line.split("\t")
+        if len(fields) > 1 and os.path.splitext(os.path.basename(fields[1] + ".wav"))[0] == call_id:
+            _ask(config, heir, "mixmonitor stop %s %s" % (heir.name, fields[0]))
+
+
+def _set_by_manager(config: Config, heir: Successor, values: list[tuple[str, str]]) -> None:
+    from movidesk.pbx import ami  # pyst2's manager, which few need
+
+    try:
+        if not ami.set_variables(*config.manager, heir.name, values):
+            raise Gone()
+    except ami.AmiError as error:
+        raise NotAdopted("Asterisk's manager: %s; see [pbx] asterisk = ami in movidesk.conf" % error) from None
+
+
+def _ask(config: Config, heir: Successor, line: str) -> str:
+    try:
+        answer = console.ask(config["pbx", "asterisk"], line)
+    except console.ConsoleError as error:
+        answer, trouble = str(error), error
+    else:
+        trouble = None
+    if _NO_CHANNEL.search(answer):
+        raise Gone()
+    if trouble:
+        raise NotAdopted(str(trouble))
+    return answer

@@ -1,0 +1,321 @@
+"""The verbs: what the dialplan asks of us, one function each, the same for a script and for FastAGI.
+
+Each records first and talks to the channel afterwards. movidesk.agi.runner runs them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+from movidesk.agi import caller, variables
+from movidesk.agi.channel import Channel
+from movidesk.context import Context
+from movidesk.delivery.availability import request_name
+from movidesk.rules import call_states, waiting_line
+
+UNASKED = "E"
+
+LEAVING_MESSAGE = "message"  # MOVIDESK_ENDING while the caller leaves one
+
+AFTER_ERROR = 10   # seconds until a caller asks again whose question failed
+LONGEST_WAIT = 60  # seconds; a caller is never told to wait longer, whatever Movidesk asks for
+
+
+class VerbError(Exception):
+    """A verb was called in a way that makes no sense; the text names the value."""
+
+
+# -- queue control -----------------------------------------------------------------------------------------------------
+
+def received(context: Context, channel: Channel, queue: str = "") -> bool:
+    """The caller waits in `queue`: ask Movidesk who is free. Sets EXT, CODE, WAIT, POSITION and __MOVIDESK_ID."""
+    answer = unasked()
+    try:
+        _check_queue(queue)
+        call = _arrive(context, channel, queue)
+        channel.set("__" + variables.ID, call.call_id)
+        answer.update(_ask(context, channel, call))
+        return answer[variables.EXT] != "" and context.config["pbx", "report_transfer"] == "ring"
+    finally:
+        for name, value in answer.items():
+            channel.set(name, value)
+
+
+def unasked() -> dict[str, object]:
+    """What `received` sets where Movidesk could not be asked."""
+    return {variables.EXT: "", variables.CODE: UNASKED, variables.WAIT: AFTER_ERROR, variables.POSITION: ""}
+
+
+def _ask(context: Context, channel: Channel, call) -> dict[str, object]:
+    """Ask Movidesk for an agent for this call, if it is its turn; the variables to set."""
+    context.config.require("movidesk")
+    silence = context.silence()
+    if silence:
+        channel.say("%s waits: Movidesk refuses the token" % call.call_id, 3)
+        return {variables.WAIT: _seconds(silence)}
+    rest = context.rest(context.pace[1])
+    if rest:
+        channel.say("%s waits: Movidesk does not answer" % call.call_id, 3)
+        return {variables.WAIT: _seconds(rest)}
+    timeout = context.config["movidesk", "timeout"]
+    turn = context.journal.turn(call, context.limit(), context.is_script, 3 * timeout + AFTER_ERROR, _refusal(channel, call), context.pace)
+    if not turn.ask:
+        if turn.reason:
+            channel.say("%s waits: %s" % (call.call_id, turn.reason), 3)
+        return {variables.CODE: turn.code or UNASKED, variables.WAIT: turn.wait, variables.POSITION: turn.position}
+    from movidesk.delivery import api
+    from movidesk.rules import trial
+
+    result = context.send(turn.ask, "received", queue=call.queue, number=call.number, id=call.call_id, arrived=call.arrived,
+                       failures=lambda: _blamed_now(context, call))
+    if isinstance(result, api.Delivered):
+        return {variables.POSITION: 1, **_judge(context, channel, call, result.text)}
+    channel.say("%s: receivedCall: %s" % (call.call_id, result.why))
+    if isinstance(result, api.Rejected):
+        context.journal.refused(call, result.why)
+        _failed(context, channel, call, result.why, refused=True)
+        return {variables.POSITION: 1}
+    if result.status is not None or not result.sent:
+        context.journal.not_taken(call)
+    if result.status != 429:
+        _failed(context, channel, call, result.why)
+    after = trial.TOKEN_RETRY if result.status in (401, 403) else AFTER_ERROR
+    return {variables.POSITION: 1, variables.WAIT: _seconds(result.after or after)}
+
+
+def _blamed_now(context: Context, call):
+    """The trial of this caller's question if it fails, with the tries that count against it from now on: earlier ones say nothing
+    about whether Movidesk answers at this moment."""
+    _, before, after = context.journal.question(call)
+    return after._replace(blamed=after.blamed - (before.blamed if before else 0))
+
+
+def _failed(context: Context, channel: Channel, call, why: str, refused: bool = False) -> None:
+    """The caller's question was not taken: those behind it may have to ask first."""
+    alone = not refused and context.is_alone(request_name(call_states.RECEIVED, call.call_id))
+    if context.journal.question_failed(call, context.pace[1], alone, refused):
+        channel.say("%s: receivedCall fails for this call and no other (%s): those behind it ask first, it asks again every %g s" % (
+            call.call_id, why, context.pace[1]))
+
+
+def _judge(context: Context, channel: Channel, call, text: str) -> dict[str, object]:
+    """What receivedCall's answer means for the caller."""
+    from movidesk.delivery import api
+
+    try:
+        answer = api.parse_answer(text, context.config["pbx", "extension_pattern"])
+    except api.NonsenseAnswer as error:
+        context.journal.answered(call, "", "", str(error), pace=context.pace)
+        channel.say("%s: %s" % (call.call_id, error))
+        return {}
+    report = context.config["pbx", "report_transfer"] == "ring"
+    extension, code = context.journal.answered(call, answer.extension, answer.code, text, report, context.pace)
+    meaning = "offered %s" % extension if extension else "code %s" % code
+    if extension != answer.extension:
+        meaning = "offered %s, whose phone has just refused this call: the caller waits as with code %s" % (answer.extension, code)
+    channel.say("%s: %s" % (call.call_id, meaning), 3)
+    return {variables.EXT: extension, variables.CODE: code, variables.WAIT: waiting_line.look_again(1, context.pace[0], context.is_script)}
+
+
+def _refusal(channel: Channel, call) -> str:
+    """Why the phone that the caller was offered did not take it, as the dialplan says: one word; '' if it does not say."""
+    reason = caller.variable_or_empty(channel, variables.REFUSAL) if call.state == call_states.OFFERED else ""
+    return reason if re.fullmatch("[A-Z]{1,20}", reason) else ""
+
+
+def _seconds(wait: float) -> int:
+    return max(1, min(LONGEST_WAIT, int(wait + 0.999)))
+
+
+def transferred(context: Context, channel: Channel, extension: str = "") -> bool:
+    """The agent has answered. Runs on either channel; the extension is the one that was offered where none is given."""
+    return _record(context, channel, call_states.TRANSFERRED, extension=_extension(context, extension) if extension else "")
+
+
+def completed(context: Context, channel: Channel, recording: str = "") -> bool:
+    """The talk with the agent is over."""
+    return _record(context, channel, call_states.COMPLETED, recording=recording)
+
+
+def lost(context: Context, channel: Channel, recording: str = "") -> bool:
+    """No agent will answer: code 0, 1 or 2, or we gave up; with the message that the caller left.
+
+    Where MOVIDESK_ENDING says that the message is only now being left, the caller leaves the line at once, and Movidesk
+    is told when the channel has hung up and the message is complete.
+    """
+    if caller.variable_or_empty(channel, variables.ENDING) != LEAVING_MESSAGE:
+        return _record(context, channel, call_states.LOST, recording=recording)
+    _record(context, channel, call_states.LOST, held=True)
+    return False
+
+
+def canceled(context: Context, channel: Channel) -> bool:
+    """The caller hung up before an agent had the call."""
+    return _record(context, channel, call_states.CANCELED)
+
+
+def hangup(context: Context, channel: Channel, message: str = "") -> bool:
+    """The caller's channel is ending: so does its call, as its state says.
+
+    message: what the caller left in a voicemail box (VM_MESSAGEFILE), which then is the call's recording.
+    """
+    call_id = _catch_up(context, channel)
+    return _hang_up(context, channel, call_id, own_recording(context, channel, call_id, message), caller.variable_or_empty(channel, variables.NEXT))
+
+
+def _hang_up(context: Context, channel: Channel, call_id: str, recording: str, left: str) -> bool:
+    link = _link(context, call_id, recording)
+    converts = os.path.basename(recording) if link and context.config["recordings", "convert"] else ""
+    return _tell(channel, call_id, context.journal.hang_up(call_id, link, converts=converts, left=left))
+
+
+def moved(context: Context, channel: Channel, peer: str = "") -> bool:
+    """The caller's channel hangs up because another takes its place: an attended transfer. The call goes on there.
+
+    peer: that channel's name, where the dialplan knows it. Where there is none the call ends as `hangup` ends it.
+    """
+    from movidesk.agi import successor
+
+    heir = hand_over(context, channel, peer)
+    if heir is None:
+        return hangup(context, channel, message_in_box(channel))
+    call_id = _catch_up(context, channel)
+    channel.say("%s continues on %s" % (call_id, heir.name), 3)
+    news = False
+    for other in context.journal.move(call_id, heir.uniqueid, heir.number):
+        try:
+            successor.stop_recording(context.config, heir, other.call_id)
+        except (successor.Gone, successor.NotAdopted) as error:
+            channel.say("%s: its recording could not be stopped: %s" % (other.call_id, error))
+        file = "%s/monitor/%s.wav" % (caller.variable_or_empty(channel, "ASTSPOOLDIR"), re.sub(r"[^0-9A-Za-z_.-]", "", other.call_id))
+        news |= _hang_up(context, channel, other.call_id, file, call_states.MOVED)
+    return news
+
+
+def hand_over(context: Context, channel: Channel, peer: str):
+    """Make the channel that takes over the call of this one its caller's; that successor.Successor, or None where nobody does.
+
+    Needs no journal, and does nothing the second time.
+    """
+    from movidesk.agi import successor
+
+    heir = successor.find(channel, peer)
+    try:
+        if heir is not None:
+            successor.adopt(channel, context.config, heir)
+    except successor.Gone:
+        return None
+    except successor.NotAdopted as error:
+        channel.say("%s continues on %s, but its end may be reported up to a minute late: %s" % (
+            caller.variable_or_empty(channel, variables.ID), heir.name, error))
+    return heir
+
+
+def message_in_box(channel: Channel) -> str:
+    """The file of the message that the caller has left in a voicemail box, or ''."""
+    return caller.variable_or_empty(channel, "VM_MESSAGEFILE") if caller.variable_or_empty(channel, variables.ENDING) == LEAVING_MESSAGE else ""
+
+
+def _catch_up(context: Context, channel: Channel) -> str:
+    """Record what the dialplan saw and the journal did not, because it was away or a verb was killed: that the caller
+    came, and that an agent answered. Returns the call's id."""
+    call_id, answered_by = caller.variable_or_empty(channel, variables.ID), caller.variable_or_empty(channel, variables.ANSWERED_BY)
+    return context.journal.catch_up(
+        context.config["pbx", "name"], caller.began_on(channel), call_id, caller.variable_or_empty(channel, variables.QUEUE), caller.client_number(channel),
+        None if call_id else caller.arrival_time(context, channel), _extension(context, answered_by) if answered_by else "")
+
+
+def own_recording(context: Context, channel: Channel, call_id: str, message: str) -> str:
+    """The file that belongs to a call which hangs up; a message in a voicemail box is copied from there first."""
+    if not message:
+        return caller.variable_or_empty(channel, variables.RECORDING)
+    from movidesk.recordings import files
+
+    try:
+        name = call_id or "%s-%s" % (files.UNKNOWN, channel.uniqueid)
+        return files.own_message(message, context.config["recordings", "folder"], name)
+    except OSError as error:
+        channel.say("%s: its message stays in the voicemail box, without a link: %s" % (call_id, error))
+        return ""
+
+
+# -- no queue control --------------------------------------------------------------------------------------------------
+
+def arrived(context: Context, channel: Channel, queue: str = "") -> bool:
+    """The caller enters Asterisk's own queue. Sets __MOVIDESK_ID; nothing is told to Movidesk yet."""
+    _check_queue(queue)
+    call = _arrive(context, channel, queue, call_states.WATCH)
+    channel.set("__" + variables.ID, call.call_id)
+    channel.say("%s: arrived" % call.call_id, 3)
+    return False
+
+
+def start_transferred(context: Context, channel: Channel, queue: str = "", extension: str = "") -> bool:
+    """Asterisk's own queue has put the caller through to an agent."""
+    return _record(context, channel, call_states.START_TRANSFERRED, queue=queue,
+                   extension=_extension(context, context.config.agent(extension)))
+
+
+def start_canceled(context: Context, channel: Channel, queue: str = "") -> bool:
+    """The caller left Asterisk's own queue without an agent."""
+    return _record(context, channel, call_states.START_CANCELED, queue=queue)
+
+
+# -- both --------------------------------------------------------------------------------------------------------------
+
+def link(context: Context, channel: Channel, recording: str = "") -> bool:
+    """A recording became available after its call was reported."""
+    call_id = caller.call_id(context, channel)
+    if not _link(context, call_id, recording):
+        raise VerbError("link: %r is no address, and no recording that [recordings] link can turn into one"
+                        % recording[:80])
+    return _record(context, channel, call_states.LINK, recording=recording)
+
+
+def _arrive(context: Context, channel: Channel, queue: str, mode: str = call_states.CONTROL):
+    """The channel's open call in this queue, begun where there is none."""
+    return context.journal.arrive(context.config["pbx", "name"], caller.began_on(channel), queue, caller.client_number(channel), mode,
+                               caller.arrival_time(context, channel), caller.variable_or_empty(channel, "UNIQUEID") or channel.uniqueid)
+
+
+def _record(context: Context, channel: Channel, kind: str, recording: str = "", **fields) -> bool:
+    call_id = caller.call_id(context, channel)
+    if recording:
+        fields["link"] = _link(context, call_id, recording)
+    done = context.journal.record(call_id, kind, uniqueid=channel.uniqueid,
+                               number=caller.client_number(channel), **fields)
+    return _tell(channel, call_id, done)
+
+
+def _link(context: Context, call_id: str, recording: str) -> str:
+    """The address of a recording of this call; '' for none."""
+    if not recording:
+        return ""
+    from movidesk.recordings import links
+
+    return links.link(context.config, context.journal.find(call_id), recording, context.clock())
+
+
+def _tell(channel: Channel, call_id: str, done) -> bool:
+    """Say on the console what was recorded, or why nothing was; True where something was."""
+    channel.say("%s: %s" % (call_id, done.kind or "ignored, %s" % done.reason), 3)
+    return done.kind is not None
+
+
+def _check_queue(queue: str) -> None:
+    if not (queue.isascii() and queue.isdigit() and len(queue) <= 10):
+        raise VerbError("the queue %r is no number of at most 10 digits" % queue[:40])
+
+
+def _extension(context: Context, extension: str) -> str:
+    if not context.config["pbx", "extension_pattern"].fullmatch(extension):
+        raise VerbError("the extension %r does not match extension_pattern = %s" % (
+            extension[:40], context.config["pbx", "extension_pattern"].pattern))
+    return extension
+
+
+#: Verb -> handler, which says whether there is something new to deliver. Scripts, FastAGI paths and the journal's events
+#: bear the same names.
+VERBS = {function.__name__: function for function in (
+    received, transferred, completed, lost, canceled, hangup, moved, arrived, start_transferred, start_canceled, link)}

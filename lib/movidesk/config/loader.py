@@ -1,0 +1,212 @@
+"""movidesk.conf: one table of options, read with line numbers, refused with file, line and reason.
+
+A bad value never stops an event from being recorded: `Config` keeps every problem it found and the default in the
+value's place, and only what needs the bad value refuses to go on (`require`).
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+import re
+
+from movidesk.config.options import GUID, OPTIONS, SECRET_KEYS, is_loopback
+
+MAX_FILE, MAX_LINE = 65536, 1000  # characters; the time that configparser takes grows with the square of a line's length
+MAX_SECRET_FILE = 4096            # characters
+
+DEFAULT_PATH = "/etc/asterisk/movidesk.conf"
+PATH_VARIABLE = "MOVIDESK_CONFIG"
+
+
+class ConfigError(Exception):
+    """The configuration cannot serve; the text names file, line, key and reason, and never a token."""
+
+
+class Config:
+    """The settings, as `config["pbx", "name"]`, with the problems that were found beside them.
+
+    Every option has a value: what could not be read has its default, and its problem says so.
+    """
+
+    def __init__(self, path: str):
+        self.path = path
+        self.problems: dict[str, list[str]] = {}
+        self._values: dict[tuple[str, str], object] = {}
+
+    def __getitem__(self, name: tuple[str, str]):
+        # Defaults are parsed when they are asked for: a script needs few of them, and each costs its milliseconds.
+        if name not in self._values:
+            parse, default = OPTIONS[name[0]][name[1]]
+            self._values[name] = parse(default) if default else ""
+        return self._values[name]
+
+    def complain(self, section: str, text: str) -> None:
+        """Keep a problem; a token that stood in the wrong place is not repeated in it."""
+        self.problems.setdefault(section, []).append(re.sub(GUID, "***", text))
+
+    def require(self, *sections: str, form: bool = True) -> Config:
+        """This configuration, when these sections (default: all) and the file's form are sound; else ConfigError.
+
+        form: False lets a file pass that is missing, or of which the rest could be read.
+        """
+        for section in (*([""] if form else []), *(sections or OPTIONS)):
+            for text in self.problems.get(section, ()):
+                raise ConfigError(text)
+        return self
+
+    def agent(self, name: str) -> str:
+        """The extension in the name of a channel or queue member ([pbx] agent_channel); what is no such name stays."""
+        found = self["pbx", "agent_channel"].fullmatch(name)
+        return found.group(1) if found else name
+
+    @property
+    def own_name(self) -> str:
+        """The name of this configuration's files in folders that others use too; known without its content."""
+        return "movidesk-%d-%s" % (os.geteuid(), os.path.abspath(self.path).replace(os.sep, "-").strip("-")[-150:])
+
+    @property
+    def manager(self) -> tuple:
+        """Asterisk's manager, as the functions of ami.py take it: address, user, secret."""
+        return tuple(self["made_calls", key] for key in ("ami", "ami_user", "ami_secret"))
+
+    def all_problems(self) -> list[str]:
+        return list(dict.fromkeys(text for texts in self.problems.values() for text in texts))
+
+
+def config_path() -> str:
+    """Where the configuration is: $MOVIDESK_CONFIG, else /etc/asterisk/movidesk.conf."""
+    return os.environ.get(PATH_VARIABLE) or DEFAULT_PATH
+
+
+def load(path: str | None = None) -> Config:
+    """Read movidesk.conf. Never raises for its content: see `Config.problems` and `Config.require`."""
+    config = Config(path or config_path())
+    try:
+        with open(config.path, encoding="utf-8-sig") as file:
+            text = file.read(MAX_FILE + 1)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text (%s)" % error.reason
+        config.complain("", "%s: %s; copy the commented sample etc/movidesk.conf there" % (config.path, reason))
+        return config
+    if len(text) > MAX_FILE or any(len(line) > MAX_LINE for line in text.splitlines()):
+        for section in "", "journal":  # nobody knows where the journal is
+            config.complain(section, "%s: has more than %d characters, or %d in a line: it is no movidesk.conf" % (
+                config.path, MAX_FILE, MAX_LINE))
+        return config
+    parser = configparser.ConfigParser(
+        interpolation=None, default_section="", delimiters=("=",), inline_comment_prefixes=(";", "#"),
+        comment_prefixes=(";", "#"), empty_lines_in_values=False)
+    try:
+        parser.read_string(text, config.path)
+    except configparser.Error as error:
+        config.complain("", _form_problem(config.path, text, error))
+        if type(error) is not configparser.ParsingError:
+            # The reading stopped there: nobody knows where the journal is.
+            config.complain("journal", _form_problem(config.path, text, error))
+            return config
+    lines = _line_numbers(text)
+    for section in parser.sections():
+        _read_section(config, lines, section, parser[section])
+    _read_secret_file(config, "movidesk", "token")
+    if not config["movidesk", "token"] and not config.problems.get("movidesk"):
+        config.complain("movidesk", "%s: [movidesk] token is missing" % config.path)
+    _read_secret_file(config, "recordings", "secret")
+    for key in "secret", "link":
+        if config["recordings", "publish"] and not config["recordings", key] and not config.problems.get("recordings"):
+            config.complain("recordings", "%s: [recordings] publish needs %s" % (config.path, key))
+    _check_night(config, lines)
+    _check_made_calls(config)
+    return config
+
+
+def _check_night(config: Config, lines: dict) -> None:
+    """The time zone is looked up only where there is a night."""
+    section = "movidesk"
+    if not config[section, "night"]:
+        return
+    from movidesk.config.nights import in_zone
+
+    try:
+        in_zone(config[section, "time_zone"])
+    except ValueError as error:
+        line = lines.get((section, "time_zone"), lines.get((section, "night"), 1))
+        config.complain(section, "%s:%d: [movidesk] time_zone: %r %s" % (config.path, line, config[section, "time_zone"], error))
+        del config._values[section, "night"]  # the default: none
+
+
+def _check_made_calls(config: Config) -> None:
+    """Made calls are off, or complete and closed to strangers."""
+    section = "made_calls"
+    if not config[section, "listen"] or config.problems.get(section):
+        return
+    auth = config[section, "auth"]
+    needed = {"none": (), "login": ("user", "password"), "token": ("token",)}[auth]
+    for key in (*needed, "ami_user", "ami_secret"):
+        if not config[section, key]:
+            config.complain(section, "%s: [made_calls] listen with auth = %s needs %s" % (config.path, auth, key))
+    if auth == "none" and not is_loopback(config[section, "listen"]):
+        config.complain(section, "%s: [made_calls] auth = none is for loopback only, not for %s" % (
+            config.path, config[section, "listen"][0]))
+    if config[section, "listen"] == config["recordings", "publish"] and config[section, "listen"][1]:
+        config.complain(section, "%s: [made_calls] listen and [recordings] publish are the same address: each needs its own" % (
+            config.path))
+
+
+def _form_problem(path: str, text: str, error: configparser.Error) -> str:
+    if isinstance(error, configparser.MissingSectionHeaderError):
+        return "%s:%d: a setting before any [section]" % (path, error.lineno)
+    if isinstance(error, configparser.DuplicateOptionError):
+        return "%s:%d: [%s] %s is set twice" % (path, error.lineno, error.section, error.option)
+    if isinstance(error, configparser.DuplicateSectionError):
+        return "%s:%d: section [%s] stands twice" % (path, error.lineno, error.section)
+    lineno = error.errors[0][0] if getattr(error, "errors", None) else 1
+    return "%s:%d: not of the form 'key = value'" % (path, lineno)
+
+
+def _read_section(config: Config, lines: dict, section: str, values) -> None:
+    if section not in OPTIONS:
+        config.complain("", "%s:%d: unknown section [%s]; known: %s" % (
+            config.path, lines.get((section, ""), 1), section, ", ".join(OPTIONS)))
+        return
+    for key, value in values.items():
+        where = "%s:%d: [%s] %s" % (config.path, lines.get((section, key), 1), section, key)
+        if key not in OPTIONS[section]:
+            config.complain(section, "%s: unknown key; known: %s" % (where, ", ".join(OPTIONS[section])))
+            continue
+        if not value:
+            continue
+        try:
+            config._values[section, key] = OPTIONS[section][key][0](value)
+        except ValueError as error:
+            shown = "%d characters" % len(value) if key in SECRET_KEYS else repr(value)
+            config.complain(section, "%s: %s %s" % (where, shown, error))
+
+
+def _read_secret_file(config: Config, section: str, key: str) -> None:
+    """Take a secret from the file that `<key>_file` names, where it does."""
+    path = config[section, key + "_file"]
+    if not path:
+        return
+    try:
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise ValueError("is no plain file")  # to read a FIFO waits for a writer
+        with open(path, encoding="ascii") as file:
+            config._values[section, key] = OPTIONS[section][key][0](file.read(MAX_SECRET_FILE).strip())
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        if isinstance(error, UnicodeDecodeError):
+            reason = "is not ASCII text"
+        config.complain(section, "%s: [%s] %s_file: %s: %s" % (config.path, section, key, path, reason))
+
+
+def _line_numbers(text: str) -> dict[tuple[str, str], int]:
+    """(section, key) -> 1-based line; the key is '' for the section's header."""
+    found, section = {}, ""
+    for number, line in enumerate(text.splitlines(), 1):
+        header = re.match(r"\s*\[(.+?)\]", line)
+        section = header.group(1) if header else section
+        key = "" if header else line.partition("=")[0].strip().lower()
+        if header or key:
+            found.setdefault((section, key), number)
+    return found

@@ -1,0 +1,48 @@
+"""The limit by hours: Movidesk's help center (article 518701) names 10 requests a minute by day and none at night.
+
+It names no time zone. By day the day's limit holds in the strictest reading: in any 60 seconds that end by day, also those that
+began at night. So the night ends a window early; and a minute is given at both ends for clocks that differ.
+"""
+
+from __future__ import annotations
+
+from movidesk.rules.rate_limit import WINDOW
+
+CLOCKS = 60.0  # seconds by which the clocks of this machine and of Movidesk may differ
+
+
+def is_night(now: float, night: tuple[int, int], minute_of_day) -> bool:
+    """Whether the night's limit may be used at `now`. night: (begins, ends), minutes of the day (options.SHORTEST_NIGHT);
+    minute_of_day: epoch seconds -> the minute of the day there."""
+    begins, ends = night
+    return all((minute_of_day(now + seconds) - begins) % 1440 < (ends - begins) % 1440
+               for seconds in (-CLOCKS, 0.0, WINDOW, WINDOW + CLOCKS))
+
+
+def limit_at(config, now: float) -> int:
+    """The requests a minute that Movidesk takes at `now`, as the configuration says; budget.UNLIMITED: no limit."""
+    return config["movidesk", "night_requests_per_minute" if is_night_at(config, now) else "requests_per_minute"]
+
+
+def is_night_at(config, now: float) -> bool:
+    """Whether the night's limit is in force at `now`, as the configuration says."""
+    night = config["movidesk", "night"]
+    return bool(night) and is_night(now, night, in_zone(config["movidesk", "time_zone"]))
+
+
+def in_zone(name: str):
+    """The function for is_night in a time zone. Raises ValueError where this machine does not know the zone."""
+    from datetime import datetime
+    from zoneinfo import ZoneInfo  # loaded only where it is needed: it costs a script some milliseconds
+
+    try:
+        zone = ZoneInfo(name)
+    except (LookupError, ValueError, OSError):  # LookupError: no such file, and no package tzdata
+        raise ValueError("is no time zone that this machine knows: see timedatectl list-timezones; if none is known, install "
+                         "tzdata") from None
+
+    def minute_of_day(epoch: float) -> int:
+        local = datetime.fromtimestamp(epoch, zone)
+        return 60 * local.hour + local.minute
+
+    return minute_of_day

@@ -1,0 +1,235 @@
+"""The options of movidesk.conf: how the text of each becomes its value, and its default.
+
+A parser raises ValueError for a text that is none of its values; the message follows on `KEY: TEXT`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+from movidesk.config.pattern import Pattern
+from movidesk.rules.rate_limit import UNLIMITED
+from movidesk.rules.waiting_line import PACE
+
+
+class Secret:
+    """A value that does not print: `reveal()` is the only way to it."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str):
+        self._value = value
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __repr__(self) -> str:
+        return "Secret(***)" if self._value else "Secret(empty)"
+
+
+GUID = r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+
+
+def _matching(pattern: str, what: str, make=str):
+    def parse(text: str):
+        if not re.fullmatch(pattern, text):
+            raise ValueError(what)
+        return make(text)
+
+    return parse
+
+
+_guid = _matching(GUID, "is no GUID (Movidesk: Settings, Account, Parameters, Environment: 36 characters, 8-4-4-4-12)", Secret)
+# These characters need no quoting, neither here nor in nginx's configuration.
+_secret = _matching(r"[0-9A-Za-z_+/=.-]{16,128}",
+                    "must be 16 to 128 letters, digits, or _ + / = . - (openssl rand -hex 24 makes one)", Secret)
+_name = _matching(r"[A-Za-z0-9._-]{1,64}", "must be 1 to 64 letters, digits, '.', '_' or '-'")
+_channel_part = _matching(r"[A-Za-z0-9_./@-]{1,80}", "must be part of a channel's name, such as PJSIP/ or @from-internal/n")
+_caller_number = _matching(r"\+?[0-9]{1,20}", "must be a number: digits, with or without a leading +")
+
+_zone = _matching(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+){0,2}", "must be the name of a time zone, such as America/Sao_Paulo")
+
+SHORTEST_NIGHT = 10  # minutes, of the night and of the day: see movidesk.config.nights
+_HOST = r"[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})*"
+
+
+def _url(text: str) -> str:
+    # A pattern, not urllib.parse: every script reads this file, and that module costs as much as the journal.
+    address = re.fullmatch(r"(https?)://(%s|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[^\s?#]*)?" % _HOST, text)
+    if not address or int((address.group(3) or ":0")[1:]) > 65535:
+        raise ValueError("must be a plain http or https address, without user, query or fragment")
+    if address.group(1) == "http" and address.group(2) not in ("localhost", "127.0.0.1", "[::1]"):
+        raise ValueError("must be https: the token travels in it (plain http is for a simulator on this machine)")
+    return text.rstrip("/")
+
+
+def _number(kind, low, high):
+    def parse(text: str):
+        try:
+            value = kind(text)
+        except ValueError:
+            raise ValueError("is no %s" % ("whole number" if kind is int else "number")) from None
+        if not low <= value <= high:
+            raise ValueError("must lie between %s and %s" % (low, high))
+        return value
+
+    return parse
+
+
+def _night(text: str) -> tuple[int, int]:
+    """HH:MM-HH:MM as minutes of the day; the night may pass midnight."""
+    found = re.fullmatch(r"([01][0-9]|2[0-3]):([0-5][0-9])\s*-\s*([01][0-9]|2[0-3]):([0-5][0-9])", text)
+    if not found:
+        raise ValueError("must be two times, such as 19:00-07:00")
+    begins, ends = (60 * int(found.group(n)) + int(found.group(n + 1)) for n in (1, 3))
+    if not SHORTEST_NIGHT <= (ends - begins) % 1440 <= 1440 - SHORTEST_NIGHT:
+        raise ValueError("must leave at least %d minutes of night and of day" % SHORTEST_NIGHT)
+    return begins, ends
+
+
+def _night_limit(text: str) -> int:
+    return UNLIMITED if text == "none" else _number(int, 1, UNLIMITED)(text)
+
+
+def _group_pattern(text: str) -> Pattern:
+    pattern = Pattern(text)
+    if pattern.groups != 1:
+        raise ValueError("must have one (group): the extension")
+    return pattern
+
+
+def _choice(*words: str):
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError("must be one of: %s" % ", ".join(words))
+        return text
+
+    return parse
+
+
+def _path(text: str) -> str:
+    if not os.path.isabs(text):
+        raise ValueError("must be an absolute path")
+    if not text.isprintable():
+        raise ValueError("holds characters that do not print")
+    return text
+
+
+def _link(text: str) -> str:
+    from string import Formatter
+
+    try:
+        parts = [part for part in Formatter().parse(text) if part[1] is not None]
+    except ValueError as error:
+        raise ValueError("is no template: %s" % error) from None
+    if any(form or conversion for _, _, form, conversion in parts):
+        raise ValueError("is no template: only names may stand in { }")
+    fields = {field for _, field, _, _ in parts}
+    unknown = fields - {"file", "date", "id", "queue", "extension"}
+    if unknown:
+        raise ValueError("knows no {%s}; it may use {file} {date} {id} {queue} {extension}" % "}, {".join(sorted(unknown)))
+    if not text.startswith(("http://", "https://")):
+        raise ValueError("must begin with http:// or https://")
+    if not text.isprintable() or " " in text:
+        raise ValueError("must be one address, without blanks or line breaks")
+    return text
+
+
+def _listen(text: str) -> tuple[str, int]:
+    address = re.fullmatch(r"((?:%s)?|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})" % _HOST, text)
+    if not address or int(address.group(2)) > 65535:
+        raise ValueError("must be ADDRESS:PORT, such as 127.0.0.1:4573")
+    return address.group(1).strip("[]") or "127.0.0.1", int(address.group(2))
+
+
+def _manager(text: str) -> tuple[str, int]:
+    address = _listen(text)
+    if not is_loopback(address):
+        raise ValueError("must be on loopback (127.0.0.1:5038): AMI sends its secret in the clear")
+    return address
+
+
+def is_loopback(address: tuple[str, int]) -> bool:
+    """Whether only this machine reaches an address to listen on."""
+    return address[0] == "localhost" or re.fullmatch(r"127(\.[0-9]{1,3}){3}", address[0]) is not None
+
+
+def _prefixes(text: str) -> tuple[str, ...]:
+    found = tuple(part.strip() for part in text.split(","))
+    if not all(re.fullmatch(r"\+|\+?[0-9]{1,20}", part) for part in found):
+        raise ValueError("must be prefixes of numbers with commas between, such as 0, 47, +55")
+    return found
+
+
+def _hostname() -> str:
+    name = re.sub(r"[^A-Za-z0-9._-]", "", os.uname().nodename.split(".")[0])
+    return name[:64] or "pbx"
+
+
+#: section -> key -> (parse, default as text). An empty default means: no value.
+OPTIONS = {
+    "movidesk": {
+        "url": (_url, "https://api.movidesk.com/public/v1"),
+        "token": (_guid, ""),
+        "token_file": (_path, ""),
+        "requests_per_minute": (_number(int, 1, UNLIMITED), "10"),
+        "night": (_night, ""),
+        "night_requests_per_minute": (_night_limit, "none"),
+        "time_zone": (_zone, "America/Sao_Paulo"),
+        "timeout": (_number(float, 0.1, 15), "5"),  # an answer takes at most three: less than journal.LEASE
+    },
+    "pbx": {
+        "name": (_name, _hostname()),
+        "extension_pattern": (Pattern, "[0-9]{2,10}"),
+        "report_transfer": (_choice("answer", "ring"), "answer"),
+        "agent_channel": (_group_pattern, "(?:PJSIP|SIP|IAX2|DAHDI|Local|SCCP)/([0-9]{2,10})(?![0-9]).*"),
+        "asterisk": (str, "asterisk -rx"),
+    },
+    "line": {
+        "ask_every": (_number(float, 1, 3600), str(PACE[0])),
+        "ask_at_least_every": (_number(float, 1, 3600), str(PACE[1])),
+    },
+    "journal": {
+        "path": (_path, "/var/lib/movidesk/journal.db"),
+        "standby": (_path, "/dev/shm"),
+        "keep_days": (_number(int, 1, 36500), "90"),
+    },
+    "recordings": {
+        "link": (_link, ""),
+        "folder": (_path, "/var/spool/asterisk/monitor"),
+        "publish": (_listen, ""),
+        "secret": (_secret, ""),
+        "secret_file": (_path, ""),
+        "valid_days": (_number(int, 1, 36500), "365"),
+        "keep_days": (_number(int, 0, 36500), "0"),
+        "convert": (_choice("mp3", "opus"), ""),
+    },
+    "agid": {
+        "listen": (_listen, "127.0.0.1:4573"),
+    },
+    "made_calls": {
+        "listen": (_listen, ""),
+        "auth": (_choice("none", "login", "token"), "token"),
+        "user": (_name, ""),
+        "password": (_secret, ""),
+        "token": (_secret, ""),
+        "allow": (_prefixes, ""),
+        "deny": (_prefixes, "0900, 0500, 0300"),
+        "number_pattern": (Pattern, r"\+?[0-9]{3,20}"),
+        "per_minute": (_number(int, 1, 1000), "6"),
+        "ring": (_number(int, 1, 120), "20"),
+        "dial_prefix": (_channel_part, "PJSIP/"),
+        "dial_suffix": (_channel_part, ""),
+        "caller_id": (_caller_number, ""),
+        "monitor": (_choice("no", "yes"), "no"),
+        "ami": (_manager, "127.0.0.1:5038"),
+        "ami_user": (_name, ""),
+        "ami_secret": (_secret, ""),
+    },
+}
+
+SECRET_KEYS = {"token", "secret", "password", "ami_secret"}

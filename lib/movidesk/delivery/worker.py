@@ -1,0 +1,228 @@
+r"""Sends the journal's events to Movidesk: in order per call, several calls at a time, until each is settled.
+
+    pending --delivered--> settled
+       |  \--retry-------> pending, due later (backoff with jitter, or what Retry-After says)
+       \-----rejected----> refused, after a few tries: visible and replayable, the call's later events go on
+
+A 400 or 404 is a rejection after a few tries, any other failure after some more: where Movidesk takes others (movidesk.rules.trial).
+
+At least once: an event is leased while it is sent; where its sender dies, the lease ends and it is sent again.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from movidesk.delivery import api
+from movidesk.delivery.availability import request_name
+from movidesk.journal import LEASE, Job, JournalError, standby
+from movidesk.rules import call_states, trial
+
+log = logging.getLogger("movidesk.delivery.worker")
+
+WORKERS = 4            # requests under way at once
+IDLE = 5.0             # seconds between two looks at the journal when nobody pulls the trigger
+STANDBY_SECONDS = 5.0  # after which `deliver_standby` begins no other event: meanwhile nobody goes back to the journal
+
+
+def pause(seconds: float) -> None:
+    """Sleep. Under libfaketime, with which bench/faults.py sets clocks, time.sleep fails."""
+    threading.Event().wait(seconds)
+
+
+def event_name(job: Job) -> str:
+    """The endpoint of an event: a completed call is told differently without queue control."""
+    if job.event.kind == call_states.COMPLETED and job.call.mode == call_states.WATCH:
+        return "start_completed"
+    return job.event.kind
+
+
+class Delivery:
+    """Delivers the events of a context's journal. jitter: () -> [0, 1), passed in by tests."""
+
+    def __init__(self, context, jitter=random.random):
+        self.context = context
+        self._jitter = jitter
+        self._stop = threading.Event()  # set: nothing is begun any more
+
+    def take(self):
+        """The next job and 0, or None and the seconds to wait (None: nothing is pending). See Journal.take."""
+        silence = self.context.silence() or self.context.rest(trial.LONGEST_RETRY)
+        if silence:
+            return None, silence
+        return self.context.journal.take(self.context.limit())
+
+    def deliver(self, job: Job, probe_for: Job | None = None, refused: bool = False) -> bool:
+        """Send one event and note what came of it; True where Movidesk took it.
+
+        probe_for: the event of the same call that has just failed, before which this one is sent (movidesk.rules.trial).
+        refused: whether that one was refused, which a refusal of this one does not explain.
+        """
+        event, call = job.event, job.call
+        book = self.context.journal
+        try:
+            result = self.context.send(job.request, event_name(job), queue=call.queue, number=call.number, id=call.call_id,
+                                    extension=event.extension, link=event.link, arrived=call.arrived, at=event.at,
+                                    failures=lambda: book.trial_after_failure(event.id))
+        except api.ParameterError as error:
+            result = None
+            book.rejected(job, str(error))
+            log.error("%s: %s refused: %s", call.call_id, event.kind, error)
+        if isinstance(result, api.Delivered):
+            book.delivered(job, result.text, self._offered(job, result.text))
+            log.info("%s: %s delivered", call.call_id, event.kind)
+            if probe_for:
+                self._say_set_aside(probe_for, "%s was taken and it was not" % event.kind)
+        elif isinstance(result, api.Rejected):
+            self._rejected(job, result.why, None if refused else probe_for)
+        elif result is not None:
+            self._try_again(job, result)
+        return isinstance(result, api.Delivered)
+
+    def _rejected(self, job: Job, why: str, probe_for: Job | None) -> None:
+        before = self.context.journal.trial(job.event.id)
+        if probe_for:
+            seconds = trial.backoff(job.event.attempts, self._jitter())
+            self.context.journal.probe_refused(probe_for, job, seconds, why)
+        else:
+            seconds = self.context.journal.refused_try(job, why, self._jitter())
+        if seconds is None:
+            self.context.given_up(request_name(event_name(job), job.call.call_id))
+            return self._say_set_aside(job, why)
+        self._say_again(job, seconds, why)
+        if not probe_for:
+            self._probe(job, before, refused=True)
+
+    def _offered(self, job: Job, text: str) -> str:
+        """The agent whom Movidesk gives to an arrival that is told when its call is over; '' for none."""
+        if job.event.kind != call_states.RECEIVED:
+            return ""
+        try:
+            return api.parse_answer(text, self.context.config["pbx", "extension_pattern"]).extension
+        except api.NonsenseAnswer:
+            return ""
+
+    def _try_again(self, job: Job, result: api.Retry) -> None:
+        book, at_least = self.context.journal, result.after or 0.0
+        if result.status == 429:  # no failure of the event: nothing was looked at
+            seconds = max(at_least, trial.backoff(job.event.attempts, self._jitter()))
+            book.retry(job, seconds, result.why)
+            return self._say_again(job, seconds, result.why)
+        if result.status in (401, 403):
+            at_least = trial.TOKEN_RETRY
+        before = book.trial(job.event.id)
+        seconds = book.failed(job, result.why, self._jitter(), at_least)
+        if seconds is None:
+            return self._say_set_aside(job, "%s, while other requests were taken" % result.why)
+        self._say_again(job, seconds, result.why)
+        self._probe(job, before)
+
+    def _probe(self, job: Job, before: trial.Trial | None, refused: bool = False) -> None:
+        """Send the next event of the call, if nothing shows whether Movidesk takes others.
+
+        before: the event's trial before its last try; refused: see deliver.
+        """
+        book = self.context.journal
+        after = book.trial(job.event.id)
+        if self._stop.is_set() or not trial.may_probe(before, after):
+            return
+        others = book.failed_since(trial.watched_since(after), but=job.call.call_id)
+        if not others and self.context.is_alone(request_name(event_name(job), job.call.call_id)):
+            probe = book.take_probe(job, self.context.limit())
+            if probe:
+                self.deliver(probe, probe_for=job, refused=refused)
+
+    def _say_again(self, job: Job, seconds: float, why: str) -> None:
+        log.warning("%s: %s not taken, again in %.0f s: %s", job.call.call_id, job.event.kind, seconds, why)
+
+    def _say_set_aside(self, job: Job, why: str) -> None:
+        log.error("%s: %s refused: %s (movidesk outbox shows it, and can send it again)",
+                  job.call.call_id, job.event.kind, why)
+
+    def once(self, seconds: float = 0.0, within: float | None = None) -> bool:
+        """Send what is due and allowed, and wait so many seconds at most for places in the window of requests: cron's minute is
+        shorter than the window. True where Movidesk took all that was sent.
+
+        within: after so many seconds no other event is begun; None: all that are due are sent, however long it takes.
+        """
+        begun = time.monotonic()
+        good, end = True, begun + seconds
+        while True:
+            if within is not None and time.monotonic() - begun >= within:
+                log.info("%d events are left after %.0f s, for the next round", self.context.journal.totals()["pending"], within)
+                return good
+            job, wait = self.take()
+            if job is not None:
+                good = self.deliver(job) and good
+            elif wait is None or time.monotonic() + wait > end or not self.context.journal.is_something_due():
+                return good
+            else:
+                pause(wait)
+
+    def run(self, trigger, stop: threading.Event) -> None:
+        """Deliver until `stop` is set; `trigger` wakes the loop at once.
+
+        It then ends with the exchanges that are under way, three timeouts later at most; the unit's TimeoutStopSec allows that.
+        """
+        free = threading.Semaphore(WORKERS)
+
+        def work(job: Job) -> None:
+            try:
+                self.deliver(job)
+            except Exception:  # the edge of the loop: the event's lease runs out and it is tried again
+                log.exception("%s: %s: delivery failed", job.call.call_id, job.event.kind)
+            finally:
+                free.release()
+                trigger.pull()
+
+        self._stop = stop
+        with ThreadPoolExecutor(WORKERS, "delivery") as pool:
+            while not stop.is_set():
+                wait = IDLE
+                if free.acquire(blocking=False):
+                    job, seconds = self._take_safely()
+                    if job is not None and self._start(pool, work, job):
+                        continue
+                    free.release()
+                    wait = IDLE if job or seconds is None else min(IDLE, seconds)
+                trigger.wait(wait)
+
+    def _start(self, pool: ThreadPoolExecutor, work, job: Job) -> bool:
+        """Let a thread do the work; False where none can start: then nobody does it, and the event's lease runs out."""
+        taken = threading.Lock()
+
+        def begin() -> None:
+            if taken.acquire(blocking=False):
+                work(job)
+
+        try:
+            pool.submit(begin)
+            return True
+        except RuntimeError as error:
+            # The pool has queued it all the same, for a thread that runs already.
+            if not taken.acquire(blocking=False):
+                return True
+            log.error("%s: %s is sent again in %.0f s: %s (see ulimit -u, and TasksMax= of the service)",
+                      job.call.call_id, job.event.kind, LEASE, error)
+            return False
+
+    def _take_safely(self):
+        try:
+            return self.take()
+        except JournalError as error:
+            log.error("%s", error)
+            return None, None
+        except Exception:  # the edge of the loop
+            log.exception("delivery: looking for work failed")
+            return None, None
+
+
+def deliver_standby(context) -> None:
+    """Send the standby's events that are due and allowed now. Raises JournalError, OSError."""
+    if standby.in_use(context.config):
+        with standby.use(context, standby.reason(context.config)) as other:
+            Delivery(other).once(within=STANDBY_SECONDS)

@@ -1,0 +1,168 @@
+"""The standby: a second journal, in memory, for as long as the journal cannot be used (disk full, read-only, locked, no folder).
+
+Callers are still offered agents then, in order and within the limit: it is the same code on another file, in a folder of our own
+below [journal] standby, shared by the service and the scripts. Its events are in the emergency file too (movidesk.agi.runner), because
+memory does not outlast a reboot.
+
+    begun   by whoever finds the journal unusable; it takes over what can be read: open calls, places, the last requests
+    used    under a shared lock
+    ended   by whoever finds the journal usable again and the lock free: what happened goes back, with what Movidesk was told
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import ExitStack, contextmanager, suppress
+
+from movidesk.journal import Journal, JournalError, file_lock
+
+PROBE_EVERY = 5.0  # seconds between two tries of scripts to go back to the journal: each may take journal.BUSY_TIMEOUT
+
+
+def folder(config) -> str:
+    """The standby's own folder. Once made it stays, with the lock in it."""
+    return os.path.join(config["journal", "standby"], config.own_name + ".standby")
+
+
+def _file(config) -> str:
+    return os.path.join(folder(config), "journal.db")
+
+
+def in_use(config) -> bool:
+    """Whether the standby takes the journal's place now. Costs one look at a file."""
+    return os.path.exists(_file(config))
+
+
+def reason(config) -> str:
+    """Why the journal cannot be used, in the words that began the standby."""
+    try:
+        with open(os.path.join(folder(config), "lock"), encoding="utf-8") as lock:
+            return lock.read() or "the journal cannot be used"
+    except OSError as error:
+        return str(error)
+
+
+@contextmanager
+def _locked(config, exclusively: bool, patience: float | None = None):
+    """Hold the standby's lock; gives its file. Raises OSError where it cannot be made, or is not free in time."""
+    own = folder(config)
+    try:
+        os.mkdir(own, 0o700)
+    except FileExistsError:
+        about = os.lstat(own)
+        if not os.path.isdir(own) or os.path.islink(own) or about.st_uid != os.geteuid() or about.st_mode & 0o077:
+            raise PermissionError("%s belongs to somebody else" % own) from None
+    with open(os.path.join(own, "lock"), "a+", encoding="utf-8") as lock:
+        file_lock.lock(lock, exclusively, patience)
+        yield lock
+
+
+@contextmanager
+def not_beginning(config):
+    """As long as this is held no standby begins: one that copied an event which is handed out meanwhile would send it, too.
+
+    Raises TimeoutError while one begins or ends. Where there is no place for a standby none can begin.
+    """
+    with ExitStack() as held:
+        try:
+            held.enter_context(_locked(config, exclusively=False, patience=0.0))
+        except TimeoutError:
+            raise
+        except OSError:
+            pass  # movidesk check and the service's start say so
+        yield
+
+
+@contextmanager
+def use(context, why: str):
+    """A context that works on the standby, which is begun if it is not there, for the reason `why`.
+
+    Raises OSError or JournalError where the standby cannot be used either.
+    """
+    while True:
+        with _locked(context.config, exclusively=False):
+            if in_use(context.config):
+                book = Journal(_file(context.config), context.clock)
+                try:
+                    yield context.with_journal(book)
+                finally:
+                    book.close()
+                return
+        with _locked(context.config, exclusively=True) as lock:
+            if not in_use(context.config):
+                _begin(context)
+                lock.truncate(0)
+                lock.write(why)
+
+
+def _begin(context) -> None:
+    from movidesk.journal import standby_copy
+
+    begun = _file(context.config) + ".new"
+    _remove(begun)               # of one that was killed while it began
+    _remove(_file(context.config))  # while it ended: SQLite would take an old -wal for the new file's
+    book = Journal(begun, context.clock)
+    book.close()
+    standby_copy.begin(context.config["journal", "path"], begun, context.limit(), book.steady, context.clock)
+    os.rename(begun, _file(context.config))
+
+
+def _remove(path: str) -> None:
+    """Remove a journal's files; from the first on it counts as gone (in_use)."""
+    for suffix in "", "-wal", "-shm":
+        if os.path.exists(path + suffix):
+            os.unlink(path + suffix)
+
+
+def end(context) -> bool:
+    """Go back to the journal if it can be used again; True where it is in use. False: somebody is still inside the standby.
+
+    Raises JournalError while the journal cannot be used, OSError where the standby cannot be removed.
+    """
+    from movidesk.journal import standby_copy
+
+    if not in_use(context.config):
+        return True
+    try:
+        context.journal.set_note("standby", "")  # before the lock: where another program has the journal's this takes its time
+    except JournalError as error:
+        if not error.damaged:
+            raise
+        context.set_aside()
+    try:
+        with _locked(context.config, exclusively=True, patience=0.0):
+            if in_use(context.config):
+                standby_copy.merge(_file(context.config), context.journal.path)
+                _remove(_file(context.config))
+    except TimeoutError:
+        return False
+    return True
+
+
+def leave_if_possible(context) -> None:
+    """Called before each verb: JournalError, with the reason, while the standby is in use.
+
+    A script tries to end it now and then; in the service its own thread does, so that no verb waits.
+    """
+    if not in_use(context.config):
+        return
+    tried = os.path.join(folder(context.config), "tried")
+    try:
+        if context.is_script and not 0.0 <= time.time() - _time_of(tried) < PROBE_EVERY:
+            if end(context):
+                return
+    except JournalError as error:
+        with suppress(OSError), open(tried, "ab"):
+            os.utime(tried)
+        raise JournalError(str(error)) from None  # not marked as damaged: the journal that is in use is sound
+    except OSError as error:
+        raise JournalError("%s; the standby stays in use: %s" % (reason(context.config), error)) from None
+    raise JournalError(reason(context.config))
+
+
+def _time_of(path: str) -> float:
+    try:
+        return os.stat(path).st_mtime
+    except OSError:
+        return 0.0

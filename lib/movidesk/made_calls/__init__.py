@@ -1,0 +1,1 @@
+"""Calls that agents begin in Movidesk."""

@@ -1,0 +1,150 @@
+"""Made calls ("active call"): what Movidesk may ask for, and how Asterisk does it. web/made_calls.py hears Movidesk.
+
+The agent's phone rings first; the answer comes when the agent has picked up, or did not: whoever gets an id has a
+call. Closed by default: no number may be dialled that [made_calls] allow does not list.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import threading
+import time
+from collections import deque
+from concurrent.futures import Future
+
+from movidesk.agi import variables
+from movidesk.pbx import ami
+from movidesk.rules import call_states
+
+log = logging.getLogger("movidesk.made_calls.dialler")
+
+SAME_CLICK = 10.0  # seconds in which the same pair is the same call
+
+OUTBOUND, MONITOR = "movidesk-outbound", "movidesk-monitor"  # contexts of dialplan/outbound.conf
+INTERNATIONAL = ("+", "00")  # allowed only where `allow` says so, as are the prefixes of `deny`
+
+_WHY_NOT = {
+    ami.BUSY: (409, "extension %s is busy"),
+    ami.NO_ANSWER: (504, "extension %s did not answer"),
+    ami.UNREACHABLE: (502, "extension %s cannot be reached: its phone is off, not registered, or declined"),
+}
+
+
+class Refused(Exception):
+    """A request that leads to no call: the HTTP status, and one line for whoever asked."""
+
+    def __init__(self, status: int, text: str):
+        super().__init__(text)
+        self.status, self.text = status, text
+
+
+class Dialler:
+    """Checks what is asked for and has Asterisk do it. originate: as ami.originate; clock: steady seconds."""
+
+    def __init__(self, context, originate=ami.originate, clock=time.monotonic):
+        self._context = context
+        self._config = {key: context.config["made_calls", key] for key in (
+            "allow", "deny", "number_pattern", "per_minute", "ring", "dial_prefix", "dial_suffix", "caller_id",
+            "monitor")}
+        self._manager = context.config.manager
+        self._originate = originate
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._clicks: dict[tuple[str, str], tuple[float, Future]] = {}
+        self._asked: dict[str, deque] = {}
+
+    def call(self, source: str, destination: str) -> str:
+        """The id of the call from extension `source` to `destination`, whose agent has picked up. Raises Refused.
+
+        The same pair within SAME_CLICK, or while the first is still under way, is the same call.
+        """
+        pair = self._extension(source), self._number(destination)
+        with self._lock:
+            now = self._clock()
+            self._clicks = {known: click for known, click in self._clicks.items()
+                            if now - click[0] < SAME_CLICK or not click[1].done()}
+            first = pair not in self._clicks
+            if first:
+                self._count(pair[0], now)
+                self._clicks[pair] = now, Future()
+            click = self._clicks[pair][1]
+        if first:
+            try:
+                click.set_result(self._dial(*pair))
+            except Exception as error:  # whatever it was, those who wait for the same call get it too
+                with self._lock:
+                    del self._clicks[pair]
+                click.set_exception(error)
+        return click.result()
+
+    def monitor(self, source: str, call_id: str) -> str:
+        """Let extension `source` listen to a made call that is under way; returns the call's id. Raises Refused."""
+        if self._config["monitor"] != "yes":
+            raise Refused(404, "monitoring is off: [made_calls] monitor")
+        extension = self._extension(source)
+        call = self._context.journal.find(call_id)
+        if call is None or call.mode != call_states.MADE or call.ended is not None:
+            raise Refused(404, "no made call with this id is under way")
+        with self._lock:
+            self._count(extension, self._clock())
+        self._ring(extension, {"Context": MONITOR, "Exten": "s", "CallerID": call.extension,
+                               "ChannelId": _channel_id(), "Variable": ["%s=%s" % (variables.ID, call.call_id)]})
+        return call.call_id
+
+    def _extension(self, text: str) -> str:
+        # The second pattern is ours: what it holds is no syntax of Dial() or AMI, whatever the admin's allows.
+        pattern = self._context.config["pbx", "extension_pattern"]
+        if not (pattern.fullmatch(text) and re.fullmatch(r"[0-9A-Za-z_.*-]+", text)):
+            raise Refused(400, "source is no extension: see [pbx] extension_pattern")
+        return text
+
+    def _number(self, text: str) -> str:
+        """The number to dial, without the marks that people write into numbers."""
+        number = re.sub(r"[ ().-]", "", text[:64])
+        if not (self._config["number_pattern"].fullmatch(number) and re.fullmatch(r"\+?[0-9]+", number)):
+            raise Refused(400, "destination is no number: see [made_calls] number_pattern")
+        allowed, denied = (max((len(prefix) for prefix in prefixes if number.startswith(prefix)), default=0)
+                           for prefixes in (self._config["allow"], (*INTERNATIONAL, *self._config["deny"])))
+        if not allowed or allowed < denied:
+            raise Refused(403, "this number may not be dialled: see [made_calls] allow")
+        return number
+
+    def _count(self, extension: str, now: float) -> None:
+        self._asked = {known: times for known, times in self._asked.items() if now - times[-1] < 60}
+        times = self._asked.setdefault(extension, deque(maxlen=self._config["per_minute"]))
+        if len(times) == times.maxlen and now - times[0] < 60:
+            raise Refused(429, "extension %s asked for %d calls in the last minute" % (extension, len(times)))
+        times.append(now)
+
+    def _dial(self, extension: str, number: str) -> str:
+        journal = self._context.journal
+        uniqueid = _channel_id()
+        call = journal.dial(self._context.config["pbx", "name"], uniqueid, extension, number)
+        caller = self._config["caller_id"] or extension
+        try:
+            self._ring(extension, {"Context": OUTBOUND, "Exten": number, "CallerID": number, "ChannelId": uniqueid,
+                                   "Variable": ["%s=%s" % (variables.ID, call.call_id), "%s=%s" % (variables.CALLER, caller)]})
+        except Refused as refusal:
+            journal.dialled_in_vain(call.call_id, refusal.text)
+            raise
+        return call.call_id
+
+    def _ring(self, extension: str, fields: dict) -> None:
+        """Have the extension's phone ring and go on in the dialplan. Raises Refused where nobody picks up."""
+        config = self._config
+        fields = {"Channel": config["dial_prefix"] + extension + config["dial_suffix"], "Priority": "1", **fields}
+        try:
+            outcome = self._originate(*self._manager, fields, config["ring"])
+        except ami.AmiError as error:
+            log.error("Asterisk's manager at %s:%d: %s", *self._manager[0], error)
+            raise Refused(503, "Asterisk cannot be asked for the call: %s" % error) from None
+        if outcome != ami.ANSWERED:
+            status, text = _WHY_NOT[outcome]
+            raise Refused(status, text % extension)
+
+
+def _channel_id() -> str:
+    """A unique id much like Asterisk's own, known before the channel exists: the journal has the call by then."""
+    return "%d.%s" % (time.time(), secrets.token_hex(6))

@@ -1,0 +1,1 @@
+"""What Asterisk is asked, by its console or its manager interface."""

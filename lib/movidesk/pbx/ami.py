@@ -1,0 +1,177 @@
+"""One order or question to Asterisk's manager interface, AMI: pyst2's manager made safe, so that nothing in it waits for ever."""
+
+from __future__ import annotations
+
+import os
+import queue
+import secrets
+import socket
+import time
+from contextlib import contextmanager
+
+from asterisk import manager
+
+from movidesk.config.options import Secret
+
+ANSWER = 5.0  # seconds for Asterisk's greeting, and for its answer to an action
+
+LAST_WORDS = 0.5  # seconds for the answer that Asterisk sent just before it closed the connection
+
+ANSWERED, BUSY, NO_ANSWER, UNREACHABLE = "answered", "busy", "no answer", "unreachable"
+
+# OriginateResponse's Reason: AST_CONTROL_RINGING, the phone rang for all the time. Any other failure is a plain 0 in
+# Asterisk 16 and 22: only the channel's Hangup tells a busy phone. It comes before or after, if there was a channel.
+_RANG = "3"
+_CAUSES = {"17": BUSY, "18": NO_ANSWER, "19": NO_ANSWER}
+CAUSE = 0.5   # seconds for that Hangup
+
+
+class AmiError(Exception):
+    """Asterisk cannot be asked, or does not do as asked; the text says why, without the secret."""
+
+
+class _Answers(queue.Queue):
+    """pyst2 waits for answers without a limit, also for those of an Asterisk that closed the connection."""
+
+    def get(self, block=True, timeout=None):
+        timeout = timeout or ANSWER
+        try:
+            return super().get(block, timeout)
+        except queue.Empty:
+            raise manager.ManagerSocketException(0, "no answer within %g s" % timeout) from None
+
+
+class _Manager(manager.Manager):
+    """A connection of its own for each order. `events`: what is waited for; None at the connection's end."""
+
+    def __init__(self):
+        super().__init__()
+        self._response_queue = _Answers()
+        self.events = queue.Queue()
+        for name in ("OriginateResponse", "Hangup", "CoreShowChannel", "CoreShowChannelsComplete"):
+            self.register_event(name, lambda event, _: self.events.put(event))
+
+    def send_action(self, cdict=(), **kwargs):
+        try:
+            return super().send_action(dict(cdict), **kwargs)
+        except (OSError, ValueError):  # ValueError: pyst2's reader has closed the file, perhaps after the answer
+            answer = self._response_queue.get(timeout=LAST_WORDS)
+            if not answer:
+                raise manager.ManagerSocketException(0, "the connection was lost") from None
+            return answer
+
+    def event_dispatch(self):
+        try:
+            super().event_dispatch()
+        finally:
+            self.events.put(None)
+
+    def leave(self) -> None:
+        """Log off and hang up. pyst2's threads end with the connection; its close() would wait for them."""
+        if not self.connected():
+            return
+        try:
+            self.logoff()
+        except manager.ManagerException:
+            pass  # it does not answer, or is gone
+        try:
+            with socket.socket(fileno=os.dup(self._sock.fileno())) as connection:
+                connection.shutdown(socket.SHUT_RDWR)
+        except (OSError, ValueError):
+            pass  # Asterisk was faster
+
+    def __del__(self):
+        pass  # pyst2's own closes, which may join the very thread that runs it
+
+
+@contextmanager
+def _logged_in(address: tuple[str, int], user: str, secret: Secret):
+    """A connection for one order, which is left at the end. Raises AmiError for what pyst2 raises in it."""
+    connection = _Manager()
+    try:
+        connection.connect(*address)
+        connection.login(user, secret.reveal())
+        yield connection
+    except manager.ManagerException as error:
+        raise AmiError(str(error.args[-1])) from None
+    finally:
+        connection.leave()
+
+
+def try_login(address: tuple[str, int], user: str, secret: Secret) -> None:
+    """Log in and off. Raises AmiError."""
+    with _logged_in(address, user, secret):
+        pass
+
+
+def channels(address: tuple[str, int], user: str, secret: Secret) -> set[str]:
+    """The unique ids of Asterisk's channels. The user needs write = reporting. Raises AmiError."""
+    found = set()
+    with _logged_in(address, user, secret) as connection:
+        answer = connection.send_action({"Action": "CoreShowChannels"})
+        if answer.get_header("Response") != "Success":
+            raise AmiError("%s (it needs write = reporting)" % answer.get_header("Message", "CoreShowChannels was refused"))
+        while True:
+            try:
+                event = connection.events.get(timeout=ANSWER)
+            except queue.Empty:
+                raise AmiError("the list of channels did not end") from None
+            if event is None:
+                raise AmiError("the connection was lost")
+            if event.name == "CoreShowChannelsComplete":
+                return found
+            if event.name == "CoreShowChannel":
+                found.add(event.get_header("Uniqueid"))
+
+
+def set_variables(address: tuple[str, int], user: str, secret: Secret, channel: str, values: list[tuple[str, str]]) -> bool:
+    """Set variables and functions of a channel, in order; False where there is no such channel.
+
+    The user needs write = call. Raises AmiError.
+    """
+    with _logged_in(address, user, secret) as connection:
+        for name, value in values:
+            answer = connection.send_action({"Action": "Setvar", "Channel": channel, "Variable": name, "Value": value})
+            if answer.get_header("Response") != "Success":
+                why = answer.get_header("Message", "Setvar was refused")
+                if "No such channel" in why:
+                    return False
+                raise AmiError("%s (it needs write = call)" % why)
+    return True
+
+
+def originate(address: tuple[str, int], user: str, secret: Secret, fields: dict, ring: float) -> str:
+    """Have Asterisk call `fields["Channel"]` for `ring` seconds and, when it answers, lead it into the dialplan.
+
+    fields: headers of the Originate action, with a ChannelId; a list gives one line each. Returns ANSWERED, or why
+    not, as soon as that is known. Raises AmiError.
+    """
+    action = "movidesk-" + secrets.token_hex(8)
+    with _logged_in(address, user, secret) as connection:
+        answer = connection.send_action({"Action": "Originate", "Async": "true", "ActionID": action,
+                                         "Timeout": int(ring * 1000), **fields})
+        if answer.get_header("Response") != "Success":
+            raise AmiError(answer.get_header("Message", "Originate was refused"))
+        return _outcome(connection, action, fields["ChannelId"], ring + ANSWER)
+
+
+def _outcome(connection: _Manager, action: str, channel: str, seconds: float) -> str:
+    deadline, response, cause = time.monotonic() + seconds, None, None
+    while response is None or cause is None:
+        try:
+            event = connection.events.get(timeout=max(0.0, deadline - time.monotonic()))
+        except queue.Empty:
+            break
+        if event is None:
+            raise AmiError("the connection was lost")
+        if event.name == "Hangup" and event.get_header("Uniqueid") == channel:
+            cause = event.get_header("Cause", "")
+        elif event.get_header("ActionID") == action:
+            if event.get_header("Response") == "Success":
+                return ANSWERED
+            if event.get_header("Reason") == _RANG:
+                return NO_ANSWER
+            response, deadline = event, time.monotonic() + CAUSE
+    if response is None:
+        raise AmiError("what came of the call was not told: the user needs read = call")
+    return _CAUSES.get(cause, UNREACHABLE)

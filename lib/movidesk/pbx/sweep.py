@@ -1,0 +1,114 @@
+"""The sweep: calls whose channel is gone without an ending are ended as their state says.
+
+Asterisk is killed, the power fails, a handler cannot run: the journal then holds calls that no channel will ever end.
+What is alive is asked of Asterisk itself, never guessed from a call's age; an Asterisk that does not answer has told
+nothing, and nothing is ended then.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+
+from movidesk.config import Config
+from movidesk.context import NOT_TOLD
+from movidesk.delivery import worker
+from movidesk.journal import Journal, JournalError, emergency, standby
+from movidesk.pbx import console
+
+log = logging.getLogger("movidesk.pbx.sweep")
+
+EVERY = 60.0  # seconds
+
+
+class NotTold(Exception):
+    """Asterisk did not say which channels it has; the text says why and what to do."""
+
+
+class Restarts:
+    """Recognises a restart of Asterisk by the channels' unique ids, `epoch.counter`: the counter starts at 0 again."""
+
+    def __init__(self):
+        self._newest = (0, 0)
+
+    def seen(self, uniqueid: str) -> bool:
+        """Whether this channel is the first one seen since a restart of Asterisk."""
+        found = re.search(r"(\d{1,18})\.(\d{1,18})$", uniqueid)
+        if not found:
+            return False
+        epoch, counter = int(found[1]), int(found[2])
+        newest, self._newest = self._newest, max(self._newest, (epoch, counter))
+        return epoch > newest[0] and counter < newest[1]
+
+
+def recover(context) -> int:
+    """Take the emergency file into the journal, then sweep; returns how many events and calls that was.
+
+    If Asterisk does not say what is alive, nothing is ended, and an alarm stands until it does.
+    """
+    try:
+        standby.end(context)
+    except JournalError:
+        worker.deliver_standby(context)
+        raise
+    taken, nonsense = emergency.take_in(context.journal, context.config)
+    for text in nonsense:
+        log.error("emergency file: %s", text)
+    if taken:
+        log.warning("%d events of the emergency file are in the journal now", taken)
+    try:
+        swept = sweep(context.journal, context.config)
+        context.journal.end_note(NOT_TOLD)
+    except NotTold as error:
+        swept = 0
+        context.journal.begin_note(NOT_TOLD, str(error))
+    return taken + swept
+
+
+def live_channels(config: Config) -> set[str]:
+    """The unique ids of Asterisk's channels, from where [pbx] asterisk says. Raises NotTold."""
+    command = config["pbx", "asterisk"]
+    return _from_manager(config) if command == "ami" else _from_console(command)
+
+
+def _from_manager(config: Config) -> set[str]:
+    from movidesk.pbx import ami  # pyst2's manager, which few need
+
+    try:
+        return ami.channels(*config.manager)
+    except ami.AmiError as error:
+        raise NotTold("Asterisk's manager at %s:%d: %s; see [pbx] asterisk = ami in movidesk.conf" % (
+            *config["made_calls", "ami"], error)) from None
+
+
+def _from_console(command: str) -> set[str]:
+    try:
+        text = console.ask(command, "core show channels concise")
+    except console.ConsoleError as error:
+        raise NotTold(str(error)) from None
+    found = set()
+    for line in text.splitlines():
+        if line.count("!") < 13:
+            continue  # Asterisk's greeting, a warning of the console
+        found.add(line.rpartition("!")[2].strip())
+    return found
+
+
+def sweep(journal: Journal, config: Config) -> int:
+    """End the calls whose channel is gone; returns how many. Raises NotTold where Asterisk does not say what is alive.
+
+    The journal is read first: a call that begins meanwhile is not among those that are compared.
+    """
+    unended = journal.unended()
+    if not unended:
+        return 0
+    alive = live_channels(config)
+    swept = 0
+    for call in unended:
+        channel = call.channel or call.uniqueid
+        if channel not in alive:
+            done = journal.hang_up(call.call_id, channel=channel)  # it may have moved to another channel meanwhile
+            if done.kind:
+                swept += 1
+                log.warning("%s: its channel is gone: %s", call.call_id, done.kind)
+    return swept

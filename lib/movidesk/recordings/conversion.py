@@ -1,0 +1,107 @@
+"""Recordings made smaller after their calls, by a tool that the machine has: lame, opusenc or ffmpeg.
+
+A call's end is told at once and without a link; the link waits in the journal for its file (`Journal.hang_up`, converts)
+and is sent when that is complete. Where no tool is there, or it fails, the link goes out for the file as it is; so it
+does, after journal.HOLD, where nobody converts.
+
+No link ever names a file that is gone. Before a file is converted its event is claimed, so that nobody delivers it meanwhile;
+the old file is deleted when the new one's link is in the journal. A process that dies before that leaves the old link and the
+old file; one that dies after it leaves the new link and both files.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import subprocess
+import time
+
+from movidesk.journal import Job
+from movidesk.recordings import links
+
+log = logging.getLogger("movidesk.recordings.conversion")
+
+EVERY = 5.0        # seconds between two looks for work
+PATIENCE = 900.0   # seconds for one file
+CLAIM = PATIENCE + 60.0  # seconds for which its event belongs to the process that converts it
+
+#: Ending -> commands that make it, the best first; IN and OUT stand for the files.
+TOOLS = {
+    "mp3": ("lame --quiet -V 6 IN OUT", "ffmpeg -nostdin -loglevel error -y -i IN -q:a 6 OUT"),
+    "opus": ("opusenc --quiet IN OUT", "ffmpeg -nostdin -loglevel error -y -i IN -c:a libopus OUT"),
+}
+
+
+class NotConverted(Exception):
+    """The file stays as it is; the text says why."""
+
+
+def tool(ending: str) -> list[str]:
+    """The command that makes such files on this machine. Raises NotConverted where there is none."""
+    for command in TOOLS[ending]:
+        if shutil.which(command.split()[0]):
+            return command.split()
+    raise NotConverted("no tool makes .%s files: install %s" % (
+        ending, " or ".join(command.split()[0] for command in TOOLS[ending])))
+
+
+def convert(path: str, ending: str) -> str:
+    """Make the converted form of a recording, and return its path. The recording stays. Raises NotConverted.
+
+    The new file has its name only when it is whole and on disk.
+    """
+    target = os.path.splitext(path)[0] + "." + ending
+    if os.path.exists(path):
+        folder, name = os.path.split(target)
+        part = os.path.join(folder, "." + name)
+        command = [{"IN": path, "OUT": part}.get(word, word) for word in tool(ending)]
+        try:
+            done = subprocess.run(["nice", *command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                  stderr=subprocess.PIPE, timeout=PATIENCE)
+            if done.returncode != 0:
+                said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+                raise NotConverted("%s: %s" % (command[0], said[-1] if said else "exit status %d" % done.returncode))
+            with open(part, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(part, target)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise NotConverted("%s: %s" % (command[0], error)) from None
+    if not os.path.exists(target):
+        raise NotConverted("%s is not there" % path)
+    return target
+
+
+def work_off(context, seconds: float = float("inf")) -> int:
+    """Convert what waits for it, and let its links go; returns how many. No file is begun after so many seconds."""
+    begun, count = time.monotonic(), 0
+    for job, name in context.journal.converting():
+        if time.monotonic() - begun >= seconds:
+            break
+        claimed = context.journal.convert(job, name, CLAIM)
+        if claimed:
+            _convert(context, claimed, os.path.join(context.config["recordings", "folder"], name))
+            count += 1
+    return count
+
+
+def _convert(context, job: Job, path: str) -> None:
+    try:
+        target = convert(path, context.config["recordings", "convert"])
+    except NotConverted as error:
+        log.warning("%s: %s is not converted: %s", job.call.call_id, os.path.basename(path), error)
+        context.journal.converted(job, job.event.link)
+        return
+    if context.journal.converted(job, links.link(context.config, job.call, target, context.clock())):
+        _remove(path)
+    else:  # another process took the event over, say after this machine was suspended
+        log.warning("%s: its link names %s already: both files stay", job.call.call_id, os.path.basename(path))
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass  # a process that died before us had deleted it
+    except OSError as error:
+        log.warning("%s is converted, but cannot be deleted: %s", path, error)

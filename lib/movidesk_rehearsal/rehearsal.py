@@ -1,0 +1,222 @@
+"""A whole rehearsal on this machine: the simulator, the product's service, and a private Asterisk with its dialplan.
+
+The demo, the tests and the benches all stand on this one arrangement; nothing of it leaves loopback or its folder.
+"""
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import sysconfig
+import time
+from pathlib import Path
+from typing import Callable, Mapping, Optional, Sequence
+
+from movidesk_rehearsal.asterisk import PrivateAsterisk, free_port
+from movidesk_rehearsal.asterisk_config import pjsip_agents
+from movidesk_rehearsal.asterisk_tree import CHECKOUT, AsteriskTree
+from movidesk_sim.model import Limit, Movidesk, Ticket
+from movidesk_sim.web import Simulator, serve
+
+QUEUE = 77
+WAIT_SECONDS = 20.0
+
+SAMPLES = CHECKOUT / "dialplan" / "samples"
+QUEUE_CONTROL = "queue-control"
+# 77 is how the tests dial the number that the sample leads to movidesk-queue.
+SHORT_NUMBER = f"""
+[from-trunk](+)
+exten => {QUEUE},1,Goto(movidesk-queue,{QUEUE},1)
+"""
+
+
+class NotInTime(AssertionError):
+    """Something that had to happen did not; the text says what was waited for and what there was instead."""
+
+
+def wait_for(what: str, condition: Callable[[], object], seconds: float = WAIT_SECONDS,
+             instead: Callable[[], object] = lambda: "") -> object:
+    """Wait until `condition()` is true and return its value; raises NotInTime with what `instead()` shows."""
+    end = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise NotInTime(f"{what}: not within {seconds:g} s; {instead()}")
+        time.sleep(0.02)
+
+
+class Rehearsal:
+    """Simulator, service and PBX in `folder`, as a context manager.
+
+    The PBX is `sample`, a folder of dialplan/samples/: its files with nothing but addresses and ports replaced, to which
+    are added: `variables`, globals of the dialplan; `more`, dialplan; the phones of agents that it does not have.
+    extensions: an extensions.conf for a sample that has none.
+    agents: extensions of the Movidesk group `QUEUE`, in order. settings: lines for sections of movidesk.conf.
+    service: whether `movidesk serve` runs (else the scripts do everything, and `deliver_once` delivers).
+    """
+
+    def __init__(self, tree: AsteriskTree, folder: os.PathLike, *, agents: Sequence[str] = ("5252", "5253"),
+                 limit: int = 1000, settings: Optional[Mapping[str, Sequence[str]]] = None,
+                 variables: Optional[Mapping[str, str]] = None, more: str = "", service: bool = True,
+                 systemname: str = "", manager: Optional[Mapping[str, str]] = None,
+                 sample: str = QUEUE_CONTROL, extensions: str = "") -> None:
+        self.tree = tree
+        self.folder = Path(folder).resolve()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.model = Movidesk(time.time, limit=Limit(limit))
+        self.model.add_group(QUEUE, agents)
+        self.simulator: Simulator = serve(self.model)
+        self.config_path = self.folder / "movidesk.conf"
+        self.journal_path = self.folder / "state" / "journal.db"
+        self.tmp = self.folder / "tmp"
+        self.memory = self.folder / "memory"
+        for path in (self.journal_path.parent, self.tmp, self.memory):
+            path.mkdir(exist_ok=True)
+        self.agid = f"127.0.0.1:{free_port(1)}"
+        self.limit = limit
+        self.env = {"MOVIDESK_CONFIG": str(self.config_path), "TMPDIR": str(self.tmp)}
+        self.write_config(settings or {})
+        self.pbx = PrivateAsterisk(tree, self.folder / "pbx", env=self.env, systemname=systemname, manager=manager)
+        self.variables = {"MOVIDESK_AGID": self.agid if service else "", **(variables or {})}
+        self.more = more
+        self.wants_service = service
+        self._service: Optional[subprocess.Popen] = None
+        install_product(self.pbx, self.journal_path.parent)
+        self._extensions = place_sample(self.pbx, SAMPLES / sample) or extensions
+        self._extensions += SHORT_NUMBER if sample == QUEUE_CONTROL else ""
+        self.write_dialplan()
+
+    def __enter__(self) -> Rehearsal:
+        self.simulator.start()
+        if self.wants_service:
+            self.start_service()
+        self.pbx.start()
+        return self
+
+    def __exit__(self, *_exception) -> None:
+        self.pbx.close()
+        self.stop_service()
+        self.simulator.close()
+
+    def write_config(self, settings: Mapping[str, Sequence[str]]) -> None:
+        """movidesk.conf for this rehearsal; `settings` adds lines to its sections."""
+        sections = {
+            "movidesk": [f"url = {self.simulator.url}", f"token = {self.model.token}",
+                         f"requests_per_minute = {self.limit}"],
+            "pbx": ["name = pbx1", "asterisk = " + shlex.join(
+                [*self.tree.command, "-C", str(self.folder / "pbx" / "etc" / "asterisk.conf"), "-rx"])],
+            "journal": [f"path = {self.journal_path}", f"standby = {self.memory}"],
+            "recordings": ["link = https://pbx.example.com/rec/{file}", f"folder = {self.folder / 'pbx' / 'spool' / 'monitor'}"],
+            "agid": [f"listen = {self.agid}"],
+        }
+        text = ""
+        for section in dict.fromkeys([*sections, *settings]):
+            own = {line.partition("=")[0].strip() for line in settings.get(section, ())}
+            lines = [line for line in sections.get(section, []) if line.partition("=")[0].strip() not in own]
+            text += "\n".join([f"[{section}]", *lines, *settings.get(section, ())]) + "\n\n"
+        self.config_path.write_text(text, encoding="utf-8")
+
+    def allow_made_calls(self, token: str, ami_user: str, ami_secret: str, **more: object) -> None:
+        """Let the service make calls, to numbers that begin with 47; its address is `made_calls`. Before the start."""
+        self.made_calls = f"127.0.0.1:{free_port(1)}"
+        settings = {"listen": self.made_calls, "auth": "token", "token": token, "allow": "47",
+                    "ami": f"127.0.0.1:{self.pbx.manager_port}", "ami_user": ami_user, "ami_secret": ami_secret, **more}
+        self.write_config({"made_calls": [f"{name} = {value}" for name, value in settings.items()]})
+
+    def write_dialplan(self) -> None:
+        """extensions.conf with the current `variables`; a running Asterisk loads it."""
+        lines = "\n".join(f"{name} = {value}" for name, value in self.variables.items())
+        added = "(+)" if "\n[globals]" in self._extensions else ""
+        self.pbx.write("extensions.conf", f"{self._extensions}\n[globals]{added}\n{lines}\n{self.more}")
+        if self.pbx.running:
+            self.pbx.reload_dialplan()
+
+    # The service
+
+    def start_service(self) -> None:
+        """Start `movidesk serve` and wait until it answers."""
+        log = open(self.folder / "service.log", "ab")
+        self._service = subprocess.Popen([sys.executable, "-m", "movidesk.cli", "serve"], stdout=log, stderr=log,
+                                         env={**os.environ, **self.env})
+        log.close()
+        wait_for("movidesk serve answers", self._service_listens, instead=self.service_log)
+
+    def _service_listens(self) -> bool:
+        import socket
+
+        if self._service is None or self._service.poll() is not None:
+            raise NotInTime("movidesk serve ended: %s" % self.service_log())
+        host, port = self.agid.split(":")
+        try:
+            socket.create_connection((host, int(port)), 1).close()
+        except OSError:
+            return False
+        return True
+
+    def stop_service(self, kill: bool = False) -> None:
+        """End the service; `kill` as a crash would."""
+        process, self._service = self._service, None
+        if process is None:
+            return
+        process.kill() if kill else process.terminate()
+        process.wait(10)
+
+    @property
+    def service_pid(self) -> Optional[int]:
+        return self._service.pid if self._service else None
+
+    def service_log(self) -> str:
+        path = self.folder / "service.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def cli(self, *arguments: str) -> subprocess.CompletedProcess:
+        """Run the `movidesk` command with this rehearsal's configuration."""
+        return subprocess.run([sys.executable, "-m", "movidesk.cli", *arguments], env={**os.environ, **self.env},
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60)
+
+    # What Movidesk heard
+
+    def tickets(self) -> list[Ticket]:
+        return list(self.model.tickets.values())
+
+    def requests(self, call_id: str = "") -> list[str]:
+        """The endpoints that Movidesk accepted, in order, without the `asterisk_` before them."""
+        return [entry["endpoint"].replace("asterisk_", "") for entry in list(self.model.log)
+                if entry["status"] == 200 and call_id in ("", entry["params"].get("id"))]
+
+    def wait_for_tickets(self, count: int, seconds: float = WAIT_SECONDS) -> list[Ticket]:
+        """Wait until so many tickets are complete."""
+        wait_for(f"{count} complete tickets", lambda: sum(t.complete for t in self.tickets()) >= count, seconds,
+                 lambda: [ticket.to_json() for ticket in self.tickets()])
+        return self.tickets()
+
+
+def place_sample(pbx: PrivateAsterisk, folder: Path) -> str:
+    """The files of a sample, all but extensions.conf, whose text is returned ('' where there is none)."""
+    files = {path.name: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.conf"))}
+    extensions, pjsip = files.pop("extensions.conf", ""), files.pop("pjsip.conf", "")
+    for name, text in files.items():
+        pbx.write(name, text)
+    if pjsip:
+        pbx.use_pjsip(pjsip + pjsip_agents([name for name in pbx.agents if f"[{name}]" not in pjsip], "from-internal"))
+    return extensions
+
+
+def install_product(pbx: PrivateAsterisk, state: Path) -> None:
+    """The scripts and the dialplan, as `make install STATEDIR=state` places them, run by this interpreter."""
+    scripts = pbx.agi_dir / "movidesk"
+    scripts.mkdir(parents=True, exist_ok=True)
+    site = [sysconfig.get_path("purelib"), str(CHECKOUT / "lib")]
+    for source in sorted((CHECKOUT / "agi").iterdir()):
+        text = source.read_text().split("\n", 1)[1]
+        target = scripts / source.name
+        target.write_text(f"#!{sys.executable} -IS\nimport gc, sys; gc.disable(); sys.path += {site!r}\n{text}")
+        target.chmod(0o755)
+    target = pbx.etc_dir / "movidesk"
+    target.mkdir(parents=True, exist_ok=True)
+    for source in sorted((CHECKOUT / "dialplan").glob("*.conf")):
+        text = source.read_text(encoding="utf-8").replace("/var/lib/movidesk", str(state))
+        (target / source.name).write_text(text, encoding="utf-8")

@@ -1,0 +1,105 @@
+"""The parts of the product and who may import whom: docs/architecture.md draws the same picture."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+LIB = Path(__file__).parents[1] / "lib"
+
+#: From bottom to top. A module may import from its own level (a package is one level) and from those below.
+LEVELS = ("rules", "config", "journal", "recordings", "delivery", "context", "pbx", "alarms", "agi", "made_calls", "web",
+          "checks", "housekeeping", "service", "cli")
+
+
+def modules(package: str = "movidesk") -> dict[str, Path]:
+    """Every module of a package by its dotted name; a package's own is that of its __init__."""
+    return {".".join(path.relative_to(LIB).with_suffix("").parts).replace(".__init__", ""): path
+            for path in sorted((LIB / package).rglob("*.py"))}
+
+
+def imports(tree: ast.AST) -> Iterator[ast.ImportFrom | ast.Import]:
+    """The imports of a module, those within functions too; not those that only a type checker follows."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            continue
+        if isinstance(node, (ast.ImportFrom, ast.Import)):
+            yield node
+        yield from imports(node)
+
+
+def imported(text: str, known: dict[str, Path]) -> set[str]:
+    """The modules of ours that a module's text imports."""
+    found = set()
+    for node in imports(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            names = {alias.name for alias in node.names}
+        else:
+            assert not node.level and node.module, "an import relative to the package: %s" % ast.unparse(node)
+            names = {"%s.%s" % (node.module, alias.name) for alias in node.names}
+            names = {name if name in known else node.module for name in names}
+        found |= names & set(known)
+    return found
+
+
+def level(module: str) -> int:
+    """The place of a module in LEVELS; -1 for the package itself, which holds the version alone."""
+    return LEVELS.index(module.split(".")[1]) if "." in module else -1
+
+
+def upward(texts: dict[str, str]) -> list[str]:
+    known = dict.fromkeys(texts, Path())
+    return ["%s imports %s" % (module, other) for module, text in texts.items() for other in imported(text, known)
+            if level(other) > level(module)]
+
+
+def circles(texts: dict[str, str]) -> list[str]:
+    """The modules that reach themselves by their imports."""
+    known = dict.fromkeys(texts, Path())
+    graph = {module: imported(text, known) for module, text in texts.items()}
+
+    def reached(begin: str) -> set[str]:
+        found: set[str] = set()
+        todo = list(graph[begin])
+        while todo:
+            module = todo.pop()
+            if module not in found:
+                found.add(module)
+                todo += graph[module]
+        return found
+
+    return [module for module in graph if module in reached(module)]
+
+
+TEXTS = {module: path.read_text(encoding="utf-8") for module, path in modules().items()}
+
+
+def test_no_import_points_up():
+    assert upward(TEXTS) == []
+
+
+def test_no_imports_run_in_a_circle():
+    assert circles(TEXTS) == []
+
+
+@pytest.mark.parametrize("text, found", [
+    ("from movidesk import alarms", True), ("def f():\n    from movidesk.alarms import standing", True),
+    ("import movidesk.alarms", True), ("from movidesk.rules import call_states", False),
+    ("if TYPE_CHECKING:\n    from movidesk.alarms import Alarm", False)])
+def test_an_upward_import_is_found(text, found):
+    assert bool(upward({**TEXTS, "movidesk.journal.store": text})) == found
+
+
+def test_a_circle_is_found():
+    assert "movidesk.journal.store" in circles({**TEXTS, "movidesk.journal.store": "from movidesk.journal import Journal"})
+
+
+def test_the_simulator_uses_nothing_of_the_product_but_its_configuration_and_rules():
+    """It must not err where the product errs."""
+    known = modules()
+    for module, path in modules("movidesk_sim").items():
+        used = imported(path.read_text(encoding="utf-8"), known)
+        assert used <= {"movidesk", "movidesk.config"}, module
