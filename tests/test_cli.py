@@ -17,7 +17,7 @@ from movidesk import __version__, checks, cli, config
 from movidesk.context import Context
 from movidesk.delivery.availability import TOKEN_REFUSED
 from movidesk.housekeeping import Housekeeping
-from movidesk.journal import Journal, standby
+from movidesk.journal import Job, Journal, standby
 from movidesk_sim.control import Fault
 
 GOOD, TROUBLE, MISUSE = 0, 1, 2
@@ -58,9 +58,10 @@ SET_ASIDE = "1 events are set aside, first received of pbx1-3.1 (HTTP 400: no su
 def refuse(book, uniqueid="1.1", why="HTTP 400: no such id"):
     """A call with a refused `received` and a pending `canceled`."""
     call = arrive(book, uniqueid)
-    book.refused(call, why)
     book.hang_up(call.call_id)
-    return book.events(call)[0].id
+    event = book.events(call)[0]
+    book.rejected(Job(event, call), why)
+    return event.id
 
 
 # -- misuse ------------------------------------------------------------------------------------------------------------
@@ -256,7 +257,7 @@ def test_the_outbox_shows_what_waits_or_was_refused_and_why(movidesk, book):
     status, out, _ = movidesk("outbox")
     first, second = rows(out)
     assert status == TROUBLE and [first[0], *first[2:]] == [
-        str(refused), "pbx1-1.1", "received", "refused", "1", "HTTP 400: no such id"]
+        str(refused), "pbx1-1.1", "received", "refused", "0", "HTTP 400: no such id"]
     assert second[2:6] == ["pbx1-1.1", "canceled", "pending", "1"] and second[6] in ("1:29", "1:30")
     assert second[7:] == ["HTTP 500: oops"]
 

@@ -210,13 +210,23 @@ def test_an_answer_that_comes_after_the_transfer_does_not_take_it_back(book):
     assert (book.find(call.call_id).state, book.find(call.call_id).extension) == ("transferred", "5252")
 
 
-def test_refused_for_now_delivered_when_asked_again(book):
+def test_a_refused_arrival_waits_until_the_refusal_is_believed_and_is_delivered_when_asked_again(book, clock):
     call = arrive(book)
-    book.refused(call, "HTTP 400")
+
+    def refuse():
+        clock.now += 10
+        believed = book.question_refused(call, "HTTP 400")
+        book.question_failed(call, 30, alone=False)
+        return believed
+
+    assert [refuse() for _ in range(5)] == [False] * 5, "Movidesk takes nothing else either"
+    other = arrive(book, "1.2")
+    book.answered(other, "", "4", "4")
+    assert not book.outbox(REFUSED) and [refuse(), refuse()] == [True, False]
     assert [job.event.note for job in book.outbox(REFUSED)] == ["HTTP 400"]
     book.answered(call, "", "4", "4")
     event, = book.events(call)
-    assert (event.status, event.attempts, event.note, book.outbox(REFUSED)) == (DELIVERED, 2, "4", [])
+    assert (event.status, event.attempts, event.note, book.outbox(REFUSED)) == (DELIVERED, 7, "4", [])
 
 
 def test_an_ending_that_waits_for_its_message_goes_at_hangup_with_the_link_and_only_once(book, clock):
@@ -278,7 +288,9 @@ class Lives(RuleBasedStateMachine):
     @precondition(lambda self: self.seen)
     @rule(data=st.data())
     def movidesk_refuses(self, data):
-        self.book.refused(self.a_call(data), "HTTP 400")
+        call = self.a_call(data)
+        self.book.question_refused(call, "HTTP 400")
+        self.book.question_failed(call, 30, alone=False)
 
     @precondition(lambda self: self.seen)
     @rule(data=st.data(), extension=extensions, times=st.integers(1, 2),

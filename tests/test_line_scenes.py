@@ -13,6 +13,7 @@ from _day import BEGIN, Caller, Product, VirtualChannel  # noqa: E402
 from movidesk import alarms
 from movidesk.agi import variables
 from movidesk.delivery import api  # noqa: E402
+from movidesk.journal import REFUSED
 
 FOR_EVER = 9e9
 
@@ -145,7 +146,8 @@ def test_agents_in_calls_of_their_own_are_asked_for_again_soon(seconds):
 
 # -- a caller whose own questions fail ---------------------------------------------------------------------------------
 
-FAILURES = {"500": (500, ""), "403": (403, ""), "400": (400, "clientNumber"), "cut": (None, "the connection was cut")}
+FAILURES = {"500": (500, ""), "403": (403, ""), "400": (400, "clientNumber"), "404": (404, "no such page"),
+            "cut": (None, "the connection was cut")}
 
 
 class Heard(VirtualChannel):
@@ -184,6 +186,9 @@ class Failing(Scene):
         super(Scene, self).run()
         return self
 
+    def set_aside(self):
+        return [(job.event.kind, int(job.call.call_id.rpartition("-")[2])) for job in self.context.journal.outbox(REFUSED)]
+
     def stepped_aside(self):
         return [text for text in self.console if "those behind it ask first" in text]
 
@@ -201,6 +206,8 @@ def test_who_is_behind_a_caller_whose_questions_fail_is_served(how):
     asked = [at for at, number in scene.tried if number == 0 and at < 400]
     assert 400 / 60 < len(asked) < 400 / 25 + 4 and max(b - a for a, b in zip(asked, asked[1:])) < 65
     assert not {"away", "token"} & scene.names
+    if how in ("400", "404"):
+        assert scene.set_aside()[0] == ("received", 0)
     assert max(caller.answered - caller.arrived for caller in scene.callers[3:]) < 90, "a window of requests, and some"
 
 
@@ -218,6 +225,17 @@ def test_in_an_outage_nobody_loses_its_place(how):
     answered = scene.answered()
     print(answered, scene.tried[:30])
     assert answered == sorted(answered) and answered[0] > 300 and "away" in scene.names
+
+
+@pytest.mark.parametrize("how", ["400", "404"])
+def test_an_arrival_is_not_set_aside_by_what_every_request_meets(how):
+    """Such as a wrong path in url. Those who leave meanwhile are told when it is over, as any arrival that nobody asked for."""
+    scene = Failing({77: ["5252"], 78: ["5001"]}, [(77, number * 40.0, 10, 170.0) for number in range(6)] + [(78, 250, 10, FOR_EVER)],
+                    how=how, outage=(0, 300)).run()
+    print(scene.answered(), scene.tried, scene.set_aside())
+    assert scene.set_aside() == [] and "away" in scene.names and "refused" not in scene.names
+    assert scene.answered()[0] is None and scene.answered()[6] > 300
+    assert sorted(int(ticket.id.rpartition("-")[2]) for ticket in scene.movidesk.tickets.values() if ticket.complete) == list(range(7))
 
 
 def test_who_is_taken_again_has_its_place_again():

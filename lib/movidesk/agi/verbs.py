@@ -73,8 +73,7 @@ def _ask(context: Context, channel: Channel, call) -> dict[str, object]:
         return {variables.POSITION: 1, **_judge(context, channel, call, result.text)}
     channel.say("%s: receivedCall: %s" % (call.call_id, result.why))
     if isinstance(result, api.Rejected):
-        context.journal.refused(call, result.why)
-        _failed(context, channel, call, result.why, refused=True)
+        _refused(context, channel, call, result.why)
         return {variables.POSITION: 1}
     if result.status is not None or not result.sent:
         context.journal.not_taken(call)
@@ -91,10 +90,19 @@ def _blamed_now(context: Context, call):
     return after._replace(blamed=after.blamed - (before.blamed if before else 0))
 
 
-def _failed(context: Context, channel: Channel, call, why: str, refused: bool = False) -> None:
+def _refused(context: Context, channel: Channel, call, why: str) -> None:
+    """Movidesk refused the caller's question: where that is meant for this call its arrival is set aside, and the call goes on."""
+    set_aside = context.journal.question_refused(call, why)
+    _failed(context, channel, call, why)
+    if set_aside:
+        context.given_up(request_name(call_states.RECEIVED, call.call_id))
+        channel.say("%s: received refused: %s (movidesk outbox shows it, and can send it again)" % (call.call_id, why))
+
+
+def _failed(context: Context, channel: Channel, call, why: str) -> None:
     """The caller's question was not taken: those behind it may have to ask first."""
-    alone = not refused and context.is_alone(request_name(call_states.RECEIVED, call.call_id))
-    if context.journal.question_failed(call, context.pace[1], alone, refused):
+    alone = context.is_alone(request_name(call_states.RECEIVED, call.call_id))
+    if context.journal.question_failed(call, context.pace[1], alone):
         channel.say("%s: receivedCall fails for this call and no other (%s): those behind it ask first, it asks again every %g s" % (
             call.call_id, why, context.pace[1]))
 

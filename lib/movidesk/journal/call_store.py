@@ -14,7 +14,6 @@ from movidesk.journal.store import (
     HOLD,
     LEASE,
     PENDING,
-    REFUSED,
     WAITS,
     Call,
     Event,
@@ -264,7 +263,8 @@ class Book(Moves):
         """
         with self._writing():
             self._answered()
-            self._settle_received(call, DELIVERED, note)
+            self._db.execute("UPDATE events SET status = ?, note = ?, attempts = attempts + 1, settled = ?"
+                             " WHERE call = ? AND kind = 'received' AND status != 'delivered'", (DELIVERED, note, self.clock(), call.id))
             self._db.execute("DELETE FROM trials WHERE event IN (SELECT id FROM events WHERE call = ? AND kind = 'received')", (call.id,))
             self._db.execute("UPDATE calls SET aside_until = 0 WHERE id = ? AND aside_until > 0", (call.id,))
             # The number that Movidesk was told stays, also where the call moved to another caller meanwhile.
@@ -284,16 +284,6 @@ class Book(Moves):
             self._set_queue(waiting_line.after_answer(self._queue(call.queue), extension, code, self._taken(call.queue), now, pace,
                                               doubtful=waiting_line.holds(refusal, now)))
             return extension, code
-
-    def refused(self, call: Call, note: str) -> None:
-        """Movidesk refused receivedCall for good: its event is set aside, the call goes on."""
-        with self._writing():
-            self._settle_received(call, REFUSED, note)
-
-    def _settle_received(self, call: Call, status: str, note: str) -> None:
-        self._db.execute("UPDATE events SET status = ?, note = ?, attempts = attempts + 1, settled = ?"
-                         " WHERE call = ? AND kind = 'received' AND status != 'delivered'",
-                         (status, note, self.clock(), call.id))
 
     def visit(self, uniqueid: str, arrived: float | None) -> Call | None:
         """The call of this channel that arrived at exactly this time, or None."""

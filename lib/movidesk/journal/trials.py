@@ -51,28 +51,45 @@ class Trials(Book):
         """What `trial` will be if the event's try has just failed."""
         return trial.after_failure(self.trial(event_id), self._last_taken(), self.steady())
 
-    def question(self, call: Call, refused: bool = False) -> tuple[int, trial.Trial | None, trial.Trial]:
+    def question(self, call: Call) -> tuple[int, trial.Trial | None, trial.Trial]:
         """The arrival whose receivedCall the caller asks by, its trial, and what that will be if this question fails as well.
 
-        refused: Movidesk looks at requests, and refuses this one. The number is 0 where the call has no arrival to tell.
+        The number is 0 where the call has no arrival to tell.
         """
         number = self._row(int, "SELECT id FROM events WHERE call = ? AND kind = 'received' ORDER BY id LIMIT 1", call.id) or 0
-        before, now = self.trial(number), self.steady()
-        return number, before, trial.after_failure(before, now, now) if refused else self.trial_after_failure(number)
+        return number, self.trial(number), self.trial_after_failure(number)
 
-    def question_failed(self, call: Call, seconds: float, alone: bool, refused: bool = False) -> bool:
-        """A waiting caller's question failed, not by a 429. Where it shall (trial.stands_aside) those behind it ask first, for so many
-        seconds; True where that begins. alone: see there; refused: see `question`."""
+    def question_refused(self, call: Call, why: str) -> bool:
+        """Movidesk refused a waiting caller's question; then it has also failed (`question_failed`). True where its arrival is set
+        aside now, as a refusal that is meant for it (trial.is_believed); else it waits, and the caller asks again."""
         with self._writing():
-            number, _, record = self.question(call, refused)
+            number, before, after = self.question(call)
+            if not self._db.execute("UPDATE events SET attempts = attempts + 1, note = ? WHERE id = ? AND status = 'pending'",
+                                    (why, number)).rowcount:
+                return False
+            believed = trial.is_believed(before or after, self._refusals(number), self._last_taken())
+            if believed:
+                self._set_aside(number, why)
+            return believed
+
+    def _refusals(self, arrival: int) -> int:
+        """How often Movidesk has refused the arrival of a caller who asks by it; 0 where it took it once."""
+        return self._row(int, "SELECT attempts FROM events WHERE id = ? AND status != 'delivered'", arrival) or 0
+
+    def question_failed(self, call: Call, seconds: float, alone: bool) -> bool:
+        """A waiting caller's question failed, not by a 429. Where it shall (trial.stands_aside) those behind it ask first, for so many
+        seconds; True where that begins. alone: see there."""
+        with self._writing():
+            number, _, record = self.question(call)
             if not number:
                 return False
             self._db.execute("REPLACE INTO trials (event, began, failed, blamed, since) VALUES (?, ?, ?, ?, ?)", (number, *record))
-            if trial.stands_aside(record, alone):
+            refusals = self._refusals(number)
+            if trial.stands_aside(record, alone, refusals):
                 begins = not self._aside_until(call)
                 self._db.execute("UPDATE calls SET aside_until = ? WHERE id = ?", (self.steady() + seconds, call.id))
                 return begins
-            if not (alone or refused):  # an outage: all have their places
+            if not (alone or refusals):  # an outage: all have their places
                 self._db.execute("UPDATE calls SET aside_until = 0 WHERE ended IS NULL AND aside_until > 0 AND NOT EXISTS (SELECT 1"
                                  " FROM events JOIN trials ON trials.event = events.id WHERE call = calls.id AND blamed >= ?)",
                                  (trial.ASIDE_TRIES,))

@@ -15,7 +15,7 @@ next event of the same call is then sent as a probe (Delivery): if Movidesk take
 if it fails as well, it is an outage.
 
 The questions of a live caller (receivedCall) are judged alike, only sooner (`stands_aside`): those behind it in its line wait for
-it meanwhile, and it loses little where they ask first.
+it meanwhile, and it loses little where they ask first. Whether a refused question's arrival is set aside is decided as for events.
 """
 
 from __future__ import annotations
@@ -77,10 +77,10 @@ def may_probe(before: Trial | None, after: Trial) -> bool:
     return before is not None and before.blamed == after.blamed and age(after) >= PROBE_AFTER
 
 
-def stands_aside(trial: Trial, alone: bool) -> bool:
+def stands_aside(trial: Trial, alone: bool, refusals: int = 0) -> bool:
     """Whether a caller whose question fails lets those behind it ask first. alone: nobody else's request has failed since
-    Movidesk last took any; then theirs shows whose failure it is."""
-    return is_own(trial) or alone and age(trial) >= PROBE_AFTER
+    Movidesk last took any; then theirs shows whose failure it is. refusals: how often Movidesk has refused its arrival."""
+    return is_own(trial) or refusals >= REJECT_TRIES or alone and age(trial) >= PROBE_AFTER
 
 
 def is_own(trial: Trial) -> bool:
