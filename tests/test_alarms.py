@@ -278,6 +278,7 @@ def test_the_log_hears_of_begin_hour_and_end(clock, caplog):
 def test_the_documentation_lists_every_alarm():
     folder = Path(__file__).parent.parent
     owners = [line.split()[0] for line in alarms.__doc__.split("its end\n")[1].split("\n\n")[0].splitlines()]
-    for page in ("docs/operations.md", "docs/pt-BR/operations.md"):
-        section = (folder / page).read_text(encoding="utf-8").split("|---|---|---|\n")[1].split("\n\n")[0]
+    for page, title in (("docs/operations.md", "## Alarms"), ("docs/pt-BR/operations.md", "## Alarmes")):
+        text = (folder / page).read_text(encoding="utf-8").split(f"\n{title}\n")[1]
+        section = text.split("|---|---|---|\n")[1].split("\n\n")[0]
         assert [row.split(" | ")[0].strip("| ") for row in section.splitlines()] == owners

@@ -1,0 +1,260 @@
+"""The documents against the code, both ways: what there is is documented, and what is documented is there.
+
+Others: tests/test_dialplan.py (variables and contexts in dialplan/README.md), tests/test_config.py (etc/movidesk.conf),
+tests/test_alarms.py (the alarms in docs/operations.md).
+"""
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from movidesk import cli
+from movidesk.agi import verbs
+from movidesk.config.options import OPTIONS
+from test_architecture import LEVELS, LIB, modules
+
+ROOT = Path(__file__).parent.parent
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("dialplan/*.md"), *ROOT.glob("bench/*.md")])
+
+
+def section(text: str, title: str) -> str:
+    """What stands under this heading, up to the next of its rank."""
+    rank = title.split()[0]
+    assert text.count(f"\n{title}\n") == 1, title
+    return re.split(rf"\n{rank} ", text.split(f"\n{title}\n")[1])[0]
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of all tables, without their headings."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    heads = {number - 1 for number, line in enumerate(lines) if line.startswith("|---")}
+    return [[cell.strip() for cell in line.strip("|").split("|")] for number, line in enumerate(lines)
+            if number not in heads and not line.startswith("|---")]
+
+
+def names(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+# -- the map of modules ------------------------------------------------------------------------------------------------
+
+def has_code(path: Path) -> bool:
+    """Whether a module defines anything; a package's __init__ often has only its docstring, or passes names on."""
+    return path.name != "__init__.py" or re.search(r"^(class|def) ", path.read_text(), re.MULTILINE) is not None
+
+
+def of_the_map(text: str) -> list[str]:
+    return [row[0].strip("`") for row in rows(section(text, "## Modules"))]
+
+
+def differences(text: str, listed_of_tree: set[str]) -> tuple[set[str], set[str]]:
+    """Modules that are not in the map, and modules in the map that are not there."""
+    listed = of_the_map(text)
+    assert len(listed) == len(set(listed)), "a module is in the map twice"
+    return listed_of_tree - set(listed), set(listed) - listed_of_tree
+
+
+def tree() -> set[str]:
+    product = {str(path.relative_to(LIB / "movidesk")) for path in modules().values() if has_code(path) and path.parent != LIB}
+    beside = {str(path.relative_to(LIB)) for name in ("movidesk_sim", "movidesk_rehearsal")
+              for path in modules(name).values() if has_code(path)}
+    return product | beside
+
+
+def test_every_module_is_in_the_map_and_every_module_of_the_map_is_there():
+    assert len(tree()) > 50
+    assert differences(ARCHITECTURE, tree()) == (set(), set())
+
+
+def test_a_module_that_is_forgotten_or_gone_is_found():
+    forgotten = ARCHITECTURE.replace("| `alarms.py` |", "| `alarm.py` |")
+    assert differences(forgotten, tree()) == ({"alarms.py"}, {"alarm.py"})
+
+
+def test_the_map_has_the_order_of_the_levels():
+    titles = re.findall(r"^### ([\w, ]+)", section(ARCHITECTURE, "## Modules"), re.MULTILINE)
+    found = [name for title in titles for name in title.strip().split(", ") if title != "Beside the product"]
+    assert found == list(LEVELS)
+    for title, text in zip(titles, re.split(r"^### .*", section(ARCHITECTURE, "## Modules"), flags=re.MULTILINE)[1:]):
+        if title != "Beside the product":
+            packages = {row[0].strip("`").split("/")[0].replace(".py", "") for row in rows(text)}
+            assert packages == set(title.strip().split(", ")), "modules under the wrong heading"
+
+
+# -- paths and links ---------------------------------------------------------------------------------------------------
+
+# Words that stand for any name.
+PLACEHOLDERS = {"agi/VERB", "agi/NAME", "bench/results/NAME.json"}
+FOLDERS = (ROOT, LIB / "movidesk", LIB, ROOT / "tests")
+
+
+def paths(text: str) -> set[str]:
+    """What reads as a path of the repository: its first part is a folder there, or it ends as our files do."""
+    spans = re.findall(r"(?<!`)`([^`\s]+)`(?!`)", text)
+    tops = {path.name for folder in FOLDERS for path in folder.iterdir() if path.is_dir()} - {"config"}
+    return {span for span in spans if span not in PLACEHOLDERS and not span.startswith("/") and not set(span) & set("*{=(&,…")
+            and ("/" in span and span.split("/")[0] in tops or re.fullmatch(r"[\w/-]+\.(py|md|cfg|toml)", span))}
+
+
+def missing(text: str, folder: Path = ROOT) -> list[str]:
+    """folder: that of the page; names may be relative to it."""
+    return sorted(path for path in paths(text) if not any((top / path).exists() for top in (*FOLDERS, folder)))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=names)
+def test_paths_that_are_named_exist(page):
+    assert missing(page.read_text(), page.parent) == []
+
+
+def test_paths_are_found():
+    assert len(paths(ARCHITECTURE)) > 60
+    assert missing("`lib/movidesk/agi/verb.py`, `agi/verbs.py` and `journal/books.py`") == [
+        "journal/books.py", "lib/movidesk/agi/verb.py"]
+
+
+def anchor(title: str) -> str:
+    """A heading as GitHub links it."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+
+
+def dead_links(page: Path, text: str) -> list[str]:
+    found = []
+    prose = re.sub(r"^```.*?^```|^    .*?$|`[^`\n]*`", "", text, flags=re.MULTILINE | re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose):
+        path, _, part = target.partition("#")
+        if "://" in path:
+            continue
+        there = page.parent / path if path else page
+        titles = re.findall(r"^#+ (.*)$", there.read_text(), re.MULTILINE) if there.is_file() else []
+        if not there.exists() or part and part not in map(anchor, titles):
+            found.append(target)
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=names)
+def test_links_lead_somewhere(page):
+    assert dead_links(page, page.read_text()) == []
+
+
+def test_a_dead_link_is_found():
+    page = ROOT / "README.md"
+    assert dead_links(page, "[a](docs/none.md) [b](docs/install.md#none) [c](docs/install.md#2-install)") == [
+        "docs/none.md", "docs/install.md#none"]
+
+
+# -- verbs -------------------------------------------------------------------------------------------------------------
+
+def verb_table(page: Path) -> dict[str, str]:
+    """Verb -> arguments, of the table whose rows begin with a verb."""
+    return {row[0].strip("`"): row[1] for row in rows(page.read_text()) if row[0].strip("`") in set(verbs.VERBS) | {"dial"}
+            and len(row) == 3 and re.fullmatch(r"[A-Z \[\]]*", row[1])}
+
+
+@pytest.mark.parametrize("page", [ROOT / "dialplan" / "README.md"], ids=names)
+def test_the_table_of_verbs_is_that_of_the_scripts(page):
+    usages = {path.name: re.search(r'^"""(\w+) ?([A-Z \[\]]*): ', path.read_text(), re.MULTILINE)
+              for path in (ROOT / "agi").iterdir()}
+    assert set(usages) == set(verbs.VERBS)
+    assert verb_table(page) == {name: usage[2] for name, usage in usages.items()}
+
+
+# -- commands and exit statuses ----------------------------------------------------------------------------------------
+
+def usage(capsys, *arguments: str) -> str:
+    with pytest.raises(SystemExit) as end:
+        cli.main([*arguments, "--help"])
+    assert end.value.code == 0
+    return capsys.readouterr().out
+
+
+def options(text: str) -> set[str]:
+    """The options of a --help, but --help itself."""
+    return set(re.findall(r"^  (?:-\w, )?(--?[a-z][\w-]*)", text, re.MULTILINE)) - {"--help", "-h"}
+
+
+@pytest.fixture
+def commands(capsys) -> dict[str, set[str]]:
+    """Command -> its options; '' has those of all."""
+    text = usage(capsys)
+    found = {name: options(usage(capsys, name)) for name in re.findall(r"^    (\w+) ", text, re.MULTILINE)}
+    return {"": options(text), **found}
+
+
+OPERATIONS = {"en": ROOT / "docs" / "operations.md", "pt-BR": ROOT / "docs" / "pt-BR" / "operations.md"}
+COMMANDS = {"en": "## Commands", "pt-BR": "## Comandos"}
+
+
+@pytest.mark.parametrize("language", OPERATIONS)
+def test_the_table_of_commands_is_that_of_the_command(language, commands):
+    table = [row[0].strip("`").split() for row in rows(section(OPERATIONS[language].read_text(), COMMANDS[language]))]
+    documented: dict[str, set[str]] = {}
+    for name, *rest in table:
+        documented.setdefault(name, set()).update(word for word in rest if word.startswith("-"))
+    assert documented == {name: found for name, found in commands.items() if name}
+    assert len(commands) > 7 and "--once" in commands["deliver"]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.parent.name != "bench"], ids=names)
+def test_commands_that_pages_show_are_there(page, commands):
+    """In code: `movidesk WORD --option`."""
+    every = set().union(*commands.values())
+    code = re.findall(r"`([^`\n]+)`", page.read_text()) + re.findall(r"^    (.+)$", page.read_text(), re.MULTILINE)
+    for line in code:
+        for name, rest in re.findall(r"(?:^|/bin/|\s)movidesk ([a-z]+)((?: -[\w-]+| [\w,.:]+)*)", line):
+            if re.search(r"systemctl|install -|logger -t|journalctl", line) and name not in commands:
+                continue
+            assert name in commands, line
+            assert set(re.findall(r"(?<= )--?[a-z][\w-]*", rest)) <= commands[name] | commands[""], line
+        for option in re.findall(r"^(--[a-z][\w-]*)", line):
+            assert option in every, line
+
+
+STATUSES = {"en": r"Exit status: (\d) good, (\d) trouble, (\d) misuse",
+            "pt-BR": r"Código de saída: (\d) tudo certo, (\d) problema, (\d) uso incorreto"}
+
+
+@pytest.mark.parametrize("language", OPERATIONS)
+def test_exit_statuses(language, capsys):
+    statuses = tuple(str(status) for status in (cli.GOOD, cli.TROUBLE, cli.MISUSE))
+    assert re.findall(STATUSES[language], OPERATIONS[language].read_text()) == [statuses]
+    assert re.findall(STATUSES["en"], usage(capsys)) == [statuses]
+
+
+def test_the_makes_targets_are_those_that_help_names():
+    makefile = (ROOT / "Makefile").read_text()
+    helped = set(re.findall(r'@echo "make (\w+)', makefile))
+    named = {name for page in PAGES for name in re.findall(r"`(?:sudo )?make ([a-z-]+)", page.read_text())}
+    phony = set(re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)[1].split())
+    assert helped <= phony and named <= phony
+    assert phony - {"help", "clean", "lint-shell"} <= helped
+
+
+# -- settings of movidesk.conf -----------------------------------------------------------------------------------------
+
+def settings_named(text: str) -> set[tuple[str, str]]:
+    """`[section] key` in a text, and the keys of indented blocks under a [section] of ours."""
+    found = set(re.findall(rf"`\[({'|'.join(OPTIONS)})\] ([a-z_]+)", text))
+    for block in re.findall(r"(?:^    .*\n)+", text, re.MULTILINE):
+        name = ""
+        for line in block.splitlines():
+            heading = re.fullmatch(r"    \[([\w-]+)\].*", line)
+            name = heading[1] if heading else name
+            key = re.match(r"    ([a-z_]+) = ", line)
+            if key and name in OPTIONS and not re.search(r"^    (secret = .*\n    deny|permit|read) ", block, re.MULTILINE):
+                found.add((name, key[1]))
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=names)
+def test_settings_that_pages_name_are_there(page):
+    known = {(name, key) for name, keys in OPTIONS.items() for key in keys}
+    assert settings_named(page.read_text()) - known == set()
+
+
+def test_settings_are_found_in_pages():
+    assert ("made_calls", "allow") in settings_named((ROOT / "docs" / "made-calls.md").read_text())
+    assert settings_named("`[line] ask_ever`\n\n    [pbx]\n    nam = x\n") == {("line", "ask_ever"), ("pbx", "nam")}
+
