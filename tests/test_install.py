@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import configparser
 import pathlib
+import re
 
 import pytest
 from packaging.requirements import Requirement
@@ -58,6 +59,33 @@ def test_what_is_tested_is_what_is_installed(python):
     assert pinned("install", python).items() <= pinned("test", python).items()
 
 
-@pytest.mark.parametrize("name", ["build", "install", "test"])
-def test_the_pins_name_no_host(name):
-    assert "://" not in (ROOT / "requirements" / (name + ".txt")).read_text()
+@pytest.mark.parametrize("name", ["setup.cfg", "pyproject.toml", "Makefile", ".ci/run", ".pre-commit-config.yaml",
+                                  *(f"requirements/{name}.txt" for name in ("build", "install", "test"))])
+def test_what_installs_names_no_host(name):
+    """Where packages come from is for the machine to say: pip's own configuration."""
+    text = (ROOT / name).read_text()
+    assert not re.search(r"://|index-url|extra-index|find-links|trusted-host|pypi", text.replace("--no-emit-index-url", ""))
+
+
+def metadata() -> configparser.SectionProxy:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    return setup["metadata"]
+
+
+def test_the_metadata_is_complete_but_for_the_licence():
+    """The owner chooses the licence: README.md says so as long as there is none."""
+    found = metadata()
+    for key in ("name", "version", "description", "long_description", "author", "maintainer", "keywords", "platforms",
+                "classifiers"):
+        assert found.get(key), key
+    has_licence = "license" in found or "License ::" in found["classifiers"] or any(ROOT.glob("LICEN[CS]E*"))
+    assert has_licence != ("None yet: the owner" in (ROOT / "README.md").read_text())
+
+
+def test_the_metadata_names_the_pythons_that_are_supported():
+    found = metadata()["classifiers"]
+    assert re.findall(r"^Programming Language :: Python :: (3\.\d+)$", found, re.MULTILINE) == PYTHONS
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    assert setup["options"]["python_requires"] == f">={PYTHONS[0]}"
