@@ -278,6 +278,29 @@ def test_places_go_there_and_back(machine, clock):
     assert [context.journal.turn(context.journal.find(call.call_id), 1000).position for call in (*before, late)] == [1, 2, 3, 4]
 
 
+def test_which_phones_refuse_goes_there_and_back(machine, clock):
+    """One of a call that only the standby knows gets the number that this call has in the journal."""
+    context = machine.context(clock=clock)
+
+    def refuse(book, call, extension):
+        book.answered(call, extension, "", extension)
+        book.turn(book.find(call.call_id), 1000, refusal="UNAVAILABLE")
+
+    for name in ("1.1", "1.2"):
+        refuse(context.journal, context.journal.arrive("pbx1", name, QUEUE, "1"), "52" + name[2])
+    before = context.journal.refusals()
+    with standby.use(context, "a test") as other:
+        assert other.journal.refusals() == before and len(before) == 2
+        other.journal.record("pbx1-1.1", "transferred", "522")  # it works again
+        new = other.journal.arrive("pbx1", "1.3", QUEUE, "1")
+        refuse(other.journal, new, "523")
+    context.journal.arrive("pbx1", "1.4", QUEUE, "1")  # has the number that 1.3 had in the standby
+    assert standby.end(context)
+    known = context.journal.refusals()
+    assert [(phone.extension, phone.call) for phone in known] == [("521", before[0].call), ("523", context.journal.find(new.call_id).id)]
+    assert known[1].call != new.id
+
+
 def test_a_channel_whose_call_has_just_ended_gets_another_id_in_the_standby(machine):
     machine.run("received", QUEUE)
     context = machine.context()
@@ -353,7 +376,7 @@ def test_a_journal_that_cannot_take_the_standby_leaves_both_as_they_were(machine
         calls.append(what)
         if len(calls) == 3:
             raise sqlite3.OperationalError("database or disk is full")
-        add(*what)
+        return add(*what)
     monkeypatch.setattr(standby_copy, "_merge_call", full)
     with pytest.raises(JournalError):
         standby.end(context)

@@ -101,11 +101,12 @@ def _read_all(path: str, since: float) -> dict[str, list[dict]] | None:
 
 
 def _shared(file: sqlite3.Connection) -> list[str]:
-    """The tables that do not speak of single calls: what was sent, what queues and phones are known to be, notes."""
+    """The tables that do not speak of single calls: what was sent, what queues and phones are known to be, notes. Of a phone that
+    refuses it is also known which call it refused last."""
     tables = [row[0] for row in file.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
                                              " AND name != 'calls'")]
     return [table for table in tables
-            if not {"call", "event"} & {row["name"] for row in file.execute("PRAGMA table_info(%s)" % table)}]
+            if table == "refusals" or not {"call", "event"} & {row["name"] for row in file.execute("PRAGMA table_info(%s)" % table)}]
 
 
 def merge(standby: str, path: str) -> None:
@@ -114,9 +115,10 @@ def merge(standby: str, path: str) -> None:
     Raises JournalError where the journal cannot take it; nothing has changed then.
     """
     with closing(_open(standby)) as source, _writing(path) as file:
+        numbers = {}  # of a call here and there
         for call in source.execute("SELECT * FROM calls ORDER BY id").fetchall():
             events = source.execute("SELECT * FROM events WHERE call = ? ORDER BY id", (call["id"],)).fetchall()
-            _merge_call(file, dict(call), [dict(event) for event in events])
+            numbers[call["id"]] = _merge_call(file, dict(call), [dict(event) for event in events])
         value = source.execute("SELECT value FROM notes WHERE name = ?", (BEGAN,)).fetchone()
         began, *taken = value[0].split("\n") if value else ["0"]
         for row in source.execute("SELECT * FROM requests WHERE at > ?", (float(began),)).fetchall():
@@ -124,15 +126,17 @@ def merge(standby: str, path: str) -> None:
                 _insert(file, "requests", dict(row))
         for table in set(_shared(source)) - {"requests", "notes"}:
             file.execute("DELETE FROM " + table)
-            for row in source.execute("SELECT * FROM " + table).fetchall():
-                _insert(file, table, dict(row))
+            for row in map(dict, source.execute("SELECT * FROM " + table).fetchall()):
+                if "call" in row:
+                    row["call"] = numbers.get(row["call"], 0)
+                _insert(file, table, row)
         file.execute("DELETE FROM notes WHERE name IN (%s)" % ", ".join("?" * len(taken)), taken)
         for row in source.execute("SELECT * FROM notes WHERE name NOT IN ('boot', ?)", (BEGAN,)).fetchall():
             file.execute("REPLACE INTO notes (name, value, at) VALUES (?, ?, ?)", tuple(row))
 
 
-def _merge_call(file: sqlite3.Connection, call: dict, events: list[dict]) -> None:
-    """Add the call, or move the one that is there on; its events, paired by kind and order, likewise."""
+def _merge_call(file: sqlite3.Connection, call: dict, events: list[dict]) -> int:
+    """Add the call, or move the one that is there on; its events, paired by kind and order, likewise. Returns its number there."""
     known = file.execute("SELECT id, ended FROM calls WHERE call_id = ?", (call["call_id"],)).fetchone()
     if known is None:
         number = _insert(file, "calls", _without(call, "id"))
@@ -152,3 +156,4 @@ def _merge_call(file: sqlite3.Connection, call: dict, events: list[dict]) -> Non
         row = same.pop(0)
         if row["status"] == store.PENDING:
             _update(file, "events", row["id"], _without(event, "id", "call", "at"))
+    return number
