@@ -1,6 +1,7 @@
 """A damaged journal: what can be read of it goes on in the fresh one."""
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 
@@ -8,7 +9,7 @@ import pytest
 
 from movidesk.config import load
 from movidesk.context import Context
-from movidesk.journal import Journal, JournalError
+from movidesk.journal import Journal, JournalError, file_lock
 from movidesk.journal.recovery import kept_aside, set_aside
 from movidesk.rules import call_states
 
@@ -92,6 +93,18 @@ def test_a_journal_of_another_form_gives_nothing_and_stops_nothing(path, clock):
 
 def test_a_sound_journal_is_left_alone(path, clock):
     assert set_aside(path, clock) is None and kept_aside(path) == []
+
+
+def test_nobody_waits_for_ever_for_a_frozen_process_that_takes_it_over(path, clock, monkeypatch):
+    monkeypatch.setattr(file_lock, "PATIENCE", 0.1)
+    overwrite(path, page_of(path, 300))
+    with open(path + ".lock", "a", encoding="ascii") as frozen:
+        fcntl.flock(frozen, fcntl.LOCK_EX)
+        with pytest.raises(JournalError) as caught:
+            set_aside(path, clock)
+    assert not caught.value.damaged and kept_aside(path) == []
+    assert "another process" in str(caught.value) and "fuser %s.lock" % path in str(caught.value) and "\n" not in str(caught.value)
+    assert set_aside(path, clock)
 
 
 def test_the_verbs_say_what_became_of_it(path, clock, write_config, capsys):

@@ -1,6 +1,7 @@
 """The standby: what the journal knows is taken over when it goes away, and what happened goes back when it returns."""
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 import time
@@ -276,6 +277,24 @@ def test_places_go_there_and_back(machine, clock):
         assert [other.journal.turn(other.journal.find(call.call_id), 1000).position for call in (*before, late)] == [1, 2, 3, 4]
     assert standby.end(context)
     assert [context.journal.turn(context.journal.find(call.call_id), 1000).position for call in (*before, late)] == [1, 2, 3, 4]
+
+
+def test_a_damaged_journal_that_a_frozen_process_takes_over_holds_up_no_caller(machine, model, monkeypatch):
+    monkeypatch.setattr("movidesk.journal.file_lock.PATIENCE", 0.2)
+    path = machine.state / "journal.db"
+    path.write_bytes(b"no journal at all" * 1000)
+    with open(str(path) + ".lock", "a", encoding="ascii") as frozen:
+        fcntl.flock(frozen, fcntl.LOCK_EX)
+        asked_until = time.monotonic() + 5
+        call_id, peer = "", None
+        while peer is None or not peer[variables.EXT]:  # the window of a journal that cannot be read begins full
+            assert time.monotonic() < asked_until
+            peer = machine.run("received", QUEUE, **{variables.ID: call_id})
+            call_id = peer[variables.ID] or call_id
+        machine.run("hangup", **{variables.ID: call_id})
+        assert machine.stands_in()
+    machine.recover()
+    assert heard(model) == ["receivedCall", "canceledCall"] and not machine.stands_in()
 
 
 def test_which_phones_refuse_goes_there_and_back(machine, clock):

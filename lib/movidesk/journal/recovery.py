@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import glob
 import os
 import sqlite3
 import time
+from contextlib import contextmanager
 
-from movidesk.journal import PENDING, REFUSED, Call, Event, Journal, JournalError
+from movidesk.journal import PENDING, REFUSED, Call, Event, Journal, JournalError, file_lock
 from movidesk.journal.store import CALL, EVENT
 
 
@@ -16,10 +16,10 @@ def set_aside(path: str, clock=time.time) -> tuple[str, int] | None:
     """Rename a damaged journal, and take over into a fresh one what Movidesk has not heard all of.
 
     Returns the old one's new name and how many calls were taken over, or None where another process did it: those that find
-    the damage at once take turns, and look again before they touch the file. Raises JournalError, OSError.
+    the damage at once take turns, and look again before they touch the file. Raises JournalError, also where another process
+    takes its turn for too long, and OSError.
     """
-    with open(path + ".lock", "a", encoding="ascii") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _alone(path):
         try:
             Journal(path, clock).check()
             return None
@@ -35,6 +35,17 @@ def set_aside(path: str, clock=time.time) -> tuple[str, int] | None:
             return kept, fresh.take_over(_unfinished(kept))
         finally:
             fresh.close()
+
+
+@contextmanager
+def _alone(path: str):
+    with open(path + ".lock", "a", encoding="ascii") as lock:
+        try:
+            file_lock.lock(lock)
+        except TimeoutError as error:
+            raise JournalError("journal %s: damaged, and %s while it begins a fresh one; find a frozen one with fuser %s" % (
+                path, error, lock.name)) from None
+        yield
 
 
 def kept_aside(path: str) -> list[tuple[str, float]]:
