@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -153,7 +154,7 @@ def verb_table(page: Path) -> dict[str, str]:
             and len(row) == 3 and re.fullmatch(r"[A-Z \[\]]*", row[1])}
 
 
-@pytest.mark.parametrize("page", [ROOT / "dialplan" / "README.md"], ids=names)
+@pytest.mark.parametrize("page", [ROOT / "dialplan" / "README.md", ROOT / "docs" / "pt-BR" / "dialplan.md"], ids=names)
 def test_the_table_of_verbs_is_that_of_the_scripts(page):
     usages = {path.name: re.search(r'^"""(\w+) ?([A-Z \[\]]*): ', path.read_text(), re.MULTILINE)
               for path in (ROOT / "agi").iterdir()}
@@ -258,3 +259,92 @@ def test_settings_are_found_in_pages():
     assert ("made_calls", "allow") in settings_named((ROOT / "docs" / "made-calls.md").read_text())
     assert settings_named("`[line] ask_ever`\n\n    [pbx]\n    nam = x\n") == {("line", "ask_ever"), ("pbx", "nam")}
 
+
+# -- both languages ----------------------------------------------------------------------------------------------------
+
+PORTUGUESE = ROOT / "docs" / "pt-BR"
+#: English page -> Portuguese page.
+PAIRS = {ROOT / "README.md": PORTUGUESE / "README.md", ROOT / "SECURITY.md": PORTUGUESE / "security.md",
+         ROOT / "dialplan" / "README.md": PORTUGUESE / "dialplan.md", ROOT / "etc" / "movidesk.conf": PORTUGUESE / "settings.md",
+         **{page: PORTUGUESE / page.name for page in (ROOT / "docs").glob("*.md") if page.name != "architecture.md"}}
+# What is the same in every language: variables, settings, options, paths, contexts, files, numbers.
+NAMES = re.compile(r"MOVIDESK_[A-Z_]+|(?<![\w/])_[A-Z_]{3,}|--[a-z][\w-]+|(?<!\w)/[a-z][\w./-]+|movidesk-[a-z]+"
+                   r"|\b[a-z]+_[a-z_]+\b|\b[\w-]+\.(?:conf|db|py|md)\b|\b\d{2,}\b")
+
+
+class Part(NamedTuple):
+    """What stands between two headings."""
+
+    rank: str
+    title: str
+    rows: int         # of tables
+    names: set[str]   # in code
+
+
+def parts(text: str) -> list[Part]:
+    text = re.sub(r"^```\w*$(.*?)^```$", lambda found: re.sub("^", "    ", found[1], flags=re.MULTILINE), text,
+                  flags=re.MULTILINE | re.DOTALL)
+    pieces = re.split(r"^(#+) (.*)$", text, flags=re.MULTILINE)[1:]
+    found = []
+    for rank, title, body in zip(pieces[::3], pieces[1::3], pieces[2::3]):
+        code = re.findall(r"`([^`\n]+)`", body) + re.findall(r"^    (.*)$", body, re.MULTILINE)
+        found.append(Part(rank, title, len(rows(body)), set(NAMES.findall(" ".join(code)))))
+    return found
+
+
+def lags(english: str, portuguese: str) -> list[str]:
+    """Where one page has what the other has not."""
+    both = parts(english), parts(portuguese)
+    if [part.rank for part in both[0]] != [part.rank for part in both[1]]:
+        return [f"headings: {[part.title for part in both[0]]}, {[part.title for part in both[1]]}"]
+    return [f"{one.title}: {one.rows} rows and {other.rows}; names in one only: {sorted(one.names ^ other.names)}"
+            for one, other in zip(*both) if (one.rows, one.names) != (other.rows, other.names)]
+
+
+def test_every_page_for_admins_is_there_in_both_languages():
+    assert {page for page in PAIRS.values() if not page.is_file()} == set()
+    assert set(PORTUGUESE.iterdir()) == set(PAIRS.values())
+
+
+@pytest.mark.parametrize("page", [page for page in PAIRS if page.suffix == ".md"], ids=names)
+def test_both_languages_have_the_same_sections_rows_and_names(page):
+    assert lags(page.read_text(), PAIRS[page].read_text()) == []
+
+
+def test_a_page_that_lags_is_found():
+    english = (ROOT / "dialplan" / "README.md").read_text()
+    assert lags(english, english) == []
+    assert "MOVIDESK_MOH" in lags(english, english.replace("| `MOVIDESK_MOH` |", "| `MOVIDESK_MUSICA` |"))[0]
+    shorter = english.replace("| `link` | URL | a recording became available later |\n", "")
+    assert lags(english, shorter)[0].startswith("Verbs: 11 rows and 10")
+    assert lags(english, english.replace("\n## Verbs\n", "\n### Verbs\n"))[0].startswith("headings")
+
+
+def cells(page: Path, titles: tuple[str, ...], columns: tuple[int, ...]) -> list[tuple[str, ...]]:
+    return [tuple(row[column] for column in columns) for title in titles for row in rows(section(page.read_text(), title))]
+
+
+@pytest.mark.parametrize("titles", [("Settings", "Opções"), ("Contexts", "Contextos")], ids=lambda titles: titles[0])
+def test_the_tables_of_the_dialplan_have_the_same_first_columns(titles):
+    """Of settings: their names and defaults."""
+    english, portuguese = (cells(page, (f"## {title}",), (0, 1)) for page, title in zip(
+        (ROOT / "dialplan" / "README.md", PORTUGUESE / "dialplan.md"), titles))
+    assert portuguese == english and len(english) >= 10
+
+
+def test_the_tables_of_variables_have_the_same_names():
+    english = cells(ROOT / "dialplan" / "README.md", ("## Channel variables",), (0,))
+    assert cells(PORTUGUESE / "dialplan.md", ("## Variáveis de canal",), (0,)) == english and len(english) >= 15
+
+
+def test_the_portuguese_table_of_settings_is_that_of_the_code():
+    """Every key of every section, with its default."""
+    page = PORTUGUESE / "settings.md"
+    assert re.findall(r"^## \[(\w+)\]$", page.read_text(), re.MULTILINE) == list(OPTIONS)
+    for name, keys in OPTIONS.items():
+        text = section(page.read_text(), f"## [{name}]").replace("\\|", "\0")
+        found = {row[0].strip("`"): row[1].strip("`").replace("\0", "|") for row in rows(text)}
+        assert set(found) == set(keys)
+        # The name of the PBX has that of the machine.
+        assert {key: default for key, default in found.items() if (name, key) != ("pbx", "name")} == {
+            key: default for key, (_, default) in keys.items() if (name, key) != ("pbx", "name")}
