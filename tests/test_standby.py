@@ -279,6 +279,29 @@ def test_places_go_there_and_back(machine, clock):
     assert [context.journal.turn(context.journal.find(call.call_id), 1000).position for call in (*before, late)] == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("visit", [1, 2])
+def test_an_agent_who_answered_before_the_journal_went_proves_that_its_caller_was_asked_for(machine, model, visit):
+    """The standby that could not read the journal tells no arrival again: Movidesk would name another agent, or refuse it."""
+    for number in range(visit):
+        peer = machine.run("received", QUEUE)
+        known = {variables.ID: peer[variables.ID], variables.QUEUE: QUEUE, variables.ANSWERED_BY: peer[variables.EXT]}
+        if number + 1 < visit:
+            machine.run("canceled", **known)
+    machine.run("transferred", peer[variables.EXT], **known)
+    told = heard(model)
+    with machine.away():
+        machine.run("hangup", **known)
+        with standby.use(machine.context(), "") as other:
+            call, = other.journal.open_calls() + other.journal.last_calls(9)
+            assert call.call_id == known[variables.ID] and [event.kind for event in other.journal.events(call)] == ["transferred", "completed"]
+            with other.journal._writing() as db:
+                db.execute("DELETE FROM requests")  # its window begins full
+        worker.deliver_standby(machine.context())
+    machine.recover()
+    assert heard(model)[len(told):] == ["transferedCall", "completedCall"] + ["canceledCall"] * (visit - 1)
+    assert all(ticket.complete for ticket in model.tickets.values()) and not model.problems
+
+
 def test_a_damaged_journal_that_a_frozen_process_takes_over_holds_up_no_caller(machine, model, monkeypatch):
     monkeypatch.setattr("movidesk.journal.file_lock.PATIENCE", 0.2)
     path = machine.state / "journal.db"

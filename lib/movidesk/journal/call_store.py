@@ -85,7 +85,12 @@ class Book(Moves):
         if it is not here. answered_by: the extension that took the call, if one did; at: when the call ended, if not now.
         """
         call = self.find(known) if known else self.visit(uniqueid, arrived) or self.latest(uniqueid, at)
-        if queue and (call is None or not known and arrived and call.arrived != arrived):
+        if known and queue and call is None:
+            # Where an agent has answered, Movidesk had named it, and so knows of the arrival.
+            state = call_states.OFFERED if answered_by else call_states.RECEIVED
+            with self._writing():
+                call = self.find(known) or self._begin(known, uniqueid, call_states.CONTROL, state, queue, number, arrived or at)
+        elif queue and not known and (call is None or arrived and call.arrived != arrived):
             call = self.arrive(pbx, uniqueid, queue, number, arrived=arrived or at, once=True)
         if call is None:
             return known or call_states.call_id(pbx, uniqueid)
