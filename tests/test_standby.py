@@ -19,7 +19,7 @@ from movidesk.context import Context
 from movidesk.delivery import worker
 from movidesk.delivery.worker import Delivery
 from movidesk.housekeeping import RestingDelivery
-from movidesk.journal import Journal, JournalError, emergency, standby, standby_copy
+from movidesk.journal import LEASE, Journal, JournalError, emergency, standby, standby_copy
 from movidesk.pbx import sweep
 from movidesk.service import Service
 from movidesk_sim.model import Limit, Movidesk
@@ -277,6 +277,49 @@ def test_places_go_there_and_back(machine, clock):
         assert [other.journal.turn(other.journal.find(call.call_id), 1000).position for call in (*before, late)] == [1, 2, 3, 4]
     assert standby.end(context)
     assert [context.journal.turn(context.journal.find(call.call_id), 1000).position for call in (*before, late)] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("begun", [True, False], ids=["a verb has begun the standby", "nobody has"])
+def test_what_movidesk_took_while_the_journal_went_is_noted_in_the_standby(machine, model, clock, short_locks, monkeypatch, begun):
+    context = machine.context(clock=clock)
+    call = context.journal.arrive("pbx1", "1.1", QUEUE, "1")
+    context.journal.hang_up(call.call_id)
+    send = context.client.send
+
+    def lock_meanwhile(event, **fields):
+        result = send(event, **fields)
+        machine.set_trouble("locked")
+        if begun:
+            with standby.use(context, "locked"):
+                pass
+        return result
+
+    job, _ = Delivery(context).take()
+    with monkeypatch.context() as patch:
+        patch.setattr(context.client, "send", lock_meanwhile)
+        assert Delivery(context).deliver(job) and machine.stands_in()
+    clock.advance(LEASE + 1)
+    worker.deliver_standby(context)
+    assert heard(model) == ["receivedCall", "canceledCall"]
+    machine.set_trouble("back")
+    assert standby.end(context) and Delivery(context).once() and context.journal.totals()["pending"] == 0
+    assert heard(model) == ["receivedCall", "canceledCall"]
+
+
+def test_what_movidesk_took_and_no_standby_knows_is_told_again(machine, model, clock, monkeypatch):
+    """It could not read the journal. The failure is not hidden: the delivery logs it."""
+    context = machine.context(clock=clock)
+    context.journal.hang_up(context.journal.arrive("pbx1", "1.1", QUEUE, "1").call_id)
+    job, _ = Delivery(context).take()
+    with standby.use(context, "a test") as other, other.journal._writing() as db:
+        db.execute("DELETE FROM calls")
+    monkeypatch.setattr(context.journal, "delivered", lambda *_: (_ for _ in ()).throw(JournalError("locked")))
+    with pytest.raises(JournalError, match="locked"):
+        Delivery(context).deliver(job)
+    monkeypatch.undo()
+    assert standby.end(context)
+    clock.advance(LEASE + 1)
+    assert Delivery(context).once() and heard(model) == ["receivedCall"] * 2 + ["canceledCall"]
 
 
 @pytest.mark.parametrize("visit", [1, 2])

@@ -7,6 +7,7 @@ One failed request is not an outage: until another one fails too, the others are
 from __future__ import annotations
 
 import time
+from collections import namedtuple
 
 from movidesk.config import load
 from movidesk.config.nights import limit_at
@@ -20,6 +21,9 @@ TRY_TOKEN_AGAIN = 900  # seconds; a refused token is tried this seldom, a new on
 TOKEN_REFUSED, AWAY, TOKEN_TAKEN = "token_refused", "away", "token_taken"
 #: Timers that all processes share: when a refused token was last tried, and a Movidesk that takes nothing.
 TOKEN_TRIED, AWAY_TRIED = "token_tried", "away_tried"
+
+#: What came back (api.Client.send), when the request left (steady time), and the seconds that it took.
+Exchange = namedtuple("Exchange", "result sent seconds")
 
 
 def request_name(event: str, call_id: str) -> str:
@@ -35,13 +39,18 @@ class Sending:
 
         failures: () -> the event's trial.Trial if this try failed too; None for a request that is not tried again.
         """
+        return self.note_exchange(request, self.exchange(event, **fields), event, fields["id"], failures)
+
+    def exchange(self, event: str, **fields) -> Exchange:
+        """Send one event, and note nothing of it."""
         begun, sent = time.monotonic(), self.journal.steady()
-        try:
-            result = self.client.send(event, **fields)
-        finally:
-            if time.monotonic() - begun > SLOW:
-                self.journal.took_long(request)
-        return self.heard(result, sent, request_name(event, fields["id"]), failures, fields["id"])
+        return Exchange(self.client.send(event, **fields), sent, time.monotonic() - begun)
+
+    def note_exchange(self, request: int, exchange: Exchange, event: str, call_id: str, failures=None):
+        """The rest of `send`; 0 as the request stands for one that this journal has not claimed."""
+        if exchange.seconds > SLOW:
+            self.journal.took_long(request)
+        return self.heard(exchange.result, exchange.sent, request_name(event, call_id), failures, call_id)
 
     def heard(self, result, sent: float | None = None, name: str = "", failures=None, call_id: str = ""):
         """Keep what an outcome means for all requests: a pause after 429, silence after 401 and 403, an outage, their ends.

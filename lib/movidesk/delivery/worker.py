@@ -18,8 +18,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from movidesk.delivery import api
-from movidesk.delivery.availability import request_name
-from movidesk.journal import LEASE, Job, JournalError, standby
+from movidesk.delivery.availability import Exchange, request_name
+from movidesk.journal import LEASE, PENDING, Job, JournalError, standby
 from movidesk.rules import call_states, trial
 
 log = logging.getLogger("movidesk.delivery.worker")
@@ -63,15 +63,26 @@ class Delivery:
         refused: whether that one was refused, which a refusal of this one does not explain.
         """
         event, call = job.event, job.call
-        book = self.context.journal
         try:
-            result = self.context.send(job.request, event_name(job), queue=call.queue, number=call.number, id=call.call_id,
-                                    extension=event.extension, link=event.link, arrived=call.arrived, at=event.at,
-                                    failures=lambda: book.trial_after_failure(event.id))
+            exchange = self.context.exchange(event_name(job), queue=call.queue, number=call.number, id=call.call_id,
+                                             extension=event.extension, link=event.link, arrived=call.arrived, at=event.at)
         except api.ParameterError as error:
-            result = None
-            book.rejected(job, str(error))
+            self.context.journal.rejected(job, str(error))
             log.error("%s: %s refused: %s", call.call_id, event.kind, error)
+            return False
+        try:
+            self._note(job, exchange, probe_for, refused)
+        except JournalError as error:
+            if error.damaged or not isinstance(exchange.result, api.Delivered):
+                raise
+            self._note_in_standby(job, exchange, error)
+        return isinstance(exchange.result, api.Delivered)
+
+    def _note(self, job: Job, exchange: Exchange, probe_for: Job | None = None, refused: bool = False) -> None:
+        """Note what came of an event that was sent; see deliver."""
+        event, call, book = job.event, job.call, self.context.journal
+        result = self.context.note_exchange(job.request, exchange, event_name(job), call.call_id,
+                                            lambda: book.trial_after_failure(event.id))
         if isinstance(result, api.Delivered):
             book.delivered(job, result.text, self._offered(job, result.text))
             log.info("%s: %s delivered", call.call_id, event.kind)
@@ -79,9 +90,22 @@ class Delivery:
                 self._say_set_aside(probe_for, "%s was taken and it was not" % event.kind)
         elif isinstance(result, api.Rejected):
             self._rejected(job, result.why, None if refused else probe_for)
-        elif result is not None:
+        else:
             self._try_again(job, result)
-        return isinstance(result, api.Delivered)
+
+    def _note_in_standby(self, job: Job, exchange: Exchange, error: JournalError) -> None:
+        """Note in the standby what Movidesk took, or it would send the event again. Raises the journal's error where that fails:
+        the standby could not read the journal, or there is no place for one."""
+        try:
+            with standby.use(self.context, str(error)) as other:
+                call = other.journal.find(job.call.call_id)
+                same = [event for event in (other.journal.events(call) if call else ())
+                        if (event.kind, event.at, event.status) == (job.event.kind, job.event.at, PENDING)]
+                if not same:
+                    raise error
+                Delivery(other)._note(Job(same[0], call), exchange)
+        except OSError:
+            raise error from None
 
     def _rejected(self, job: Job, why: str, probe_for: Job | None) -> None:
         before = self.context.journal.trial(job.event.id)
