@@ -2,7 +2,8 @@
 from __future__ import annotations
 
 import re
-from typing import Iterator, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 # Asterisk reads these by name: nothing in a dialplan needs to.
 READ_BY_ASTERISK = {"AGISIGHUP", "SPYGROUP"}

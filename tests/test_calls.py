@@ -46,7 +46,7 @@ def test_a_link_fits_every_state_and_moves_nothing(mode, state):
 
 
 def test_an_ending_is_final():
-    assert call_states.ENDED == set(ENDINGS)
+    assert set(ENDINGS) == call_states.ENDED
     assert not [key for key in product(MODES, ENDINGS, EVENTS) if call_states.move(*key) is not None]
 
 

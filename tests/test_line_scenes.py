@@ -57,7 +57,7 @@ class Scene(Product):
     def answered(self) -> list[float]:
         return [caller.answered and caller.answered - BEGIN for caller in self.callers]
 
-    def run(self) -> "Scene":
+    def run(self) -> Scene:
         super().run()
         assert [entry for entry in self.movidesk.log if entry["status"] == 429] == []
         assert self.movidesk.problems == [] and self.overtakings() == 0

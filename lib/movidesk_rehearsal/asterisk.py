@@ -13,8 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional, Sequence
 
 from movidesk_rehearsal import asterisk_config
 from movidesk_rehearsal.asterisk_tree import DEFAULT_VERSION, AsteriskTree, AsteriskUnavailable, find_asterisk
@@ -43,10 +43,10 @@ class PrivateAsterisk:
     start(), or later with reload_dialplan(). Files written by the caller replace the generated ones.
     """
 
-    def __init__(self, tree: AsteriskTree, folder: os.PathLike, *, env: Optional[Mapping[str, str]] = None,
+    def __init__(self, tree: AsteriskTree, folder: os.PathLike, *, env: Mapping[str, str] | None = None,
                  agents: Sequence[str] = AGENTS, trunk_context: str = "from-trunk",
                  agent_context: str = "from-internal", systemname: str = "",
-                 manager: Optional[Mapping[str, str]] = None) -> None:
+                 manager: Mapping[str, str] | None = None) -> None:
         self.tree = tree
         self.folder = Path(folder).resolve()
         self.env = dict(env or {})
@@ -58,8 +58,8 @@ class PrivateAsterisk:
         self.sip_port = free_port(socket.SOCK_DGRAM)
         self.manager_port = free_port(socket.SOCK_STREAM) if manager else None
         self._run_dir = self.folder / "run"
-        self._borrowed_run_dir: Optional[str] = None
-        self._process: Optional[subprocess.Popen] = None
+        self._borrowed_run_dir: str | None = None
+        self._process: subprocess.Popen | None = None
         self._make_folders()
         self._link_data()
         self.write("asterisk.conf", asterisk_config.asterisk_conf(self._directories(), systemname))
@@ -101,7 +101,7 @@ class PrivateAsterisk:
         return self._process is not None and self._process.poll() is None
 
     @property
-    def pid(self) -> Optional[int]:
+    def pid(self) -> int | None:
         return self._process.pid if self.running else None
 
     def start(self) -> None:
@@ -152,7 +152,7 @@ class PrivateAsterisk:
             raise AsteriskFailed(f"{command!r} failed: {(run.stdout + run.stderr).strip()}\n{self.log_tail()}")
         return run.stdout
 
-    def channels(self) -> List[str]:
+    def channels(self) -> list[str]:
         """The names of the channels that exist now."""
         lines = self.cli("core show channels concise").splitlines()
         return [line.split("!", 1)[0] for line in lines if "!" in line]
@@ -175,7 +175,7 @@ class PrivateAsterisk:
 
     # Inside
 
-    def _directories(self) -> Dict[str, Path]:
+    def _directories(self) -> dict[str, Path]:
         return {"astetcdir": self.etc_dir, "astmoddir": self.tree.modules, "astvarlibdir": self.folder / "lib",
                 "astdbdir": self.folder / "lib", "astkeydir": self.folder / "lib",
                 "astdatadir": self.folder / "data", "astagidir": self.agi_dir, "astspooldir": self.spool_dir,
@@ -236,7 +236,7 @@ def free_port(kind: int) -> int:
         return probe.getsockname()[1]
 
 
-def main(arguments: Optional[Sequence[str]] = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Prepare Asterisk for the demo, the tests and the benches.")
     parser.add_argument("--version", default=DEFAULT_VERSION, help="major version (default: %(default)s)")
     options = parser.parse_args(arguments)

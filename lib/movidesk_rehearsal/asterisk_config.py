@@ -2,9 +2,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Dict, Mapping, Optional, Sequence
 
 # What a PBX with PJSIP phones needs; the rest would open ports or complain that it was not configured.
 WANTED_MODULES = (
@@ -22,7 +22,7 @@ UNWANTED_MODULES = (
     "res_pjsip_publish_asterisk", "res_pjsip_stir_shaken", "res_pjsip_transport_websocket", "res_sorcery_realtime",
 )
 
-FIXED_FILES: Dict[str, str] = {
+FIXED_FILES: dict[str, str] = {
     "logger.conf": """\
 [general]
 dateformat = %F %T.%3q
@@ -128,7 +128,7 @@ def on_loopback(pjsip_conf_text: str, port: int) -> str:
     return pjsip_conf_text.replace(_ANY_ADDRESS, f"{PHONES}:{port}").replace(_PROVIDER, TRUNK)
 
 
-def passwords(pjsip_conf_text: str) -> Dict[str, str]:
+def passwords(pjsip_conf_text: str) -> dict[str, str]:
     """The phones' passwords by user, as they stand in a pjsip.conf."""
     return dict(re.findall(r"^username = (\S+)\npassword = (\S+)$", pjsip_conf_text, re.MULTILINE))
 
@@ -137,7 +137,7 @@ def rtp_conf(first_port: int) -> str:
     return f"[general]\nrtpstart = {first_port}\nrtpend = {first_port + 498}\nicesupport = no\n"
 
 
-def manager_conf(users: Mapping[str, str], port: Optional[int]) -> str:
+def manager_conf(users: Mapping[str, str], port: int | None) -> str:
     if not users:
         return "[general]\nenabled = no\n"
     text = f"[general]\nenabled = yes\nport = {port}\nbindaddr = 127.0.0.1\n"

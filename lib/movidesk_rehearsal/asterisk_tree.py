@@ -13,7 +13,6 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import List, Optional, Tuple
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 DEFAULT_VERSION = "22"
@@ -33,7 +32,7 @@ class AsteriskUnavailable(Exception):
 class AsteriskTree:
     """One set of Asterisk files: `command` is the start of every command line that runs it."""
 
-    command: Tuple[str, ...]
+    command: tuple[str, ...]
     modules: Path
     data: Path
     version: str
@@ -43,7 +42,7 @@ class AsteriskTree:
         return self.version.split(".")[0]
 
 
-def find_asterisk(version: Optional[str] = DEFAULT_VERSION, root: Optional[os.PathLike] = None) -> AsteriskTree:
+def find_asterisk(version: str | None = DEFAULT_VERSION, root: os.PathLike | None = None) -> AsteriskTree:
     """The Asterisk of the major `version` ("22", "16"; None: whatever is there, else 22).
 
     `root` is the folder for unpacked trees, the checkout's `.asterisk` unless given. Raises AsteriskUnavailable.
@@ -71,7 +70,7 @@ def need_program(program: str, package: str) -> str:
     return found
 
 
-def _installed(version: Optional[str]) -> Optional[AsteriskTree]:
+def _installed(version: str | None) -> AsteriskTree | None:
     program = shutil.which("asterisk") or shutil.which("asterisk", path="/usr/sbin:/usr/local/sbin")
     if program is None:
         return None
@@ -92,21 +91,21 @@ def _unpacked(folder: Path) -> AsteriskTree:
     return _tree(command, folder, _version_of(command))
 
 
-def _tree(command: Tuple[str, ...], prefix: Path, version: str) -> AsteriskTree:
+def _tree(command: tuple[str, ...], prefix: Path, version: str) -> AsteriskTree:
     modules = [prefix / place / "asterisk/modules" for place in
                ("usr/lib/x86_64-linux-gnu", "usr/lib/aarch64-linux-gnu", "usr/lib", "usr/lib64", "usr/local/lib")]
     data = [prefix / place for place in ("usr/share/asterisk", "var/lib/asterisk")]
     return AsteriskTree(command, _first(modules, "pbx_config.so"), _first(data, "documentation"), version)
 
 
-def _first(folders: List[Path], content: str) -> Path:
+def _first(folders: list[Path], content: str) -> Path:
     for folder in folders:
         if (folder / content).exists():
             return folder
     raise AsteriskUnavailable(f"Asterisk without {content}: looked in {', '.join(map(str, folders))}")
 
 
-def _version_of(command: Tuple[str, ...]) -> str:
+def _version_of(command: tuple[str, ...]) -> str:
     run = subprocess.run(command + ("-V",), capture_output=True, text=True)
     found = re.match(r"Asterisk (?:certified[/-])?(\d+(?:\.\d+)*)", run.stdout)
     if found is None:
@@ -114,7 +113,7 @@ def _version_of(command: Tuple[str, ...]) -> str:
     return found.group(1)
 
 
-def _install_package(version: Optional[str]) -> bool:
+def _install_package(version: str | None) -> bool:
     """Install the distribution's own Asterisk; False where there is none of that version, or no right to."""
     if os.geteuid() != 0 or not shutil.which("apt-cache"):
         return False
@@ -156,7 +155,7 @@ def _unpack(version: str, target: Path) -> None:
         part.rename(target)
 
 
-def _run_mmdebstrap(program: str, suite: str, packages: Tuple[str, ...], mirror: str, part: Path) -> None:
+def _run_mmdebstrap(program: str, suite: str, packages: tuple[str, ...], mirror: str, part: Path) -> None:
     # With --variant=extract no package script runs, so neither mode touches the system.
     mode = "root" if os.geteuid() == 0 else "chrootless"
     run = subprocess.run(
@@ -192,7 +191,7 @@ def _debian_mirror() -> str:
                               "install the distribution's asterisk package")
 
 
-def _index_targets(*options: str) -> List[List[str]]:
+def _index_targets(*options: str) -> list[list[str]]:
     if not shutil.which("apt-get"):
         return []
     run = subprocess.run(["apt-get", "indextargets", *options, "--format", "$(REPO_URI)|$(ORIGIN)|$(RELEASE)",

@@ -11,11 +11,12 @@ import sys
 import tempfile
 import textwrap
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, NamedTuple
 
 import requests
 from tabulate import tabulate
@@ -72,7 +73,7 @@ class Stage:
 
     def __init__(self, rehearsal: Rehearsal) -> None:
         self.rehearsal = rehearsal
-        self.agents: Dict[str, Agent] = {extension: Agent(rehearsal.pbx, extension, audio=True) for extension in AGENTS}
+        self.agents: dict[str, Agent] = {extension: Agent(rehearsal.pbx, extension, audio=True) for extension in AGENTS}
 
     def __enter__(self) -> Stage:
         for agent in self.agents.values():
@@ -177,7 +178,7 @@ class Expected:
 
     origin: int
     state: str
-    requests: Tuple[str, ...]
+    requests: tuple[str, ...]
     agent: str = ""
     recording: str = ""
 
@@ -222,14 +223,14 @@ class Played(NamedTuple):
     """A call that was played: its ticket (None: there is none) and what is wrong, nothing if all is well."""
 
     title: str
-    ticket: Optional[Ticket]
-    faults: List[str]
+    ticket: Ticket | None
+    faults: list[str]
 
 
 def play(stage: Stage, scenario: Scenario, number: str, show: Callable[[Sequence[Line]], None]) -> Played:
     """Play one call, show its timeline, judge its ticket."""
     rehearsal = stage.rehearsal
-    faults: List[str] = []
+    faults: list[str] = []
     problems = len(rehearsal.model.problems)
     with closing(Caller(rehearsal.pbx, scenario.to, number)) as caller:
         try:
@@ -248,7 +249,7 @@ def play(stage: Stage, scenario: Scenario, number: str, show: Callable[[Sequence
     return Played(scenario.title, tickets[0], faults)
 
 
-def judge(rehearsal: Rehearsal, ticket: Ticket, expected: Expected, span: Tuple[float, float]) -> List[str]:
+def judge(rehearsal: Rehearsal, ticket: Ticket, expected: Expected, span: tuple[float, float]) -> list[str]:
     """What is wrong with the ticket of a call that took place within `span` (epoch seconds)."""
     link = f"https://pbx.example.com/rec/{ticket.id}{expected.recording}"
     compared = (
@@ -337,7 +338,7 @@ def conclude(printer: Printer, rehearsal: Rehearsal, played: Sequence[Played], s
     return not wrong
 
 
-def ticket_row(number: int, ticket: Optional[Ticket]) -> Tuple[str, ...]:
+def ticket_row(number: int, ticket: Ticket | None) -> tuple[str, ...]:
     if ticket is None:
         return (str(number), "none", "", "", "", "", "")
     files = ", ".join(link.rpartition("/")[2] for link in ticket.links)
@@ -345,7 +346,7 @@ def ticket_row(number: int, ticket: Optional[Ticket]) -> Tuple[str, ...]:
             ticket.state, files)
 
 
-def summary(ticket: Optional[Ticket]) -> str:
+def summary(ticket: Ticket | None) -> str:
     if ticket is None:
         return "no ticket"
     agent = f", agent {ticket.agent}" if ticket.agent else ""
@@ -364,7 +365,7 @@ def perform(printer: Printer, rehearsal: Rehearsal) -> bool:
     return conclude(printer, rehearsal, played, time.monotonic() - begun)
 
 
-def main(arguments: Optional[Sequence[str]] = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m movidesk_rehearsal.demo", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--asterisk", metavar="VERSION",
                         help=f"major version (default: that of an installed Asterisk, else {DEFAULT_VERSION})")

@@ -7,7 +7,7 @@ import socket
 import threading
 import uuid
 from dataclasses import dataclass
-from typing import Callable, List, Optional, Tuple
+from typing import Callable
 
 from movidesk_rehearsal import sipp_scenarios
 from movidesk_rehearsal.asterisk import PrivateAsterisk
@@ -23,12 +23,12 @@ class Behaviour:
     (None: it waits for the other side, or for hang_up()).
     """
 
-    answer_after: Optional[float] = 0.0
-    hang_up_after: Optional[float] = None
-    reject: Optional[int] = None
+    answer_after: float | None = 0.0
+    hang_up_after: float | None = None
+    reject: int | None = None
 
 
-def answers(after: float = 0.0, hang_up_after: Optional[float] = None) -> Behaviour:
+def answers(after: float = 0.0, hang_up_after: float | None = None) -> Behaviour:
     return Behaviour(after, hang_up_after)
 
 
@@ -50,10 +50,10 @@ class CallResult:
 
     status: int
     started_at: float
-    ringing_at: Optional[float]
-    answered_at: Optional[float]
+    ringing_at: float | None
+    answered_at: float | None
     ended_at: float
-    hung_up_by: Optional[str]  # "caller", "pbx", or None where the call was refused
+    hung_up_by: str | None  # "caller", "pbx", or None where the call was refused
 
     @property
     def answered(self) -> bool:
@@ -122,7 +122,7 @@ class Agent(SippPhone):
             self._run(sipp_scenarios.agent(phone.answer_after, phone.hang_up_after, self._tone))
         self.register()
 
-    def _calls(self, reached: str) -> List[str]:
+    def _calls(self, reached: str) -> list[str]:
         """The Call-IDs of the calls that have `reached` a stage and have not ended, oldest first."""
         over = {event.call_id for event in self.events() if event.name in OVER}
         return [event.call_id for event in self.events(reached) if event.call_id not in over]
@@ -142,7 +142,7 @@ class Caller(SippPhone):
     """
 
     def __init__(self, pbx: PrivateAsterisk, to: str = "100", number: str = "4733990777", *, name: str = "",
-                 hang_up_after: Optional[float] = None, press: Optional[Tuple[str, float]] = None,
+                 hang_up_after: float | None = None, press: tuple[str, float] | None = None,
                  audio: bool = True) -> None:
         super().__init__(pbx, audio, PHONES if number in pbx.agents else TRUNK)
         self.to, self.number, self.name = to, number, name
@@ -151,7 +151,7 @@ class Caller(SippPhone):
         self.call_id = uuid.uuid4().hex
         self.started_at = 0.0
         self._over = threading.Event()
-        self._timers: List[threading.Thread] = []
+        self._timers: list[threading.Thread] = []
 
     def __str__(self) -> str:
         return f"caller {self.number} to {self.to}"

@@ -10,8 +10,9 @@ import subprocess
 import sys
 import sysconfig
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Callable, Mapping, Optional, Sequence
+from typing import Callable
 
 from movidesk_rehearsal.asterisk import PrivateAsterisk, free_port
 from movidesk_rehearsal.asterisk_config import pjsip_agents
@@ -59,9 +60,9 @@ class Rehearsal:
     """
 
     def __init__(self, tree: AsteriskTree, folder: os.PathLike, *, agents: Sequence[str] = ("5252", "5253"),
-                 limit: int = 1000, settings: Optional[Mapping[str, Sequence[str]]] = None,
-                 variables: Optional[Mapping[str, str]] = None, more: str = "", service: bool = True,
-                 systemname: str = "", manager: Optional[Mapping[str, str]] = None,
+                 limit: int = 1000, settings: Mapping[str, Sequence[str]] | None = None,
+                 variables: Mapping[str, str] | None = None, more: str = "", service: bool = True,
+                 systemname: str = "", manager: Mapping[str, str] | None = None,
                  sample: str = QUEUE_CONTROL, extensions: str = "") -> None:
         self.tree = tree
         self.folder = Path(folder).resolve()
@@ -83,7 +84,7 @@ class Rehearsal:
         self.variables = {"MOVIDESK_AGID": self.agid if service else "", **(variables or {})}
         self.more = more
         self.wants_service = service
-        self._service: Optional[subprocess.Popen] = None
+        self._service: subprocess.Popen | None = None
         install_product(self.pbx, self.journal_path.parent)
         self._extensions = place_sample(self.pbx, SAMPLES / sample) or extensions
         self._extensions += SHORT_NUMBER if sample == QUEUE_CONTROL else ""
@@ -165,7 +166,7 @@ class Rehearsal:
         process.wait(10)
 
     @property
-    def service_pid(self) -> Optional[int]:
+    def service_pid(self) -> int | None:
         return self._service.pid if self._service else None
 
     def service_log(self) -> str:

@@ -11,7 +11,7 @@ import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, List, Optional
+from typing import Callable
 
 from movidesk_rehearsal.asterisk import PrivateAsterisk, free_port
 from movidesk_rehearsal.asterisk_config import PHONES
@@ -52,11 +52,11 @@ class SippPhone:
         self.port = 0
         self._folder = Path(tempfile.mkdtemp(prefix="phone-"))
         self._log = self._folder / "events.log"
-        self._events: List[Event] = []
+        self._events: list[Event] = []
         self._events_end = 0  # of the log's part that `_events` holds
         self._reading = threading.Lock()
-        self._process: Optional[subprocess.Popen] = None
-        self._tone: Optional[str] = None
+        self._process: subprocess.Popen | None = None
+        self._tone: str | None = None
         if audio:
             tone = self._folder / "tone.alaw"
             tone.write_bytes(SINE * 1000)
@@ -88,7 +88,7 @@ class SippPhone:
             process.kill()
             process.wait()
 
-    def events(self, name: Optional[str] = None) -> List[Event]:
+    def events(self, name: str | None = None) -> list[Event]:
         """What happened so far, oldest first; only events called `name` if given."""
         with self._reading:
             if self._log.exists():
@@ -182,7 +182,7 @@ class SippPhone:
         return "\n" + path.read_text(errors="replace")[-2000:] if path.exists() else ""
 
 
-def _parse_event(line: str) -> Optional[Event]:
+def _parse_event(line: str) -> Event | None:
     # SIPp's [timestamp] is date, time and epoch between tabs.
     found = re.match(r"\S+\t\S+\t(\d+\.\d+) (\S+) ([a-z]+) (.*)$", line)
     return Event(float(found[1]), found[2], found[3], found[4].strip()) if found else None

@@ -7,7 +7,7 @@ Each step of a call is logged as `TIME CALL-ID EVENT DETAIL`.
 """
 from __future__ import annotations
 
-from typing import Optional, Sequence, Tuple
+from collections.abc import Sequence
 from xml.sax.saxutils import quoteattr
 
 # The codes a call may fail with; SIPp wants each of them named.
@@ -45,7 +45,7 @@ Contact: <sip:phone@[local_ip]:[local_port]>
 """
 
 
-def caller(to: str, number: str, name: str, tone: Optional[str], password: str = "") -> str:
+def caller(to: str, number: str, name: str, tone: str | None, password: str = "") -> str:
     """A call from `number` to `to`; with the file `tone` (raw A-law) it is heard once it is answered.
 
     With a `password` Asterisk is expected to ask for it.
@@ -99,7 +99,7 @@ def caller(to: str, number: str, name: str, tone: Optional[str], password: str =
         _label("end")])
 
 
-def _challenged(user: str, first: str, later: str) -> Tuple[str, ...]:
+def _challenged(user: str, first: str, later: str) -> tuple[str, ...]:
     """Call without a password, and be asked for it: `first` and `later` are the headers before and after the 401."""
     first = first.replace("-invite-", "-asked-")
     via = first.splitlines(keepends=True)[0]
@@ -115,7 +115,7 @@ def rejecting_agent(status: int) -> str:
         '<recv request="ACK"/>\n', *_asked_whether_alive()])
 
 
-def agent(answer_after: Optional[float], hang_up_after: Optional[float], tone: Optional[str]) -> str:
+def agent(answer_after: float | None, hang_up_after: float | None, tone: str | None) -> str:
     """A phone that rings, answers (seconds; never: None) and may hang up (seconds after the answer)."""
     peer = "sip:asterisk@[remote_ip]:[remote_port]"
     own = (f"{_VIA}From: [$to];tag=[pid]agent[call_number]\nTo: [$from]\nCall-ID: [call_id]\nMax-Forwards: 70\n"
@@ -157,7 +157,7 @@ def _invited() -> str:
             f'<recv request="INVITE"><action>{actions}</action></recv>\n')
 
 
-def _asked_whether_alive() -> Tuple[str, ...]:
+def _asked_whether_alive() -> tuple[str, ...]:
     """The end of an agent's scenario: Asterisk asks where qualify_frequency is set."""
     return (_jump("end"), _label("alive"), _send(_OK + _EMPTY), _label("end"))
 
@@ -189,7 +189,7 @@ def _recv(kind: str, what: object, actions: str = "", go: str = "", test: str = 
             f"{_action(actions)}</recv>\n")
 
 
-def _state(name: str, listen: Sequence[str], seconds: Optional[float] = None, on_timeout: str = "") -> str:
+def _state(name: str, listen: Sequence[str], seconds: float | None = None, on_timeout: str = "") -> str:
     """Wait for one of the messages, at most `seconds` since the last of them came."""
     # SIPp looks at the timeout of the first `recv`, and wants the last one to be mandatory.
     timeout = f' timeout="{max(1, int(seconds * 1000))}" ontimeout="{on_timeout}"' if seconds is not None else ""
@@ -217,7 +217,7 @@ def _action(actions: str) -> str:
     return f"<action>{actions}</action>" if actions else ""
 
 
-def _play(tone: Optional[str]) -> str:
+def _play(tone: str | None) -> str:
     return f"<exec rtp_stream={quoteattr(tone + ',-1,8,PCMA/8000')}/>" if tone else ""
 
 

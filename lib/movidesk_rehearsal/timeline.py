@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Iterable, List, NamedTuple, Sequence
+from typing import NamedTuple
 
 from dateutil import tz
 
@@ -45,7 +46,7 @@ class Line(NamedTuple):
     what: str
 
 
-def timeline(rehearsal: Rehearsal, caller: Caller, agents: Iterable[Agent]) -> List[Line]:
+def timeline(rehearsal: Rehearsal, caller: Caller, agents: Iterable[Agent]) -> list[Line]:
     """Everything that is known of the caller's call, oldest first."""
     lines = [Line(caller.started_at, "caller", f"{caller.number} calls {caller.to}")]
     lines += _phone_lines("caller", caller.events(), _CALLER_DID)
@@ -59,7 +60,7 @@ def timeline(rehearsal: Rehearsal, caller: Caller, agents: Iterable[Agent]) -> L
     return sorted(lines, key=lambda line: line.at)
 
 
-def tickets_of(rehearsal: Rehearsal, number: str) -> List[Ticket]:
+def tickets_of(rehearsal: Rehearsal, number: str) -> list[Ticket]:
     return [ticket for ticket in rehearsal.tickets() if ticket.number == number]
 
 
@@ -68,7 +69,7 @@ def clock(at: float) -> str:
     return datetime.fromtimestamp(at).strftime("%H:%M:%S.%f")[:-3]
 
 
-def _phone_lines(who: str, events: Sequence[Event], words: dict) -> List[Line]:
+def _phone_lines(who: str, events: Sequence[Event], words: dict) -> list[Line]:
     lines = []
     for event in events:
         if event.name == "ended":
@@ -78,7 +79,7 @@ def _phone_lines(who: str, events: Sequence[Event], words: dict) -> List[Line]:
     return lines
 
 
-def _log_lines(log: str, ids: Sequence[str]) -> List[Line]:
+def _log_lines(log: str, ids: Sequence[str]) -> list[Line]:
     """Asterisk tags each line with the call it belongs to (C-...); which that is, its lines with our id tell."""
     found = [match.groups() for match in map(_LOG_LINE.match, log.splitlines()) if match]
     tags = {tag for _, tag, text in found if any(f"movidesk: {call_id}: " in text for call_id in ids)}
@@ -96,12 +97,12 @@ def _log_lines(log: str, ids: Sequence[str]) -> List[Line]:
     return lines
 
 
-def _asterisk_did(text: str) -> List[str]:
+def _asterisk_did(text: str) -> list[str]:
     matches = ((pattern.search(text), words) for pattern, words in _ASTERISK_DID)
     return [words.format(*match.groups()) for match, words in matches if match]
 
 
-def _request_lines(rehearsal: Rehearsal, ids: Sequence[str]) -> List[Line]:
+def _request_lines(rehearsal: Rehearsal, ids: Sequence[str]) -> list[Line]:
     lines = []
     for entry in list(rehearsal.model.log):
         if entry["params"].get("id") in ids:

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 
@@ -20,7 +20,7 @@ class Fault:
     count: int = 1
     delay: float = 0.0          # seconds before anything else happens
     status: int = 0             # answered without Movidesk having seen the request; 0 = it sees it
-    body: Optional[str] = None  # in place of the real answer's
+    body: str | None = None  # in place of the real answer's
     retry_after: str = ""       # header of that answer, as given: seconds, a date, nonsense
     cut: str = ""               # close the connection unanswered: before or after Movidesk saw the request
 
@@ -33,9 +33,9 @@ class Faults:
     """The faults still to come; the first that fits a request is used, once for each of its `count`."""
 
     def __init__(self) -> None:
-        self.rules: List[Fault] = []
+        self.rules: list[Fault] = []
 
-    def take(self, endpoint: str) -> Optional[Fault]:
+    def take(self, endpoint: str) -> Fault | None:
         for rule in self.rules:
             if rule.endpoint in ("", endpoint):
                 rule.count -= 1
@@ -85,7 +85,7 @@ def create_control(model: Movidesk, faults: Faults, lock: AbstractContextManager
     return control
 
 
-def state(model: Movidesk, faults: Faults) -> Dict[str, Any]:
+def state(model: Movidesk, faults: Faults) -> dict[str, Any]:
     """Everything there is to see, without the token."""
     return {
         "time": model.clock(),
@@ -148,7 +148,7 @@ CHANGES = {"agents": change_agents, "groups": change_groups, "faults": change_fa
            "switches": change_switches, "reset": reset}
 
 
-def typed(old: Any, changes: Dict[str, Any]) -> Any:
+def typed(old: Any, changes: dict[str, Any]) -> Any:
     """A copy of a dataclass with `changes`, each of the old value's type (a whole number does for a float)."""
     known = {field.name for field in fields(old)}
     for name, value in changes.items():

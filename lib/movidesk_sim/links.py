@@ -1,7 +1,7 @@
 """Whether the recordings that tickets link to can be fetched, as whoever reads the ticket would."""
 from __future__ import annotations
 
-from typing import Dict, Iterable, List, Union
+from collections.abc import Iterable
 
 import requests
 
@@ -10,12 +10,12 @@ from movidesk_sim.model import Ticket
 PATIENCE = 5.0  # seconds for each link
 
 
-def check_links(tickets: Iterable[Ticket]) -> List[Dict[str, Union[str, int]]]:
+def check_links(tickets: Iterable[Ticket]) -> list[dict[str, str | int]]:
     """For every link: its ticket, the HTTP status (0: no answer) and the length of what is there."""
     return [{"ticket": ticket.id, "link": link, **_look(link)} for ticket in tickets for link in ticket.links]
 
 
-def _look(link: str) -> Dict[str, int]:
+def _look(link: str) -> dict[str, int]:
     try:
         answer = requests.head(link, timeout=PATIENCE, allow_redirects=False)
     except requests.RequestException:

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import Any, Dict, Optional
+from typing import Any
 
 import requests
 
@@ -12,7 +12,7 @@ PATIENCE = 60.0  # seconds for the PBX's answer; Movidesk's own is not known
 
 
 def make_call(model: Movidesk, lock: AbstractContextManager, *, source: str, destination: str, url: str,
-              method: str = "GET", auth: Optional[Dict[str, str]] = None) -> Dict[str, Any]:
+              method: str = "GET", auth: dict[str, str] | None = None) -> dict[str, Any]:
     """Ask the PBX for a call; where it returns an id there is a ticket, to which setMadeCallLink adds the recording.
 
     url: with the placeholders {call.source.number} and {call.destination.number}. A POST bears the numbers as JSON

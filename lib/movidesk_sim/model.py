@@ -8,10 +8,11 @@ import json
 import math
 import re
 from collections import deque
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from email.utils import formatdate
-from typing import Callable, Deque, Dict, Iterable, List, Mapping, NamedTuple, Optional, Set, Tuple
+from typing import Callable, NamedTuple
 
 EXAMPLE_TOKEN = "155cac97-f203-4bb8-86e1-aa4cb8781f3e"  # the one in the documents' examples
 GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -47,7 +48,7 @@ CALL_DATE, TRANSFER_DATE, COMPLETED_DATE = (
 CANCELED_DATE = Parameter("canceledDate", "date", need="required")
 
 # Every (method, endpoint) with its parameters besides the token.
-ENDPOINTS: Dict[Tuple[str, str], Tuple[Parameter, ...]] = {
+ENDPOINTS: dict[tuple[str, str], tuple[Parameter, ...]] = {
     ("POST", "asterisk_receivedCall"): (QUEUE_ID, NUMBER, ID, CALL_DATE),
     ("POST", "asterisk_transferedCall"): (ID, BRANCH_LINE, TRANSFER_DATE),
     ("POST", "asterisk_completedCall"): (ID, Parameter("link"), COMPLETED_DATE),
@@ -70,7 +71,7 @@ class Refused(Exception):
     """The request breaks the documents; the text names the parameter or the call."""
 
 
-def check(parameter: Parameter, value: Optional[str]) -> None:
+def check(parameter: Parameter, value: str | None) -> None:
     """Raise Refused unless `value` (None = not given) is what the documents ask for."""
     name = parameter.name
     if value is None and parameter.need != "optional":
@@ -118,7 +119,7 @@ class Limit:
             raise ValueError(f"not a limit: {self}")
         begins_h, begins_m, ends_h, ends_m = (int(part) for part in times.groups())
         self._night = (60 * begins_h + begins_m, 60 * ends_h + ends_m)
-        self._window: Deque[float] = deque()
+        self._window: deque[float] = deque()
         self._refusals = 0
         self._blocked_until = 0.0
 
@@ -134,7 +135,7 @@ class Limit:
             self._window.append(now)
         return self._wait(now)
 
-    def headers(self, now: float, wait: float) -> Dict[str, str]:
+    def headers(self, now: float, wait: float) -> dict[str, str]:
         if self.retry_after == "none":
             return {}
         if self.retry_after == "date":
@@ -186,15 +187,15 @@ class Group:
     """A telephony group: its agents in order and when it is open, in its own time zone."""
 
     queue_id: int
-    agents: List[str] = field(default_factory=list)
+    agents: list[str] = field(default_factory=list)
     opens: str = "00:00"
     closes: str = "24:00"    # earlier than `opens`: past midnight; equal: never open
-    weekdays: List[int] = field(default_factory=lambda: list(range(7)))  # 0 = Monday
-    holidays: List[str] = field(default_factory=list)                    # YYYY-MM-DD
+    weekdays: list[int] = field(default_factory=lambda: list(range(7)))  # 0 = Monday
+    holidays: list[str] = field(default_factory=list)                    # YYYY-MM-DD
     utc_offset: float = 0.0  # hours
     last_offered: str = ""
 
-    def closed(self, now: float) -> Optional[str]:
+    def closed(self, now: float) -> str | None:
         """The code that says why nobody is served at `now`, or None."""
         local = datetime.fromtimestamp(now, timezone.utc) + timedelta(hours=self.utc_offset)
         if local.date().isoformat() in self.holidays:
@@ -206,7 +207,7 @@ class Group:
             in_hours = time >= self.opens or time < self.closes
         return None if in_hours and local.weekday() in self.weekdays else "1"
 
-    def turn(self) -> List[str]:
+    def turn(self) -> list[str]:
         """The agents in order, starting after the one that was offered last."""
         start = self.agents.index(self.last_offered) + 1 if self.last_offered in self.agents else 0
         return self.agents[start:] + self.agents[:start]
@@ -219,15 +220,15 @@ class Ticket:
     id: str
     origin: int
     number: str = ""
-    queue: Optional[int] = None
+    queue: int | None = None
     queue_control: bool = True
     state: str = "waiting"  # waiting, offered, transferred, completed, lost, canceled; made
     agent: str = ""
-    links: List[str] = field(default_factory=list)
-    dates: Dict[str, str] = field(default_factory=dict)
+    links: list[str] = field(default_factory=list)
+    dates: dict[str, str] = field(default_factory=dict)
     offered: str = ""       # the extension that receivedCall answered last
-    offers: Set[str] = field(default_factory=set)  # all that it answered; a question that came late may follow the one that counts
-    seen: Set[tuple] = field(default_factory=set)
+    offers: set[str] = field(default_factory=set)  # all that it answered; a question that came late may follow the one that counts
+    seen: set[tuple] = field(default_factory=set)
 
     @property
     def complete(self) -> bool:
@@ -247,25 +248,25 @@ class Movidesk:
     """
 
     def __init__(self, clock: Callable[[], float], *, token: str = EXAMPLE_TOKEN,
-                 limit: Optional[Limit] = None, switches: Optional[Switches] = None) -> None:
+                 limit: Limit | None = None, switches: Switches | None = None) -> None:
         if not GUID.fullmatch(token):
             raise ValueError("the token is not a GUID")
         self.clock = clock
         self.token = token
         self.limit = limit or Limit()
         self.switches = switches or Switches()
-        self.agents: Dict[str, Agent] = {}
-        self.groups: Dict[int, Group] = {}
+        self.agents: dict[str, Agent] = {}
+        self.groups: dict[int, Group] = {}
         self.reset()
 
     def reset(self) -> None:
         """Forget calls, log, problems and the limit's window; groups, agents and switches stay."""
-        self.tickets: Dict[str, Ticket] = {}
-        self.log: Deque[dict] = deque(maxlen=100_000)
-        self.problems: List[dict] = []
+        self.tickets: dict[str, Ticket] = {}
+        self.log: deque[dict] = deque(maxlen=100_000)
+        self.problems: list[dict] = []
         self.duplicates = 0
-        self.in_call: Dict[str, str] = {}                # extension: call id
-        self._held: Dict[str, Tuple[str, float]] = {}    # extension: call id, until
+        self.in_call: dict[str, str] = {}                # extension: call id
+        self._held: dict[str, tuple[str, float]] = {}    # extension: call id, until
         self.limit = replace(self.limit)
 
     def add_group(self, queue_id: int, agents: Iterable[str] = (), **opening: object) -> Group:
@@ -276,7 +277,7 @@ class Movidesk:
         self.groups[queue_id] = group
         return group
 
-    def held_for(self, extension: str) -> Optional[str]:
+    def held_for(self, extension: str) -> str | None:
         """The call that this agent is offered to and kept for, if any."""
         call_id, until = self._held.get(extension, (None, 0.0))
         return call_id if until > self.clock() else None
@@ -405,7 +406,7 @@ class Movidesk:
         ticket.state, ticket.origin = state, origin
         ticket.links += filter(None, [params.get("link")])
 
-    def _new_without_control(self, endpoint: str, ticket: Optional[Ticket],
+    def _new_without_control(self, endpoint: str, ticket: Ticket | None,
                              params: Mapping[str, str]) -> Ticket:
         group = self._group(params)
         if ticket:
@@ -431,7 +432,7 @@ class Movidesk:
         self.tickets[call_id] = ticket
         return ticket
 
-    def _made_link(self, ticket: Optional[Ticket], params: Mapping[str, str]) -> Ticket:
+    def _made_link(self, ticket: Ticket | None, params: Mapping[str, str]) -> Ticket:
         if ticket is None:
             ticket = self.tickets[params["id"]] = Ticket(params["id"], MADE, queue_control=False, state="made")
         ticket.links += filter(None, [params.get("Link")])

@@ -7,7 +7,7 @@ import logging
 import socket
 import threading
 import time
-from typing import Any, List, Optional, Set
+from typing import Any
 
 from flask import Flask, Response, render_template_string, request
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
@@ -40,7 +40,7 @@ td,th{border:1px solid #ccc;padding:.2em .6em;text-align:left}</style>
 """
 
 
-def create_app(model: Movidesk, faults: Optional[Faults] = None) -> Flask:
+def create_app(model: Movidesk, faults: Faults | None = None) -> Flask:
     """`model` behind one lock: the API under /public/v1/, the control under /control/, a page at /."""
     app = Flask(__name__)
     faults = faults or Faults()
@@ -133,7 +133,7 @@ class _Server(ThreadedWSGIServer):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.connections: Set[socket.socket] = set()
+        self.connections: set[socket.socket] = set()
 
     def process_request(self, connection: socket.socket, address: Any) -> None:
         self.connections.add(connection)
@@ -155,9 +155,9 @@ class Simulator:
         self.home = f"http://{host}:{self.port}"
         self.url = self.home + API
         self.control = self.home + "/control"
-        self._thread: Optional[threading.Thread] = None
+        self._thread: threading.Thread | None = None
 
-    def start(self) -> "Simulator":
+    def start(self) -> Simulator:
         self._thread = threading.Thread(target=self.run, name="movidesk-sim", daemon=True)
         self._thread.start()
         return self
@@ -178,7 +178,7 @@ class Simulator:
             except OSError:
                 pass  # the client was faster
 
-    def __enter__(self) -> "Simulator":
+    def __enter__(self) -> Simulator:
         return self.start()
 
     def __exit__(self, *exc_info: object) -> None:
@@ -190,7 +190,7 @@ def serve(model: Movidesk, host: str = "127.0.0.1", port: int = 0) -> Simulator:
     return Simulator(model, host, port)
 
 
-def main(argv: Optional[List[str]] = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """`movidesk simulate`: run until interrupted."""
     parser = argparse.ArgumentParser(prog="movidesk simulate",
                                      description="A stand-in for Movidesk's telephony API.")

@@ -2,7 +2,8 @@
 from __future__ import annotations
 
 import re
-from typing import Iterator, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from movidesk_rehearsal.asterisk import PrivateAsterisk
 

@@ -10,8 +10,9 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import closing, contextmanager
-from typing import Callable, NamedTuple, Sequence
+from typing import Callable, NamedTuple
 
 import pytest
 
