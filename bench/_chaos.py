@@ -33,7 +33,7 @@ class SmallDisk:
         self.folder = folder
         folder.mkdir(parents=True)
         self.mounted = os.geteuid() == 0 and subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=%dm" % DISK, "movidesk-bench", str(folder)]).returncode == 0
+            ["mount", "-t", "tmpfs", "-o", f"size={DISK}m", "movidesk-bench", str(folder)]).returncode == 0
 
     def fill(self) -> None:
         with open(self.folder / "filling", "wb", buffering=0) as file:
@@ -203,8 +203,8 @@ class Chaos(threading.Thread):
                 except OSError:
                     continue  # it has ended
                 if any(part in shown for part in TOKEN_PARTS):
-                    self.counts["LEAK: %s of %s" % (name, shown[:60])] += 1
-        limits = Path("/proc/%d/limits" % self.rehearsal.service_pid).read_text()
+                    self.counts[f"LEAK: {name} of {shown[:60]}"] += 1
+        limits = Path(f"/proc/{self.rehearsal.service_pid}/limits").read_text()
         if not re.search(r"Max core file size +0 +0 ", limits):
             self.counts["LEAK: the service may leave a core file"] += 1
 

@@ -24,7 +24,7 @@ class Caller:
     def __init__(self, number: int, queue: int, arrived: float, talk: float, patience: float):
         self.number, self.queue, self.arrived = number, queue, arrived
         self.talk, self.gives_up = talk, arrived + patience
-        self.id = "day-%d" % number
+        self.id = f"day-{number}"
         self.offered = self.answered = self.left = None
         self.lost = False
 
@@ -196,7 +196,7 @@ class Product(Day):
     def verb(self, caller: Caller, name: str, *arguments: str) -> VirtualChannel:
         channel = self.channels.setdefault(caller.number, VirtualChannel(caller))
         if runner.run(name, channel, self.context, list(arguments)) != runner.OK:
-            raise SystemExit("%s failed for %s" % (name, caller.id))
+            raise SystemExit(f"{name} failed for {caller.id}")
         return channel
 
     def look(self, caller: Caller) -> None:

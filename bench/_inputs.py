@@ -110,10 +110,10 @@ def environment(draw: Draw, verb: str, given: list[str], uniqueid: str = "17.1")
               "agi_callerid": draw.choice(NUMBERS), **ENVIRONMENT}
     for _ in range(draw.choice((0, 0, 1, 2))):
         fields[draw.choice(list(fields))] = draw.text()
-    fields.update(("agi_arg_%d" % number, value) for number, value in enumerate(given, 1))
+    fields.update((f"agi_arg_{number}", value) for number, value in enumerate(given, 1))
     if draw.maybe(0.03):
-        fields.update(("agi_x%d" % number, "y") for number in range(300))
-    return draw.mutate(octets("".join("%s: %s\n" % pair for pair in fields.items())) + b"\n", 0.25)
+        fields.update((f"agi_x{number}", "y") for number in range(300))
+    return draw.mutate(octets("".join(f"{name}: {value}\n" for name, value in fields.items())) + b"\n", 0.25)
 
 
 def answer(draw: Draw) -> bytes:
@@ -172,7 +172,7 @@ PATTERNS = [
     "(?P<x>[0-9]+)", "[", "*", "\\", "(?<=5)2", "(?s:.)+"]
 VALUES = {
     "extension_pattern": PATTERNS, "agent_channel": PATTERNS, "number_pattern": PATTERNS, "token": [TOKEN],
-    "url": ["http://127.0.0.1:9/x", "https://a..b/", "https://%s.example" % ("x" * 70), "https://[::]/", "https://-/x"],
+    "url": ["http://127.0.0.1:9/x", "https://a..b/", f"https://{'x' * 70}.example", "https://[::]/", "https://-/x"],
     "link": ["https://x/rec/{file}", "https://x/{date}/{id}?q={queue}", "https://x/{file", "https://x/{0}"],
     "token_file": ["{folder}/secret", "{folder}", "{folder}/fifo", "/dev/zero", "x\0y", "/dev/full"],
     "secret_file": ["{folder}/secret", "/dev/zero", "{folder}/fifo", "{folder}/no"],
@@ -188,13 +188,13 @@ def config_file(draw: Draw, folder: Path) -> bytes:
         option = OPTION.match(line)
         if option and draw.maybe(0.9 if option[1] == "token" else 0.2):
             values = VALUES.get(option[1], [option[2]] * 50 + [TOKEN.upper()])
-            line = "%s = %s" % (option[1], draw.text(*values, strange=0.05))
+            line = f"{option[1]} = {draw.text(*values, strange=0.05)}"
         if not line.startswith(";") or draw.maybe(0.1):
             lines.append(line)
     if draw.maybe(0.05):
         lines.insert(draw.randrange(len(lines)), draw.choice(LONG_LINES))
     if draw.maybe(0.02):
-        lines += ["k%d = %d" % (number, number) for number in range(draw.choice((50, 4000)))]
+        lines += [f"k{number} = {number}" for number in range(draw.choice((50, 4000)))]
     text = "\n".join(lines).replace("{folder}", str(folder)) + "\n"
     if draw.maybe(0.05):
         return text.encode(draw.choice(("utf-16", "utf-8-sig", "utf-32-be", "utf-7")), "replace")
@@ -209,9 +209,9 @@ def http_request(draw: Draw, method: str, target: str, headers: list[str], body:
     if draw.maybe(0.2):
         name = draw.text("X", "Expect", "Transfer-Encoding", "Content-Length", "Range", "If-Range")
         value = draw.text("100-continue", "chunked", "5", "bytes=0-", "bytes=5-2", "bytes=-3")
-        headers = [*headers, "%s: %s" % (name, value)]
+        headers = [*headers, f"{name}: {value}"]
     version = draw.text("HTTP/1.1", "HTTP/1.0", strange=0.1)
-    head = "\r\n".join(["%s %s %s" % (method, target, version), "Host: pbx", *headers, "", ""])
+    head = "\r\n".join([f"{method} {target} {version}", "Host: pbx", *headers, "", ""])
     return draw.mutate(octets(head) + body, 0.3)
 
 
@@ -228,11 +228,11 @@ def made_request(draw: Draw, trusted: bool) -> bytes:
     else:
         headers, fields["token"] = [], DOOR
     target = draw.text("/call", "/monitor", "/call?", "//call", "http://pbx/call")
-    form = "&".join("%s=%s" % (name, quote(octets(value))) for name, value in fields.items())
+    form = "&".join(f"{name}={quote(octets(value))}" for name, value in fields.items())
     if draw.maybe(0.5):
         return http_request(draw, "GET", target + "?" + form, headers)
     body = octets(form if draw.maybe(0.5) else json.dumps(fields))
-    return http_request(draw, "POST", target, [*headers, "Content-Length: %d" % len(body)], body)
+    return http_request(draw, "POST", target, [*headers, f"Content-Length: {len(body)}"], body)
 
 
 # -- emergency lines -------------------------------------------------------------------------------------------------
@@ -244,7 +244,7 @@ def emergency_lines(draw: Draw) -> bytes:
     lines = []
     for _ in range(draw.choice((1, 1, 2, 5))):
         event = {"kind": draw.text(*ARGUMENTS), "at": 1_700_000_000.5, "arrived": draw.choice((None, 1_700_000_000.25)),
-                 "uniqueid": "17.%d" % draw.randrange(3), "queue": "77", "call_id": "pbx1-17.%d" % draw.randrange(3),
+                 "uniqueid": f"17.{draw.randrange(3)}", "queue": "77", "call_id": f"pbx1-17.{draw.randrange(3)}",
                  "number": draw.choice(NUMBERS), "extension": "5252", "link": ""}
         for _ in range(draw.choice((0, 0, 1, 2))):
             event[draw.choice(list(event))] = draw.choice(NO_TEXTS) if draw.maybe(0.6) else draw.text()

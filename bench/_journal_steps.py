@@ -35,7 +35,7 @@ def fill(path: str, ended: int, pending: int) -> None:
     db.execute("BEGIN")
     insert = ("INSERT INTO calls (call_id, uniqueid, mode, state, queue, number, extension, arrived, ended)"
               " VALUES (?1, ?1, ?2, ?3, ?4, '4733990777', ?5, ?6, ?6)")
-    db.executemany(insert, (("old-%d" % n, "control", "completed", "77", "5252", now - 180 * DAY * (1 - n / ended))
+    db.executemany(insert, ((f"old-{n}", "control", "completed", "77", "5252", now - 180 * DAY * (1 - n / ended))
                             for n in range(ended)))
     for kind in ("received", "transferred", "completed"):
         db.execute("INSERT INTO events (call, kind, at, status, settled) SELECT id, ?, arrived, 'delivered', ended FROM calls",
@@ -45,7 +45,7 @@ def fill(path: str, ended: int, pending: int) -> None:
     owed = number = 0
     while owed < pending:
         mode, state, extension, events = LEFTOVERS[number % len(LEFTOVERS)]
-        call = db.execute(insert, ("owed-%d" % number, mode, state, str(77 + number % 3), extension, now - DAY / 2)).lastrowid
+        call = db.execute(insert, (f"owed-{number}", mode, state, str(77 + number % 3), extension, now - DAY / 2)).lastrowid
         number += 1
         for kind, told in events:
             db.execute("INSERT INTO events (call, kind, at, extension, status) VALUES (?, ?, ?, ?, ?)",
@@ -93,7 +93,7 @@ class Steps:
     def __init__(self, path: str, label: str):
         with open(path + ".conf", "w", encoding="ascii") as file:
             file.write("[movidesk]\nurl = http://127.0.0.1:9/\ntoken = 11111111-2222-3333-4444-555555555555\n"
-                       "[pbx]\nname = bench\n[journal]\npath = %s\n" % path)
+                       f"[pbx]\nname = bench\n[journal]\npath = {path}\n")
         self.context = Context(load(path + ".conf"), wake=lambda: None, is_script=False)
         self.context._client = self.movidesk = Movidesk()
         self.journal = self.context.journal
@@ -109,7 +109,7 @@ class Steps:
         """Run a verb as the service does, without the network between."""
         pair = Channel(channel, channel)
         if self.time(name or verb, runner.run, verb, pair, self.context, list(arguments)) != runner.OK:
-            raise SystemExit("%s failed" % verb)
+            raise SystemExit(f"{verb} failed")
         channel.lines += [b"agi_uniqueid: %s\n" % pair.uniqueid.encode(), b"agi_callerid: 4733990777\n", b"\n"]
 
     def empty_window(self) -> None:
@@ -117,7 +117,7 @@ class Steps:
 
     def lives(self, number: int) -> None:
         """One life of each sort, in a queue of which others' events wait."""
-        one, two, three, four, five = (Asterisk("%s%d.%d" % (self.label, number, which)) for which in range(5))
+        one, two, three, four, five = (Asterisk(f"{self.label}{number}.{which}") for which in range(5))
         self.empty_window()
         self.movidesk.answer = '"5252"'
         self.verb(one, "received", "77", name="received, asks")
@@ -161,7 +161,7 @@ def measure(times: int, label: str, paths: list[str]) -> list[dict[str, float]]:
     for number in range(times):
         for steps in each:
             steps.lives(number)
-            left = steps.journal.arrive("bench", "%s%d.9" % (label, number), "77", "1")  # so that there is an event to take
+            left = steps.journal.arrive("bench", f"{label}{number}.9", "77", "1")  # so that there is an event to take
             steps.journal.hang_up(left.call_id)
             steps.look()
     for steps in each:

@@ -94,10 +94,10 @@ def judge(rehearsal: Rehearsal, witness: Witness, stories: list[Story]) -> Count
         mine = [ticket for number in story.numbers for ticket in tickets.pop(number, ())]
         for wrong in _compare(story, mine):
             found[wrong] += 1
-            print("%s: %s; true: %s; told: %s" % ("/".join(sorted(story.numbers)), wrong, story, [t.to_json() for t in mine]))
+            print(f"{'/'.join(sorted(story.numbers))}: {wrong}; true: {story}; told: {[t.to_json() for t in mine]}")
     for number, strange in tickets.items():
         found["that nobody made"] += len(strange)
-        print("nobody called from %s: %s" % (number, [ticket.to_json() for ticket in strange]))
+        print(f"nobody called from {number}: {[ticket.to_json() for ticket in strange]}")
     _judge_requests(rehearsal, witness, found)
     return found
 
@@ -140,21 +140,21 @@ def _judge_requests(rehearsal: Rehearsal, witness: Witness, found: Counter) -> N
             kind = REPEATED if witness.excuses(first, entry) else "repeated without a reason"
             found[kind] += 1
             if kind in WRONG:
-                print("%s: %s; first %.2f to %.2f, again from %.2f" % (
-                    kind, entry["what"], first["begun"], first["at"], entry["begun"]))
+                print(f"{kind}: {entry['what']}; first {first['begun']:.2f} to {first['at']:.2f}, again from "
+                      f"{entry['begun']:.2f}")
     for call_id, entries in calls.items():
         told = [entry["name"] for entry in entries]
         wrong = {"with two endings": len({name for name in told if ORDER[name] == 2}) > 1,
                  "out of order": [ORDER[name] for name in told] != sorted(ORDER[name] for name in told)}
         found.update(name for name, is_so in wrong.items() if is_so)
         if any(wrong.values()):
-            print("%s: %s; told: %s" % (call_id, ", ".join(name for name in wrong if wrong[name]), ", ".join(told)))
+            print(f"{call_id}: {', '.join(name for name in wrong if wrong[name])}; told: {', '.join(told)}")
     for text, begun in witness.complaints:
         late = re.search(r"receivedCall (\S+): id: this call is already", text)
         went_on = [entry["at"] for entry in calls.get(late[1], ()) if ORDER[entry["name"]]] if late else []
         kind = OVERTAKEN if went_on and begun < min(went_on) else "told in a wrong form"
         found[kind] += 1
-        print("%s: %s" % (kind, text))
+        print(f"{kind}: {text}")
 
 
 def leaks(folder: Path, but: Path) -> list[str]:

@@ -96,8 +96,8 @@ class PhoneCallers:
         self.rehearsal, self.pbx = rehearsal, rehearsal.pbx
         for number, extensions in GROUPS.items():
             rehearsal.model.add_group(number, extensions)
-        steered = ["528%d" % i for i in range(DESKS)]
-        desks = ["527%d" % i for i in range(DESKS)]
+        steered = [f"528{i}" for i in range(DESKS)]
+        desks = [f"527{i}" for i in range(DESKS)]
         for i, extension in enumerate(steered):
             rehearsal.model.add_group(80 + i, [extension])
         behaviours = {**AGENTS, **MEMBERS, **COLLEAGUES,
@@ -155,7 +155,7 @@ class PhoneCallers:
         draw = random.Random(self._seed * 1_000_000 + number)
         kind, scene = draw.choices(list(_scenes.SCENES.items()), [weight for weight, _ in _scenes.SCENES.values()])[0]
         self._up.wait()
-        story = Story({"47%08d" % number})
+        story = Story({f"47{number:08d}"})
         began, killed_at = time.time(), self.killed_at
         try:
             scene[1](_stage.Stage(self, story, draw, killed_at))
@@ -164,7 +164,7 @@ class PhoneCallers:
             story.blurred = True
             if self.killed_at < began - self.call_is_over:
                 self.counts["WRONG: a phone failed in a scene"] += 1
-                print("%s of %s: %s" % (kind, story, error))
+                print(f"{kind} of {story}: {error}")
             else:
                 self.counts["calls blurred by the death of Asterisk"] += 1
         self.counts["scene: " + kind] += 1
@@ -195,7 +195,7 @@ class PhoneCallers:
     @staticmethod
     def phones_of(queue: int) -> set[str]:
         """The phones that a queue rings."""
-        return set(GROUPS.get(queue, ["52%d" % queue]))
+        return set(GROUPS.get(queue, [f"52{queue}"]))
 
     def in_own_call(self, extension: str, begin: float, end: float) -> None:
         with self._lock:
@@ -246,16 +246,16 @@ class PhoneCallers:
                     meanwhile = [span for span in spans if span[0] + _stage.CLOSE < leg.invited < span[1] - _stage.CLOSE]
                     self.counts["WRONG: rung while " + kind] += bool(meanwhile)
                     for begin, end in meanwhile:
-                        print("%s was rung at %.2f for %s while %s, from %.2f to %.2f" % (
-                            extension, leg.invited, leg.number, kind, begin, end))
+                        print(f"{extension} was rung at {leg.invited:.2f} for {leg.number} while {kind}, from {begin:.2f} to "
+                              f"{end:.2f}")
 
 
     def _count_what_waited_for_the_frozen(self) -> None:
         """Callers who came when the service was frozen for a while already must not wait for it."""
         waits = [sign - began for begin, end in self.chaos.frozen for began, sign in self._signs if begin + STALE < began < end]
         if waits:
-            self.counts["calls begun beside a service frozen for %g s" % STALE] += len(waits)
-            self.counts["WRONG: more than %g s silent beside a frozen service" % NOTICE] += sum(wait > NOTICE for wait in waits)
+            self.counts[f"calls begun beside a service frozen for {STALE:g} s"] += len(waits)
+            self.counts[f"WRONG: more than {NOTICE:g} s silent beside a frozen service"] += sum(wait > NOTICE for wait in waits)
 
 
 def _kill_children(parent: int | None, holding: str, draw: random.Random) -> int:

@@ -81,7 +81,7 @@ class Scene:
         sections: dict[str, list[str]] = {}
         for key, value in given.items():
             section, _, option = key.partition("__")
-            sections.setdefault(section, ["[%s]" % section]).append("%s = %s" % (option, value))
+            sections.setdefault(section, [f"[{section}]"]).append(f"{option} = {value}")
         path = self.folder / (name + ".conf")
         path.write_text("\n".join(line for lines in sections.values() for line in lines))
         return Context(config.load(str(path)).require(), self.clock, wake=lambda: None, is_script=is_script)
@@ -120,16 +120,16 @@ class Scene:
                 head, end, body = ours.recv(1 << 20).partition(b"\r\n\r\n")
                 found = line.fullmatch(head.split(b"\r\n")[0])
                 promise(found and end and not body and head.count(TOKEN.encode()) == 1,
-                        "a request came apart: %r" % head[:200])
+                        f"a request came apart: {head[:200]!r}")
                 urllib.parse.parse_qsl(found[1].decode("ascii"), keep_blank_values=True, strict_parsing=True)
 
     def check_journal(self, journal: Journal) -> None:
         """Ids fit, each call has at most one ending, as its state says, and the token is nowhere."""
         for call in journal.last_calls(100):
             endings = [event for event in journal.events(call) if event.kind in call_states.ENDED]
-            promise(0 < len(call.call_id) <= call_states.MAX_ID, "a call id of %d characters" % len(call.call_id))
-            promise(len(endings) <= 1, "two endings: %r" % endings)
-            promise((call.ended is not None) == (call.state in call_states.ENDED), "no true ending: %r" % (call,))
+            promise(0 < len(call.call_id) <= call_states.MAX_ID, f"a call id of {len(call.call_id)} characters")
+            promise(len(endings) <= 1, f"two endings: {endings!r}")
+            promise((call.ended is not None) == (call.state in call_states.ENDED), f"no true ending: {call!r}")
         said = journal._db.execute("SELECT note FROM events UNION SELECT code FROM calls"
                                    " UNION SELECT value FROM notes").fetchall()
         promise(not has_secret(repr(said)), "a secret is in the journal")
@@ -137,9 +137,8 @@ class Scene:
     def check_log(self) -> None:
         for record in self.log:
             text = record.getMessage()
-            promise(record.exc_info is None, "an exception reached the edge: %s: %r" % (
-                text, record.exc_info and record.exc_info[1]))
-            promise(not has_secret(text), "a secret is in the log: %r" % text[:200])
+            promise(record.exc_info is None, f"an exception reached the edge: {text}: {record.exc_info and record.exc_info[1]!r}")
+            promise(not has_secret(text), f"a secret is in the log: {text[:200]!r}")
 
 
 def check_commands(commands: list[bytes], pattern) -> list[tuple[str, str]]:
@@ -150,14 +149,14 @@ def check_commands(commands: list[bytes], pattern) -> list[tuple[str, str]]:
     found = []
     for line in commands:
         match = COMMAND.fullmatch(line)
-        promise(match and not set(line[:-1]) & {0, 10, 13}, "not one command of ours: %r" % line[:300])
-        promise(len(line) <= LINE, "a command of %d bytes: %r" % (len(line), line[:100]))
-        promise(not has_secret(line.decode("latin-1")), "a secret is in a command: %r" % line[:300])
+        promise(match and not set(line[:-1]) & {0, 10, 13}, f"not one command of ours: {line[:300]!r}")
+        promise(len(line) <= LINE, f"a command of {len(line)} bytes: {line[:100]!r}")
+        promise(not has_secret(line.decode("latin-1")), f"a secret is in a command: {line[:300]!r}")
         if match[1]:
             value = re.sub(rb"\\(.)", rb"\1", match[2]).decode("utf-8", "surrogateescape")
             found.append((match[1].decode(), value))
             promise(match[1] != variables.EXT.encode() or not value or pattern.fullmatch(value),
-                    "dials outside the pattern: %r" % line)
+                    f"dials outside the pattern: {line!r}")
     return found
 
 

@@ -55,10 +55,10 @@ class ScriptedCallers:
         self._orders.write_text("")
         self._environment: dict[str, str] = {}
         console = folder / "console"
-        console.write_text("#!/bin/sh\ncase $1 in 'dialplan set'*) printf '%%s\\n' \"$1\" >> %s ;; *) exec cat %s ;; esac\n" % (
-            self._orders, self._live_file))
+        console.write_text(f"#!/bin/sh\ncase $1 in 'dialplan set'*) printf '%s\\n' \"$1\" >> {self._orders} ;; *) exec cat "
+                           f"{self._live_file} ;; esac\n")
         console.chmod(0o755)
-        self.settings = {"pbx": ["asterisk = %s" % console], "line": ["ask_every = 1", "ask_at_least_every = 1"]}
+        self.settings = {"pbx": [f"asterisk = {console}"], "line": ["ask_every = 1", "ask_at_least_every = 1"]}
         self.agents = [str(5000 + number) for number in range(400)]
 
     def open(self, rehearsal: Rehearsal) -> None:
@@ -78,7 +78,7 @@ class ScriptedCallers:
         with self._lock:
             kind, = self._draw.choices(list(KINDS), list(KINDS.values()))
         self.counts["scene: " + kind] += 1
-        caller = self._channel("1700000000.%d" % number, "47%08d" % number)
+        caller = self._channel(f"1700000000.{number}", f"47{number:08d}")
         self._begin(caller, QUEUE)
         story = Story({caller.environment["agi_callerid"]})
         self.stories.append(story)
@@ -88,7 +88,7 @@ class ScriptedCallers:
         agent = self._serve(caller, QUEUE)
         story.visits.append(self._visit(QUEUE, agent))
         if kind == "a second visit in another queue" and agent:
-            self._verb(caller, "hangup", MOVIDESK_NEXT="control-%d" % SALES)
+            self._verb(caller, "hangup", MOVIDESK_NEXT=f"control-{SALES}")
             self._begin(caller, SALES)
             story.visits.append(self._visit(SALES, self._serve(caller, SALES)))
         if kind == "passed on in a talk" and agent:
@@ -112,7 +112,7 @@ class ScriptedCallers:
         """[movidesk-queue], with [movidesk-fresh]."""
         caller.variables.update({
             "MOVIDESK_HANDLER": caller["UNIQUEID"], "MOVIDESK_CHANNEL": caller["UNIQUEID"], "MOVIDESK_QUEUE": str(queue),
-            "MOVIDESK_ARRIVED": "%.3f" % time.time(), "MOVIDESK_ID": "", "MOVIDESK_ANSWERED_BY": "", "MOVIDESK_AGENT": "",
+            "MOVIDESK_ARRIVED": f"{time.time():.3f}", "MOVIDESK_ID": "", "MOVIDESK_ANSWERED_BY": "", "MOVIDESK_AGENT": "",
             "MOVIDESK_RECORDING": "", "MOVIDESK_ENDING": "", "MOVIDESK_REFUSAL": ""})
 
     def _serve(self, caller: Peer, queue: int) -> str:
@@ -145,7 +145,7 @@ class ScriptedCallers:
     def _replaced(self, waiting: Peer, number: int, story: Story) -> Peer:
         """A customer's channel takes the place of the channel that waits: it goes on with its variables and without a handler,
         while the handler of the other runs."""
-        heir = self._channel("1700000000.%d" % (number + 10 ** 6), "48%08d" % number)
+        heir = self._channel(f"1700000000.{number + 10 ** 6}", f"48{number:08d}")
         story.numbers.add(heir.environment["agi_callerid"])
         heir.variables.update({name: value for name, value in waiting.variables.items() if name.startswith("MOVIDESK_")})
         waiting.variables.others = {heir["CHANNEL(name)"]: heir}
@@ -161,11 +161,11 @@ class ScriptedCallers:
 
     def _replaced_beside(self, talking: Peer, agent: str, number: int) -> Peer | None:
         """A customer's channel takes the place beside the agent; None where the service has not made it the caller's."""
-        heir = self._channel("1700000000.%d" % (number + 10 ** 6), "48%08d" % number)
+        heir = self._channel(f"1700000000.{number + 10 ** 6}", f"48{number:08d}")
         name = heir["CHANNEL(name)"]
         talking.variables.others = {name: heir}
         self._leave(talking, name)
-        order = re.compile(r'^dialplan set chanvar %s (\S+) "(.*)"$' % re.escape(name), re.M)
+        order = re.compile(rf'^dialplan set chanvar {re.escape(name)} (\S+) "(.*)"$', re.M)
         for variable, value in order.findall(self._orders.read_text()):
             heir.variables[variable.lstrip("_")] = value
         if "CHANNEL(hangup_handler_push)" in heir.variables:

@@ -24,7 +24,7 @@ def percentile(values, share: float) -> float:
 def show(title: str, columns: list[str], rows: list[list], note: str = "") -> None:
     from tabulate import tabulate
 
-    print("\n%s\n%s" % (title, tabulate(rows, columns, floatfmt=".2f")))
+    print(f"\n{title}\n{tabulate(rows, columns, floatfmt='.2f')}")
     if note:
         print(note)
 

@@ -57,7 +57,7 @@ class Verbs:
             scene.context("plain"),
             scene.context("ring", pbx__report_transfer="ring", recordings__link=LINK, recordings__convert="mp3"),
             scene.context("letters", pbx__extension_pattern="[0-9A-Za-z]{2,20}", recordings__link=LINK,
-                       recordings__secret=SIGNING),
+                          recordings__secret=SIGNING),
             scene.context("digits", False, pbx__extension_pattern=r"\d{4}")]
         self.away = scene.context("away", journal__path=str(scene.folder / "secret" / "j.db"))
 
@@ -101,7 +101,7 @@ class Verbs:
         finally:
             done = check_commands(peer.commands, context.config["pbx", "extension_pattern"])
         promise(done[-1:] == [(variables.RESULT, result)] and peer.commands[-1].startswith(b"SET"),
-                "%s is not the last: %r" % (variables.RESULT, peer.commands[-3:]))
+                f"{variables.RESULT} is not the last: {peer.commands[-3:]!r}")
         why = [line for line in peer.commands if b" failed: " in line]
         return result + (": " + kind_of(why[-1].decode("utf-8", "replace").partition(" failed: ")[2]) if why else "")
 
@@ -132,7 +132,7 @@ class Streams:
         said = [record.getMessage() for record in self.scene.log if record.name == "movidesk.service"]
         if given["close"] or said and said[-1].startswith("127.0.0.1:1"):
             return kind_of(said[-1].partition(": ")[2]) if said else "the peer was gone"
-        promise(done[-1:] and done[-1][0] == variables.RESULT, "%s is not the last: %r" % (variables.RESULT, commands[-3:]))
+        promise(done[-1:] and done[-1][0] == variables.RESULT, f"{variables.RESULT} is not the last: {commands[-3:]!r}")
         return done[-1][1]
 
 
@@ -163,11 +163,11 @@ class Answers:
             self.client.close()
         self.scene.check_requests()
         text = result.text if isinstance(result, api.Delivered) else result.why
-        promise(len(text) <= 220 and text.isprintable() and not has_secret(text), "says %r" % (result,))
+        promise(len(text) <= 220 and text.isprintable() and not has_secret(text), f"says {result!r}")
         if isinstance(result, api.Retry):
-            promise(result.after is None or 0 <= result.after <= api.RETRY_AFTER_MAX, "waits %r" % (result,))
+            promise(result.after is None or 0 <= result.after <= api.RETRY_AFTER_MAX, f"waits {result!r}")
         if not isinstance(result, api.Delivered):
-            return "%s %s" % (type(result).__name__, result.status or result.why)
+            return f"{type(result).__name__} {result.status or result.why}"
         return self._parse(text, self.patterns[given["pattern"]])
 
     @staticmethod
@@ -177,9 +177,9 @@ class Answers:
         except api.NonsenseAnswer:
             return "NonsenseAnswer"
         if found.extension:
-            promise(not found.code and pattern.fullmatch(found.extension), "took %r for %r" % (text, found))
+            promise(not found.code and pattern.fullmatch(found.extension), f"took {text!r} for {found!r}")
             return "an extension"
-        promise(found.code in tuple("01234"), "took %r for %r" % (text, found))
+        promise(found.code in tuple("01234"), f"took {text!r} for {found!r}")
         return "a code"
 
 
@@ -193,7 +193,7 @@ class Texts(Answers):
 
     def run(self, given: dict) -> str:
         wait = api.retry_seconds(given["later"], BEGIN)
-        promise(wait is None or 0 <= wait <= api.RETRY_AFTER_MAX, "waits %r" % wait)
+        promise(wait is None or 0 <= wait <= api.RETRY_AFTER_MAX, f"waits {wait!r}")
         return self._parse(given["text"].decode("utf-8", "replace"), self.patterns[given["pattern"]])
 
 
@@ -214,7 +214,7 @@ class Configs:
         self.path.write_bytes(given)
         found = config.load(str(self.path))
         problems = found.all_problems()
-        promise(not has_secret(repr(problems)), "a secret is in a problem: %r" % problems)
+        promise(not has_secret(repr(problems)), f"a secret is in a problem: {problems!r}")
         for section, keys in options.OPTIONS.items():
             for key in keys:
                 self._use(key, found[section, key])
@@ -231,10 +231,10 @@ class Configs:
             for text in self.LONG:
                 value.fullmatch(text)
         if key in ("path", "folder", "token_file", "secret_file"):
-            promise(value.isprintable(), "%s is %r" % (key, value))
+            promise(value.isprintable(), f"{key} is {value!r}")
         if key in ("listen", "publish", "ami") and value:
             value[0].encode("idna")
-            promise(0 <= value[1] <= 65535, "listens at %r" % (value,))
+            promise(0 <= value[1] <= 65535, f"listens at {value!r}")
 
 
 class Links:
@@ -250,8 +250,7 @@ class Links:
         if signed:
             link = signatures.sign("/rec/" + urllib.parse.quote(octets(name), safe=""), name, self.settings, BEGIN)
         else:
-            link = "/rec/%s?expires=%s&signature=%s" % (
-                name, draw.text("9999999999", "0"), draw.text("x" * 22, "é"))
+            link = f"/rec/{name}?expires={draw.text('9999999999', '0')}&signature={draw.text('x' * 22, 'é')}"
         ranges = draw.text("bytes=0-9", "bytes=-5", "bytes=99999-", "bytes=5-2,7-9", "items=1")
         return {"request": http_request(draw, "GET", link, ["Range: " + ranges] if draw.maybe(0.4) else []),
                 "signed": signed, "close": draw.maybe(0.1)}
@@ -259,8 +258,8 @@ class Links:
     def run(self, given: dict) -> str:
         self.scene.begin()
         reply = self.port.exchange(given["request"], given["close"])
-        promise(b"outside" not in reply, "a file from outside the folder: %r" % reply[:300])
-        promise(given["signed"] or b"RIFF" not in reply, "a file without a signature: %r" % reply[:300])
+        promise(b"outside" not in reply, f"a file from outside the folder: {reply[:300]!r}")
+        promise(given["signed"] or b"RIFF" not in reply, f"a file without a signature: {reply[:300]!r}")
         for record in self.scene.log:
             promise(not re.search(r"signature=[\w-]{22}", record.getMessage()), "the log has a signature")
         return status_of(reply)
@@ -289,8 +288,8 @@ class Doors:
         self.scene.begin(self.context.journal)
         self._dialler, self.rung = dialler.Dialler(self.context, self._originate, self.scene.clock), []
         reply = self.port.exchange(given["request"], given["close"])
-        promise(given["trusted"] or not self.rung, "a call without the secret: %r" % self.rung)
-        promise(not has_secret(reply.decode("latin-1")), "a secret is in the answer: %r" % reply)
+        promise(given["trusted"] or not self.rung, f"a call without the secret: {self.rung!r}")
+        promise(not has_secret(reply.decode("latin-1")), f"a secret is in the answer: {reply!r}")
         self.scene.check_journal(self.context.journal)
         return status_of(reply)
 
@@ -302,9 +301,9 @@ class Doors:
 
     def _originate(self, address, user, secret, fields, ring) -> str:
         self.rung.append(fields)
-        promise(repr(fields).isprintable() and "\\n" not in repr(fields), "a line break to Asterisk: %r" % fields)
-        promise(re.fullmatch("PJSIP/[0-9]{2,10}", fields["Channel"]), "rings %r" % fields["Channel"])
-        promise(re.fullmatch(r"s|(?!00|0900|0300|0500)(?:0|47)[0-9]*", fields["Exten"]), "dials %r" % fields["Exten"])
+        promise(repr(fields).isprintable() and "\\n" not in repr(fields), f"a line break to Asterisk: {fields!r}")
+        promise(re.fullmatch("PJSIP/[0-9]{2,10}", fields["Channel"]), f"rings {fields['Channel']!r}")
+        promise(re.fullmatch(r"s|(?!00|0900|0300|0500)(?:0|47)[0-9]*", fields["Exten"]), f"dials {fields['Exten']!r}")
         return ami.ANSWERED
 
 

@@ -66,9 +66,8 @@ def run(task) -> dict:
         day: Day = Product(*scene)
     else:
         day = Polling(*scene, every=15.0 if strategy.startswith("c") else 5.0, again=not strategy.startswith("a"))
-    return {"strategy": strategy, "load": "%.1f/%d%s" % (
-        scene[0], scene[1], " two queues" + (", shared agents" if scene[6] else "") if scene[4] > 1 else ""),
-            **day.run()}
+    queues = "" if scene[4] == 1 else " two queues, shared agents" if scene[6] else " two queues"
+    return {"strategy": strategy, "load": f"{scene[0]:.1f}/{scene[1]}{queues}", **day.run()}
 
 
 def main() -> None:
@@ -78,8 +77,10 @@ def main() -> None:
     parser.add_argument("--fixed-patience", action="store_true", help="everybody gives up after exactly 120 s")
     parser.add_argument("--load", type=float, help="only this many calls a minute")
     options = parser.parse_args()
-    scenes = [(load, agents, seed, options.hours, 1, options.fixed_patience, False) for load, agents in LOADS for seed in range(options.seeds)]
-    scenes += [(2.5, 10, seed, options.hours, 2, options.fixed_patience, shared) for shared in (False, True) for seed in range(options.seeds)]
+    scenes = [(load, agents, seed, options.hours, 1, options.fixed_patience, False) for load, agents in LOADS
+              for seed in range(options.seeds)]
+    scenes += [(2.5, 10, seed, options.hours, 2, options.fixed_patience, shared) for shared in (False, True)
+               for seed in range(options.seeds)]
     scenes = [scene for scene in scenes if options.load in (None, scene[0])]
     with Pool(2) as pool:
         found = pool.map(run, [(strategy, scene) for scene in scenes for strategy in STRATEGIES], chunksize=1)
@@ -93,15 +94,15 @@ def report(found: list[dict], options) -> None:
         for strategy in STRATEGIES:
             same = [result for result in found if (result["load"], result["strategy"]) == (load, strategy)]
             mean = {name: sum(result[name] for result in same) / len(same) for name in names}
-            means["%s, %s" % (load, strategy)] = mean
+            means[f"{load}, {strategy}"] = mean
             rows.append([load, strategy, mean["answered"], 100 * mean["answered"] / (LIMIT * 20), mean["wait"],
                          mean["overtakings"], mean["429"], mean["stuck"], mean["undelivered"], mean["requests"]])
-    show("Means of %d seeds, %g hours each; the physical limit is %d answered an hour" % (
-        options.seeds, options.hours, LIMIT * 20),
+    show(f"Means of {options.seeds} seeds, {options.hours:g} hours each; the physical limit is {LIMIT * 20} answered an hour",
         ["calls/min / agents", "strategy", "answered/h", "% of limit", "mean wait s", "overtakings", "429s",
          "agents stuck", "undelivered", "requests/min"], rows,
         "undelivered: reports that had not reached Movidesk an hour after the last arrival")
-    save("day-fixed-patience" if options.fixed_patience else "day", {"hours": options.hours, "seeds": options.seeds, "means": means})
+    save("day-fixed-patience" if options.fixed_patience else "day",
+         {"hours": options.hours, "seeds": options.seeds, "means": means})
 
 
 if __name__ == "__main__":

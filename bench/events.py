@@ -32,13 +32,13 @@ STEPS = {
     "script event": "AGI(movidesk/transferred,5252)",
 }
 
-BARE_SCRIPT = """#!%s
+BARE_SCRIPT = f"""#!{sys.executable}
 import sys
 while sys.stdin.readline().strip():
     pass
 print('SET VARIABLE BARE "ok"', flush=True)
 sys.stdin.readline()
-""" % sys.executable
+"""
 
 
 class BareFastAGI(socketserver.StreamRequestHandler):
@@ -58,11 +58,11 @@ def dialplan(calls: int, bare: str, agid: str, url: str, alive: str) -> str:
     lines = ["[bench]", "exten => run,1,Set(COUNT=0)",
              "same => n(next),Set(COUNT=$[${COUNT} + 1])"]
     for number, step in enumerate(STEPS.values()):
-        lines += ["same => n,Set(MOVIDESK_ID=bench-${UNIQUEID}-%d-${COUNT})" % number,
+        lines += [f"same => n,Set(MOVIDESK_ID=bench-${{UNIQUEID}}-{number}-${{COUNT}})",
                   "same => n,Set(FROM=${STRFTIME(,,%s%6q)})",
                   "same => n," + step.format(bare=bare, agid=agid, url=url, alive=alive),
-                  "same => n,Verbose(0,BENCH %d ${FROM} ${STRFTIME(,,%%s%%6q)})" % number]
-    lines += ["same => n,GotoIf($[${COUNT} < %d]?next)" % calls, "same => n,Verbose(0,BENCH END)", "same => n,Hangup()"]
+                  f"same => n,Verbose(0,BENCH {number} ${{FROM}} ${{STRFTIME(,,%s%6q)}})"]
+    lines += [f"same => n,GotoIf($[${{COUNT}} < {calls}]?next)", "same => n,Verbose(0,BENCH END)", "same => n,Hangup()"]
     return "\n".join(lines)
 
 
@@ -75,7 +75,7 @@ def durable_commits(folder: str, count: int) -> list[float]:
     took = []
     for number in range(count):
         begin = time.perf_counter()
-        db.execute("INSERT INTO t (b) VALUES (?)", ("event %d" % number,))
+        db.execute("INSERT INTO t (b) VALUES (?)", (f"event {number}",))
         took.append((time.perf_counter() - begin) * 1000)
     return took
 
@@ -108,7 +108,7 @@ def main() -> None:
         script = rehearsal.pbx.agi_dir / "bare.py"
         script.write_text(BARE_SCRIPT)
         script.chmod(0o755)
-        rehearsal.more = dialplan(options.calls, "127.0.0.1:%d" % bare.server_address[1], rehearsal.agid,
+        rehearsal.more = dialplan(options.calls, f"127.0.0.1:{bare.server_address[1]}", rehearsal.agid,
                                   rehearsal.simulator.home, path_beside(str(rehearsal.journal_path)))
         rehearsal.write_dialplan()
         with rehearsal:
@@ -126,15 +126,15 @@ def report(found: dict, commit: float, calls: int) -> None:
         for name, took in steps.items():
             medians[latency, name] = median(took)
             rows.append([latency, name, median(took), percentile(took, 0.9), len(took)])
-    show("Milliseconds per event, %d calls each" % calls, ["API answers in", "step", "median", "p90", "calls"], rows)
+    show(f"Milliseconds per event, {calls} calls each", ["API answers in", "step", "median", "p90", "calls"], rows)
     base, ratios = medians["0 s", "bare FastAGI"] + commit, []
     ratios.append(["FastAGI event / (bare FastAGI + bare commit)", medians["0 s", "FastAGI event"] / base, "<= 2"])
     ratios.append(["script event / bare Python", medians["0 s", "script event"] / medians["0 s", "bare Python"], "<= 2"])
     for name in ("FastAGI event", "script event"):
-        ratios.append(["%s, API at 4 s / at 0 s" % name, medians["4 s", name] / medians["0 s", name], "<= 1.1"])
-    show("Ratios (bare durable commit: %.2f ms)" % commit, ["ratio", "is", "goal"], ratios)
+        ratios.append([f"{name}, API at 4 s / at 0 s", medians["4 s", name] / medians["0 s", name], "<= 1.1"])
+    show(f"Ratios (bare durable commit: {commit:.2f} ms)", ["ratio", "is", "goal"], ratios)
     save("events", {"calls": calls, "commit_ms": commit,
-                    "median_ms": {"%s, API %s" % (name, latency): value for (latency, name), value in medians.items()},
+                    "median_ms": {f"{name}, API {latency}": value for (latency, name), value in medians.items()},
                     "ratios": {row[0]: row[1] for row in ratios}})
 
 

@@ -82,11 +82,11 @@ def main() -> None:
         if options.keep:
             shutil.copytree(folder, options.keep, symlinks=True, ignore=shutil.ignore_patterns("*.ctl", "data"))
     rows = sorted(counts.items()) + [("calls: " + name if name != "calls" else name, n) for name, n in found.items()]
-    show("%s, %.0f s" % ("SIP phones on a real Asterisk" if options.asterisk else "Scripted callers", time.monotonic() - begin),
+    show(f"{'SIP phones on a real Asterisk' if options.asterisk else 'Scripted callers'}, {time.monotonic() - begin:.0f} s",
          ["", "count"], rows)
     save("faults-asterisk" if options.asterisk else "faults", {"seed": options.seed, "chaos": counts, "found": found})
     bad = sum(found[name] for name in WRONG) + sum(n for name, n in counts.items() if name.startswith(("LEAK", "WRONG")))
-    print("FAILED: %d wrong" % bad if bad else "good: every call was told as it happened, and the token nowhere")
+    print(f"FAILED: {bad} wrong" if bad else "good: every call was told as it happened, and the token nowhere")
     sys.exit(1 if bad else 0)
 
 

@@ -64,7 +64,7 @@ class Guard:
     def __call__(self, event: str, details: tuple) -> None:
         if self.armed and not self._harmless(event, details):
             self.armed = False  # to tell of it takes files and code
-            self.seen.append("%s %r" % (event, details[:3]))
+            self.seen.append(f"{event} {details[:3]!r}")
             self.armed = True
 
     def _harmless(self, event: str, details: tuple) -> bool:
@@ -99,7 +99,7 @@ class Worker:
         os.mkfifo(folder / "fifo")
         self.scene, self.guard, self._targets = Scene(folder), Guard(folder), {}
         signal.signal(signal.SIGALRM, self._cut_off)
-        traceback.print_exc = lambda file: print("Traceback: %r" % sys.exc_info()[1], file=file)  # likewise
+        traceback.print_exc = lambda file: print(f"Traceback: {sys.exc_info()[1]!r}", file=file)  # likewise
 
     @staticmethod
     def _cut_off(*_) -> None:
@@ -150,7 +150,7 @@ class Worker:
             ended, seconds, wrong = self.attempt(target, given)
             if wrong or seconds <= LIMIT:
                 return ended, seconds, wrong
-        return ended, seconds, "took %.1f s" % seconds
+        return ended, seconds, f"took {seconds:.1f} s"
 
 
 def kept_waiting() -> float:
@@ -192,8 +192,9 @@ def keep(name: str, wrong: str, given) -> Path:
     """Write a failing input where it can be replayed."""
     RESULTS.mkdir(exist_ok=True)
     text = repr((name, given))
-    path = RESULTS / ("fuzz-%s-%s.txt" % (name.lower(), hashlib.sha256(text.encode()).hexdigest()[:10]))
-    path.write_text("# %s\n%s\n" % (wrong.strip().replace("\n", "\n# "), text))
+    path = RESULTS / (f"fuzz-{name.lower()}-{hashlib.sha256(text.encode()).hexdigest()[:10]}.txt")
+    comment = wrong.strip().replace("\n", "\n# ")
+    path.write_text(f"# {comment}\n{text}\n")
     return path
 
 
@@ -201,7 +202,7 @@ def replay(file: Path, folder: str) -> int:
     start(folder)
     name, given = ast.literal_eval("".join(line for line in file.open() if not line.startswith("#")))
     ended, seconds, wrong = worker.judge(worker.target(name), given)
-    print("%s: %s (%.1f ms)" % (name, wrong or ended, seconds * 1000))
+    print(f"{name}: {wrong or ended} ({seconds * 1000:.1f} ms)")
     return 1 if wrong else 0
 
 
@@ -210,7 +211,7 @@ def divide(count: int, seed: int, names) -> list[tuple[str, str, int]]:
     tasks, whole = [], sum(TARGETS[name][1] for name in names)
     for name in names:
         wanted = round(count * TARGETS[name][1] / whole)
-        tasks += [(name, "%d/%s/%d" % (seed, name, at), min(CHUNK, wanted - at)) for at in range(0, wanted, CHUNK)]
+        tasks += [(name, f"{seed}/{name}/{at}", min(CHUNK, wanted - at)) for at in range(0, wanted, CHUNK)]
     random.Random(seed).shuffle(tasks)
     return tasks
 
@@ -230,29 +231,29 @@ def fuzz(count: int, seed: int, names, folder: str) -> int:
                 kind = kind_of(wrong.strip().splitlines()[-1])
                 if not target["kinds"][kind]:
                     path = keep(name, wrong, given)
-                    print("FAILED %s: %s\n  kept in %s" % (name, wrong.strip()[-2000:], path), flush=True)
+                    print(f"FAILED {name}: {wrong.strip()[-2000:]}\n  kept in {path}", flush=True)
                 target["kinds"][kind] += 1
         pool.close()
         pool.join()
     seconds, used = time.monotonic() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = used.ru_utime + used.ru_stime
     inputs, failed = (sum(target[key] for target in found.values()) for key in ("inputs", "failures"))
-    show("%d inputs from strangers (seed %d, %.0f s, %.0f s of CPU)" % (inputs, seed, seconds, cpu),
+    show(f"{inputs} inputs from strangers (seed {seed}, {seconds:.0f} s, {cpu:.0f} s of CPU)",
          ["target", "inputs", "how they ended", "slowest ms", "failures"],
          [[name, target["inputs"], how(target["ends"]), target["slowest_ms"], target["failures"]]
           for name, target in found.items()])
     if len(found) > 1:
         save("fuzz", {"seed": seed, "seconds": seconds, "cpu": cpu, "targets": found})
-    print("FAILED: %d inputs" % failed if failed else "good: no input did what none may")
+    print(f"FAILED: {failed} inputs" if failed else "good: no input did what none may")
     return 1 if failed else 0
 
 
 def how(ends: Counter) -> str:
     """The most frequent ways to end, one a line."""
-    lines = ["%7d %s" % (times, end) for end, times in ends.most_common(KINDS)]
+    lines = [f"{times:7d} {end}" for end, times in ends.most_common(KINDS)]
     if len(ends) > KINDS:
         rest = sum(ends.values()) - sum(times for _, times in ends.most_common(KINDS))
-        lines.append("%7d otherwise, in %d ways" % (rest, len(ends) - KINDS))
+        lines.append(f"{rest:7d} otherwise, in {len(ends) - KINDS} ways")
     return "\n".join(lines)
 
 

@@ -34,16 +34,16 @@ def run(lib: Path, *arguments: object) -> str:
 
 def measure(libs: dict[str, Path], folder: str, calls: int, pending: int, times: int, rounds: int) -> dict:
     """(version, journal) -> step -> ms, the median of the rounds; versions take turns by rounds, journals by calls."""
-    kinds = {"empty": (0, 0), "%d calls" % calls: (calls, 0), "%d events wait" % pending: (calls // 10, pending)}
+    kinds = {"empty": (0, 0), f"{calls} calls": (calls, 0), f"{pending} events wait": (calls // 10, pending)}
     paths = {}
     for version, lib in libs.items():
-        paths[version] = ["%s/%s-%d.db" % (folder, version, number) for number in range(len(kinds))]
+        paths[version] = [f"{folder}/{version}-{number}.db" for number in range(len(kinds))]
         for path, (ended, owed) in zip(paths[version], kinds.values()):
             run(lib, "fill", path, ended, owed)
     found: dict = {(version, kind): {} for version in libs for kind in kinds}
     for number in range(rounds):
         for version, lib in libs.items():
-            for kind, steps in zip(kinds, json.loads(run(lib, "measure", times, "r%d-" % number, *paths[version]))):
+            for kind, steps in zip(kinds, json.loads(run(lib, "measure", times, f"r{number}-", *paths[version]))):
                 for step, took in steps.items():
                     found[version, kind].setdefault(step, []).append(took)
     return {place: {step: median(took) for step, took in steps.items()} for place, steps in found.items()}
@@ -67,7 +67,7 @@ def prune_beside_calls(path: str) -> tuple[list[float], int, float]:
     thread.start()
     while not done.is_set():
         start = time.perf_counter()
-        recorder.record("during-%d" % len(took), "canceled")
+        recorder.record(f"during-{len(took)}", "canceled")
         took.append((time.perf_counter() - start) * 1000)
         time.sleep(0.005)
     thread.join()
@@ -84,12 +84,12 @@ def report(found: dict, versions: list[str]) -> tuple[dict, bool]:
             row = [step, bare]
             for kind in kinds[1:]:
                 took = found[version, kind][step]
-                ratios["%s: %s, %s" % (version, step, kind)] = took / bare
+                ratios[f"{version}: {step}, {kind}"] = took / bare
                 row += [took, took / bare]
                 good = good and (version != versions[-1] or step == COUNTS or took <= GOAL * bare + SLACK)
             rows.append(row)
-        show("%s: milliseconds" % version, ["step", kinds[0], kinds[1], "ratio", kinds[2], "ratio"], rows,
-             "goal: <= %g, or %g ms more; %s counts what waits" % (GOAL, SLACK, COUNTS))
+        show(f"{version}: milliseconds", ["step", kinds[0], kinds[1], "ratio", kinds[2], "ratio"], rows,
+             f"goal: <= {GOAL:g}, or {SLACK:g} ms more; {COUNTS} counts what waits")
     return ratios, good
 
 
@@ -113,10 +113,10 @@ def main() -> None:
         run(libs["now"], "fill", folder + "/prune.db", options.calls, 0)
         during, pruned, seconds = prune_beside_calls(folder + "/prune.db")
     ratios, good = report(found, list(libs))
-    print("pruned %d calls in %.1f s; an event meanwhile: median %.2f ms, 99 %% %.2f ms, worst %.1f ms" % (
-        pruned, seconds, median(during), percentile(during, 0.99), max(during)))
+    print(f"pruned {pruned} calls in {seconds:.1f} s; an event meanwhile: median {median(during):.2f} ms, 99 % "
+          f"{percentile(during, 0.99):.2f} ms, worst {max(during):.1f} ms")
     save("journal", {"calls": options.calls, "pending": options.pending, "ratios": ratios,
-                     "median_ms": {"%s, %s" % place: steps for place, steps in found.items()},
+                     "median_ms": {", ".join(place): steps for place, steps in found.items()},
                      "pruned": pruned, "prune_seconds": seconds,
                      "event_while_pruning_ms": {"median": median(during), "worst": max(during)}})
     sys.exit(not good)

@@ -97,8 +97,9 @@ class Outage(Product):
 
     def write_config(self, token: str) -> None:
         with open(os.path.join(self.folder, "movidesk.conf"), "w", encoding="ascii") as file:
-            file.write("[movidesk]\nurl = https://movidesk.invalid/\ntoken = %s\nrequests_per_minute = %d\n%s[pbx]\nname = day\n"
-                       "[journal]\npath = %s\n" % (token, LIMIT, self.nights(), os.path.join(self.folder, "journal.db")))
+            file.write(f"[movidesk]\nurl = https://movidesk.invalid/\ntoken = {token}\n"
+                       f"requests_per_minute = {LIMIT}\n{self.nights()}[pbx]\nname = day\n"
+                       f"[journal]\npath = {os.path.join(self.folder, 'journal.db')}\n")
 
     @property
     def utc_offset(self) -> int:
@@ -107,8 +108,9 @@ class Outage(Product):
 
     def nights(self) -> str:
         """What movidesk.conf says of the night. The names of such zones have the sign turned round."""
-        return "night = %s\nnight_requests_per_minute = %d\ntime_zone = Etc/GMT%+d\n" % (
-            NIGHT, self.night, -self.utc_offset) if self.night else ""
+        if not self.night:
+            return ""
+        return f"night = {NIGHT}\nnight_requests_per_minute = {self.night}\ntime_zone = Etc/GMT{-self.utc_offset:+d}\n"
 
     def caller_of(self, call_id: str) -> Caller:
         return self.callers[int(call_id.rpartition("-")[2])]
@@ -289,9 +291,9 @@ def main() -> int:
 
 
 def report(found: list[dict], options) -> None:
-    title = "%d calls in %g hours without Movidesk" % (options.calls, options.hours)
+    title = f"{options.calls} calls in {options.hours:g} hours without Movidesk"
     if options.night:
-        title += ", back in a night with %d requests a minute" % options.night
+        title += f", back in a night with {options.night} requests a minute"
     heads = ["outage", "calls/min"]
     rows = lambda *names: [[one.get(name, "-") for name in ("kind", "load", *names)] for one in found]  # noqa: E731
     show(title + ": while it is away, and until all is told",

@@ -21,9 +21,9 @@ from movidesk_rehearsal.rehearsal import QUEUE, Rehearsal
 async def verb(host: str, port: int, name: str, uniqueid: str, argument: str = "") -> dict[str, str]:
     """Run one verb as Asterisk would; the variables it set."""
     reader, writer = await asyncio.open_connection(host, port)
-    arguments = "agi_arg_1: %s\n" % argument if argument else ""
-    writer.write(("agi_network: yes\nagi_network_script: %s\nagi_request: agi://x/%s\nagi_uniqueid: %s\n"
-                  "agi_callerid: 4733990777\n%s\n" % (name, name, uniqueid, arguments)).encode())
+    arguments = f"agi_arg_1: {argument}\n" if argument else ""
+    writer.write((f"agi_network: yes\nagi_network_script: {name}\nagi_request: agi://x/{name}\nagi_uniqueid: {uniqueid}\n"
+                  f"agi_callerid: 4733990777\n{arguments}\n").encode())
     found = {}
     while True:
         line = (await reader.readline()).decode()
@@ -41,17 +41,17 @@ async def caller(number: int, host: str, port: int, until: float, took: list[flo
     await asyncio.sleep(number * 0.01)
     while time.monotonic() < until:
         asked = time.monotonic()
-        found = await verb(host, port, "received", "%d.%d" % (begin, number), str(QUEUE))
+        found = await verb(host, port, "received", f"{int(begin)}.{number}", str(QUEUE))
         if found.get("MOVIDESK_RESULT") != "ok":
-            raise SystemExit("a caller was answered %r" % found)
+            raise SystemExit(f"a caller was answered {found!r}")
         took.append((time.monotonic() - asked) * 1000)
         await asyncio.sleep(float(found["MOVIDESK_WAIT"]))
 
 
 def used(pid: int) -> tuple[float, float]:
     """Seconds of CPU and MB of memory of a process so far."""
-    fields = Path("/proc/%d/stat" % pid).read_text().rpartition(")")[2].split()
-    resident = int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/%d/status" % pid).read_text())[1]) / 1024
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    resident = int(re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1]) / 1024
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), resident
 
 
@@ -86,7 +86,7 @@ def main() -> None:
                 refused = sum(entry["status"] == 429 for entry in rehearsal.model.log)
             finally:
                 rehearsal.stop_service()
-    show("%d callers in line for %g s" % (options.callers, options.seconds), ["figure", "is", "goal"], [
+    show(f"{options.callers} callers in line for {options.seconds:g} s", ["figure", "is", "goal"], [
         ["CPU of the service, % of one core", cpu, "< 25"], ["memory of the service, MB (peak)", memory, "< 150"],
         ["answers a second", len(took) / options.seconds, ""],
         ["answer time, median ms", median(took), ""], ["answer time, 99 % ms", percentile(took, 0.99), ""],

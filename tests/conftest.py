@@ -66,9 +66,10 @@ def write_config(tmp_path):
         for section, values in sections.items():
             settings.setdefault(section, {}).update(values)
         path = tmp_path / "movidesk.conf"
-        path.write_text("".join(
-            "[%s]\n%s\n" % (section, "".join("%s = %s\n" % pair for pair in values.items() if pair[1] is not None))
-            for section, values in settings.items()))
+        lines = []
+        for section, values in settings.items():
+            lines += [f"[{section}]", *(f"{name} = {value}" for name, value in values.items() if value is not None), ""]
+        path.write_text("\n".join(lines) + "\n")
         return str(path)
 
     return write

@@ -1,4 +1,5 @@
-"""A dialplan as text: its contexts, and the variables that each line reads and sets. tests/pbx/dialplan_map.py has where lines lead."""
+"""A dialplan as text: its contexts, and the variables that each line reads and sets. tests/pbx/dialplan_map.py has where
+lines lead."""
 from __future__ import annotations
 
 import re

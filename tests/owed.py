@@ -39,12 +39,15 @@ def expected(journal: Journal) -> list[int]:
     return found
 
 
+def sort(event) -> int:
+    return 0 if event.kind in SCREENS else 1 if frees(event) else 3 if event.kind == "received" else 2
+
+
 def check(journal: Journal) -> None:
     """That the tables which triggers keep are what the events say."""
     now = journal.steady()
     kept = journal._rows(lambda *row: row, "SELECT call, event, sort, due FROM next_events ORDER BY call")
-    truth = sorted((call.id, event.id, 0 if event.kind in SCREENS else 1 if frees(event) else 3 if event.kind == "received" else 2,
-                    event.due) for event, call in firsts(journal))
+    truth = sorted((call.id, event.id, sort(event), event.due) for event, call in firsts(journal))
     assert [row[:3] for row in kept] == [row[:3] for row in truth]
     assert all(due == true or due == 0.0 and true <= now for (*_, due), (*_, true) in zip(kept, truth))
     for queue in {call.queue for call in journal.last_calls(100_000)}:
@@ -62,11 +65,11 @@ def taken(journal: Journal, queue: str) -> set[str]:
 def backlog(journal: Journal, count: int, queue: str = "77", prefix: str = "old") -> None:
     """So many pending events of ended calls: ends that free an agent, late arrivals with what follows them, a link."""
     for number in range(0, count, 5):
-        talks = [journal.arrive("pbx", "%s%d.%d" % (prefix, number, which), queue, "47") for which in (1, 2)]
+        talks = [journal.arrive("pbx", f"{prefix}{number}.{which}", queue, "47") for which in (1, 2)]
         journal.answered(talks[0], "5252", "", "5252")
         for call in talks:
             journal.record(call.call_id, call_states.TRANSFERRED, extension="5252")
             journal.hang_up(call.call_id)
-        journal.record("pbx-%s%d.3" % (prefix, number), call_states.LINK, link="https://pbx/1.wav")
+        journal.record(f"pbx-{prefix}{number}.3", call_states.LINK, link="https://pbx/1.wav")
         with journal._writing() as db:
             db.execute("UPDATE events SET status = 'delivered' WHERE call = ? AND kind = 'transferred'", (talks[0].id,))

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from movidesk.agi.channel import Channel
 
@@ -38,7 +38,7 @@ def until(condition, seconds: float = TIMEOUT):
         found = condition()
         if found:
             return found
-        assert time.monotonic() < end, "waited %g s in vain" % seconds
+        assert time.monotonic() < end, f"waited {seconds:g} s in vain"
         time.sleep(0.01)
 
 
@@ -117,7 +117,7 @@ class Peer:
     def call(self, port: int, verb: str, *arguments: str) -> Peer:
         """Run a verb by FastAGI, as AGI(agi://127.0.0.1:PORT/VERB,...) does; returns when the service hangs up."""
         self.environment.update({"agi_network": "yes", "agi_network_script": verb,
-                                 "agi_request": "agi://127.0.0.1:%d/%s" % (port, verb)})
+                                 "agi_request": f"agi://127.0.0.1:{port}/{verb}"})
         self._serve_socket(socket.create_connection(("127.0.0.1", port), TIMEOUT), arguments)
         return self
 
@@ -129,10 +129,8 @@ class Peer:
             drain = threading.Thread(target=lambda: stderr.append(self.process.stderr.read()))
             drain.start()
             self._serve(self.process.stdout, self.process.stdin, arguments)
-            try:
+            with suppress(BrokenPipeError):  # it had ended
                 self.process.stdin.close()
-            except BrokenPipeError:
-                pass  # it had ended
             code = self.process.wait(TIMEOUT)
             drain.join(TIMEOUT)
         return subprocess.CompletedProcess(self.process.args, code, stderr=b"".join(stderr).decode())
@@ -145,8 +143,8 @@ class Peer:
             self._serve(reader, writer, arguments)
 
     def _serve(self, reader, writer, arguments) -> None:
-        lines = ["%s: %s\n" % pair for pair in self.environment.items()]
-        lines += ["agi_arg_%d: %s\n" % pair for pair in enumerate(arguments, 1)]
+        lines = [f"{name}: {value}\n" for name, value in self.environment.items()]
+        lines += [f"agi_arg_{number}: {value}\n" for number, value in enumerate(arguments, 1)]
         try:
             self._send(writer, "".join([*lines, "\n"]).encode("utf-8", "surrogateescape"))
             for line in iter(reader.readline, b""):

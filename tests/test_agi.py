@@ -179,9 +179,8 @@ def test_a_failed_command_is_no_error():
 
 @pytest.mark.parametrize("answer", [b"\n", b"hello\n", b"200\n", b"200 nonsense\n", b"999 result=1\n", b"\xff\n"])
 def test_an_answer_that_is_no_agi(answer):
-    with Peer(faults={1: answer}).channel() as channel:
-        with pytest.raises(ProtocolError):
-            channel.get("X")
+    with Peer(faults={1: answer}).channel() as channel, pytest.raises(ProtocolError):
+        channel.get("X")
 
 
 # -- what pyst2 alone cannot do --------------------------------------------------------------------------------------
@@ -238,9 +237,9 @@ def test_a_console_line_that_is_refused_stops_nothing(fault):
 
 def test_importing_the_verbs_is_cheap():
     heavy = ("requests", "urllib3", "pprint", "dataclasses", "ssl", "logging", "movidesk.delivery.api", "movidesk.service")
-    code = "import sys, movidesk.agi.runner; print([m for m in %r if m in sys.modules])" % (heavy,)
+    code = f"import sys, movidesk.agi.runner; print([m for m in {heavy!r} if m in sys.modules])"
     # -I -S as the installed scripts have it: what an editable installation's hooks load is not ours.
-    path = "import sys; sys.path[:0] = %r\n" % [entry for entry in sys.path if entry]
+    path = f"import sys; sys.path[:0] = {[entry for entry in sys.path if entry]!r}\n"
     done = subprocess.run([sys.executable, "-IS", "-c", path + code], capture_output=True, text=True, timeout=20)
     assert (done.stdout, done.stderr) == ("[]\n", "")
 

@@ -56,8 +56,7 @@ def test_a_refused_token_stands_until_it_is_taken_or_another_one_is_there(contex
     since = alarms.local(clock())
     clock.advance(10_000)
     context.heard(Retry(None, "HTTP 403: no", 403))
-    assert text(context) == "Movidesk refuses the token since %s (HTTP 401: no): put a valid one into %s" % (
-        since, context.config.path)
+    assert text(context) == f"Movidesk refuses the token since {since} (HTTP 401: no): put a valid one into {context.config.path}"
     context.heard(Delivered("5252"))
     assert names(context) == []
     context.heard(Retry(None, "HTTP 401: no", 401))
@@ -72,22 +71,26 @@ def test_movidesk_away_ends_with_any_answer(context, clock, trouble, answer):
     assert names(context) == []
     clock.advance(alarms.AWAY_AFTER)
     context.heard(Retry(None, "another reason", None))
-    assert text(context).startswith("Movidesk does not answer since %s (%s): events are kept" % (since, trouble.why))
+    assert text(context).startswith(f"Movidesk does not answer since {since} ({trouble.why}): events are kept")
     context.heard(answer)
     assert names(context) == []
 
 
 @pytest.mark.parametrize("status, words", [
-    (302, "Movidesk takes nothing since %s (HTTP 302): events are kept, callers go to MOVIDESK_FALLBACK or wait; the address leads elsewhere"),
-    (411, "Movidesk takes nothing since %s (HTTP 411): events are kept, callers go to MOVIDESK_FALLBACK or wait; a proxy on the way drops"),
-    (408, "Movidesk takes nothing since %s (HTTP 408): events are kept, callers go to MOVIDESK_FALLBACK or wait; a proxy on the way may"),
+    (302, "Movidesk takes nothing since %s (HTTP 302): events are kept, callers go to MOVIDESK_FALLBACK or wait; the address "
+          "leads elsewhere"),
+    (411, "Movidesk takes nothing since %s (HTTP 411): events are kept, callers go to MOVIDESK_FALLBACK or wait; a proxy on "
+          "the way drops"),
+    (408, "Movidesk takes nothing since %s (HTTP 408): events are kept, callers go to MOVIDESK_FALLBACK or wait; a proxy on "
+          "the way may"),
     (425, "Movidesk takes nothing since %s (HTTP 425): "),
-    (500, "Movidesk does not answer since %s (HTTP 500): events are kept, callers go to MOVIDESK_FALLBACK or wait; see movidesk check"),
+    (500, "Movidesk does not answer since %s (HTTP 500): events are kept, callers go to MOVIDESK_FALLBACK or wait; see "
+          "movidesk check"),
 ])
 def test_an_outage_names_its_status_its_beginning_and_what_to_look_at(context, clock, status, words):
     since = alarms.local(clock())
     for _ in range(2):
-        context.heard(Retry(None, "HTTP %d" % status, status))
+        context.heard(Retry(None, f"HTTP {status}", status))
         clock.advance(alarms.AWAY_AFTER)
     assert text(context).startswith(words % since)
     context.heard(Delivered(""))
@@ -137,7 +140,7 @@ def test_nobody_sends(context, clock):
     since = alarms.local(clock())
     pending(context)
     clock.advance(alarms.IDLE_AFTER)
-    assert text(context) == "events wait since %s and nobody sends them: is movidesk serve running?" % since
+    assert text(context) == f"events wait since {since} and nobody sends them: is movidesk serve running?"
     assert context.journal.take(10)[0]
     assert names(context) == []
 
@@ -224,9 +227,9 @@ def test_a_phone_that_takes_no_calls(context, clock, reason, times):
     since = alarms.local(clock())
     for number in range(times):
         assert names(context) == []
-        refuse(context, "1.%d" % number, "5252", reason)
+        refuse(context, f"1.{number}", "5252", reason)
     assert names(context) == ["phones"]
-    assert "5252 (%s, %d times since %s)" % (reason or "no reason known", times, since) in text(context)
+    assert f"5252 ({reason or 'no reason known'}, {times} times since {since})" in text(context)
     assert "registered" in text(context) and "go offline in Movidesk" in text(context)
     call = context.journal.arrive("pbx1", "1.9", "77", "4733990001")
     context.journal.answered(call, "5252", "", "")
@@ -236,13 +239,13 @@ def test_a_phone_that_takes_no_calls(context, clock, reason, times):
 
 def test_an_agent_in_another_call_is_no_alarm(context):
     for number, reason in enumerate(["INUSE", "RINGING", "BUSY", "ONHOLD"] * 2):
-        refuse(context, "1.%d" % number, "5252", reason)
+        refuse(context, f"1.{number}", "5252", reason)
     assert names(context) == []
 
 
 def test_a_phone_that_is_not_named_for_an_hour_is_no_alarm(context, clock):
     for number in range(2):
-        refuse(context, "1.%d" % number, "5252", "UNAVAILABLE")
+        refuse(context, f"1.{number}", "5252", "UNAVAILABLE")
     assert names(context) == ["phones"]
     clock.advance(alarms.REFUSAL_OLD - 60)
     assert names(context) == []

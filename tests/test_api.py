@@ -108,8 +108,8 @@ class Peer:
 
 
 def http(body=b"", status="200 OK", *headers):
-    return ("HTTP/1.1 %s\r\n%sContent-Length: %d\r\n\r\n" % (
-        status, "".join(line + "\r\n" for line in headers), len(body))).encode() + body
+    lines = [f"HTTP/1.1 {status}", *headers, f"Content-Length: {len(body)}", "", ""]
+    return "\r\n".join(lines).encode() + body
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def client(peer):
     def connect(answer=http(b'"5252"'), tls=None, scheme="http", timeout=2.0, **more):
         target = peer(answer, tls) if not isinstance(answer, int) else None
         port = target.port if target else answer
-        clients.append(api.Client("%s://127.0.0.1:%d/public/v1" % (scheme, port), Secret(TOKEN), timeout, **more))
+        clients.append(api.Client(f"{scheme}://127.0.0.1:{port}/public/v1", Secret(TOKEN), timeout, **more))
         clients[-1].peer = target
         return clients[-1]
 
@@ -172,7 +172,7 @@ def test_the_simulator_reads_the_documents_the_same_way(event):
 def test_a_missing_parameter(event, name, field, size, required):
     fields = {key: value for key, value in FIELDS.items() if key != field}
     if required:
-        with pytest.raises(api.ParameterError, match="%s: %s" % (DOCUMENTS[event][1], name)):
+        with pytest.raises(api.ParameterError, match=f"{DOCUMENTS[event][1]}: {name}"):
             api.query(event, **fields)
     elif event in ("start_completed", "link"):  # "even if empty, this parameter must be provided"
         assert api.query(event, **fields)[name] == ""
@@ -183,7 +183,7 @@ def test_a_missing_parameter(event, name, field, size, required):
 @pytest.mark.parametrize("event, name, field, size, required", [row for row in PARAMETERS if row[3]])
 def test_the_size_of_a_parameter(event, name, field, size, required):
     assert api.query(event, **{**FIELDS, field: "1" * size})[name] == "1" * size
-    with pytest.raises(api.ParameterError, match="%s: %s" % (DOCUMENTS[event][1], name)):
+    with pytest.raises(api.ParameterError, match=f"{DOCUMENTS[event][1]}: {name}"):
         api.query(event, **{**FIELDS, field: "1" * (size + 1)})
 
 
@@ -290,7 +290,8 @@ def test_retry_after(monkeypatch, header, expected):
         time.tzset()
 
 
-@pytest.mark.parametrize("header", ["Wed, 21 Oct 2026 07:28:00 +9999", "9999-12-31T23:59:59-23:59", "1 " * 30_000, "12:" * 20_000])
+@pytest.mark.parametrize("header", [
+    "Wed, 21 Oct 2026 07:28:00 +9999", "9999-12-31T23:59:59-23:59", "1 " * 30_000, "12:" * 20_000])
 def test_an_odd_retry_after_is_judged_at_once(header):
     begun = time.monotonic()
     wait = api.retry_seconds(header, 1.7e9)
@@ -371,7 +372,7 @@ FAILURES = {
     "cut in the body": (lambda: b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\nConnection: close\r\n\r\nx", "cut"),
     "silent": (lambda: silent, "no answer within 0.3 s"),
     "no HTTP": (lambda: b"SSH-2.0-OpenSSH\r\n", "the connection was refused or cut"),
-    "too many headers": (lambda: http(b"", "200 OK", *["X-%d: 1" % n for n in range(200)]), "cut"),
+    "too many headers": (lambda: http(b"", "200 OK", *[f"X-{n}: 1" for n in range(200)]), "cut"),
     "a header too long": (lambda: http(b"", "200 OK", "X: " + "x" * 70000), "cut"),
     "no such encoding": (lambda: http(b"no gzip", "200 OK", "Content-Encoding: gzip"), "the request failed"),
     "a bad chunk": (lambda: b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "cut"),
@@ -456,7 +457,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(client, nothing_leaks,
 
 def test_a_redirect_is_not_followed(client, peer):
     elsewhere = peer(http(b'"5252"'))
-    sender = client(http(b"", "302 Found", "Location: http://127.0.0.1:%d/" % elsewhere.port))
+    sender = client(http(b"", "302 Found", f"Location: http://127.0.0.1:{elsewhere.port}/"))
     assert sender.send("received", **FIELDS) == Retry(None, "HTTP 302", 302)
     assert elsewhere.connections == 0
 
@@ -475,7 +476,7 @@ def test_a_cookie_is_not_sent_back(client):
 
 
 def test_a_host_whose_name_is_none_is_an_outcome():
-    result = api.Client("https://%s.example" % ("x" * 64), Secret(TOKEN)).send("lost", **FIELDS)
+    result = api.Client(f"https://{'x' * 64}.example", Secret(TOKEN)).send("lost", **FIELDS)
     assert isinstance(result, Retry) and TOKEN not in result.why
 
 
@@ -543,7 +544,7 @@ def by_name(peer):
     made = []
 
     def connect(timeout=0.2):
-        made.append(api.Client("http://movidesk.example:%d" % connect.peer.port, Secret(TOKEN), timeout))
+        made.append(api.Client(f"http://movidesk.example:{connect.peer.port}", Secret(TOKEN), timeout))
         return made[-1]
 
     connect.peer = peer(http(b'"5252"'))
@@ -574,7 +575,7 @@ def test_exchanges_that_wait_for_a_resolver_do_not_pile_up(by_name, resolver):
         result = client.send("received", **FIELDS)
         if "not sent" in result.why:
             break
-    assert result.why == "not sent, %d requests wait already (are names resolved?)" % exchange.MOST
+    assert result.why == f"not sent, {exchange.MOST} requests wait already (are names resolved?)"
     assert len(exchanges()) == exchange.MOST
     resolver.go.set()
     ended(exchanges())
@@ -655,7 +656,7 @@ def test_retry_after_as_a_date_counts_from_the_clients_clock(client):
 @given(st.binary(max_size=60))
 def test_whatever_comes_back_is_an_outcome(answer):
     peer = Peer(answer + b"\r\n\r\n")
-    sender = api.Client("http://127.0.0.1:%d" % peer.port, Secret(TOKEN), 1.0)
+    sender = api.Client(f"http://127.0.0.1:{peer.port}", Secret(TOKEN), 1.0)
     try:
         assert isinstance(sender.send("lost", **FIELDS), (Delivered, Retry, Rejected))
     finally:

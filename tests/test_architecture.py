@@ -38,8 +38,8 @@ def imported(text: str, known: dict[str, Path]) -> set[str]:
         if isinstance(node, ast.Import):
             names = {alias.name for alias in node.names}
         else:
-            assert not node.level and node.module, "an import relative to the package: %s" % ast.unparse(node)
-            names = {"%s.%s" % (node.module, alias.name) for alias in node.names}
+            assert not node.level and node.module, f"an import relative to the package: {ast.unparse(node)}"
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
             names = {name if name in known else node.module for name in names}
         found |= names & set(known)
     return found
@@ -52,7 +52,7 @@ def level(module: str) -> int:
 
 def upward(texts: dict[str, str]) -> list[str]:
     known = dict.fromkeys(texts, Path())
-    return ["%s imports %s" % (module, other) for module, text in texts.items() for other in imported(text, known)
+    return [f"{module} imports {other}" for module, text in texts.items() for other in imported(text, known)
             if level(other) > level(module)]
 
 

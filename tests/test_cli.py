@@ -74,7 +74,7 @@ def test_misuse(movidesk, arguments):
 
 
 def test_version_and_help(movidesk):
-    assert movidesk("--version") == (GOOD, "movidesk-agi %s\n" % __version__, "")
+    assert movidesk("--version") == (GOOD, f"movidesk-agi {__version__}\n", "")
     status, out, _ = movidesk("--help")
     assert status == GOOD and "Exit status: 0 good, 1 trouble, 2 misuse" in out
     for command in ("serve", "deliver", "status", "calls", "outbox", "check", "simulate"):
@@ -98,8 +98,7 @@ def test_without_a_configuration(movidesk, tmp_path, command):
     movidesk.path = str(tmp_path / "none.conf")
     status, out, err = movidesk(*command)
     assert (status, out) == (TROUBLE, "")
-    assert err == ("movidesk: %s: No such file or directory; copy the commented sample etc/movidesk.conf there\n"
-                   % movidesk.path)
+    assert err == (f"movidesk: {movidesk.path}: No such file or directory; copy the commented sample etc/movidesk.conf there\n")
 
 
 @pytest.mark.parametrize("command", [("deliver", "--once"), ("serve",)])
@@ -107,7 +106,7 @@ def test_what_sends_needs_a_sound_configuration(movidesk, command):
     movidesk.configure(movidesk={"timeout": "soon"})
     status, out, err = movidesk(*command)
     assert (status, out) == (TROUBLE, "")
-    assert err.startswith("movidesk: %s:" % movidesk.path) and "[movidesk] timeout: 'soon' is no number" in err
+    assert err.startswith(f"movidesk: {movidesk.path}:") and "[movidesk] timeout: 'soon' is no number" in err
 
 
 def test_what_only_looks_names_the_trouble_and_goes_on(movidesk, book):
@@ -122,7 +121,7 @@ def test_a_journal_that_cannot_be_opened(movidesk, tmp_path, command):
     movidesk.configure(journal={"path": str(tmp_path / "none" / "journal.db")})
     status, out, err = movidesk(command)
     assert (status, out) == (TROUBLE, "")
-    assert "movidesk: journal %s/none/journal.db: " % tmp_path in err and "does not exist: create it" in err
+    assert f"movidesk: journal {tmp_path}/none/journal.db: " in err and "does not exist: create it" in err
 
 
 @pytest.mark.parametrize("lock", ["IMMEDIATE", "EXCLUSIVE"])
@@ -181,16 +180,18 @@ def test_the_status_of_a_busy_hour(movidesk, book):
     assert status == TROUBLE and facts["calls"] == {"open": 4, "with_agents": 1}
     assert [(line["queue"], line["waiting"], round(line["longest"], -1)) for line in facts["line"]] == [
         ("77", 2, 200), ("78", 1, 300)]
-    assert (facts["requests"], facts["outbox"]) == ({"used": 2, "limit": 1000, "night": False, "rate": 1000, "paused": 0.0, "why": ""}, {"pending": 5, "refused": 1})
+    assert facts["requests"] == {"used": 2, "limit": 1000, "night": False, "rate": 1000, "paused": 0.0, "why": ""}
+    assert facts["outbox"] == {"pending": 5, "refused": 1}
     assert facts["trouble"] == [SET_ASIDE]
 
 
 def test_the_status_of_the_limit(movidesk, book, monkeypatch):
     for _ in range(2):
-        book.turn(arrive(book, "1.%d" % _, "7%d" % _), 1000)
+        book.turn(arrive(book, f"1.{_}", f"7{_}"), 1000)
     assert book.close_window(50, limit=1000)
     _, out, _ = movidesk("status")
-    assert re.search(r"requests +2 of 500 in the last minute\n +lowered from 1000: other programs use the account, .*; it rises step "
+    assert re.search(r"requests +2 of 500 in the last minute\n +lowered from 1000: other programs use the account, .*; it "
+                     r"rises step "
                      r"by step\n +none is sent for (50|49) s: Movidesk asked for a pause \(429\)\n", out)
     facts = json.loads(movidesk("status", "--json")[1])["requests"]
     assert 49 < facts.pop("paused") <= 50
@@ -199,10 +200,10 @@ def test_the_status_of_the_limit(movidesk, book, monkeypatch):
 
 def test_the_status_at_night(movidesk, write_config):
     hour = int(time.strftime("%H", time.gmtime()))
-    write_config(movidesk={"night": "%02d:30-%02d:30" % ((hour - 2) % 24, (hour + 2) % 24), "time_zone": "UTC"})
+    write_config(movidesk={"night": f"{(hour - 2) % 24:02d}:30-{(hour + 2) % 24:02d}:30", "time_zone": "UTC"})
     _, out, _ = movidesk("status")
-    assert re.search(r"requests +0 in the last minute, no limit\n +the limit of the night is in force \(night = %02d:30-%02d:30, UTC\)\n"
-                     % ((hour - 2) % 24, (hour + 2) % 24), out)
+    assert re.search(r"requests +0 in the last minute, no limit\n +the limit of the night is in force \(night = "
+                     rf"{(hour - 2) % 24:02d}:30-{(hour + 2) % 24:02d}:30, UTC\)\n", out)
     facts = json.loads(movidesk("status", "--json")[1])["requests"]
     assert (facts["limit"], facts["night"]) == (None, True)
 
@@ -213,7 +214,7 @@ def test_a_token_that_movidesk_refuses(movidesk, book, simulator):
     assert movidesk("deliver", "--once")[0] == TROUBLE
     status, out, _ = movidesk("status")
     assert status == TROUBLE and "Movidesk refuses the token since" in out and "HTTP 401" in out
-    assert "put a valid one into %s" % movidesk.path in out
+    assert f"put a valid one into {movidesk.path}" in out
     movidesk.configure(movidesk={"token": simulator.model.token})
     assert movidesk("status")[0] == GOOD
 
@@ -245,7 +246,7 @@ def test_the_last_calls_in_local_time_with_each_events_outcome(movidesk, book, m
 
 def test_as_many_calls_as_asked_for_the_newest_last(movidesk, book):
     for number in range(25):
-        arrive(book, "1.%d" % number)
+        arrive(book, f"1.{number}")
     assert len(rows(movidesk("calls")[1])) == 20
     assert [row[1] for row in rows(movidesk("calls", "-n", "2")[1])] == ["pbx1-1.23", "pbx1-1.24"]
 
@@ -269,10 +270,10 @@ def test_what_only_waits_is_no_trouble(movidesk, book):
 
 def test_a_refused_event_is_replayed(movidesk, book):
     first, second = refuse(book, "1.1"), refuse(book, "1.2")
-    assert movidesk("outbox", "--replay", str(first)) == (GOOD, "event %d will be sent again\n" % first, "")
+    assert movidesk("outbox", "--replay", str(first)) == (GOOD, f"event {first} will be sent again\n", "")
     assert movidesk("outbox", "--replay", str(first)) == (
-        TROUBLE, "", "movidesk: no refused event has the number %d\n" % first)
-    assert movidesk("outbox", "--replay", "all") == (GOOD, "event %d will be sent again\n" % second, "")
+        TROUBLE, "", f"movidesk: no refused event has the number {first}\n")
+    assert movidesk("outbox", "--replay", "all") == (GOOD, f"event {second} will be sent again\n", "")
     assert movidesk("outbox", "--replay", "all") == (GOOD, "", "")
     assert movidesk("outbox", "--replay", "first")[0] == MISUSE
     assert book.totals()["refused"] == 0
@@ -338,7 +339,7 @@ def agid(movidesk):
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        movidesk.configure(agid={"listen": "127.0.0.1:%d" % listener.getsockname()[1]})
+        movidesk.configure(agid={"listen": f"127.0.0.1:{listener.getsockname()[1]}"})
         os.chmod(movidesk.path, 0o640)
         yield listener
 
@@ -360,8 +361,8 @@ def test_check_names_what_is_wrong(movidesk, agid, simulator):
     simulator.close()
     status, out, _ = movidesk("check")
     readable, reachable, listening = troubles(out)
-    assert status == TROUBLE and "chmod 0640 %s" % movidesk.path in readable
-    assert reachable.startswith("Movidesk at %s: no answer (" % simulator.url)
+    assert status == TROUBLE and f"chmod 0640 {movidesk.path}" in readable
+    assert reachable.startswith(f"Movidesk at {simulator.url}: no answer (")
     assert "is movidesk serve running?" in listening
 
 
@@ -385,11 +386,11 @@ def test_check_of_a_place_for_the_standby_that_cannot_serve(movidesk, agid, tmp_
         os.mkdir(standby.folder(settings), 0o777)
         os.chmod(standby.folder(settings), 0o777)
     told, = [text for text in troubles(movidesk("check")[1]) if "journal" in text]
-    assert told.startswith("second journal in %s: %s" % (place, place)) and "must be a folder in memory" in told
+    assert told.startswith(f"second journal in {place}: {place}") and "must be a folder in memory" in told
     housekeeping = Housekeeping(Context(settings))
     housekeeping.start()
     housekeeping._stop.set()
-    assert "[journal] standby: %s" % place in caplog.text
+    assert f"[journal] standby: {place}" in caplog.text
 
 
 def test_check_without_a_configuration(movidesk, tmp_path, monkeypatch):

@@ -34,7 +34,7 @@ def load(tmp_path):
 
 
 def with_token(text=""):
-    return "[movidesk]\ntoken = %s\n%s" % (TOKEN, text)
+    return f"[movidesk]\ntoken = {TOKEN}\n{text}"
 
 
 def problem(found):
@@ -46,7 +46,7 @@ def problem(found):
 # -- the sample --------------------------------------------------------------------------------------------------------
 
 def test_the_sample_lacks_only_the_token():
-    assert config.load(str(SAMPLE)).all_problems() == ["%s: [movidesk] token is missing" % SAMPLE]
+    assert config.load(str(SAMPLE)).all_problems() == [f"{SAMPLE}: [movidesk] token is missing"]
 
 
 def test_the_sample_names_every_key_in_its_section_with_its_default(load):
@@ -59,7 +59,7 @@ def test_the_sample_names_every_key_in_its_section_with_its_default(load):
               if key not in without_default}
     assert values == {name: defaults[name] for name in values}
     keys = re.findall(r"^\[\w+\]|^;?\w+ =", SAMPLE.read_text(), flags=re.MULTILINE)
-    known = [line for section, keys in OPTIONS.items() for line in ("[%s]" % section, *keys)]
+    known = [line for section, keys in OPTIONS.items() for line in (f"[{section}]", *keys)]
     assert sorted(key.strip("; =") for key in keys) == sorted(known)
 
 
@@ -90,8 +90,8 @@ GOOD = [
 
 @pytest.mark.parametrize("section, key, text, value", GOOD)
 def test_good_values(load, section, key, text, value):
-    found = load(with_token("[%s]\n%s = %s\n" % (section, key, text) if section != "movidesk" else
-                            "%s = %s\n" % (key, text)))
+    found = load(with_token(f"[{section}]\n{key} = {text}\n" if section != "movidesk" else
+                            f"{key} = {text}\n"))
     assert found.all_problems() == [] and found[section, key] == value
     assert found.require() is found
 
@@ -117,8 +117,8 @@ def test_an_empty_value_is_the_default(load):
 
 
 def test_comments_and_spelling(load):
-    found = load("; a comment\n# another\n\n[movidesk] ; of a section\n  TOKEN=%s ; the key\n; token = x\n"
-                 "timeout = 3 # seconds\n\n[recordings]\nlink = https://pbx/#a;b/{file} ; after a space\n" % TOKEN)
+    found = load(f"; a comment\n# another\n\n[movidesk] ; of a section\n  TOKEN={TOKEN} ; the key\n; token = x\n"
+                 "timeout = 3 # seconds\n\n[recordings]\nlink = https://pbx/#a;b/{file} ; after a space\n")
     assert found.all_problems() == []
     assert (found["movidesk", "token"].reveal(), found["movidesk", "timeout"]) == (TOKEN, 3.0)
     assert found["recordings", "link"] == "https://pbx/#a;b/{file}"
@@ -181,7 +181,7 @@ BAD = [
     ("journal", "path", "~/journal.db", "must be an absolute path"),
     ("journal", "path", "/var/lib/\0journal.db", "characters that do not print"),
     ("movidesk", "url", "https://api..movidesk.com", "must be a plain http or https address"),
-    ("movidesk", "url", "https://%s.com" % ("x" * 64), "must be a plain http or https address"),
+    ("movidesk", "url", f"https://{'x' * 64}.com", "must be a plain http or https address"),
     ("journal", "keep_days", "0", "must lie between 1 and 36500"),
     ("journal", "keep_days", "-1", "must lie between 1 and 36500"),
     ("recordings", "link", "/rec/{file}", "must begin with http:// or https://"),
@@ -207,10 +207,10 @@ BAD = [
 def test_bad_values_are_named_with_file_line_section_key_and_reason_and_have_their_default(
         load, section, key, text, reason):
     head = with_token("\n; a comment\n")
-    found = load(head + ("" if section == "movidesk" else "[%s]\n" % section) + "%s = %s\n" % (key, text))
+    found = load(head + ("" if section == "movidesk" else f"[{section}]\n") + f"{key} = {text}\n")
     line = 5 if section == "movidesk" else 6
     said = problem(found)
-    assert said.startswith("%s:%d: [%s] %s: " % (load.path, line, section, key)), said
+    assert said.startswith(f"{load.path}:{line}: [{section}] {key}: "), said
     assert re.search(reason, said)
     parse, default = OPTIONS[section][key]
     assert found[section, key] == (parse(default) if default else "")
@@ -230,22 +230,22 @@ def test_a_file_that_is_no_configuration_is_told_at_once(load, lines):
 
 def test_thousands_of_unknown_keys_are_told_within_a_second(load):
     begun = time.monotonic()
-    problems = load(with_token("".join("k%d = 1\n" % number for number in range(4000)))).all_problems()
-    assert len(problems) == 4000 and problems[-1].startswith("%s:4002: [movidesk] k3999: unknown key" % load.path)
+    problems = load(with_token("".join(f"k{number} = 1\n" for number in range(4000)))).all_problems()
+    assert len(problems) == 4000 and problems[-1].startswith(f"{load.path}:4002: [movidesk] k3999: unknown key")
     assert time.monotonic() - begun < 2
 
 
 def test_a_secret_is_read_from_plain_files_only(load, tmp_path):
     os.mkfifo(tmp_path / "fifo")
     for path in "/dev/zero", tmp_path / "fifo":
-        assert problem(load("[movidesk]\ntoken_file = %s\n" % path)).endswith("%s: is no plain file" % path)
+        assert problem(load(f"[movidesk]\ntoken_file = {path}\n")).endswith(f"{path}: is no plain file")
 
 
 @pytest.mark.parametrize("zone, shown", [("America/Sao_Paolo", "America/Sao_Paolo"), ("Brasilia", "Brasilia")])
 def test_a_time_zone_that_is_none_matters_only_where_there_is_a_night(load, zone, shown):
-    assert load(with_token("time_zone = %s\n" % zone)).all_problems() == []
-    found = load(with_token("night = 19:00-07:00\ntime_zone = %s\n" % zone))
-    assert problem(found).startswith("%s:4: [movidesk] time_zone: %r is no time zone that this machine knows" % (load.path, shown))
+    assert load(with_token(f"time_zone = {zone}\n")).all_problems() == []
+    found = load(with_token(f"night = 19:00-07:00\ntime_zone = {zone}\n"))
+    assert problem(found).startswith(f"{load.path}:4: [movidesk] time_zone: {shown!r} is no time zone that this machine knows")
     assert nights.limit_at(found, 1_800_000_000.0) == 10
     with pytest.raises(ConfigError):
         found.require("movidesk")
@@ -260,19 +260,19 @@ def test_a_bad_value_stops_only_what_needs_it(load):
         found.require()
 
 
-@pytest.mark.parametrize("bad", [TOKEN[:-1], TOKEN + "0", TOKEN.replace("-", ""), "{%s}" % TOKEN,
+@pytest.mark.parametrize("bad", [TOKEN[:-1], TOKEN + "0", TOKEN.replace("-", ""), f"{{{TOKEN}}}",
                                  TOKEN.replace("a", "g"), "x", "´" + TOKEN])
 def test_a_token_that_is_no_guid_is_not_shown(load, bad):
-    said = problem(load("[movidesk]\ntoken = %s\n" % bad))
-    assert said.startswith("%s:2: [movidesk] token: %d characters is no GUID" % (load.path, len(bad)))
+    said = problem(load(f"[movidesk]\ntoken = {bad}\n"))
+    assert said.startswith(f"{load.path}:2: [movidesk] token: {len(bad)} characters is no GUID")
     assert bad not in said.replace("is no GUID", "") or bad == "x"
 
 
 @pytest.mark.parametrize("text", [
     "[movidesk]\ntokn = " + TOKEN, "[pbx]\ntoken = " + TOKEN, "token = " + TOKEN, "[movidesk]\n" + TOKEN,
     "[token]\n" + TOKEN + " = 1", "[movidesk]\ntoken_file = " + TOKEN, "[movidesk]\nurl = " + TOKEN,
-    "[movidesk]\ntimeout = " + TOKEN.upper(), "[recordings]\nlink = https://x/{%s}" % TOKEN,
-    "[movidesk]\ntoken = %s\ntoken = %s" % (TOKEN, TOKEN), "[%s]\nx = 1" % TOKEN, "[movidesk]\n%s = 1" % TOKEN,
+    "[movidesk]\ntimeout = " + TOKEN.upper(), f"[recordings]\nlink = https://x/{{{TOKEN}}}",
+    f"[movidesk]\ntoken = {TOKEN}\ntoken = {TOKEN}", f"[{TOKEN}]\nx = 1", f"[movidesk]\n{TOKEN} = 1",
 ])
 def test_a_token_in_the_wrong_place_is_not_shown(load, text):
     found = load(text)
@@ -294,7 +294,7 @@ def test_a_token_in_the_wrong_place_is_not_shown(load, text):
 def test_a_file_that_is_not_of_the_form(load, text, line, reason):
     found = load(text)
     said = found.problems[""][0]
-    assert said.startswith("%s:%d: %s" % (load.path, line, reason))
+    assert said.startswith(f"{load.path}:{line}: {reason}")
     for needed in ((), ("journal",), ("movidesk",)):  # nothing can be trusted then
         with pytest.raises(ConfigError, match=re.escape(said)):
             found.require(*needed)
@@ -302,34 +302,34 @@ def test_a_file_that_is_not_of_the_form(load, text, line, reason):
 
 def test_an_unknown_key(load):
     said = problem(load(with_token("[journal]\npath = /tmp/j.db\nkeep_day = 3\n")))
-    assert said == "%s:5: [journal] keep_day: unknown key; known: path, standby, keep_days" % load.path
+    assert said == f"{load.path}:5: [journal] keep_day: unknown key; known: path, standby, keep_days"
 
 
 def test_a_file_that_is_missing(tmp_path):
     path = str(tmp_path / "none.conf")
     assert config.load(path).problems[""] == [
-        "%s: No such file or directory; copy the commented sample etc/movidesk.conf there" % path]
+        f"{path}: No such file or directory; copy the commented sample etc/movidesk.conf there"]
 
 
 def test_a_folder_in_its_place(tmp_path):
-    assert config.load(str(tmp_path)).problems[""][0].startswith("%s: Is a directory; " % tmp_path)
+    assert config.load(str(tmp_path)).problems[""][0].startswith(f"{tmp_path}: Is a directory; ")
 
 
 def test_a_file_that_is_not_utf_8(load):
     said = load(b"[pbx]\nname = caf\xe9\n").problems[""][0]
-    assert said.startswith("%s: is not UTF-8 text" % load.path)
+    assert said.startswith(f"{load.path}: is not UTF-8 text")
 
 
 # -- the token ---------------------------------------------------------------------------------------------------------
 
 def test_a_missing_token(load):
-    assert problem(load("[movidesk]\n")) == "%s: [movidesk] token is missing" % load.path
+    assert problem(load("[movidesk]\n")) == f"{load.path}: [movidesk] token is missing"
 
 
 def test_a_token_from_a_file(load, tmp_path):
     file = tmp_path / "token"
     file.write_text(TOKEN + "\n")
-    found = load("[movidesk]\ntoken_file = %s\n" % file)
+    found = load(f"[movidesk]\ntoken_file = {file}\n")
     assert found.all_problems() == [] and found["movidesk", "token"].reveal() == TOKEN
 
 
@@ -340,14 +340,14 @@ def test_a_token_file_that_holds_none(load, tmp_path, content, reason):
     file = tmp_path / "token"
     if content is not None:
         file.write_bytes(content)
-    said = problem(load("[movidesk]\ntoken_file = %s\n" % file))
-    assert said.startswith("%s: [movidesk] token_file: %s: %s" % (load.path, file, reason))
+    said = problem(load(f"[movidesk]\ntoken_file = {file}\n"))
+    assert said.startswith(f"{load.path}: [movidesk] token_file: {file}: {reason}")
     assert TOKEN[:-1] not in said
 
 
 def test_a_secret_does_not_print():
     secret = Secret(TOKEN)
-    assert (repr(secret), str(secret), "%s" % secret, f"{secret}") == ("Secret(***)",) * 4
+    assert (repr(secret), str(secret), "%s" % secret, f"{secret}") == ("Secret(***)",) * 4  # noqa: UP031 (tested here)
     assert repr([secret]) == "[Secret(***)]" and secret and not Secret("") and repr(Secret("")) == "Secret(empty)"
 
 
@@ -355,7 +355,7 @@ def test_a_secret_does_not_print():
 
 KEYS = st.sampled_from([key for section in OPTIONS.values() for key in section] + ["x"])
 LINES = st.one_of(
-    st.sampled_from(["[%s]" % section for section in OPTIONS] + ["[x]", "[", "[]", "[[a]]", "=", "; x", "  x"]),
+    st.sampled_from([f"[{section}]" for section in OPTIONS] + ["[x]", "[", "[]", "[[a]]", "=", "; x", "  x"]),
     st.builds("{} = {}".format, KEYS, st.text(max_size=30)), st.text(max_size=30))
 
 
@@ -373,4 +373,6 @@ def test_load_never_raises_and_every_option_has_a_value(load, data):
 @given(st.sampled_from([(section, key) for section, keys in OPTIONS.items() for key in keys if key != "token_file"]),
        st.text(max_size=40) | st.from_regex(r"https?://[a-z.:{}!0-9\[\]/@?#]{0,30}", fullmatch=True))
 def test_any_value_is_taken_or_named(load, name, text):
-    load("[%s]\n%s = %s\n" % (*name, text.replace("\r", "").replace("\n", "")))
+    section, key = name
+    value = text.replace("\r", "").replace("\n", "")
+    load(f"[{section}]\n{key} = {value}\n")

@@ -21,7 +21,7 @@ def path(tmp_path, clock) -> str:
     book = Journal(path, clock)
     book._db.execute("PRAGMA synchronous = OFF")
     for number in range(600):
-        call = book.arrive("pbx1", "1.%d" % number, "77", "4733990001")
+        call = book.arrive("pbx1", f"1.{number}", "77", "4733990001")
         if number % 3 == 0:
             book.answered(call, "5252", "", "5252")
             book.record(call.call_id, call_states.TRANSFERRED)
@@ -60,7 +60,7 @@ def test_the_calls_beside_a_bad_page_go_on(path, clock):
     assert [name for name, _ in kept_aside(path)] == [kept]
     assert len(after) == taken and 250 < taken < 400  # of 400 that were unfinished
     assert {call_id for call_id in after if int(call_id.split(".")[1]) < 30} == {
-        "pbx1-1.%d" % number for number in range(30) if number % 3 != 1}
+        f"pbx1-1.{number}" for number in range(30) if number % 3 != 1}
     assert all(events == before[call_id] for call_id, events in after.items())
 
 
@@ -103,7 +103,7 @@ def test_nobody_waits_for_ever_for_a_frozen_process_that_takes_it_over(path, clo
         with pytest.raises(JournalError) as caught:
             set_aside(path, clock)
     assert not caught.value.damaged and kept_aside(path) == []
-    assert "another process" in str(caught.value) and "fuser %s.lock" % path in str(caught.value) and "\n" not in str(caught.value)
+    assert "another process" in str(caught.value) and f"fuser {path}.lock" in str(caught.value) and "\n" not in str(caught.value)
     assert set_aside(path, clock)
 
 
@@ -111,4 +111,4 @@ def test_the_verbs_say_what_became_of_it(path, clock, write_config, capsys):
     with open(path, "r+b") as file:
         file.write(b"x" * 100)
     assert Context(load(write_config()), clock).journal.totals()["open"] == 0
-    assert "it is kept as %s.damaged-" % path in capsys.readouterr().err
+    assert f"it is kept as {path}.damaged-" in capsys.readouterr().err

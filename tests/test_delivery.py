@@ -27,7 +27,7 @@ from movidesk_sim.control import Fault
 from movidesk_sim.model import Limit
 
 OTHER_TOKEN = "00000000-0000-0000-0000-00000000cafe"
-AGENTS = ["60%02d" % number for number in range(20)]
+AGENTS = [f"60{number:02d}" for number in range(20)]
 COMPLETED = "asterisk_completedCall"
 
 
@@ -44,7 +44,7 @@ class Office:
     def offered(self):
         """A call whose caller has been offered an agent."""
         self.count += 1
-        call = self.book.arrive("pbx1", "1.%d" % self.count, "77", "47")
+        call = self.book.arrive("pbx1", f"1.{self.count}", "77", "47")
         answer = self.context.client.send("received", queue="77", number="47", id=call.call_id, arrived=call.arrived)
         self.book.answered(call, api.parse_answer(answer.text, self.context.config["pbx", "extension_pattern"]).extension,
                            "", answer.text)
@@ -75,7 +75,7 @@ class Office:
             if wait is None:
                 return self.clock.now - begun
             self.clock.advance(wait)
-        pytest.fail("not settled: %r" % self.book.outbox(PENDING))
+        pytest.fail(f"not settled: {self.book.outbox(PENDING)!r}")
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def wait_until(condition, seconds=5.0):
     end = time.monotonic() + seconds
     pause = threading.Event()
     while not condition():
-        assert time.monotonic() < end, "did not come about in %g s" % seconds
+        assert time.monotonic() < end, f"did not come about in {seconds:g} s"
         pause.wait(0.005)
 
 
@@ -102,7 +102,7 @@ def is_complete(office, call_id):
 
 def test_an_agent_whom_a_late_arrival_is_given_is_freed_by_its_ending_next(office):
     """Movidesk keeps an agent for a caller who is gone: nothing that frees nobody comes before the end of that."""
-    late, other = (office.book.arrive("pbx1", "1.%d" % number, "77", "47") for number in (1, 2))
+    late, other = (office.book.arrive("pbx1", f"1.{number}", "77", "47") for number in (1, 2))
     office.book.hang_up(late.call_id)
     office.book.record("pbx1-9.9", "lost", queue="77", number="47")
     job, _ = office.delivery.take()
@@ -357,7 +357,7 @@ def test_an_event_that_is_never_accepted_does_not_block_its_call(office, seen):
     else:  # a Movidesk that knows of no talk refuses its end
         assert refused(office) == [("transferred", call_id), ("completed", call_id)]
     alarm, = alarms.standing(office.context)
-    assert alarm.name == "refused" and "transferred of %s" % call_id in alarm.text
+    assert alarm.name == "refused" and f"transferred of {call_id}" in alarm.text
     assert ("the connection was cut" if seen else "HTTP 500") in alarm.text
 
 
@@ -378,7 +378,7 @@ def test_an_event_that_is_never_accepted_holds_up_nobody(office, status):
     arrived = {call_id: at for at, (call_id, _, got) in heard if got == 200}
     assert all(arrived[call_id] <= 20 * number + 5 for number, call_id in enumerate(others[:-1], 1))
     assert refused(office) == [("completed", poisoned)]
-    assert re.fullmatch(r"HTTP %d \([345] tries failed while other requests were taken\)" % status,
+    assert re.fullmatch(rf"HTTP {status} \([345] tries failed while other requests were taken\)",
                         office.book.outbox(REFUSED)[0].event.note)
     assert not office.context.silence() and not office.context.rest(300)
 
@@ -397,8 +397,8 @@ def test_two_events_that_are_never_accepted_hold_up_nobody_either(office, status
     assert refused(office) == [("completed", call_id) for call_id in poisoned]
 
 
-@pytest.mark.parametrize("fault", [{"status": 500}, {"status": 302}, {"status": 411}, {"status": 401}, {"status": 403}, {"cut": "before"}],
-                         ids=str)
+@pytest.mark.parametrize("fault", [
+    {"status": 500}, {"status": 302}, {"status": 411}, {"status": 401}, {"status": 403}, {"cut": "before"}], ids=str)
 @pytest.mark.parametrize("calls", [1, 3])
 def test_nothing_is_set_aside_in_an_outage_however_long(office, fault, calls):
     office.context.heard(api.Delivered(""))
@@ -628,7 +628,7 @@ def test_the_loop_outlives_what_it_did_not_expect(office, running, monkeypatch, 
     call_id = office.talked()
     monkeypatch.setattr(office.context, "_client", Together(1))
     office.context._client.send = lambda *_, **__: 1 / 0
-    for words in ("journal: locked", "looking for work failed", "%s: transferred: delivery failed" % call_id):
+    for words in ("journal: locked", "looking for work failed", f"{call_id}: transferred: delivery failed"):
         running.trigger.pull()
         wait_until(lambda: words in caplog.text)
     monkeypatch.undo()
@@ -696,7 +696,7 @@ def brown_out(office, share, seconds, status, seed):
     office.context._client.send = send
     for _ in range(seconds // 30):
         office.count += 1
-        call = office.book.arrive("pbx1", "1.%d" % office.count, "77", "47")
+        call = office.book.arrive("pbx1", f"1.{office.count}", "77", "47")
         for kind in ("transferred", "completed"):
             office.book.record(call.call_id, kind)
         run(office, 30)
@@ -719,7 +719,7 @@ def take_all_but(office, *poisoned, outcome):
 
 def another_call(office):
     office.count += 1
-    call = office.book.arrive("pbx1", "1.%d" % office.count, "77", "47")
+    call = office.book.arrive("pbx1", f"1.{office.count}", "77", "47")
     office.book.record(call.call_id, "canceled")
     return call.call_id
 
@@ -752,7 +752,7 @@ def test_what_every_request_meets_is_no_refusal_of_an_event(office, status):
     run(office, 1800)
     assert not refused(office)
     alarm, = alarms.standing(office.context)
-    assert alarm.name == "away" and "HTTP %d" % status in alarm.text and "the path of url in movidesk.conf" in alarm.text
+    assert alarm.name == "away" and f"HTTP {status}" in alarm.text and "the path of url in movidesk.conf" in alarm.text
     office.simulator.faults.rules.clear()
     office.until_settled(60)
     assert all(is_complete(office, call_id) for call_id in ids) and alarms.standing(office.context) == []

@@ -69,7 +69,8 @@ def test_variables_arguments_and_brackets_of_a_sample(folder):
 
 @pytest.mark.parametrize("line, broken, fault", [
     ("Set(MOVIDESK_SAID=)", "Set(MOVIDESK_SAD=)", "MOVIDESK_SAD is set, and read nowhere"),
-    ("${MOVIDESK_WAIT} < ${MOVIDESK_LEFT}]", "${MOVIDESK_WAIT} < ${MOVIDESK_LEFT_OVER}]", "MOVIDESK_LEFT_OVER is read, and set nowhere"),
+    ("${MOVIDESK_WAIT} < ${MOVIDESK_LEFT}]", "${MOVIDESK_WAIT} < ${MOVIDESK_LEFT_OVER}]",
+     "MOVIDESK_LEFT_OVER is read, and set nowhere"),
     ("${GLOBAL_EXISTS(MOVIDESK_AGID)}", "${GLOBAL_EXISTS(MOVIDESK_AGI)}", "MOVIDESK_AGI is read, and set nowhere"),
     ("${IMPORT(${peer},MOVIDESK_ARRIVED)}", "${IMPORT(${peer},MOVIDESK_CAME)}", "MOVIDESK_CAME is read, and set nowhere"),
     ("${CUT(peers,", "${CUT(others,", "others is read, and set nowhere"),
@@ -116,7 +117,8 @@ def test_defaults_are_those_of_the_documentation():
 
 def test_comments_and_documents_name_variables_that_there_are():
     known = DOCUMENTED | {"MOVIDESK_CONFIG"}  # of the environment
-    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("etc/*"), *DIALPLAN.rglob("*.conf"), DIALPLAN / "README.md"]
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("etc/*"), *DIALPLAN.rglob("*.conf"),
+             DIALPLAN / "README.md"]
     for page in pages:
         named = set(re.findall(r"(?<![A-Z_])(?:__)?(MOVIDESK_[A-Z_]*[A-Z])(?![\w*{$])", page.read_text()))
         assert named - known == set(), page
@@ -133,7 +135,7 @@ def test_every_context_and_sample_is_in_the_readme():
     names = re.findall(r"`(movidesk-[\w-]+|-[a-z]+)`", README)
     known = {name if name.startswith("movidesk") else "movidesk" + name for name in names}
     assert set(PRODUCT.contexts) <= known
-    assert [folder for folder in SAMPLES if "](samples/%s/)" % folder.name not in README] == []
+    assert [folder for folder in SAMPLES if f"](samples/{folder.name}/)" not in README] == []
     assert len(SAMPLES) >= 4
 
 
@@ -148,7 +150,8 @@ def test_freepbx_files_in_the_documentation_are_those_of_the_sample():
     sample = "".join(path.read_text() for path in (DIALPLAN / "samples" / "freepbx").glob("*.conf"))
     squeezed = {re.sub(r"\s", "", line).lstrip(";") for line in sample.splitlines()}
     for page in (ROOT / "docs" / "freepbx-issabel.md", ROOT / "docs" / "pt-BR" / "freepbx-issabel.md"):
-        quoted = re.findall(r"^    ((?:\[4|\[queue|exten|membergosub|MOVIDESK_)[^\n]*| same[^\n]*)", page.read_text(), re.MULTILINE)
+        quoted = re.findall(r"^    ((?:\[4|\[queue|exten|membergosub|MOVIDESK_)[^\n]*| same[^\n]*)", page.read_text(),
+                            re.MULTILINE)
         assert len(quoted) >= 8
         assert [line for line in quoted if re.sub(r"\s", "", line) not in squeezed] == [], page
 
@@ -156,4 +159,4 @@ def test_freepbx_files_in_the_documentation_are_those_of_the_sample():
 def test_documents_name_only_samples_that_are_there():
     for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("dialplan/**/*.*")]:
         for name in re.findall(r"dialplan/samples/([\w./-]+\w)", page.read_text()):
-            assert (DIALPLAN / "samples" / name).exists(), "%s names dialplan/samples/%s" % (page, name)
+            assert (DIALPLAN / "samples" / name).exists(), f"{page} names dialplan/samples/{name}"

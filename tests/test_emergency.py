@@ -12,6 +12,8 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -62,7 +64,7 @@ def test_events_of_a_locked_journal_are_kept_and_taken_in_in_order(context, monk
     for verb, arguments in (("received", ["77"]), ("transferred", ["5252"]), ("hangup", [])):
         peer = run(context, verb, *arguments)
         assert peer["MOVIDESK_RESULT"] == "error"
-        assert any("is kept in %s.emergency" % path in line for line in peer.console), peer.console
+        assert any(f"is kept in {path}.emergency" in line for line in peer.console), peer.console
     other.close()
     journal = Journal(path)
     assert emergency.take_in(journal, context.config) == (3, [])
@@ -75,9 +77,9 @@ def test_taking_in_twice_after_a_crash_records_nothing_twice(context):
              "call_id": "pbx1-17.1", "extension": "", "link": ""}
     path = emergency.save(context.config, event)
     emergency.save(context.config, {**event, "kind": "canceled", "at": 1_700_000_009.0})
-    lines = open(path, "rb").read()
+    lines = Path(path).read_bytes()
     emergency.take_in(context.journal, context.config)
-    open(path, "wb").write(lines)
+    Path(path).write_bytes(lines)
     emergency.take_in(context.journal, context.config)
     assert kinds(context.journal) == ["received", "canceled"]
     assert context.journal.find("pbx1-17.1").arrived == 1_700_000_000.0
@@ -114,7 +116,8 @@ def away(context, monkeypatch, verb, *arguments, **peer):
 def lines(context, *events, path=None):
     """Emergency lines of channel 17.1, whose dialplan does not say when the caller came; path: another file than the first."""
     for kind, at, more in events:
-        event = {"kind": kind, "at": at, "uniqueid": "17.1", "queue": "77", "number": "1", "call_id": "", "extension": "", "link": "",
+        event = {"kind": kind, "at": at, "uniqueid": "17.1", "queue": "77", "number": "1", "call_id": "", "extension": "",
+                 "link": "",
                  **more}
         if path is None:
             emergency.save(context.config, event)
@@ -141,7 +144,8 @@ def test_an_arrival_whose_line_was_out_of_reach_when_the_call_ended_begins_no_se
     emergency.take_in(context.journal, context.config)
     lines(context, ("received", 1_700_000_000.0, {}))
     emergency.take_in(context.journal, context.config)
-    assert [call.call_id for call in context.journal.last_calls(5)] == ["pbx1-17.1"] and kinds(context.journal) == ["received", "canceled"]
+    assert [call.call_id for call in context.journal.last_calls(5)] == ["pbx1-17.1"]
+    assert kinds(context.journal) == ["received", "canceled"]
 
 
 def test_lines_of_a_first_visit_do_not_touch_the_second(context):
@@ -160,7 +164,7 @@ def test_an_arrival_in_the_file_and_a_call_that_went_on_are_one(write_config, mo
     """The first question finds no journal; the next does; the call ends before the file is taken in."""
     now = [time.time()]
     context = Context(load(write_config()), lambda: now[0])
-    stamp = "%.3f" % now[0]
+    stamp = f"{now[0]:.3f}"
     away(context, monkeypatch, "received", "77", **came(stamp))
     now[0] += jump + 1
     known = run(context, "received", "77", **came(stamp))["MOVIDESK_ID"]
@@ -173,9 +177,9 @@ def test_an_arrival_in_the_file_and_a_call_that_went_on_are_one(write_config, mo
 
 def test_a_second_visit_of_which_nothing_reached_the_journal_is_a_call_of_its_own(context, monkeypatch):
     now = time.time()
-    run(context, "received", "77", **came("%.3f" % now))
-    run(context, "lost", **came("%.3f" % now, MOVIDESK_ID="pbx1-17.1"))
-    second = came("%.3f" % (now + 1))
+    run(context, "received", "77", **came(f"{now:.3f}"))
+    run(context, "lost", **came(f"{now:.3f}", MOVIDESK_ID="pbx1-17.1"))
+    second = came(f"{now + 1:.3f}")
     away(context, monkeypatch, "received", "77", **second)
     away(context, monkeypatch, "hangup", **second)
     emergency.take_in(context.journal, context.config)
@@ -186,16 +190,16 @@ def test_a_second_visit_of_which_nothing_reached_the_journal_is_a_call_of_its_ow
 def test_a_visit_of_which_only_the_hangup_reaches_the_journal_is_recorded_once(context):
     """Also where that hangup is run again, because its script was killed before it said ok."""
     now = time.time()
-    run(context, "received", "77", **came("%.3f" % now))
-    run(context, "lost", **came("%.3f" % now, MOVIDESK_ID="pbx1-17.1"))
+    run(context, "received", "77", **came(f"{now:.3f}"))
+    run(context, "lost", **came(f"{now:.3f}", MOVIDESK_ID="pbx1-17.1"))
     for _ in range(2):
-        run(context, "hangup", **came("%.3f" % (now + 1), MOVIDESK_ANSWERED_BY="5252"))
+        run(context, "hangup", **came(f"{now + 1:.3f}", MOVIDESK_ANSWERED_BY="5252"))
     assert kinds(context.journal, "pbx1-17.1-2") == ["received", "transferred", "completed"]
     assert len(context.journal.last_calls(5)) == 2
 
 
 def test_a_caller_who_only_asks_again_is_no_event(context, monkeypatch):
-    variables = came("%.3f" % time.time(), MOVIDESK_ID="pbx1-17.1")
+    variables = came(f"{time.time():.3f}", MOVIDESK_ID="pbx1-17.1")
     peer = away(context, monkeypatch, "received", "77", **variables)
     assert peer["MOVIDESK_CODE"] == "E" and not os.path.exists(context.journal.path + ".emergency")
 
@@ -210,16 +214,16 @@ def test_a_time_of_arrival_that_makes_no_sense_is_not_taken(context, stamp):
 def test_a_hangup_in_the_file_brings_what_the_dialplan_saw(context, monkeypatch):
     """Neither the arrival nor the answer were recorded anywhere."""
     now = time.time()
-    away(context, monkeypatch, "hangup", **came("%.3f" % now, MOVIDESK_ANSWERED_BY="5252"))
+    away(context, monkeypatch, "hangup", **came(f"{now:.3f}", MOVIDESK_ANSWERED_BY="5252"))
     emergency.take_in(context.journal, context.config)
     assert kinds(context.journal) == ["received", "transferred", "completed"]
-    assert context.journal.find("pbx1-17.1").arrived == float("%.3f" % now)
+    assert context.journal.find("pbx1-17.1").arrived == float(f"{now:.3f}")
 
 
 @pytest.mark.parametrize("hangup_away", [False, True])
 def test_a_message_that_is_left_while_the_journal_is_away_keeps_its_link(context, monkeypatch, hangup_away, tmp_path):
     context.config._values["recordings", "link"] = "https://pbx.example.com/rec/{file}"
-    variables = came("%.3f" % time.time(), MOVIDESK_ENDING="message", MOVIDESK_RECORDING="a-message.wav")
+    variables = came(f"{time.time():.3f}", MOVIDESK_ENDING="message", MOVIDESK_RECORDING="a-message.wav")
     run(context, "received", "77", **variables)
     away(context, monkeypatch, "lost", **variables)
     if hangup_away:
@@ -267,7 +271,7 @@ def test_a_damaged_journal_is_kept_and_a_fresh_one_begun(context, tmp_path, caps
 
 def test_a_full_disk_loses_nothing(context, tmp_path):
     """The journal's file cannot grow (a limit on file sizes stands for the full disk); the small emergency file can."""
-    context.journal
+    assert context.journal
     size = max(os.path.getsize(tmp_path / name) for name in os.listdir(tmp_path))
     program = ("import sys; sys.path[:0] = sys.argv[1].split(':'); from movidesk.agi import runner; sys.argv = ['x'];"
                "runner.main('canceled')")
@@ -291,7 +295,8 @@ def test_a_link_in_the_emergency_files_place_is_not_followed(context, tmp_path):
 
 
 @pytest.mark.parametrize("spoilt", [
-    b"[" * 100_000, b'{"at": 1', b"\xff", b"5", b"null", b"", {"at": 10 ** 400}, {"at": None}, {"call_id": {}}, {"call_id": 10 ** 30},
+    b"[" * 100_000, b'{"at": 1', b"\xff", b"5", b"null", b"", {"at": 10 ** 400}, {"at": None}, {"call_id": {}},
+    {"call_id": 10 ** 30},
     {"uniqueid": None}, {"uniqueid": 5}, {"kind": []}, {"kind": "no_verb"}, {"call_id": "x" * 257}, {"number": "\ud800"}],
     ids=lambda spoilt: repr(spoilt)[:20])
 def test_a_spoilt_line_keeps_nothing_back(context, spoilt):
@@ -312,7 +317,7 @@ def test_a_spoilt_line_keeps_nothing_back(context, spoilt):
 def test_what_waits_of_a_call_is_recorded_before_its_next_event(context, monkeypatch):
     """The other calls' lines wait for the sweep, which records nothing twice."""
     for number in (1, 2):
-        emergency.save(context.config, {"kind": "received", "at": 1_700_000_000.0 + number, "uniqueid": "17.%d" % number,
+        emergency.save(context.config, {"kind": "received", "at": 1_700_000_000.0 + number, "uniqueid": f"17.{number}",
                                      "queue": "77", "number": "1", "call_id": "", "extension": "", "link": ""})
     emergency.save(context.config, {"kind": "link", "at": 1_700_000_003.0, "uniqueid": "17.1", "queue": "", "number": "1",
                                  "call_id": "pbx1-17.1", "extension": "", "link": "https://pbx.example.com/a.wav"})
@@ -324,8 +329,8 @@ def test_what_waits_of_a_call_is_recorded_before_its_next_event(context, monkeyp
 
 
 def event_of(number: int, kind: str, at: float = 0.0) -> dict:
-    return {"kind": kind, "at": 1_700_000_000.0 + number + at, "arrived": 1_700_000_000.0 + number, "uniqueid": "17.%d" % number,
-            "queue": "77", "number": "1", "call_id": "pbx1-17.%d" % number, "extension": "5252", "link": ""}
+    return {"kind": kind, "at": 1_700_000_000.0 + number + at, "arrived": 1_700_000_000.0 + number, "uniqueid": f"17.{number}",
+            "queue": "77", "number": "1", "call_id": f"pbx1-17.{number}", "extension": "5252", "link": ""}
 
 
 def test_a_verb_does_not_wait_until_a_long_file_is_taken_in(context, monkeypatch):
@@ -347,9 +352,9 @@ def test_a_verb_does_not_wait_until_a_long_file_is_taken_in(context, monkeypatch
     for number in (198, 199):
         begin = time.monotonic()
         emergency.save(context.config, event_of(number, "transferred", 1))
-        emergency.take_in(context.journal, context.config, "17.%d" % number)
+        emergency.take_in(context.journal, context.config, f"17.{number}")
         took.append(time.monotonic() - begin)
-        assert kinds(context.journal, "pbx1-17.%d" % number) == ["received", "transferred"]
+        assert kinds(context.journal, f"pbx1-17.{number}") == ["received", "transferred"]
     assert taker.is_alive() and max(took) < 1, took
     taker.join(20)
     emergency.take_in(context.journal, context.config)
@@ -394,13 +399,11 @@ def test_whatever_dies_while_it_takes_in_loses_nothing_and_tells_nothing_twice(s
                         fatal.setattr(emergency.os, name, step(getattr(os, name)))
                     for name in ("arrive", "record", "hang_up"):
                         fatal.setattr(journal, name, step(getattr(journal, name)))
-                    try:
+                    with suppress(Died):
                         emergency.take_in(journal, config)
-                    except Died:
-                        pass
         assert emergency.take_in(journal, config)[1] == [] and emergency.waiting(config) == []
         for number, verbs_ in told.items():
-            assert kinds(journal, "pbx1-17.%d" % number) == [
+            assert kinds(journal, f"pbx1-17.{number}") == [
                 {"hangup": "completed"}.get(verb, verb) for verb in verbs_]
 
 
@@ -426,7 +429,7 @@ def test_what_is_saved_while_its_file_is_being_removed_goes_to_the_next_file(con
 def test_two_who_take_in_one_arrival_at_once_begin_one_call(context, monkeypatch, says_when):
     """The other is through, and the call over, when the first has seen that the journal does not have it."""
     lines(context, *((kind, at, {"arrived": 1_700_000_000.0} if says_when else {})
-                  for kind, at in (("received", 1_700_000_000.0), ("hangup", 1_700_000_009.0))))
+                     for kind, at in (("received", 1_700_000_000.0), ("hangup", 1_700_000_009.0))))
     is_here, others = emergency._is_here, [True]
 
     def late(*args):
@@ -453,7 +456,7 @@ def test_many_save_while_several_take_in(context, tmp_path):
         journal = Journal(context.config["journal", "path"])
         for _ in range(15):
             emergency.take_in(journal, context.config)
-            emergency.take_in(journal, context.config, "17.%d" % (os.getpid() % 45))
+            emergency.take_in(journal, context.config, f"17.{os.getpid() % 45}")
 
     emergency.BATCH, batch = 3, emergency.BATCH
     try:
@@ -468,7 +471,7 @@ def test_many_save_while_several_take_in(context, tmp_path):
     finally:
         emergency.BATCH = batch
     assert emergency.take_in(context.journal, context.config)[1] == [] and emergency.waiting(context.config) == []
-    assert [kinds(context.journal, "pbx1-17.%d" % number) for number in range(45)] == [
+    assert [kinds(context.journal, f"pbx1-17.{number}") for number in range(45)] == [
         ["received", "transferred", "completed"]] * 45
     assert len(context.journal.last_calls(100)) == 45
 
@@ -492,7 +495,7 @@ def test_where_the_file_cannot_be_renamed_it_is_taken_in_all_the_same(context):
     open(path + ".taking", "w").close()
     os.chown(path + ".taking", 65534, 65534)
     taken, nonsense = emergency.take_in(context.journal, context.config)
-    assert (taken, nonsense) == (1, ["%s.taking belongs to somebody else and was left alone" % path])
+    assert (taken, nonsense) == (1, [f"{path}.taking belongs to somebody else and was left alone"])
     assert kinds(context.journal, "pbx1-17.1") == ["received"] and os.path.getsize(path) == 0
 
 
@@ -502,7 +505,7 @@ def test_the_second_place_is_the_configurations(write_config, monkeypatch, tmp_p
     monkeypatch.setattr(emergency, "SHARED", str(tmp_path / "tmp"))
     os.mkdir(tmp_path / "tmp")
     path = write_config()
-    whole = open(path).read()
+    whole = Path(path).read_text()
     with open(path, "w") as file:
         file.write("no settings\n")
     assert run(Context(load(path)), "canceled", variables={"MOVIDESK_ID": "pbx1-17.1"})["MOVIDESK_RESULT"] == "error"
@@ -513,8 +516,10 @@ def test_the_second_place_is_the_configurations(write_config, monkeypatch, tmp_p
 
 
 @pytest.mark.parametrize("shared_can_be_written", [True, False])
-def test_asterisk_and_the_service_have_different_folders_for_temporary_files(write_config, monkeypatch, tmp_path, shared_can_be_written):
-    """What a script keeps in Asterisk's environment is found in the service's, where any place is known to both; else by scripts."""
+def test_asterisk_and_the_service_have_different_folders_for_temporary_files(write_config, monkeypatch, tmp_path,
+                                                                             shared_can_be_written):
+    """What a script keeps in Asterisk's environment is found in the service's, where any place is known to both; else by
+    scripts."""
     monkeypatch.undo()
     for name in "shared", "asterisk", "service":
         (tmp_path / name).mkdir()

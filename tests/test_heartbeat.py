@@ -114,7 +114,7 @@ def test_systemd_that_does_not_read_holds_up_nobody(memory, config, tmp_path, mo
 # -- the unit and the dialplan ---------------------------------------------------------------------------------------
 
 def settings(name: str) -> list[str]:
-    return re.findall(r"^%s=(.*)$" % name, UNIT, re.MULTILINE)
+    return re.findall(rf"^{name}=(.*)$", UNIT, re.MULTILINE)
 
 
 def test_a_stop_may_take_as_long_as_the_longest_request():
@@ -142,6 +142,7 @@ def test_the_unit_leaves_asterisks_shared_memory_alone():
 
 
 def test_the_dialplan_looks_at_the_file_that_is_beside_the_default_journal():
-    assert "${STAT(M,%s)}" % heartbeat.path_beside("/var/lib/movidesk/journal.db") in DIALPLAN
+    assert f"${{STAT(M,{heartbeat.path_beside('/var/lib/movidesk/journal.db')})}}" in DIALPLAN
     limit, = set(re.findall(r"\$\{age\} [<>]= -?(\d+)", DIALPLAN))
-    assert int(limit) == 3 and heartbeat.EVERY <= 0.5  # whole seconds: known after four, and three times what a busy service takes
+    # whole seconds: known after four, and three times what a busy service takes
+    assert int(limit) == 3 and heartbeat.EVERY <= 0.5

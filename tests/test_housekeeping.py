@@ -42,7 +42,7 @@ def neglected(write_config, simulator, tmp_path):
     (tmp_path / "console").chmod(0o755)
     settings = load(write_config(
         movidesk={"url": simulator.url}, journal={"path": str(tmp_path / "journal.db"), "keep_days": "1"},
-        pbx={"name": "pbx1", "asterisk": "runuser -u %s -- %s" % (_me(), tmp_path / "console")},
+        pbx={"name": "pbx1", "asterisk": f"runuser -u {_me()} -- {tmp_path / 'console'}"},
         recordings={"link": "https://pbx.example.com/{file}", "folder": str(folder), "keep_days": "1", "convert": "mp3"}))
     book = Journal(settings["journal", "path"])
     old = book.arrive("pbx1", "1.1", "77", "47", arrived=time.time() - 2 * DAY)
@@ -93,12 +93,12 @@ def tools(tmp_path, monkeypatch):
         (tmp_path / "lame").write_text("#!/bin/sh\nexec cp \"$4\" \"$5\"\n")
         (tmp_path / "lame").chmod(0o755)
         for environment in (os.environ, CRON):
-            monkeypatch.setitem(environment, "PATH", "%s:%s" % (environment["PATH"], tmp_path))
+            monkeypatch.setitem(environment, "PATH", f"{environment['PATH']}:{tmp_path}")
 
 
 def once(settings, **environment):
     return subprocess.run([sys.executable, "-m", "movidesk.cli", "--config", settings.path, "deliver", "--once"],
-                          env={**CRON, **environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60)
+                          env={**CRON, **environment}, capture_output=True, text=True, timeout=60)
 
 
 def test_deliver_once_as_cron_runs_it_does_all_the_housekeeping(neglected, simulator, tools, tmp_path):
@@ -137,7 +137,7 @@ def test_both_commands_start_it(neglected, command, tools):
     try:
         until(lambda: is_kept_in_order(neglected, book), 20)
         done = once(neglected)
-        assert (done.returncode, done.stdout) == (0, "") and "is at work with %s: nothing" % book.path in done.stderr
+        assert (done.returncode, done.stdout) == (0, "") and f"is at work with {book.path}: nothing" in done.stderr
     finally:
         process.kill()
         process.communicate()
@@ -274,7 +274,7 @@ def test_once_waits_for_places_in_the_window_but_not_for_retries(write_config, s
     monkeypatch.setattr(worker.time, "monotonic", clock)
     monkeypatch.setattr(worker, "pause", pause)
     for number in range(6):
-        context.journal.record("pbx1-%d" % number, call_states.START_CANCELED, queue="77", number="47")
+        context.journal.record(f"pbx1-{number}", call_states.START_CANCELED, queue="77", number="47")
     assert Delivery(context).once() and context.journal.totals()["pending"] == 2
     clock.advance(60)
     assert Delivery(context).once(30.0) and context.journal.totals()["pending"] == 0
@@ -299,11 +299,12 @@ def test_the_installed_command_finds_runuser_under_cron(tmp_path):
             folder.chmod(folder.stat().st_mode | 0o011)
     (venv / "movidesk").write_text("#!/bin/sh\nid -u; echo $MOVIDESK_CONFIG; echo \"$@\"\n")
     (venv / "movidesk").chmod(0o755)
-    made = subprocess.run(["make", "-s", "--eval", 'print-cli: ; @echo "$$CLI"', "print-cli", "PREFIX=%s" % tmp_path,
-                           "STATEDIR=%s" % state, "ASTETCDIR=/etc/asterisk"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    made = subprocess.run(["make", "-s", "--eval", 'print-cli: ; @echo "$$CLI"', "print-cli", f"PREFIX={tmp_path}",
+                           f"STATEDIR={state}", "ASTETCDIR=/etc/asterisk"], cwd=ROOT, stdout=subprocess.PIPE, text=True,
+                          check=True)
     (tmp_path / "movidesk").write_text(made.stdout)
-    done = subprocess.run(["/bin/sh", "-c", "sh %s deliver --once" % (tmp_path / "movidesk")], env=CRON, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, text=True)
+    done = subprocess.run(["/bin/sh", "-c", f"sh {tmp_path / 'movidesk'} deliver --once"], env=CRON, capture_output=True,
+                          text=True)
     assert (done.stdout.split("\n")[:3], done.stderr) == (["65534", "/etc/asterisk/movidesk.conf", "deliver --once"], "")
 
 
@@ -312,7 +313,7 @@ def test_once_begins_nothing_when_its_time_is_up_and_says_what_is_left(write_con
     monkeypatch.setattr(worker.time, "monotonic", clock)
     caplog.set_level("INFO")
     for number in range(5):
-        context.journal.record("pbx1-%d" % number, call_states.START_CANCELED, queue="77", number="47")
+        context.journal.record(f"pbx1-{number}", call_states.START_CANCELED, queue="77", number="47")
     slow = Delivery(context)
     deliver = slow.deliver
     slow.deliver = lambda job: [deliver(job), clock.advance(3)][0]

@@ -51,7 +51,7 @@ def test_what_setup_cfg_asks_for_is_pinned(name, extras, python):
     versions = pinned(name, python)
     for requirement in wanted(*extras):
         version = versions.get(canonicalize_name(requirement.name))
-        assert version and requirement.specifier.contains(version), "%s, pinned: %s" % (requirement, version)
+        assert version and requirement.specifier.contains(version), f"{requirement}, pinned: {version}"
 
 
 @pytest.mark.parametrize("python", PYTHONS)

@@ -98,7 +98,7 @@ def test_a_second_and_a_contradicting_ending_are_ignored_with_a_reason(book):
     assert book.record(call.call_id, "canceled").kind == "canceled"
     for kind in ("canceled", "lost", "completed", "transferred", "received"):
         done = book.record(call.call_id, kind)
-        assert (done.kind, done.reason) == (None, "%s does not follow canceled" % kind)
+        assert (done.kind, done.reason) == (None, f"{kind} does not follow canceled")
     assert book.hang_up(call.call_id).reason == "it has ended: canceled"
     assert kinds(book, call) == ["received", "canceled"]
 
@@ -276,7 +276,7 @@ class Lives(RuleBasedStateMachine):
     @rule(number=st.integers(1, 4), kind=st.sampled_from(["transferred", "completed", "lost", "start_transferred",
                                                           "start_canceled", "canceled", "link"]))
     def an_event_without_its_call(self, number, kind):
-        self.seen.append(self.book.record("pbx-1.%d" % number, kind, uniqueid="other").call)
+        self.seen.append(self.book.record(f"pbx-1.{number}", kind, uniqueid="other").call)
 
     @precondition(lambda self: self.seen)
     @rule(data=st.data(), answer=st.sampled_from([("5252", ""), ("5253", ""), ("", "1"), ("", "4"), ("", "")]))
@@ -454,7 +454,7 @@ def test_a_jump_of_the_clock_changes_no_pause_no_lease_and_no_retry(tmp_path, ju
     clock, steady = Clock(), Clock(1000.0)
     book = Journal(str(tmp_path / "journal.db"), clock, steady)
     for number in range(2):
-        book.record("pbx-%d" % number, "completed")
+        book.record(f"pbx-{number}", "completed")
     leased, retried = book.take(LIMIT)[0], book.take(LIMIT)[0]
     book.retry(retried, 30, "HTTP 500")
     book.close_window(20)
@@ -515,7 +515,7 @@ def test_an_event_that_was_taken_belongs_to_its_taker_until_the_lease_ends(book,
 
 def test_a_call_that_must_wait_holds_up_no_other(book, clock):
     for number in range(3):
-        book.record("pbx-%d" % number, "lost")
+        book.record(f"pbx-{number}", "lost")
     job, _ = book.take(LIMIT)
     book.retry(job, 30, "HTTP 500")
     book.record("pbx-0", "link", link="https://pbx/0.wav")
@@ -539,7 +539,7 @@ def test_a_refused_event_stays_visible_lets_the_later_ones_go_on_and_can_be_repl
 
 def test_taking_costs_a_request_of_the_window(book):
     for number in range(3):
-        book.record("pbx-%d" % number, "completed")
+        book.record(f"pbx-{number}", "completed")
     assert [book.take(2)[0] is not None for _ in range(3)] == [True, True, False]
     assert book.take(2) == (None, WINDOW) and not claim(book, 2).granted
 
@@ -553,7 +553,7 @@ def test_prune_forgets_what_ended_long_ago_and_owes_nothing(book, clock):
         settle(job, "")
         return call.call_id
 
-    gone = [ended("1.%d" % number, book.delivered) for number in range(3)]
+    gone = [ended(f"1.{number}", book.delivered) for number in range(3)]
     pending = ended("2.1", lambda job, note: book.retry(job, 1e7, note))
     refused = ended("2.2", book.rejected)
     clock.now += 86400 * 2
@@ -649,7 +649,7 @@ def test_what_a_step_costs_does_not_depend_on_how_many_events_wait(tmp_path, clo
     """Calls of three queues wait, all due: two without callers, and one that has some; also events that may not go yet."""
     costs = []
     for count in (150, 3000):
-        book = Journal(str(tmp_path / ("%d.db" % count)), clock)
+        book = Journal(str(tmp_path / (f"{count}.db")), clock)
         book._db.execute("PRAGMA synchronous = OFF")
         for queue in ("77", "78", "79"):
             owed.backlog(book, count // 3, queue, queue)
@@ -667,7 +667,7 @@ def test_what_a_step_costs_does_not_depend_on_how_many_events_wait(tmp_path, clo
 def test_one_journal_in_many_threads(book):
     def work(number):
         for visit in range(10):
-            book.hang_up(arrive(book, "%d.%d" % (number, visit)).call_id)
+            book.hang_up(arrive(book, f"{number}.{visit}").call_id)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
     for thread in threads:
@@ -717,7 +717,7 @@ def test_processes_that_race_for_the_window_get_the_limit_together(book):
 
 def test_processes_that_race_for_events_get_each_once_and_in_order(book, clock):
     for number in range(15):
-        call = arrive(book, "1.%d" % number)
+        call = arrive(book, f"1.{number}")
         book.hang_up(call.call_id)
 
     def work(mine):
@@ -825,7 +825,8 @@ def test_what_waits_in_an_older_file_is_known_in_the_newer(tmp_path, clock, monk
                         [(1, "completed", "5252", 2), (2, "canceled", "", 2), (3, "received", "", None),
                          (4, "transferred", "5253", None), (5, "canceled", "5254", 2), (6, "lost", "", 2)])
         old.executemany("INSERT INTO events (call, kind, at, extension, status, due) VALUES (?, ?, 2, ?, ?, ?)", [
-            (1, "received", "", "delivered", 0), (1, "transferred", "5252", "pending", NOON + 60), (1, "completed", "", "pending", 0),
+            (1, "received", "", "delivered", 0), (1, "transferred", "5252", "pending", NOON + 60),
+            (1, "completed", "", "pending", 0),
             (2, "received", "", "pending", 0), (2, "canceled", "", "pending", 0), (3, "received", "", "pending", 0),
             (4, "received", "", "refused", 0), (4, "transferred", "5253", "pending", 0),
             (5, "received", "", "delivered", 0), (5, "canceled", "5254", "pending", 0), (6, "lost", "", "delivered", 0)])
@@ -864,7 +865,8 @@ def test_a_journal_of_the_version_before_goes_on_where_it_was(tmp_path, clock):
     for job in deliver_all(book, clock):
         told.setdefault(job.call.call_id.split(".")[1], []).append((job.event.kind + " " + job.event.extension).strip())
     assert told == {
-        "1": ["completed 5252"], "2": ["completed 5253"], "4": ["canceled 5254"], "5": ["canceled"], "6": ["received", "canceled"],
+        "1": ["completed 5252"], "2": ["completed 5253"], "4": ["canceled 5254"], "5": ["canceled"],
+        "6": ["received", "canceled"],
         "7": ["lost"], "8": ["start_transferred 5260", "completed 5260"], "9": ["received", "canceled"],
         "10": ["transferred 5256", "completed 5256", "link"], "11": ["transferred 5257", "completed 5257"],
         "12": ["received", "canceled"], "13": ["transferred 5258", "completed 5258"]}
@@ -887,7 +889,8 @@ def test_what_the_version_before_records_in_a_migrated_file_is_delivered(tmp_pat
     path = of_the_version_before(str(tmp_path / "old.db"), clock)
     book = Journal(path, clock)
     with closing(sqlite3.connect(path)) as service, service:  # its words, from statements.sql
-        service.execute("INSERT INTO events (call, kind, at, extension, link) VALUES (?, ?, ?, ?, ?)", (1, "completed", clock(), "", ""))
+        service.execute("INSERT INTO events (call, kind, at, extension, link) VALUES (?, ?, ?, ?, ?)",
+                        (1, "completed", clock(), "", ""))
         service.execute("UPDATE calls SET state = ?, ended = ? WHERE id = ?", ("completed", clock(), 1))
         service.execute("UPDATE events SET status = ?, note = ?, settled = ? WHERE id = ?", ("delivered", "", clock(), 4))
     assert [(job.call.id, job.event.kind) for job in deliver_all(book, clock) if job.call.id == 1] == [(1, "completed")]
@@ -919,7 +922,7 @@ def test_a_file_of_a_newer_version_is_left_alone_with_clear_words(book):
 
 def test_processes_that_begin_one_file_at_once(tmp_path):
     for number in range(8):
-        path = str(tmp_path / ("%d.db" % number))
+        path = str(tmp_path / (f"{number}.db"))
         assert race(path, lambda mine: claim(mine, LIMIT).wait) == [0] * 4
         assert version(path) == len(store.MIGRATIONS)
 
@@ -948,8 +951,8 @@ def failure(path):
 
 def test_a_folder_that_is_not_there(tmp_path):
     path = str(tmp_path / "none" / "journal.db")
-    assert failure(path) == ("journal %s: unable to open database file; the folder %s does not exist: create it, "
-                             "owned by Asterisk's user" % (path, tmp_path / "none"))
+    assert failure(path) == (f"journal {path}: unable to open database file; the folder {tmp_path / 'none'} does not exist: "
+                             "create it, owned by Asterisk's user")
 
 
 @pytest.fixture
@@ -964,7 +967,7 @@ def open_folder(tmp_path):
 def test_a_folder_that_cannot_be_written(open_folder):
     open_folder.chmod(0o555)
     text = as_nobody(lambda: failure(str(open_folder / "journal.db")))
-    assert "journal %s/journal.db: unable to open database file; the folder" % open_folder in text
+    assert f"journal {open_folder}/journal.db: unable to open database file; the folder" in text
     assert "is not writable for this user" in text
 
 
@@ -983,12 +986,12 @@ def test_a_damaged_file(tmp_path, content):
     path = tmp_path / "journal.db"
     path.write_bytes(content)
     text = failure(str(path))
-    assert text.startswith("journal %s: " % path) and "the file is damaged: move it aside" in text
+    assert text.startswith(f"journal {path}: ") and "the file is damaged: move it aside" in text
     assert path.read_bytes() == content
 
 
 def test_a_folder_in_the_files_place(tmp_path):
-    assert failure(str(tmp_path)).startswith("journal %s: unable to open database file; " % tmp_path)
+    assert failure(str(tmp_path)).startswith(f"journal {tmp_path}: unable to open database file; ")
 
 
 @pytest.fixture
@@ -1001,7 +1004,7 @@ def locked(book):
 
 def test_a_journal_that_another_process_keeps_locked(book, locked, monkeypatch):
     monkeypatch.setattr(store, "BUSY_TIMEOUT", 0.05)
-    with pytest.raises(JournalError, match="%s: database is locked; " % book.path):
+    with pytest.raises(JournalError, match=f"{book.path}: database is locked; "):
         arrive(book)
     locked()
     assert arrive(book)
@@ -1038,8 +1041,8 @@ def test_who_waits_for_the_journals_lock_at_once_waits_no_longer_than_one_alone(
 
 def test_the_lock_is_let_go_in_time_for_all_who_wait(book, locked):
     threading.Timer(0.3, locked).start()
-    found = at_once(*[lambda number=number: arrive(book, "1.%d" % number) for number in range(12)])
-    assert sorted(call.call_id for call, _ in found) == sorted("pbx-1.%d" % number for number in range(12))
+    found = at_once(*[lambda number=number: arrive(book, f"1.{number}") for number in range(12)])
+    assert sorted(call.call_id for call, _ in found) == sorted(f"pbx-1.{number}" for number in range(12))
     assert all(0.2 < took < 2 for _, took in found), found
 
 

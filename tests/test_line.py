@@ -45,7 +45,7 @@ class LineMachine(RuleBasedStateMachine):
     @rule(queue=st.sampled_from(["1", "2"]))
     def arrive(self, queue: str) -> None:
         self.count += 1
-        call = self.journal.arrive("p", "%04d" % self.count, queue, "1")
+        call = self.journal.arrive("p", f"{self.count:04d}", queue, "1")
         self.looking[call.call_id] = self.clock.now
         self.look(call, "4")
 
@@ -72,7 +72,7 @@ class LineMachine(RuleBasedStateMachine):
             return
         before, begun = len(self.sent), self.clock.now
         for _ in range(12):
-            self.look(self.journal.find(call.call_id), "525%d" % (2 + (len(self.sent) - before) % 2), reason)
+            self.look(self.journal.find(call.call_id), f"525{2 + (len(self.sent) - before) % 2}", reason)
             self.clock.now += 0.1
         assert len(self.sent) - before <= 4, "of two phones, each once, each once more, and an offer before"
         assert self.clock.now - begun < PACE[0]
@@ -87,7 +87,7 @@ class LineMachine(RuleBasedStateMachine):
             return
         self.sent.append(self.clock.now)
         earlier = [other for other in self.journal.waiting() if other.queue == call.queue and other.id < call.id]
-        assert not earlier, "%s asked before %s" % (call.call_id, earlier)
+        assert not earlier, f"{call.call_id} asked before {earlier}"
         assert turn.position == 1
         if answer.isdigit():
             code = answer if len(answer) == 1 else ""
@@ -143,7 +143,8 @@ class LineMachine(RuleBasedStateMachine):
         for call in self.journal.waiting():
             if call.call_id in self.looking:
                 heads.setdefault(call.queue, call)
-        until = self.clock.now + PACE[1] + rate_limit.PROBE_PATIENCE + 20 + waiting_line.GRACE + waiting_line.FAR_LOOK + 2 * rate_limit.WINDOW * max(1, 12 / self.limit)
+        until = (self.clock.now + PACE[1] + rate_limit.PROBE_PATIENCE + 20 + waiting_line.GRACE + waiting_line.FAR_LOOK
+                 + 2 * rate_limit.WINDOW * max(1, 12 / self.limit))
         asked: set[str] = set()
         while set(heads) - asked and self.clock.now < until:
             self.clock.now += 1
@@ -165,7 +166,7 @@ class LineMachine(RuleBasedStateMachine):
 
     def somebody_is_served(self, queue: str) -> None:
         self.count += 1
-        call = self.journal.arrive("p", "%04d" % self.count, queue, "1")
+        call = self.journal.arrive("p", f"{self.count:04d}", queue, "1")
         if self.journal.turn(call, self.limit, pace=PACE).ask:
             self.sent.append(self.clock.now)
             if self.journal.answered(call, "5259", "", "5259", pace=PACE)[0]:
@@ -180,7 +181,7 @@ class LineMachine(RuleBasedStateMachine):
     @invariant()
     def never_over_the_window(self) -> None:
         for index, at in enumerate(getattr(self, "sent", [])[self.limit:] if hasattr(self, "limit") else []):
-            assert at - self.sent[index] >= 60, "more than %d requests in 60 s" % self.limit
+            assert at - self.sent[index] >= 60, f"more than {self.limit} requests in 60 s"
 
 
 TestLineMachine = LineMachine.TestCase
@@ -445,7 +446,8 @@ def test_four_429s_of_one_burst_are_one_pause(journal, clock):
 
 
 @pytest.mark.parametrize("used, limit, expected", [
-    (0, 10, False), (8, 10, False), (9, 10, True), (10, 10, True), (12, 10, True), (1, 1, True), (0, 2, False), (998, 1000, False),
+    (0, 10, False), (8, 10, False), (9, 10, True), (10, 10, True), (12, 10, True), (1, 1, True), (0, 2, False),
+    (998, 1000, False),
 ])
 def test_which_cut_connections_may_stand_for_a_429(used, limit, expected):
     assert rate_limit.is_suspect(used, limit) is expected

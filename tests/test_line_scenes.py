@@ -230,12 +230,14 @@ def test_in_an_outage_nobody_loses_its_place(how):
 @pytest.mark.parametrize("how", ["400", "404"])
 def test_an_arrival_is_not_set_aside_by_what_every_request_meets(how):
     """Such as a wrong path in url. Those who leave meanwhile are told when it is over, as any arrival that nobody asked for."""
-    scene = Failing({77: ["5252"], 78: ["5001"]}, [(77, number * 40.0, 10, 170.0) for number in range(6)] + [(78, 250, 10, FOR_EVER)],
+    scene = Failing({77: ["5252"], 78: ["5001"]},
+                    [(77, number * 40.0, 10, 170.0) for number in range(6)] + [(78, 250, 10, FOR_EVER)],
                     how=how, outage=(0, 300)).run()
     print(scene.answered(), scene.tried, scene.set_aside())
     assert scene.set_aside() == [] and "away" in scene.names and "refused" not in scene.names
     assert scene.answered()[0] is None and scene.answered()[6] > 300
-    assert sorted(int(ticket.id.rpartition("-")[2]) for ticket in scene.movidesk.tickets.values() if ticket.complete) == list(range(7))
+    complete = [ticket.id for ticket in scene.movidesk.tickets.values() if ticket.complete]
+    assert sorted(int(call_id.rpartition("-")[2]) for call_id in complete) == list(range(7))
 
 
 def test_who_is_taken_again_has_its_place_again():

@@ -29,12 +29,14 @@ def test_hooks_are_local_and_run_the_pinned_tools():
 def test_shellcheck_looks_at_every_shell_script(tmp_path):
     """It finds scripts by their first line, in any folder; what a Python file quotes is none."""
     for name, first in (("one", "#!/bin/sh"), ("two", "#!/usr/bin/env bash"), ("three.sh", "#! /usr/bin/env -S dash -e"),
-                        (".ci/four", "#!/bin/bash -e"), ("a/b", "#!/bin/sh"), ("no.py", "#!/usr/bin/env python3"), ("no", "text\n#!/bin/sh"),
+                        (".ci/four", "#!/bin/bash -e"), ("a/b", "#!/bin/sh"), ("no.py", "#!/usr/bin/env python3"),
+                        ("no", "text\n#!/bin/sh"),
                         ("build/no", "#!/bin/sh"), (".venv/no", "#!/bin/sh")):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(first + "\n")
     (tmp_path / ".venv" / ".ready").write_text("")
-    done = subprocess.run(["make", "-f", ROOT / "Makefile", "-o", ".venv/.ready", "lint-shell", "SHELLCHECK=echo SEEN"], cwd=tmp_path,
+    done = subprocess.run(["make", "-f", ROOT / "Makefile", "-o", ".venv/.ready", "lint-shell", "SHELLCHECK=echo SEEN"],
+                          cwd=tmp_path,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
     seen = next(line for line in done.stdout.splitlines() if line.startswith("SEEN ") and "one" in line)
     assert set(seen.split()[1:]) == {".ci/four", "./a/b", "./one", "./three.sh", "./two"}

@@ -18,7 +18,8 @@ utc = in_zone("UTC")
 
 
 def at(text: str, offset: float = 0.0) -> float:
-    return datetime.strptime("2026-11-21 " + text, "%Y-%m-%d %H:%M:%S").replace(tzinfo=timezone(timedelta(hours=offset))).timestamp()
+    there = datetime.strptime("2026-11-21 " + text, "%Y-%m-%d %H:%M:%S")
+    return there.replace(tzinfo=timezone(timedelta(hours=offset))).timestamp()
 
 
 @pytest.mark.parametrize("time, expected", [
@@ -44,7 +45,7 @@ def test_the_hours_are_those_of_the_time_zone(write_config, offset, zone):
 
 def test_without_a_night_the_limit_is_the_same_all_day(write_config):
     config = load(write_config(movidesk={"requests_per_minute": "10", "time_zone": "None/Such"}))
-    assert {limit_at(config, at("%02d:00:00" % hour)) for hour in range(24)} == {10}
+    assert {limit_at(config, at(f"{hour:02d}:00:00")) for hour in range(24)} == {10}
 
 
 @settings(max_examples=60, deadline=None)
@@ -75,7 +76,7 @@ def test_at_night_the_simulator_has_another_limit():
 def test_what_the_simulator_took_at_night_counts_in_the_first_minute_of_the_day():
     limit = Limit(2, night="19:00-07:00")
     for second in range(50, 60):
-        assert limit.admit(at("06:59:%02d" % second)) == 0
+        assert limit.admit(at(f"06:59:{second:02d}")) == 0
     assert limit.admit(at("07:00:01")) == 57  # when the last but one of the night is a minute old
     assert limit.admit(at("07:00:58")) == 0
 

@@ -20,8 +20,9 @@ def test_what_admins_write_is_taken(text):
     assert pattern.pattern == text and time.monotonic() - begun < 1
 
 
-@pytest.mark.parametrize("text", ["([0-9]+)*", "(a+)+$", "([0-9]|[0-9][0-9])*x", "[0-9]*" * 9 + "x", "(?:5?){60}x", "(?:5|5){30}x",
-                                  "(?:(?=.*x).)*", "(.*)(.*)(.*)(.*)\\1x"])
+@pytest.mark.parametrize("text", [
+    "([0-9]+)*", "(a+)+$", "([0-9]|[0-9][0-9])*x", "[0-9]*" * 9 + "x", "(?:5?){60}x", "(?:5|5){30}x", "(?:(?=.*x).)*",
+    "(.*)(.*)(.*)(.*)\\1x"])
 def test_what_could_take_for_ever_is_refused(text):
     with pytest.raises(ValueError, match="might take for ever"):
         Pattern(text)

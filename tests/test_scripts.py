@@ -84,11 +84,12 @@ def test_a_folder_that_asterisks_user_may_not_write(write_config, tmp_path):
     peer = Peer()
     peer.script([*as_a_mere_user(), *script("canceled")], env={**os.environ, "MOVIDESK_CONFIG": settings})
     assert peer[variables.RESULT] == "error"
-    assert peer.console[:1] == ["movidesk: canceled failed: journal %s/journal.db: unable to open database file; the folder %s"
-                            " is not writable for this user: give it to Asterisk's user" % (folder, folder)]
+    assert peer.console[:1] == [f"movidesk: canceled failed: journal {folder}/journal.db: unable to open database file; the "
+                                f"folder {folder}"
+                            " is not writable for this user: give it to Asterisk's user"]
     assert re.fullmatch("movidesk: canceled is kept in .*emergency until the journal is back|movidesk: canceled of call .*"
                         " IS LOST: .*", peer.console[1])
-    for path in pathlib.Path("/var/tmp").glob("movidesk-*-%s.emergency" % settings.replace(os.sep, "-").strip("-")[-150:]):
+    for path in pathlib.Path("/var/tmp").glob(f"movidesk-*-{settings.replace(os.sep, '-').strip('-')[-150:]}.emergency"):
         path.unlink()
 
 
@@ -124,7 +125,7 @@ def test_recording_an_event_loads_no_http(environment, tmp_path):
     path = [str(ROOT / "lib"), sysconfig.get_path("purelib")]
     installed = tmp_path / "canceled"
     lines = (ROOT / "agi" / "canceled").read_text().splitlines(keepends=True)
-    installed.write_text("".join(["import sys; sys.path.extend(%r)\n" % path, *lines[1:]]))
+    installed.write_text("".join([f"import sys; sys.path.extend({path!r})\n", *lines[1:]]))
     peer = Peer()
     done = peer.script([sys.executable, "-IS", "-X", "importtime", str(installed)])
     loaded = {line.rsplit("|", 1)[1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
@@ -150,7 +151,7 @@ def test_scripts_verbs_and_the_dialplan_have_the_same_names():
     assert {path.name for path in (ROOT / "agi").iterdir()} == set(verbs.VERBS)
     assert set(re.findall(r"Gosub\(movidesk-verb,s,1\((\w+)", CODE)) <= set(verbs.VERBS)
     for verb in verbs.VERBS:
-        assert 'main("%s")' % verb in (ROOT / "agi" / verb).read_text()
+        assert f'main("{verb}")' in (ROOT / "agi" / verb).read_text()
 
 
 def test_pythons_channel_variables_occur_in_the_dialplan():

@@ -102,7 +102,7 @@ def test_the_life_of_a_call_over_fastagi(service, simulator):
 
 def test_every_verb_is_served(service):
     for number, verb in enumerate(verbs.VERBS):
-        peer = Peer(uniqueid="1.%d" % number).call(service.port, verb, *ARGUMENTS.get(verb, []))
+        peer = Peer(uniqueid=f"1.{number}").call(service.port, verb, *ARGUMENTS.get(verb, []))
         assert (verb, peer.sets[-1]) == (verb, (variables.RESULT, "ok"))
 
 
@@ -118,13 +118,13 @@ def test_a_path_may_carry_a_query(service):
 
 def test_fifty_callers_at_once(service, simulator):
     def life(number: int) -> list[str]:
-        about = {"uniqueid": "1.%d" % number}
+        about = {"uniqueid": f"1.{number}"}
         first = Peer(**about).call(service.port, "received", QUEUE)
         return [first[variables.RESULT], Peer(**about).call(service.port, "hangup")[variables.RESULT]]
 
     with ThreadPoolExecutor(50) as pool:
         assert list(pool.map(life, range(50))) == [["ok", "ok"]] * 50
-    calls = [service.journal.find("pbx1-1.%d" % number) for number in range(50)]
+    calls = [service.journal.find(f"pbx1-1.{number}") for number in range(50)]
     assert {call.state for call in calls} == {"canceled"}
 
 
@@ -147,11 +147,10 @@ def test_bad_peers_do_not_harm_the_service(service):
 
 def send_until_closed(address, sent: bytes) -> None:
     """Send this, and wait until the service closes the connection; TimeoutError where it does not."""
-    with socket.create_connection(address, timeout=10) as peer:
-        with suppress(BrokenPipeError, ConnectionResetError):
-            peer.sendall(sent)
-            while peer.recv(65536):
-                pass
+    with socket.create_connection(address, timeout=10) as peer, suppress(BrokenPipeError, ConnectionResetError):
+        peer.sendall(sent)
+        while peer.recv(65536):
+            pass
 
 
 # -- delivery --------------------------------------------------------------------------------------------------------
@@ -195,22 +194,23 @@ def test_the_ports_that_are_configured_and_no_others(write_config, tmp_path, sec
         assert [section.replace("_", " ") for section in sections] == list(ports)
         for name, status in ("recordings", 403), ("made calls", 404):
             if name in ports:
-                assert requests.get("http://127.0.0.1:%s/x" % ports[name], timeout=10).status_code == status
+                assert requests.get(f"http://127.0.0.1:{ports[name]}/x", timeout=10).status_code == status
         with socket.create_connection(("127.0.0.1", int(ports.popitem()[1]))):
             assert service.stop() == 0
 
 
 def test_the_ports_have_addresses_of_their_own(write_config):
-    same = {section: {**WEB[section], key: "127.0.0.1:4574"} for section, key in (("recordings", "publish"), ("made_calls", "listen"))}
+    same = {section: {**WEB[section], key: "127.0.0.1:4574"}
+            for section, key in (("recordings", "publish"), ("made_calls", "listen"))}
     assert "are the same address: each needs its own" in refused_start(write_config(**same))
 
 
 @pytest.mark.parametrize("section, key", [("recordings", "publish"), ("made_calls", "listen")])
 def test_a_port_of_the_web_that_is_taken(write_config, section, key):
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        address = "127.0.0.1:%d" % taken.getsockname()[1]
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
         line = refused_start(write_config(**{section: {**WEB[section], key: address}}))
-    assert line == "movidesk: [%s] %s = %s: Address already in use" % (section, key, address)
+    assert line == f"movidesk: [{section}] {key} = {address}: Address already in use"
 
 
 LOADED = """import sys
@@ -248,7 +248,7 @@ def test_sigterm_stops_it_within_two_seconds(service):
 
 def test_sigterm_stops_it_whichever_thread_it_reaches(service):
     """The kernel picks the thread, but only the main one runs Python's handlers, and it sleeps."""
-    other = next(int(thread) for thread in os.listdir("/proc/%d/task" % service.process.pid)
+    other = next(int(thread) for thread in os.listdir(f"/proc/{service.process.pid}/task")
                  if int(thread) != service.process.pid)
     assert ctypes.CDLL(None).tgkill(service.process.pid, other, signal.SIGTERM) == 0
     assert service.process.wait(2) == 0
@@ -272,7 +272,7 @@ def test_a_busy_service_goes_on_beating(service):
     silent = [socket.create_connection(("127.0.0.1", service.port)) for _ in range(100)]
 
     def call(number: int) -> str:
-        return Peer(uniqueid="1.%d" % number).call(service.port, "arrived", QUEUE)[variables.RESULT]
+        return Peer(uniqueid=f"1.{number}").call(service.port, "arrived", QUEUE)[variables.RESULT]
 
     with ThreadPoolExecutor(100) as pool:
         waiting = [pool.submit(call, number) for number in range(1000)]
@@ -295,7 +295,7 @@ def refused_start(settings: str) -> str:
 
 def test_a_port_that_is_taken(write_config):
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        address = "127.0.0.1:%d" % taken.getsockname()[1]
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
         line = refused_start(write_config(agid={"listen": address}))
     assert line.startswith("movidesk: ") and "Address already in use" in line and address in line
 
@@ -318,7 +318,7 @@ def test_a_missing_configuration(tmp_path):
 
 def test_a_missing_folder_of_the_journal(write_config, tmp_path):
     line = refused_start(write_config(journal={"path": str(tmp_path / "none" / "journal.db")}))
-    assert line.startswith("movidesk: journal %s/none/journal.db: " % tmp_path) and "none does not exist" in line
+    assert line.startswith(f"movidesk: journal {tmp_path}/none/journal.db: ") and "none does not exist" in line
 
 
 def test_a_peer_that_drips_for_ever_loses_its_place(caplog):

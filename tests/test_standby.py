@@ -36,7 +36,8 @@ class Machine:
         self.state, self.memory, self._others = folder / "state", folder / "memory", []
         self.state.mkdir()
         self.memory.mkdir()
-        self.path = write_config(movidesk={"url": url, "timeout": "15", **movidesk}, line={"ask_every": "1", "ask_at_least_every": "1"},
+        self.path = write_config(movidesk={"url": url, "timeout": "15", **movidesk},
+                                 line={"ask_every": "1", "ask_at_least_every": "1"},
                                  journal={"path": str(self.state / "journal.db"), "standby": str(self.memory)})
 
     def context(self, **more) -> Context:
@@ -161,7 +162,7 @@ def test_what_the_standby_has_told_is_not_told_again_after_a_crash_in_the_merge(
 def test_what_a_crash_has_left_of_one_standby_is_no_part_of_the_next(machine, monkeypatch):
     """Its -wal, say, when only the file itself was removed: SQLite would read it as the new file's."""
     context = machine.context()
-    context.journal
+    assert context.journal
     keep = []
     with standby.use(context, "a test") as other:
         other.journal.arrive("pbx1", "1.1", QUEUE, "1")
@@ -223,7 +224,7 @@ def test_scripts_look_only_now_and_then_whether_the_journal_is_back(machine, mon
 def test_the_requests_of_the_last_minute_are_known_in_the_standby(machine, clock):
     context = machine.context(clock=clock)
     for number in range(10):
-        call = context.journal.arrive("pbx1", "1.%d" % number, str(number), "1")
+        call = context.journal.arrive("pbx1", f"1.{number}", str(number), "1")
         assert context.journal.turn(call, 10).ask
         clock.advance(1)
     call = context.journal.arrive("pbx1", "2.1", QUEUE, "1")
@@ -269,7 +270,7 @@ def test_a_pause_that_movidesk_asked_for_goes_there_and_back(machine, clock):
 
 def test_places_go_there_and_back(machine, clock):
     context = machine.context(clock=clock)
-    before = [context.journal.arrive("pbx1", "1.%d" % number, QUEUE, "1") for number in range(3)]
+    before = [context.journal.arrive("pbx1", f"1.{number}", QUEUE, "1") for number in range(3)]
     for call in before:
         context.journal.turn(call, 1000)
     with standby.use(context, "a test") as other:
@@ -280,7 +281,8 @@ def test_places_go_there_and_back(machine, clock):
 
 
 @pytest.mark.parametrize("begun", [True, False], ids=["a verb has begun the standby", "nobody has"])
-def test_what_movidesk_took_while_the_journal_went_is_noted_in_the_standby(machine, model, clock, short_locks, monkeypatch, begun):
+def test_what_movidesk_took_while_the_journal_went_is_noted_in_the_standby(machine, model, clock, short_locks, monkeypatch,
+                                                                           begun):
     context = machine.context(clock=clock)
     call = context.journal.arrive("pbx1", "1.1", QUEUE, "1")
     context.journal.hang_up(call.call_id)
@@ -336,7 +338,8 @@ def test_an_agent_who_answered_before_the_journal_went_proves_that_its_caller_wa
         machine.run("hangup", **known)
         with standby.use(machine.context(), "") as other:
             call, = other.journal.open_calls() + other.journal.last_calls(9)
-            assert call.call_id == known[variables.ID] and [event.kind for event in other.journal.events(call)] == ["transferred", "completed"]
+            assert call.call_id == known[variables.ID]
+            assert [event.kind for event in other.journal.events(call)] == ["transferred", "completed"]
             with other.journal._writing() as db:
                 db.execute("DELETE FROM requests")  # its window begins full
         worker.deliver_standby(machine.context())
@@ -382,7 +385,8 @@ def test_which_phones_refuse_goes_there_and_back(machine, clock):
     context.journal.arrive("pbx1", "1.4", QUEUE, "1")  # has the number that 1.3 had in the standby
     assert standby.end(context)
     known = context.journal.refusals()
-    assert [(phone.extension, phone.call) for phone in known] == [("521", before[0].call), ("523", context.journal.find(new.call_id).id)]
+    assert [(phone.extension, phone.call) for phone in known] == [("521", before[0].call),
+                                                                  ("523", context.journal.find(new.call_id).id)]
     assert known[1].call != new.id
 
 
@@ -451,10 +455,10 @@ def test_where_a_fallback_is_set_callers_go_there(machine, model):
 
 def test_a_journal_that_cannot_take_the_standby_leaves_both_as_they_were(machine, monkeypatch):
     context = machine.context()
-    context.journal
+    assert context.journal
     with standby.use(context, "a test") as other:
         for number in range(3):
-            other.journal.arrive("pbx1", "1.%d" % number, QUEUE, "1")
+            other.journal.arrive("pbx1", f"1.{number}", QUEUE, "1")
     add, calls = standby_copy._merge_call, []
 
     def full(*what):
@@ -480,7 +484,8 @@ LIFE = (("received", QUEUE), ("transferred", "5252"), ("hangup",))
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(STEPS, st.booleans())
 @example(["away", "1", "away", "back", "2", "away", "1"], False)
-def test_whenever_the_journal_goes_and_comes_each_event_is_told_once(write_config, tmp_path_factory, short_locks, steps, knows_when):
+def test_whenever_the_journal_goes_and_comes_each_event_is_told_once(write_config, tmp_path_factory, short_locks, steps,
+                                                                     knows_when):
     """knows_when: the dialplan says when each caller came (ours does)."""
     model = Movidesk(time.time, limit=Limit(100_000))
     model.add_group(77, ["5252", "5253", "5254"])
@@ -496,7 +501,7 @@ def test_whenever_the_journal_goes_and_comes_each_event_is_told_once(write_confi
             elif step == "deliver":
                 _deliver(machine, trouble)
             elif lives[step]["step"] < len(LIFE):
-                lives[step]["came"] = lives[step]["came"] or "%.6f" % time.time() if knows_when else ""
+                lives[step]["came"] = lives[step]["came"] or f"{time.time():.6f}" if knows_when else ""
                 _go_on(machine, step, lives[step])
         until(lambda: machine.recover() or machine.pending() == 0)
         assert model.problems == [] and model.duplicates == 0
@@ -522,7 +527,8 @@ def _go_on(machine: Machine, name: str, life: dict) -> None:
     if verb == "transferred":
         arguments = [life["agent"]]
     peer = machine.run(verb, *arguments, uniqueid="1." + name, **{
-        variables.ID: life["id"], variables.QUEUE: QUEUE, variables.ARRIVED: life["came"], variables.ANSWERED_BY: life["agent"] if life["step"] == 2 else ""})
+        variables.ID: life["id"], variables.QUEUE: QUEUE, variables.ARRIVED: life["came"],
+        variables.ANSWERED_BY: life["agent"] if life["step"] == 2 else ""})
     life["id"] = peer[variables.ID] or life["id"]
     if verb == "received":
         life["agent"] = peer[variables.EXT]

@@ -20,13 +20,13 @@ from peer import Peer
 WAITER, CUSTOMER, AGENT = "PJSIP/5254-00000002", "PJSIP/trunk-00000001", "PJSIP/5252-00000003"
 CALL = "pbx1-1700000000.2"
 CAME = round(time.time(), 3)
-HERS = {"MOVIDESK_HANDLER": "1700000000.2", "MOVIDESK_CHANNEL": "1700000000.2", "MOVIDESK_ARRIVED": "%.3f" % CAME,
+HERS = {"MOVIDESK_HANDLER": "1700000000.2", "MOVIDESK_CHANNEL": "1700000000.2", "MOVIDESK_ARRIVED": f"{CAME:.3f}",
         "MOVIDESK_QUEUE": "77", "CHANNEL(name)": WAITER, "ASTSPOOLDIR": "/var/spool/asterisk"}
 
 
 def functions(channels: dict[str, dict[str, str]]) -> dict[str, str]:
     """CHANNELS() and IMPORT() of an Asterisk with these channels."""
-    found = {"IMPORT(%s,%s)" % (name, variable): value for name, variables in channels.items()
+    found = {f"IMPORT({name},{variable})": value for name, variables in channels.items()
              for variable, value in variables.items()}
     return {"CHANNELS()": " ".join(channels), **found}
 
@@ -43,7 +43,7 @@ TOOK_HER_PLACE = functions({WAITER: who("1700000000.2", **HERS), AGENT: who("170
 def console(tmp_path):
     """A console that writes down what it is told; `told()` is that. Its answer is in the file `answer`."""
     script = tmp_path / "console"
-    script.write_text('#!/bin/sh\necho "$1" >> %s/told\ncat %s/answer 2>/dev/null; exit 0\n' % (tmp_path, tmp_path))
+    script.write_text(f'#!/bin/sh\necho "$1" >> {tmp_path}/told\ncat {tmp_path}/answer 2>/dev/null; exit 0\n')
     script.chmod(0o755)
     return script
 
@@ -85,9 +85,9 @@ def test_the_channel_that_took_her_place_gets_the_handler_and_the_call(settings,
     call = journal.find(CALL)
     assert (call.state, call.channel, call.uniqueid, call.number) == ("received", "1700000000.1", "1700000000.2", "4733990777")
     assert told(console) == [
-        'dialplan set chanvar %s SHARED(MOVIDESK_CHANNEL) "1700000000.1"' % CUSTOMER,
-        'dialplan set chanvar %s MOVIDESK_CHANNEL "1700000000.1"' % CUSTOMER,
-        'dialplan set chanvar %s CHANNEL(hangup_handler_push) "movidesk-hangup,s,1"' % CUSTOMER]
+        f'dialplan set chanvar {CUSTOMER} SHARED(MOVIDESK_CHANNEL) "1700000000.1"',
+        f'dialplan set chanvar {CUSTOMER} MOVIDESK_CHANNEL "1700000000.1"',
+        f'dialplan set chanvar {CUSTOMER} CHANNEL(hangup_handler_push) "movidesk-hangup,s,1"']
 
 
 def test_whom_the_agent_talks_to_gets_all_that_belongs_to_the_call(settings, console, journal):
@@ -96,14 +96,14 @@ def test_whom_the_agent_talks_to_gets_all_that_belongs_to_the_call(settings, con
     run(settings, "moved", CUSTOMER, **functions({CUSTOMER: who("1700000000.1")}), **variables)
     assert kinds(journal) == ["received", "transferred"]
     given_ = [line.split(" ", 4)[3:] for line in told(console) if line.startswith("dialplan")]
-    assert [CUSTOMER, '__MOVIDESK_ID "%s"' % CALL] in given_ and [CUSTOMER, 'MOVIDESK_ANSWERED_BY "5252"'] in given_
+    assert [CUSTOMER, f'__MOVIDESK_ID "{CALL}"'] in given_ and [CUSTOMER, 'MOVIDESK_ANSWERED_BY "5252"'] in given_
     assert given_[-1] == [CUSTOMER, 'CHANNEL(hangup_handler_push) "movidesk-hangup,s,1"']
-    assert told(console)[-1] == 'mixmonitor start %s "/rec/a.wav,ab"' % CUSTOMER
+    assert told(console)[-1] == f'mixmonitor start {CUSTOMER} "/rec/a.wav,ab"'
 
 
 @pytest.mark.parametrize("there", [{}, TOOK_HER_PLACE], ids=["nobody", "gone since"])
 def test_where_nobody_goes_on_the_call_ends(settings, console, journal, there):
-    (console.parent / "answer").write_text("Channel '%s' not found\n" % CUSTOMER)
+    (console.parent / "answer").write_text(f"Channel '{CUSTOMER}' not found\n")
     journal.arrive("pbx1", "1700000000.2", "77", "5254", arrived=CAME)
     run(settings, "moved", **there)
     assert kinds(journal) == ["received", "canceled"]
@@ -126,7 +126,8 @@ def test_a_variable_with_a_quote_never_reaches_the_console(settings, console, jo
 def test_the_call_that_the_customer_had_before_is_completed_with_its_recording(settings, console, journal, tmp_path):
     (tmp_path / "monitor").mkdir()
     (tmp_path / "monitor" / "pbx1-1700000000.1.wav").write_bytes(b"x" * 1000)
-    (console.parent / "answer").write_text("MixMonitor ID\tFile\t\t\n0x7\t/x/pbx1-1700000000.1\t\t\n0x8\t/x/pbx1-1700000000.2\t\t\n")
+    (console.parent / "answer").write_text(
+        "MixMonitor ID\tFile\t\t\n0x7\t/x/pbx1-1700000000.1\t\t\n0x8\t/x/pbx1-1700000000.2\t\t\n")
     journal.arrive("pbx1", "1700000000.1", "77", "4733990777")
     journal.record("pbx1-1700000000.1", call_states.TRANSFERRED, "5252")
     journal.arrive("pbx1", "1700000000.2", "78", "5252", arrived=CAME)
@@ -134,13 +135,14 @@ def test_the_call_that_the_customer_had_before_is_completed_with_its_recording(s
     first = journal.find("pbx1-1700000000.1")
     assert (first.state, journal.events(first)[-1].link) == ("completed", "https://pbx.example.com/rec/pbx1-1700000000.1.wav")
     assert kinds(journal) == ["received"]
-    assert "mixmonitor stop %s 0x7" % CUSTOMER in told(console) and "mixmonitor stop %s 0x8" % CUSTOMER not in told(console)
+    assert f"mixmonitor stop {CUSTOMER} 0x7" in told(console) and f"mixmonitor stop {CUSTOMER} 0x8" not in told(console)
 
 
 def test_behind_a_local_channel_the_agents_own_phone_is_asked_whom_it_talks_to(settings, journal):
     journal.arrive("pbx1", "1700000000.2", "77", "5254", arrived=CAME)
     journal.record(CALL, call_states.TRANSFERRED, "5252")
-    there = functions({AGENT: who("1700000000.3", MOVIDESK_HANDLER="1700000000.2", BRIDGEPEER=CUSTOMER), CUSTOMER: who("1700000000.1")})
+    there = functions({AGENT: who("1700000000.3", MOVIDESK_HANDLER="1700000000.2", BRIDGEPEER=CUSTOMER),
+                       CUSTOMER: who("1700000000.1")})
     run(settings, "moved", MOVIDESK_AGENT="Local/5252@from-internal-00000000;1", **there)
     assert (journal.find(CALL).state, journal.find(CALL).channel) == ("transferred", "1700000000.1")
 
@@ -156,10 +158,12 @@ def test_an_ordinary_hangup_behind_a_local_channel_ends_the_call(settings, journ
 LASTING = "Local/5252@from-agents-00000000"
 
 
-@pytest.mark.parametrize("peers", [LASTING + ";2", CUSTOMER, CUSTOMER + "," + WAITER], ids=["half of it", "a colleague", "three in a bridge"])
+@pytest.mark.parametrize("peers", [LASTING + ";2", CUSTOMER, CUSTOMER + "," + WAITER],
+                         ids=["half of it", "a colleague", "three in a bridge"])
 @pytest.mark.parametrize("arguments", [[], [CUSTOMER]], ids=["looked for", "named by the dialplan"])
 def test_who_was_dialled_in_the_call_does_not_take_it_over(settings, console, journal, peers, arguments):
-    """The dying half of a Local channel, and whom an agent consults: they inherited MOVIDESK_HANDLER, but no caller came on them."""
+    """The dying half of a Local channel, and whom an agent consults: they inherited MOVIDESK_HANDLER, but no caller came on
+    them."""
     journal.arrive("pbx1", "1700000000.2", "77", "5254", arrived=CAME)
     journal.record(CALL, call_states.TRANSFERRED, "5252")
     dialled = {"MOVIDESK_HANDLER": "1700000000.2"}
@@ -179,7 +183,8 @@ def test_the_next_question_comes_from_the_new_channel_and_keeps_the_call(write_c
 
 
 def test_more_channels_than_asterisk_names_in_one_answer():
-    names = ["PJSIP/trunk-%08x" % number for number in range(300)] + ["Local/5252@x-%08x;%d" % (n, half) for n in range(50) for half in (1, 2)]
+    names = [f"PJSIP/trunk-{number:08x}" for number in range(300)] + [f"Local/5252@x-{n:08x};{half}" for n in range(50)
+                                                                      for half in (1, 2)]
 
     class Asterisk:
         def get(self, name):
@@ -258,17 +263,18 @@ def test_who_comes_back_to_the_own_queue_without_an_answer_goes_on(journal):
 
 
 @limits(deadline=None, max_examples=60)
-@given(st.lists(st.tuples(st.sampled_from(["arrive", "move", "answer", "leave", "hang up"]), st.integers(0, 2), st.integers(0, 2))))
+@given(st.lists(st.tuples(st.sampled_from(["arrive", "move", "answer", "leave", "hang up"]), st.integers(0, 2),
+                          st.integers(0, 2))))
 def test_whatever_moves_where_a_channel_has_one_open_call_at_most_and_each_call_one_ending(tmp_path_factory, steps):
     journal = Journal(str(tmp_path_factory.mktemp("moves") / "journal.db"), clock=lambda: 1700000000.0)
     try:
         carried = [""] * 3  # the id of the call that each channel is on
         for what, one, other in steps:
-            channel = "1.%d" % one
+            channel = f"1.{one}"
             if what == "arrive":
                 carried[one] = journal.arrive("pbx1", channel, str(77 + other), "1").call_id
             elif what == "move" and carried[one] and one != other and journal.find(carried[one]).ended is None:
-                for left in journal.move(carried[one], "1.%d" % other, "2"):
+                for left in journal.move(carried[one], f"1.{other}", "2"):
                     assert journal.hang_up(left.call_id, left=call_states.MOVED).kind
                 carried[other], carried[one] = carried[one], ""
             elif carried[one] and what == "answer":

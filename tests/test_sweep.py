@@ -22,7 +22,7 @@ def console(tmp_path):
     def write(*uniqueids: str, status: int = 0) -> str:
         script = tmp_path / "console"
         text = GREETING + "".join(LINE % uniqueid for uniqueid in uniqueids)
-        script.write_text("#!/bin/sh\ncat <<'END'\n%sEND\nexit %d\n" % (text, status))
+        script.write_text(f"#!/bin/sh\ncat <<'END'\n{text}END\nexit {status}\n")
         script.chmod(0o755)
         return str(script)
     return write
@@ -65,7 +65,8 @@ def test_each_call_whose_channel_is_gone_ends_as_its_state_says(context, swept, 
     for uniqueid in ("1.6", "1.7"):
         talk(context, uniqueid)
     assert swept(console("1.6", "1.7")) == {
-        "pbx1-1.1": call_states.CANCELED, "pbx1-1.2": call_states.COMPLETED, "pbx1-1.3": call_states.LOST, "pbx1-1.4": call_states.LOST,
+        "pbx1-1.1": call_states.CANCELED, "pbx1-1.2": call_states.COMPLETED, "pbx1-1.3": call_states.LOST,
+        "pbx1-1.4": call_states.LOST,
         "pbx1-1.5": call_states.START_CANCELED}
     assert swept(console("1.6", "1.7")) == {} and swept(console("1.7")) == {"pbx1-1.6": call_states.COMPLETED}
 
@@ -92,7 +93,7 @@ def test_a_list_that_is_not_whole_ends_nothing(context, swept, console):
 
 
 def test_where_no_call_is_open_asterisk_is_not_asked(swept, tmp_path):
-    assert swept("sh -c 'touch %s/asked'" % tmp_path) == {} and not (tmp_path / "asked").exists()
+    assert swept(f"sh -c 'touch {tmp_path}/asked'") == {} and not (tmp_path / "asked").exists()
 
 
 # -- Asterisk begins anew ----------------------------------------------------------------------------------------------
@@ -111,7 +112,7 @@ def test_one_asterisk_never_seems_to_have_begun_anew(steps, draw):
     channels = []
     for later, more in steps:
         epoch, counter = epoch + later, counter + more + 1
-        channels.append("%d.%d" % (1_700_000_000 + epoch, counter))
+        channels.append(f"{1_700_000_000 + epoch}.{counter}")
     draw.shuffle(channels)
     watch = sweep.Restarts()
     assert not any(watch.seen(uniqueid) for uniqueid in channels)

@@ -37,8 +37,9 @@ def denied() -> list[int]:
         if line.startswith("SystemCallFilter="):
             value = line.partition("=")[2]
             for name in value.lstrip("~").split():
-                assert not name.startswith("@") or name in NUMBERS or name == "@system-service", "unknown here: %s" % name
-                numbers = NUMBERS.get(name) or {call: pair for calls in NUMBERS.values() for call, pair in calls.items() if call == name}
+                assert not name.startswith("@") or name in NUMBERS or name == "@system-service", f"unknown here: {name}"
+                numbers = NUMBERS.get(name) or {call: pair for calls in NUMBERS.values()
+                                                for call, pair in calls.items() if call == name}
                 for call, pair in numbers.items():
                     found.update({call: pair[column]}) if value.startswith("~") else found.pop(call, None)
     return [number for number in found.values() if number is not None]
@@ -61,11 +62,12 @@ def confine() -> None:
     program = _Program(len(steps), (_Instruction * len(steps))(*steps))
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     assert prctl(38, 1, 0, 0, 0) == 0, "PR_SET_NO_NEW_PRIVS"
-    assert prctl(22, 2, ctypes.byref(program), 0, 0) == 0, "PR_SET_SECCOMP: %d" % ctypes.get_errno()
+    assert prctl(22, 2, ctypes.byref(program), 0, 0) == 0, f"PR_SET_SECCOMP: {ctypes.get_errno()}"
 
 
 def test_the_filter_of_this_test_bites():
-    done = subprocess.run([sys.executable, "-c", "import os; os.sched_setaffinity(0, os.sched_getaffinity(0))"], preexec_fn=confine)
+    done = subprocess.run([sys.executable, "-c", "import os; os.sched_setaffinity(0, os.sched_getaffinity(0))"],
+                          preexec_fn=confine)
     assert done.returncode == -31  # SIGSYS
 
 
@@ -76,17 +78,18 @@ def test_recordings_are_converted_under_the_units_filter(tmp_path, ending):
     program = ("import sys; from movidesk.recordings import conversion; conversion.TOOLS[sys.argv[2]] += ('cp IN OUT',);"
                "print(conversion.convert(sys.argv[1], sys.argv[2]))")
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path / NAME), ending], preexec_fn=confine, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                          capture_output=True)
     assert done.stdout.strip() == str(tmp_path / (NAME[:-4] + "." + ending)), done.stderr
 
 
 def test_the_service_itself_needs_nothing_that_is_denied(write_config):
-    done = subprocess.run([sys.executable, "-m", "movidesk.cli", "--config", write_config(), "deliver", "--once"], preexec_fn=confine,
-                          text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    done = subprocess.run([sys.executable, "-m", "movidesk.cli", "--config", write_config(), "deliver", "--once"],
+                          preexec_fn=confine,
+                          text=True, capture_output=True)
     assert done.returncode == 0, done
 
 
 def test_conversion_runs_with_low_priority(tmp_path, monkeypatch):
     talk(tmp_path)
-    monkeypatch.setattr(conversion, "tool", lambda ending: ["sh", "-c", "nice > '%s'" % (tmp_path / ("." + NAME[:-4] + ".mp3"))])
+    monkeypatch.setattr(conversion, "tool", lambda ending: ["sh", "-c", f"nice > '{tmp_path / ('.' + NAME[:-4] + '.mp3')}'"])
     assert int(Path(conversion.convert(str(tmp_path / NAME), "mp3")).read_text()) >= 10

@@ -95,7 +95,8 @@ GET = b"GET / HTTP/1.1\r\n\r\n"
 # -- one connection --------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("sent", [b"GET / HTTP/1.1\r\nA: ", b"POST / HTTP/1.1\r\nContent-Length: 8000\r\n\r\n",
-                                  b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1000\r\n"], ids=["head", "body", "chunk"])
+                                  b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1000\r\n"],
+                         ids=["head", "body", "chunk"])
 def test_a_request_that_drips_is_cut(port, app, monkeypatch, sent):
     """Whatever it sends: its time does not begin anew."""
     monkeypatch.setattr(server, "REQUEST_SECONDS", 0.5)
@@ -141,7 +142,8 @@ def test_a_request_as_large_as_it_may_be(port, app):
         ask(port, data)
     assert app.asked == ["/", "/"]
     for data in (b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % (len(body) + 1), chunked + b"2001\r\n",
-                 chunked + pieces[:-20] + b"21\r\n", chunked + b"1;" + b"x" * 8000 + b"\r\nx\r\n" + b"1;" + b"x" * 9000 + b"\r\n"):
+                 chunked + pieces[:-20] + b"21\r\n",
+                 chunked + b"1;" + b"x" * 8000 + b"\r\nx\r\n" + b"1;" + b"x" * 9000 + b"\r\n"):
         ask(port, data)
     assert app.asked[2:] == [413] * 4
 
@@ -180,7 +182,7 @@ def test_over_the_limit_a_connection_is_closed_at_once(port, app, monkeypatch, c
 def test_a_port_that_cannot_be_had(address, said):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         place = (address, taken.getsockname()[1])
-        with pytest.raises(OSError, match=r"\[x\] listen = %s:%d: %s" % (*place, said)):
+        with pytest.raises(OSError, match=rf"\[x\] listen = {place[0]}:{place[1]}: {said}"):
             server.Web().listen("[x] listen", place, App().flask)
 
 
@@ -235,7 +237,7 @@ def link(config) -> str:
 
 
 def call(port: int, number: int) -> requests.Response:
-    return requests.get("http://127.0.0.1:%d/call" % port, {"source": "5252", "destination": "01%03d" % number},
+    return requests.get(f"http://127.0.0.1:{port}/call", {"source": "5252", "destination": f"01{number:03d}"},
                         headers={"Authorization": TOKEN}, timeout=15)
 
 
@@ -259,7 +261,7 @@ def test_a_port_serves_what_its_section_asks_for(both):
     config, gate, recordings_port, calls_port = both
     gate.set()
     assert call(recordings_port, 1).status_code == 403
-    answer = requests.get("http://127.0.0.1:%d%s" % (calls_port, link(config)), headers={"Authorization": TOKEN}, timeout=10)
+    answer = requests.get(f"http://127.0.0.1:{calls_port}{link(config)}", headers={"Authorization": TOKEN}, timeout=10)
     assert (answer.status_code, answer.text) == (404, "there is /call, and /monitor")
 
 

@@ -64,14 +64,14 @@ def without_journal(config: Config) -> list[Alarm]:
     problems = config.all_problems()
     found = [Alarm("config", "; ".join(problems))] if problems else []
     if standby.in_use(config):
-        found.append(Alarm("journal", "the journal cannot be used: a second one in memory (%s) takes its place, and callers are "
-                                      "served. The cause: %s" % (standby.folder(config), standby.reason(config))))
+        found.append(Alarm("journal", f"the journal cannot be used: a second one in memory ({standby.folder(config)}) takes "
+                                      f"its place, and callers are served. The cause: {standby.reason(config)}"))
     for path, since in emergency.waiting(config):
-        found.append(Alarm("emergency", "events wait in %s since %s: the journal could not take them; movidesk serve "
-                                        "(or deliver) takes them in" % (path, local(since))))
+        found.append(Alarm("emergency", f"events wait in {path} since {local(since)}: the journal could not take them; "
+                                        "movidesk serve (or deliver) takes them in"))
     for path, since in kept_aside(config["journal", "path"]):
-        found.append(Alarm("damaged", "the journal was damaged at %s and is kept as %s: see docs/operations.md, "
-                                      "\"A damaged journal\", then move it away" % (local(since), path)))
+        found.append(Alarm("damaged", f"the journal was damaged at {local(since)} and is kept as {path}: see docs/operations.md, "
+                                      "\"A damaged journal\", then move it away"))
     return found
 
 
@@ -80,8 +80,8 @@ def _refused(book: journal.Journal) -> list[Alarm]:
     if not refused:
         return []
     event, call, _ = book.outbox(REFUSED, 1)[0]
-    return [Alarm("refused", "%d events are set aside, first %s of %s (%s): see movidesk outbox" % (
-        refused, event.kind, call.call_id, event.note))]
+    return [Alarm("refused", f"{refused} events are set aside, first {event.kind} of {call.call_id} ({event.note}): see "
+                             "movidesk outbox")]
 
 
 def _of_office(context: Context, book: journal.Journal) -> list[Alarm]:
@@ -89,12 +89,13 @@ def _of_office(context: Context, book: journal.Journal) -> list[Alarm]:
     found = []
     not_told = book.note(NOT_TOLD)
     if not_told and _lasts(context, not_told[1], NOT_TOLD_AFTER):
-        found.append(Alarm("asterisk", "Asterisk has not said since %s which calls are alive, so calls that died with it stay "
-                                       "open: %s" % (local(not_told[1]), not_told[0])))
+        found.append(Alarm("asterisk", f"Asterisk has not said since {local(not_told[1])} which calls are alive, so calls that "
+                                       f"died with it stay open: {not_told[0]}"))
     phones = ", ".join(_phone(refusal) for refusal in book.refusals() if _is_alarming(refusal, book.steady()))
     if phones:
-        found.append(Alarm("phones", "phones do not take the calls that Movidesk offers them: %s. Is each on, registered, and dialled "
-                                     "as MOVIDESK_DIAL_PREFIX says? Whoever is away should go offline in Movidesk" % phones))
+        found.append(Alarm("phones", f"phones do not take the calls that Movidesk offers them: {phones}. Is each on, "
+                                     "registered, and dialled as MOVIDESK_DIAL_PREFIX says? Whoever is away should go offline "
+                                     "in Movidesk"))
     return found
 
 
@@ -105,32 +106,33 @@ def _is_alarming(refusal: waiting_line.Refusal, now: float) -> bool:
 
 
 def _phone(refusal: waiting_line.Refusal) -> str:
-    return "%s (%s, %d times since %s)" % (refusal.extension, refusal.reason or "no reason known", refusal.times,
-                                           local(refusal.since))
+    return f"{refusal.extension} ({refusal.reason or 'no reason known'}, {refusal.times} times since {local(refusal.since)})"
 
 
 def _of_movidesk(context: Context, book: journal.Journal) -> list[Alarm]:
     """Why nothing goes to Movidesk: only the reason that explains the others."""
     refused = context.refused_token()
     if refused:
-        return [Alarm("token", "Movidesk refuses the token since %s (%s): put a valid one into %s" % (
-            local(refused[1]), refused[0], context.config.path))]
+        return [Alarm("token", f"Movidesk refuses the token since {local(refused[1])} ({refused[0]}): put a valid one into "
+                               f"{context.config.path}")]
     refusal = context.refusal()
     if refusal and _lasts(context, refusal[1], AWAY_AFTER):
-        return [Alarm("token", "Movidesk refuses %s since %s (%s), and nothing else was sent: the token may have been revoked" % (
-            book.failed_alone(TOKEN_REFUSED), local(refusal[1]), refusal[0]))]
+        return [Alarm("token", f"Movidesk refuses {book.failed_alone(TOKEN_REFUSED)} since {local(refusal[1])} ({refusal[0]}), "
+                               "and nothing else was sent: the token may have been revoked")]
     away = book.note(AWAY)
     if away and _lasts(context, away[1], AWAY_AFTER):
-        return [Alarm("away", "%s since %s (%s)%s: events are kept, callers go to MOVIDESK_FALLBACK or wait; %s" % (
-            "Movidesk does not answer" if away_status(away[0]) >= 500 else "Movidesk takes nothing", local(away[1]), away[0],
-            "; only %s was sent" % book.failed_alone(AWAY) if book.failed_alone(AWAY) else "", advice(away_status(away[0]))))]
+        cause = "Movidesk does not answer" if away_status(away[0]) >= 500 else "Movidesk takes nothing"
+        only = book.failed_alone(AWAY)
+        alone = f"; only {only} was sent" if only else ""
+        return [Alarm("away", f"{cause} since {local(away[1])} ({away[0]}){alone}: events are kept, callers go to "
+                              f"MOVIDESK_FALLBACK or wait; {advice(away_status(away[0]))}")]
     pause = book.paused()
     if away or pause:
         return [] if pause <= PAUSE_AFTER else [Alarm(
-            "pause", "Movidesk asked for a pause, %.0f s of it are left (429): does another program use this account? "
-                     "Then lower requests_per_minute" % pause)]
+            "pause", f"Movidesk asked for a pause, {pause:.0f} s of it are left (429): does another program use this account? "
+                     "Then lower requests_per_minute")]
     idle = book.unsent(IDLE_AFTER)
-    return [Alarm("idle", "events wait since %s and nobody sends them: is movidesk serve running?" % local(idle))
+    return [Alarm("idle", f"events wait since {local(idle)} and nobody sends them: is movidesk serve running?")
             ] if idle else []
 
 
@@ -143,12 +145,14 @@ def away_status(why: str) -> int:
 def advice(status: int) -> str:
     """What to look at where Movidesk, or something that answers in its place, takes nothing."""
     if status < 400:
-        return "the address leads elsewhere: look at url in movidesk.conf, and whether a proxy or a login page answers (HTTPS_PROXY)"
+        return ("the address leads elsewhere: look at url in movidesk.conf, and whether a proxy or a login page answers "
+                "(HTTPS_PROXY)")
     if status == 411:
-        return "a proxy on the way drops Content-Length: 0 from requests: let it pass them unchanged, or go without it (HTTPS_PROXY)"
+        return ("a proxy on the way drops Content-Length: 0 from requests: let it pass them unchanged, or go without it "
+                "(HTTPS_PROXY)")
     if status in (400, 404, 405):
-        return "something answers that does not know the API: look at the path of url in movidesk.conf, and whether a proxy or a " \
-               "maintenance page answers in Movidesk's place"
+        return ("something answers that does not know the API: look at the path of url in movidesk.conf, and whether a proxy "
+                "or a maintenance page answers in Movidesk's place")
     if status < 500:
         return "a proxy on the way may answer so: look at HTTPS_PROXY, and ask Movidesk's support"
     return "see movidesk check"

@@ -14,25 +14,29 @@ from movidesk.journal import standby
 
 def all_checks(config: Config):
     """Yield (name, problem) for every check, in the order in which an admin would mend them."""
-    yield "configuration %s" % config.path, "; ".join(config.all_problems())
+    yield f"configuration {config.path}", "; ".join(config.all_problems())
     if not os.path.exists(config.path):
         return  # the rest would look at what nobody has set up
     yield "configuration is not readable by everybody", _readable_by_all(config.path)
-    yield "journal %s" % config["journal", "path"], _journal(config)
-    yield "second journal in %s" % config["journal", "standby"], standby_problem(config)
-    yield "Movidesk at %s" % config["movidesk", "url"], _reachable(config)
-    yield "FastAGI at %s:%d" % config["agid", "listen"], _listening(config)
+    yield f"journal {config['journal', 'path']}", _journal(config)
+    yield f"second journal in {config['journal', 'standby']}", standby_problem(config)
+    yield f"Movidesk at {config['movidesk', 'url']}", _reachable(config)
+    yield f"FastAGI at {_place(config['agid', 'listen'])}", _listening(config)
     if config["made_calls", "listen"]:
-        yield "Asterisk's manager at %s:%d, for made calls" % config["made_calls", "ami"], _manager(config)
+        yield f"Asterisk's manager at {_place(config['made_calls', 'ami'])}, for made calls", _manager(config)
     if config["recordings", "publish"]:
-        yield "recordings at %s:%d" % config["recordings", "publish"], _publishes(config)
+        yield f"recordings at {_place(config['recordings', 'publish'])}", _publishes(config)
     if config["recordings", "convert"]:
-        yield "recordings as .%s" % config["recordings", "convert"], _converts(config)
+        yield f"recordings as .{config['recordings', 'convert']}", _converts(config)
+
+
+def _place(address: tuple[str, int]) -> str:
+    return f"{address[0]}:{address[1]}"
 
 
 def _readable_by_all(path: str) -> str:
     if os.stat(path).st_mode & stat.S_IROTH:
-        return "it holds the token: chown root:asterisk, chmod 0640 %s" % path
+        return f"it holds the token: chown root:asterisk, chmod 0640 {path}"
     return ""
 
 
@@ -47,18 +51,18 @@ def _journal(config: Config) -> str:
 def standby_problem(config: Config) -> str:
     """Why the standby could not take the journal's place, and what to do; '' where it could. Leaves nothing behind."""
     place, own = config["journal", "standby"], standby.folder(config)
-    advice = ("while the journal cannot be used, callers would be offered no agents; [journal] standby must be a folder in memory "
-              "where Asterisk's user can write")
+    advice = ("while the journal cannot be used, callers would be offered no agents; [journal] standby must be a folder in "
+              "memory where Asterisk's user can write")
     try:
         if os.path.lexists(own):
             about = os.lstat(own)
             if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.geteuid() or about.st_mode & 0o077:
-                return "%s belongs to somebody else: remove it; %s" % (own, advice)
+                return f"{own} belongs to somebody else: remove it; {advice}"
             place = own
         with tempfile.TemporaryFile(dir=place) as file:
             file.write(b"0" * 4096)
     except OSError as error:
-        return "%s: %s; %s" % (place, error.strerror, advice)
+        return f"{place}: {error.strerror}; {advice}"
     return ""
 
 
@@ -71,7 +75,7 @@ def _reachable(config: Config) -> str:
     except requests.exceptions.SSLError:
         return "its certificate is not trusted by this machine"
     except requests.RequestException as error:
-        return "no answer (%s): look at the network, the firewall, the proxy" % type(error).__name__
+        return f"no answer ({type(error).__name__}): look at the network, the firewall, the proxy"
     return ""
 
 
@@ -80,7 +84,7 @@ def _publishes(config: Config) -> str:
         os.scandir(config["recordings", "folder"]).close()
         socket.create_connection(config["recordings", "publish"], timeout=2).close()
     except OSError as error:
-        return "%s: is movidesk serve running?%s" % (error.strerror or error, " (%s)" % error.filename if error.filename else "")
+        return f"{error.strerror or error}: is movidesk serve running?{f' ({error.filename})' if error.filename else ''}"
     return ""
 
 
@@ -90,7 +94,7 @@ def _converts(config: Config) -> str:
     try:
         conversion.tool(config["recordings", "convert"])
     except conversion.NotConverted as error:
-        return "%s; until then links name the unconverted files" % error
+        return f"{error}; until then links name the unconverted files"
     return ""
 
 
@@ -98,7 +102,7 @@ def _listening(config: Config) -> str:
     try:
         socket.create_connection(config["agid", "listen"], timeout=2).close()
     except OSError as error:
-        return "%s: is movidesk serve running? Calls go on with the scripts, more slowly" % (error.strerror or error)
+        return f"{error.strerror or error}: is movidesk serve running? Calls go on with the scripts, more slowly"
     return ""
 
 
@@ -109,5 +113,5 @@ def _manager(config: Config) -> str:
     try:
         ami.try_login(*config.manager)
     except ami.AmiError as error:
-        return "%s: see docs/made-calls.md for the lines in manager.conf" % error
+        return f"{error}: see docs/made-calls.md for the lines in manager.conf"
     return ""

@@ -37,11 +37,12 @@ def main(arguments: list[str] | None = None) -> int:
         return _simulate(arguments[1:])
     options = _parser().parse_args(arguments)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the token is in this process's memory
-    os.environ["PATH"] = os.pathsep.join(dict.fromkeys([*filter(None, os.environ.get("PATH", "").split(os.pathsep)), *SYSTEM_PATH]))
+    os.environ["PATH"] = os.pathsep.join(dict.fromkeys([*filter(None, os.environ.get("PATH", "").split(os.pathsep)),
+                                                        *SYSTEM_PATH]))
     try:
         return options.run(options, config.load(options.config))
     except (config.ConfigError, journal.JournalError, OSError) as error:
-        print("movidesk: %s" % error, file=sys.stderr)
+        print(f"movidesk: {error}", file=sys.stderr)
     except KeyboardInterrupt:
         pass
     return TROUBLE
@@ -52,8 +53,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="movidesk", description="Connects Asterisk with Movidesk's telephony API.",
         epilog="Exit status: 0 good, 1 trouble, 2 misuse. Times are local; on the wire they are UTC.")
     parser.add_argument("--version", action="version", version="movidesk-agi " + __version__)
-    parser.add_argument("--config", metavar="FILE", help="default: $%s, else %s" % (
-        config.PATH_VARIABLE, config.DEFAULT_PATH))
+    parser.add_argument("--config", metavar="FILE", help=f"default: ${config.PATH_VARIABLE}, else {config.DEFAULT_PATH}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def command(name: str, run, text: str):
@@ -89,7 +89,7 @@ def _event(text: str) -> int | None:
     if text == "all":
         return None
     if not text.isascii() or not text.isdigit():
-        raise argparse.ArgumentTypeError("takes an event's number or 'all', not %r" % text)
+        raise argparse.ArgumentTypeError(f"takes an event's number or 'all', not {text!r}")
     return int(text)
 
 
@@ -97,7 +97,7 @@ def _simulate(arguments: list[str]) -> int:
     try:
         from movidesk_sim.web import main as simulate
     except ImportError as error:
-        print("movidesk: the simulator needs more packages (%s): pip install 'movidesk-agi[sim]'" % error.name,
+        print(f"movidesk: the simulator needs more packages ({error.name}): pip install 'movidesk-agi[sim]'",
               file=sys.stderr)
         return TROUBLE
     return simulate(arguments) or GOOD
@@ -148,11 +148,12 @@ def _leave_it_to_the_other(path: str) -> int:
     """Another process delivers what the journal at `path` holds, unless it is frozen."""
     silent = heartbeat.silent_for(path)
     if silent > heartbeat.FROZEN:
-        print("movidesk: nothing is delivered: movidesk serve keeps %s to itself and has shown no life for %.0f s; restart it "
-              "(systemctl restart movidesk), or remove %s if it does not run here" % (path, silent, heartbeat.path_beside(path)),
+        print(f"movidesk: nothing is delivered: movidesk serve keeps {path} to itself and has shown no life for {silent:.0f} "
+              f"s; restart it (systemctl restart movidesk), or remove {heartbeat.path_beside(path)} if it does not run here",
               file=sys.stderr)
         return TROUBLE
-    print("movidesk: movidesk serve, or another movidesk deliver, is at work with %s: nothing is done twice" % path, file=sys.stderr)
+    print(f"movidesk: movidesk serve, or another movidesk deliver, is at work with {path}: nothing is done twice",
+          file=sys.stderr)
     return GOOD
 
 
@@ -163,12 +164,13 @@ def status(options, settings: config.Config) -> int:
     elif facts["line"] is None:
         print(_table([("trouble", text) for text in facts["trouble"]]))
     else:
-        waiting = ["queue %s: %d waiting, the first for %s" % (line["queue"], line["waiting"], _span(line["longest"]))
+        waiting = [f"queue {line['queue']}: {line['waiting']} waiting, the first for {_span(line['longest'])}"
                    for line in facts["line"]] or ["nobody waits"]
         rows = [("line", text) for text in waiting]
-        rows += [("calls", "%(open)d open, %(with_agents)d with agents" % facts["calls"]),
-                 *(("requests" if not place else "", text) for place, text in enumerate(_say_requests(facts["requests"], settings))),
-                 ("outbox", "%(pending)d pending, %(refused)d refused" % facts["outbox"])]
+        rows += [("calls", f"{facts['calls']['open']} open, {facts['calls']['with_agents']} with agents"),
+                 *(("requests" if not place else "", text)
+                   for place, text in enumerate(_say_requests(facts["requests"], settings))),
+                 ("outbox", f"{facts['outbox']['pending']} pending, {facts['outbox']['refused']} refused")]
         rows += [("trouble", text) for text in facts["trouble"]]
         print(_table(rows))
     return TROUBLE if facts["trouble"] else GOOD
@@ -215,23 +217,23 @@ def _requests(settings: config.Config, book: journal.Journal, now: float) -> dic
 
 def _say_requests(facts: dict, settings: config.Config) -> list[str]:
     limit = UNLIMITED if facts["limit"] is None else facts["limit"]
-    texts = ["%d of %d in the last minute" % (facts["used"], facts["rate"]) if facts["rate"] < UNLIMITED
-             else "%d in the last minute, no limit" % facts["used"]]
+    texts = [f"{facts['used']} of {facts['rate']} in the last minute" if facts["rate"] < UNLIMITED
+             else f"{facts['used']} in the last minute, no limit"]
     if facts["night"]:
-        texts.append("the limit of the night is in force (night = %02d:%02d-%02d:%02d, %s)" % (
-            *(part for minute in settings["movidesk", "night"] for part in divmod(minute, 60)), settings["movidesk", "time_zone"]))
+        night = "-".join(f"{minute // 60:02d}:{minute % 60:02d}" for minute in settings["movidesk", "night"])
+        texts.append(f"the limit of the night is in force (night = {night}, {settings['movidesk', 'time_zone']})")
     if facts["rate"] < limit:
-        texts.append("lowered from %s: other programs use the account, for Movidesk answered 429 although we had sent less; it "
-                     "rises step by step" % (facts["limit"] or "no limit"))
+        texts.append(f"lowered from {facts['limit'] or 'no limit'}: other programs use the account, for Movidesk answered 429 "
+                     "although we had sent less; it rises step by step")
     if facts["paused"]:
-        texts.append("none is sent for %(paused).0f s: %(why)s" % facts)
+        texts.append(f"none is sent for {facts['paused']:.0f} s: {facts['why']}")
     return texts
 
 
 def _open(settings: config.Config) -> journal.Journal:
     path = settings["journal", "path"]
     if not os.path.exists(path) and os.path.isdir(os.path.dirname(path)):
-        print("movidesk: %s: no journal yet; the first call, or movidesk serve, begins it" % path, file=sys.stderr)
+        print(f"movidesk: {path}: no journal yet; the first call, or movidesk serve, begins it", file=sys.stderr)
     return journal.Journal(path)
 
 
@@ -249,17 +251,17 @@ def show_calls(options, settings: config.Config) -> int:
 
 def _state(call: journal.Call) -> str:
     """A made call that did not come about has the reason in its code."""
-    return "%s: %s" % (call.state, call.code) if call.mode == call_states.MADE and call.code else call.state
+    return f"{call.state}: {call.code}" if call.mode == call_states.MADE and call.code else call.state
 
 
 def _outcome(event: journal.Event) -> str:
     if event.status == journal.DELIVERED:
-        return "%s delivered" % event.kind
+        return f"{event.kind} delivered"
     if event.status == journal.REFUSED:
-        return "%s REFUSED (%s)" % (event.kind, event.note)
+        return f"{event.kind} REFUSED ({event.note})"
     if event.status == journal.DISMISSED:
-        return "%s dismissed (%s)" % (event.kind, event.note)
-    return "%s pending%s" % (event.kind, " (%s)" % event.note if event.note else "")
+        return f"{event.kind} dismissed ({event.note})"
+    return f"{event.kind} pending{f' ({event.note})' if event.note else ''}"
 
 
 def show_outbox(options, settings: config.Config) -> int:
@@ -283,7 +285,7 @@ def _settle(book: journal.Journal, which: int | None, act, done: str) -> int:
     """Replay or dismiss (`act`) a refused event, or all of them (None)."""
     if which is not None:
         if not act(which):
-            print("movidesk: no refused event has the number %d" % which, file=sys.stderr)
+            print(f"movidesk: no refused event has the number {which}", file=sys.stderr)
             return TROUBLE
         print(done % which)
     else:
@@ -301,7 +303,7 @@ def check(options, settings: config.Config) -> int:
     good = True
     for name, problem in all_checks(settings):
         good = good and not problem
-        print("%-8s %s%s" % ("ok" if not problem else "TROUBLE", name, ": " + problem if problem else ""))
+        print(f"{'ok' if not problem else 'TROUBLE':<8} {name}{': ' + problem if problem else ''}")
     return GOOD if good else TROUBLE
 
 
@@ -314,7 +316,7 @@ def _table(rows: list[tuple], headers: tuple = ()) -> str:
 def _span(seconds: float) -> str:
     minutes, seconds = divmod(int(max(0, seconds)), 60)
     hours, minutes = divmod(minutes, 60)
-    return "%d:%02d:%02d" % (hours, minutes, seconds) if hours else "%d:%02d" % (minutes, seconds)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
 if __name__ == "__main__":

@@ -56,8 +56,9 @@ class Context(Sending):
         self._journal = None
         done = set_aside(self.config["journal", "path"], self.clock)
         if done:
-            print("movidesk: the journal was damaged: it is kept as %s, and a fresh one begun; %d unfinished calls of it could "
-                  "be read and go on" % done, file=sys.stderr)
+            kept, unfinished = done
+            print(f"movidesk: the journal was damaged: it is kept as {kept}, and a fresh one begun; {unfinished} unfinished "
+                  "calls of it could be read and go on", file=sys.stderr)
 
     @property
     def client(self):

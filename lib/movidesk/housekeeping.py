@@ -37,7 +37,7 @@ REST = 0.05            # seconds between two steps of pruning, in which events a
 def open_journal(context) -> None:
     """Open a context's journal, so that what is wrong with it is said at the start. Raises JournalError."""
     try:
-        context.journal
+        _ = context.journal
     except JournalError:
         deliver_standby(context)  # at each try of systemd or cron: nothing else would, and agents would stay in call
         raise
@@ -184,7 +184,8 @@ def at_work(journal: str, once: bool):
 
 @contextmanager
 def locked(path: str, how: int):
-    """Hold a file lock, which ends with its process; True if it is ours. Whoever can read the file may take it. Raises OSError."""
+    """Hold a file lock, which ends with its process; True if it is ours. Whoever can read the file may take it. Raises
+    OSError."""
     file = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:
         try:

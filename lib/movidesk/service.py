@@ -41,7 +41,8 @@ class _Session(socketserver.StreamRequestHandler):
     disable_nagle_algorithm = True
 
     def handle(self) -> None:
-        peer = "%s:%d" % self.client_address[:2]
+        host, port = self.client_address[:2]
+        peer = f"{host}:{port}"
         try:
             channel = LoggedChannel(self.rfile, self.wfile)
             verb = channel.env.get("agi_network_script", "").partition("?")[0].strip("/")
@@ -89,7 +90,7 @@ class Service:
         self.context = Context(config, wake=lambda: self._trigger.pull(), is_script=False)
         open_journal(self.context)
         self._trigger = wakeup.Trigger(wakeup.path_beside(config["journal", "path"]))
-        self.context.client   # and requests is loaded before the first caller asks
+        _ = self.context.client  # and requests is loaded before the first caller asks
         self._restarts = sweep.Restarts()
         self.housekeeping = Housekeeping(self.context, self._trigger.pull, self._stop)
         self.heartbeat = Heartbeat(config, _pat_watchdog)
@@ -133,8 +134,8 @@ class Service:
             from movidesk.web import recordings as web_recordings
             from movidesk.web import server
         except ModuleNotFoundError as error:
-            raise ConfigError("[recordings] publish and [made_calls] listen need more packages (%s): pip install "
-                              "'movidesk-agi[web]'" % error.name) from None
+            raise ConfigError(f"[recordings] publish and [made_calls] listen need more packages ({error.name}): pip install "
+                              "'movidesk-agi[web]'") from None
         web = server.Web()
         if config["recordings", "publish"]:
             log.info("recordings on %s:%d", *web.listen(

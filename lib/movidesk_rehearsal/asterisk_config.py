@@ -115,7 +115,8 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
 
 def pjsip_conf(agents: Sequence[str], trunk_context: str, agent_context: str) -> str:
     """The trunk and the agents' phones, without passwords."""
-    return _PJSIP_HEAD + _PHONE.format(name="trunk", context=trunk_context) + _IDENTIFY_TRUNK + pjsip_agents(agents, agent_context)
+    trunk = _PHONE.format(name="trunk", context=trunk_context) + _IDENTIFY_TRUNK
+    return _PJSIP_HEAD + trunk + pjsip_agents(agents, agent_context)
 
 
 def pjsip_agents(agents: Sequence[str], context: str) -> str:

@@ -139,17 +139,16 @@ class Rehearsal:
 
     def start_service(self) -> None:
         """Start `movidesk serve` and wait until it answers."""
-        log = open(self.folder / "service.log", "ab")
-        self._service = subprocess.Popen([sys.executable, "-m", "movidesk.cli", "serve"], stdout=log, stderr=log,
-                                         env={**os.environ, **self.env})
-        log.close()
+        with open(self.folder / "service.log", "ab") as log:
+            self._service = subprocess.Popen([sys.executable, "-m", "movidesk.cli", "serve"], stdout=log, stderr=log,
+                                             env={**os.environ, **self.env})
         wait_for("movidesk serve answers", self._service_listens, instead=self.service_log)
 
     def _service_listens(self) -> bool:
         import socket
 
         if self._service is None or self._service.poll() is not None:
-            raise NotInTime("movidesk serve ended: %s" % self.service_log())
+            raise NotInTime(f"movidesk serve ended: {self.service_log()}")
         host, port = self.agid.split(":")
         try:
             socket.create_connection((host, int(port)), 1).close()
@@ -176,7 +175,7 @@ class Rehearsal:
     def cli(self, *arguments: str) -> subprocess.CompletedProcess:
         """Run the `movidesk` command with this rehearsal's configuration."""
         return subprocess.run([sys.executable, "-m", "movidesk.cli", *arguments], env={**os.environ, **self.env},
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60)
+                              capture_output=True, text=True, timeout=60)
 
     # What Movidesk heard
 

@@ -19,7 +19,7 @@ def make_call(model: Movidesk, lock: AbstractContextManager, *, source: str, des
     too. auth: {} for none, {"user", "password"} for login, {"token"}. Returns status, text, and call_id ("" for none).
     """
     for name, value in (("source", source), ("destination", destination)):
-        url = url.replace("{call.%s.number}" % name, requests.utils.quote(value, safe=""))
+        url = url.replace(f"{{call.{name}.number}}", requests.utils.quote(value, safe=""))
     auth = auth or {}
     headers = {"Authorization": "Bearer " + auth["token"]} if "token" in auth else {}
     login = (auth["user"], auth["password"]) if "user" in auth else None

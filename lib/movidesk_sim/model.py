@@ -201,10 +201,8 @@ class Group:
         if local.date().isoformat() in self.holidays:
             return "0"
         time = f"{local.hour:02}:{local.minute:02}"
-        if self.opens <= self.closes:
-            in_hours = self.opens <= time < self.closes
-        else:
-            in_hours = time >= self.opens or time < self.closes
+        in_hours = (self.opens <= time < self.closes if self.opens <= self.closes
+                    else time >= self.opens or time < self.closes)
         return None if in_hours and local.weekday() in self.weekdays else "1"
 
     def turn(self) -> list[str]:
@@ -227,7 +225,8 @@ class Ticket:
     links: list[str] = field(default_factory=list)
     dates: dict[str, str] = field(default_factory=dict)
     offered: str = ""       # the extension that receivedCall answered last
-    offers: set[str] = field(default_factory=set)  # all that it answered; a question that came late may follow the one that counts
+    # all that it answered; a question that came late may follow the one that counts
+    offers: set[str] = field(default_factory=set)
     seen: set[tuple] = field(default_factory=set)
 
     @property

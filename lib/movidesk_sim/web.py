@@ -7,6 +7,7 @@ import logging
 import socket
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 from flask import Flask, Response, render_template_string, request
@@ -173,10 +174,8 @@ class Simulator:
             self._thread.join()
         self._server.server_close()
         for connection in list(self._server.connections):
-            try:
+            with suppress(OSError):  # the client was faster
                 connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # the client was faster
 
     def __enter__(self) -> Simulator:
         return self.start()

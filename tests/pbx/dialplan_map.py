@@ -69,18 +69,18 @@ class DialplanMap:
 
     def nowhere(self) -> list[str]:
         """The lines that lead to a place that is not there."""
-        return ["%s leads to %s" % (",".join(line), ",".join(to)) for line, to in self.leads() if not self._exists(to)]
+        return [f"{','.join(line)} leads to {','.join(to)}" for line, to in self.leads() if not self._exists(to)]
 
     def not_understood(self) -> list[str]:
         """The lines that lead somewhere, in a form that `leads` does not know."""
         known = {line for line, _ in self.leads()}
-        return ["%s: %s" % (",".join(line), runs) for line, _, runs in self._lines
+        return [f"{','.join(line)}: {runs}" for line, _, runs in self._lines
                 if runs.startswith(("Goto", "Gosub")) and line not in known and not _LEADS_BY_VARIABLE.search(runs)]
 
     def never_led_to(self, starts: set[str]) -> list[str]:
         """The labels, and the extensions that are words, to which no line leads; but `starts`, extensions such as "i"."""
         places = {to for _, to in self.leads()}
-        labels = ["%s(%s)" % (",".join(line), label) for line, label, _ in self._lines if label
+        labels = [f"{','.join(line)}({label})" for line, label, _ in self._lines if label
                   and not any(to.context == line.context and to.priority == label for to in places)]
         words = {(line.context, line.extension) for line, _, _ in self._lines
                  if line.priority != "hint" and _WORD.match(line.extension) and line.extension not in starts}
@@ -137,4 +137,5 @@ def _matches(pattern: str, extension: str) -> bool:
         return False
     shapes = {"X": "[0-9]", "Z": "[1-9]", "N": "[2-9]", ".": ".+", "!": ".*"}
     parts = re.findall(r"\[[^\]]*\]|.", pattern[1:])
-    return re.fullmatch("".join(shapes.get(part, part if len(part) > 1 else re.escape(part)) for part in parts), extension) is not None
+    return re.fullmatch("".join(shapes.get(part, part if len(part) > 1 else re.escape(part)) for part in parts),
+                        extension) is not None

@@ -117,7 +117,7 @@ class Office:
             self._set_global(name, value)
 
     def _set_global(self, name: str, value: str) -> None:
-        self.pbx.cli('dialplan set global %s "%s"' % (name, value))
+        self.pbx.cli(f'dialplan set global {name} "{value}"')
 
     def configure(self, settings: dict[str, list[str]]) -> None:
         """movidesk.conf with these lines in its sections, for this test; a running service does not read it again."""
@@ -135,13 +135,13 @@ class Office:
 
     def call(self, to: str = "77", number: str = "", **options) -> Caller:
         """A call that is on its way; its number is nobody else's unless given."""
-        return self._open.enter_context(Caller(self.pbx, to, number or "4733%06d" % next(_serial), **options))
+        return self._open.enter_context(Caller(self.pbx, to, number or f"4733{next(_serial):06d}", **options))
 
     # What happens
 
     def wait_stage(self, caller: Caller, application: str, data: str = "") -> None:
         """Wait until the caller's channel runs this dialplan application."""
-        wait_for("%s runs %s(%s...)" % (caller, application, data), lambda: self._runs(caller, application, data),
+        wait_for(f"{caller} runs {application}({data}...)", lambda: self._runs(caller, application, data),
                  instead=lambda: self.pbx.cli("core show channels concise"))
 
     def _runs(self, caller: Caller, application: str, data: str) -> bool:
@@ -156,13 +156,13 @@ class Office:
         """Wait until the caller and the agent's phone, which must be one with audio, hear each other."""
         caller.wait_answered()
         agent.wait_event("answered")
-        wait_for("%s and %s talk" % (caller, agent), lambda: self._hear_each_other(caller, agent),
+        wait_for(f"{caller} and {agent} talk", lambda: self._hear_each_other(caller, agent),
                  instead=lambda: self.pbx.cli("pjsip show channelstats"))
 
     def _hear_each_other(self, caller: Caller, agent: Agent) -> bool:
         channels = [fields for fields in self._channels() if len(fields) > 12 and fields[12]]
         ends = [fields for fields in channels
-                if fields[7] == caller.number or fields[0].startswith("PJSIP/%s-" % agent.extension)]
+                if fields[7] == caller.number or fields[0].startswith(f"PJSIP/{agent.extension}-")]
         stats = [line.split() for line in self.pbx.cli("pjsip show channelstats").splitlines()]
         # Of each channel: how many packets of sound Asterisk sent to its phone.
         sent = {fields[1]: int(fields[8]) for fields in stats if len(fields) > 8 and fields[8].isdigit()}
@@ -175,7 +175,7 @@ class Office:
 
     def wait_asked(self, count: int = 1) -> None:
         """Wait until Movidesk was asked so many times for an agent."""
-        wait_for("receivedCall (%d)" % count, lambda: self.heard().count("receivedCall") >= count, instead=self.heard)
+        wait_for(f"receivedCall ({count})", lambda: self.heard().count("receivedCall") >= count, instead=self.heard)
 
     def console(self) -> str:
         """What Asterisk logged since the test began."""
@@ -184,14 +184,14 @@ class Office:
     def speak(self, caller: Caller, seconds: float = 0.5) -> None:
         """Wait until so much of the message that the caller leaves is recorded."""
         size = 44 + int(16000 * seconds)
-        wait_for("%s speaks" % caller, lambda: any(p.stat().st_size >= size for p in self.monitor.glob("*-message.wav")),
+        wait_for(f"{caller} speaks", lambda: any(p.stat().st_size >= size for p in self.monitor.glob("*-message.wav")),
                  instead=self.console)
 
     # What came of it
 
     def heard(self, call_id: str = "") -> list[str]:
         """The requests in order, each without `asterisk_`; one that was not taken bears its status (0: cut)."""
-        return [entry["endpoint"].replace("asterisk_", "") + ("" if entry["status"] == 200 else " %d" % entry["status"])
+        return [entry["endpoint"].replace("asterisk_", "") + ("" if entry["status"] == 200 else f" {entry['status']}")
                 for entry in list(self.model.log) if call_id in ("", entry["params"].get("id"))]
 
     def heard_at(self, what: str, call_id: str) -> list[float]:
@@ -207,7 +207,7 @@ class Office:
             assert run.returncode == 0, run.stderr
         done = {"open": 0, "pending": 0, "refused": self._refused}
         wait_for("everything is delivered", lambda: not self.stand_in() and self._totals() == done,
-                 instead=lambda: "%s\n%s" % (self.rehearsal.cli("outbox").stdout, self.rehearsal.service_log()[-2000:]))
+                 instead=lambda: f"{self.rehearsal.cli('outbox').stdout}\n{self.rehearsal.service_log()[-2000:]}")
 
     def emergency_files(self) -> list[Path]:
         """Where emergency files may be: beside the journal, and where every process of the machine looks."""

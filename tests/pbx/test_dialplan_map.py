@@ -41,7 +41,7 @@ def faults(pbx, text: str) -> list[str]:
     pbx.write("extensions.conf", text)
     pbx.reload_dialplan()
     dialplan = DialplanMap(pbx.cli("dialplan show"))
-    not_reached = ["%s is not reached" % context for context in sorted(dialplan.contexts - dialplan.reached({"in"}))]
+    not_reached = [f"{context} is not reached" for context in sorted(dialplan.contexts - dialplan.reached({"in"}))]
     return [*dialplan.nowhere(), *dialplan.not_understood(), *dialplan.never_led_to(set()), *not_reached, *unknown(pbx, dialplan)]
 
 
@@ -56,7 +56,8 @@ def test_a_whole_dialplan_has_no_faults(pbx):
     ("Gosub(out,s,1(1))", "Gosub(away,s,1(1))", ["in,_X!,2 leads to away,s,1"]),
     ("push)=end,s,1)", "push)=end,t,1)", ["in,_X!,3 leads to end,t,1"]),
     ("push)=end,s,1)", "push)=out,s,1)", ["end is not reached"]),
-    ("Goto(code-${DIALSTATUS},1)", "Goto(cause-${DIALSTATUS},1)", ["in,_X!,4 leads to in,cause-${DIALSTATUS},1", "in,_code-!", "in,code-BUSY"]),
+    ("Goto(code-${DIALSTATUS},1)", "Goto(cause-${DIALSTATUS},1)",
+     ["in,_X!,4 leads to in,cause-${DIALSTATUS},1", "in,_code-!", "in,code-BUSY"]),
     ("?out,s,back)", "?out,s,front)", ["in,code-BUSY,1 leads to out,s,front", "out,s,2(back)"]),
     ("U(answered)", "U(answer)", ["in,_code-!,1 leads to answer,s,1", "answered is not reached"]),
     ("Local/1@here", "Local/1@there", ["also is not reached", "here is not reached"]),

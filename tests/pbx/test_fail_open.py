@@ -84,10 +84,9 @@ def mount(*arguments: str) -> str:
 def full(folder):
     """Not a byte is left on this folder's disk."""
     ballast = folder / "ballast"
-    with open(ballast, "wb", buffering=0) as file:
-        with pytest.raises(OSError) as error:
-            while True:
-                file.write(bytes(4096))
+    with open(ballast, "wb", buffering=0) as file, pytest.raises(OSError) as error:
+        while True:
+            file.write(bytes(4096))
     assert error.value.errno == errno.ENOSPC
     try:
         yield
@@ -208,7 +207,7 @@ def malformed_configuration(office):
 
 def keep_off_a_real_journal() -> None:
     if os.path.exists(DEFAULT_STATE):
-        pytest.skip("a real journal may be in %s, and it would be used" % DEFAULT_STATE)
+        pytest.skip(f"a real journal may be in {DEFAULT_STATE}, and it would be used")
 
 
 def configured(section: str, line: str):
@@ -240,7 +239,7 @@ def no_python(office):
 
 def other_python(office):
     """As after an upgrade of the system: the interpreter is there, the virtual environment's modules are not for it."""
-    return scripts_begin(office, "#!%s -IS\nraise SystemExit(1)" % sys.executable)
+    return scripts_begin(office, f"#!{sys.executable} -IS\nraise SystemExit(1)")
 
 
 # -- the table --------------------------------------------------------------------------------------------------------
@@ -279,13 +278,13 @@ ROWS = {
     "no Python": Row(no_python, ADVICE, SCRIPTS, kept=3),
     "another Python": Row(other_python, ADVICE, SCRIPTS, kept=3),
 }
-CASES = [pytest.param(row, mode, id="%s, %s" % (name, mode)) for name, row in ROWS.items() for mode in row.modes]
+CASES = [pytest.param(row, mode, id=f"{name}, {mode}") for name, row in ROWS.items() for mode in row.modes]
 
 
 @pytest.mark.parametrize("row, mode", CASES)
 def test_the_caller_hears_an_agent_and_movidesk_hears_of_it_afterwards(office, disk, row, mode):
     if row.disk and disk:
-        pytest.skip("no small disk can be mounted here: %s" % disk)
+        pytest.skip(f"no small disk can be mounted here: {disk}")
     if mode == "service":
         serve(office)
     agent = office.agent("5252" if row.told == ANSWERED else "5253", answers(), audio=True)
@@ -307,15 +306,16 @@ def test_the_caller_hears_an_agent_and_movidesk_hears_of_it_afterwards(office, d
     assert office.heard() == row.told and emergency_events(office) == []
 
 
-STANDBY = ("disk full", "every disk full", "read-only", "locked", "damaged inside", "journal below a file", "journal without a folder")
+STANDBY = ("disk full", "every disk full", "read-only", "locked", "damaged inside", "journal below a file",
+           "journal without a folder")
 
 
-@pytest.mark.parametrize("row, mode", [pytest.param(ROWS[name], mode, id="%s, %s" % (name, mode))
+@pytest.mark.parametrize("row, mode", [pytest.param(ROWS[name], mode, id=f"{name}, {mode}")
                                        for name in STANDBY for mode in ROWS[name].modes])
 def test_without_a_fallback_the_caller_is_offered_an_agent(office, disk, row, mode):
     """By the standby: Movidesk is asked as ever, and hears each event once, before or after the journal is back."""
     if row.disk and disk:
-        pytest.skip("no small disk can be mounted here: %s" % disk)
+        pytest.skip(f"no small disk can be mounted here: {disk}")
     office.set(MOVIDESK_FALLBACK="")
     if mode == "service":
         serve(office)
@@ -324,7 +324,8 @@ def test_without_a_fallback_the_caller_is_offered_an_agent(office, disk, row, mo
         caller = office.call()
         office.wait_talk(caller, agent)
         if mode == "service":
-            wait_for("Movidesk hears of the answer", lambda: "transferedCall" in office.heard(), instead=office.rehearsal.service_log)
+            wait_for("Movidesk hears of the answer", lambda: "transferedCall" in office.heard(),
+                     instead=office.rehearsal.service_log)
         leave(office, caller)
     said = [line for line in office.console().splitlines() if "Executing" not in line and all(w in line for w in row.says)]
     assert said, office.console()
@@ -338,7 +339,7 @@ def test_without_a_fallback_the_caller_is_offered_an_agent(office, disk, row, mo
 def test_places_in_line_survive_a_full_disk_and_its_end(office, disk, mode):
     """Three callers wait: one came before, one while the disk was full, one after it. They are served in that order."""
     if disk:
-        pytest.skip("no small disk can be mounted here: %s" % disk)
+        pytest.skip(f"no small disk can be mounted here: {disk}")
     office.set(MOVIDESK_FALLBACK="")
     if mode == "service":
         serve(office)
@@ -406,7 +407,7 @@ def test_the_journal_comes_back_in_the_middle_of_the_call(office, back, mode):
 @pytest.mark.parametrize("mode", ["service", "scripts"])
 def test_the_disk_fills_while_the_phone_rings(office, disk, mode):
     if disk:
-        pytest.skip("no small disk can be mounted here: %s" % disk)
+        pytest.skip(f"no small disk can be mounted here: {disk}")
     if mode == "service":
         serve(office)
     agent = office.agent("5252", RINGS, audio=True)
@@ -427,7 +428,7 @@ def test_the_disk_fills_while_the_phone_rings(office, disk, mode):
 @pytest.mark.parametrize("trouble", [disk_full, no_python])
 def test_a_watched_call_without_a_journal(office, disk, trouble):
     if trouble is disk_full and disk:
-        pytest.skip("no small disk can be mounted here: %s" % disk)
+        pytest.skip(f"no small disk can be mounted here: {disk}")
     agent = office.agent("5253", answers(), audio=True)
     with trouble(office):
         caller = office.call("watched")

@@ -58,7 +58,7 @@ def test_an_event_that_is_never_accepted_does_not_block_its_call(service_office)
     shown = office.rehearsal.cli("outbox").stdout
     assert ticket.id in shown and "completed of the same call was taken" in shown
     status = office.rehearsal.cli("status")
-    assert status.returncode == 1 and "first transferred of %s (the connection was cut" % ticket.id in status.stdout
+    assert status.returncode == 1 and f"first transferred of {ticket.id} (the connection was cut" in status.stdout
     told = office.heard(ticket.id)
     assert told[-1] == "completedCall", "it does not come after the end"
     office.rehearsal.cli("outbox", "--dismiss", "all")
@@ -168,17 +168,17 @@ def break_configuration(office, how):
     path = office.rehearsal.config_path
     if how in ("missing", "malformed"):
         if os.path.exists(DEFAULT_STATE):
-            pytest.skip("a real journal may be in %s" % DEFAULT_STATE)
+            pytest.skip(f"a real journal may be in {DEFAULT_STATE}")
         if how == "missing":
             path.unlink()
             return [str(path), "No such file", "etc/movidesk.conf"]
         path.write_text("[movidesk]\nurl https://api.movidesk.com\n")
-        return ["%s:2" % path, "key = value"]
+        return [f"{path}:2", "key = value"]
     if how == "token":
         office.configure({"movidesk": ["token = no-guid"]})
-        return ["%s:" % path, "[movidesk] token", "no GUID"]
-    office.configure({"journal": ["path = %s/journal.db" % path]})
-    return ["%s/journal.db" % path, "unable to open", "folder %s does not exist" % path]
+        return [f"{path}:", "[movidesk] token", "no GUID"]
+    office.configure({"journal": [f"path = {path}/journal.db"]})
+    return [f"{path}/journal.db", "unable to open", f"folder {path} does not exist"]
 
 
 @pytest.fixture
@@ -245,7 +245,7 @@ def test_an_answer_that_is_no_extension_is_never_dialled(scripts_office, answer,
     office.set(MOVIDESK_FALLBACK="reception,s,1")
     office.configure({"pbx": ["extension_pattern = " + pattern]})
     phones = [office.agent("5252", answers()), office.agent("5253", answers())]
-    office.fault("receivedCall", body='"%s"' % answer)
+    office.fault("receivedCall", body=f'"{answer}"')
     caller = office.call()
     office.wait_stage(caller, "Wait")
     caller.hang_up()

@@ -136,7 +136,7 @@ def test_an_event_inside_a_frozen_service_is_recorded_once(service_office, froze
 
 
 def _in_agi(office, verb: str) -> bool:
-    return any(fields[5] == "AGI" and "/%s," % verb in fields[6] for fields in office._channels())
+    return any(fields[5] == "AGI" and f"/{verb}," in fields[6] for fields in office._channels())
 
 
 def test_a_caller_who_waits_in_agi_and_hangs_up(service_office, frozen):

@@ -45,11 +45,11 @@ exten => _47!,1,Set(GLOBAL(SHOWN)=${CALLERID(num)})
 def rehearsal(tree, tmp_path_factory):
     rehearsal = Rehearsal(tree, tmp_path_factory.mktemp("made"), more=DIALPLAN, manager={"movidesk": AMI_SECRET},
                           variables={"MOVIDESK_RECORD": "yes"})
-    rehearsal.made_calls = "127.0.0.1:%d" % free_port(1)
+    rehearsal.made_calls = f"127.0.0.1:{free_port(1)}"
     rehearsal.write_config({**SETTINGS, "made_calls": [
         "listen = " + rehearsal.made_calls, "auth = token", "token = " + TOKEN, "allow = 47", "ring = 2",
         "per_minute = 100", "caller_id = 4730000000", "monitor = yes",
-        "ami = 127.0.0.1:%d" % rehearsal.pbx.manager_port, "ami_user = movidesk", "ami_secret = " + AMI_SECRET]})
+        f"ami = 127.0.0.1:{rehearsal.pbx.manager_port}", "ami_user = movidesk", "ami_secret = " + AMI_SECRET]})
     rehearsal.pbx.write("manager.conf", MANAGER.format(port=rehearsal.pbx.manager_port, secret=AMI_SECRET))
     with rehearsal:
         yield rehearsal
@@ -66,13 +66,13 @@ class MadeCalls(Office):
     def click(self, method: str = "GET", again: bool = False) -> dict:
         """What the simulator got when an agent clicked on a number, which is a new one unless it is clicked again."""
         if not again:
-            self.number = "4734%06d" % next(_serial)
-        url = "http://%s/call?source={call.source.number}&destination={call.destination.number}" % self.rehearsal.made_calls
+            self.number = f"4734{next(_serial):06d}"
+        url = f"http://{self.rehearsal.made_calls}/call?source={{call.source.number}}&destination={{call.destination.number}}"
         return requests.post(self.simulator.control + "/make_call", timeout=30, json={
             "source": AGENT, "destination": self.number, "url": url, "method": method, "auth": {"token": TOKEN}}).json()
 
     def listen(self, call_id: str) -> requests.Response:
-        return requests.get("http://%s/monitor" % self.rehearsal.made_calls, timeout=30, params={
+        return requests.get(f"http://{self.rehearsal.made_calls}/monitor", timeout=30, params={
             "source": SUPERVISOR, "call": call_id, "token": TOKEN})
 
     def recorded(self, call_id: str) -> Path:
@@ -194,7 +194,7 @@ def test_the_manager_tells_which_calls_are_alive(tree, tmp_path):
             agent.register()
             rehearsal.stop_service()
             rehearsal.write_config({"pbx": ["asterisk = ami"], "made_calls": [
-                "ami = 127.0.0.1:%d" % rehearsal.pbx.manager_port, "ami_user = movidesk", "ami_secret = " + AMI_SECRET]})
+                f"ami = 127.0.0.1:{rehearsal.pbx.manager_port}", "ami_user = movidesk", "ami_secret = " + AMI_SECRET]})
             with Caller(rehearsal.pbx, "77", "4733990999") as second:
                 second.wait_event("sent")
                 rehearsal.start_service()

@@ -108,7 +108,8 @@ def test_settings_of_the_channel_with_inheritance(office):
 
 
 @pytest.mark.parametrize("number, shown", [
-    ("anonymous", "anonymous"), ("joao", "anonymous"), ("4" * 40, "4" * 40), ("+554733990777", "+554733990777"), ("5547%23", "5547")])
+    ("anonymous", "anonymous"), ("joao", "anonymous"), ("4" * 40, "4" * 40), ("+554733990777", "+554733990777"),
+    ("5547%23", "5547")])
 def test_numbers_as_they_come(office, number, shown):
     office.agent("5252")
     caller = office.call(number=number)
@@ -163,13 +164,14 @@ def test_watched_in_vain_and_then_into_a_movidesk_queue(office):
 
 @pytest.mark.parametrize("name, value", [
     ("RING", "abc"), ("RING", "0"), ("RING", "-5"), ("RING", "20 s"), ("MAX_WAIT", "-1"), ("MAX_WAIT", "ten"), ("ANNOUNCE", "x"),
-    ("CHECK_PHONE", "sim"), ("FALLBACK", "nosuch,s,1"), ("FALLBACK", "people"), ("FALLBACK", "people,s,nolabel"), ("FALLBACK", "s")])
+    ("CHECK_PHONE", "sim"), ("FALLBACK", "nosuch,s,1"), ("FALLBACK", "people"), ("FALLBACK", "people,s,nolabel"),
+    ("FALLBACK", "s")])
 def test_a_setting_without_sense_has_its_default(office, name, value):
     office.set(**{"MOVIDESK_" + name: value})
     office.fault("receivedCall", status=500)
     caller = office.call()
     office.wait_music(caller)
-    assert "MOVIDESK_%s = %s makes no sense" % (name, value) in office.console()
+    assert f"MOVIDESK_{name} = {value} makes no sense" in office.console()
     caller.hang_up()
     assert [ticket.state for ticket in office.tickets(caller)] == ["canceled"]
 

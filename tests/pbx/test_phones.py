@@ -89,7 +89,7 @@ HINTS = {"MOVIDESK_HINTS": "hints", "MOVIDESK_DIAL_PREFIX": "Local/", "MOVIDESK_
 
 
 def set_state(office, extension, state):
-    office.pbx.cli("devstate change Custom:%s %s" % (extension, state))
+    office.pbx.cli(f"devstate change Custom:{extension} {state}")
 
 
 @pytest.mark.parametrize("state", ["INUSE", "BUSY", "ONHOLD", "RINGING", "RINGINUSE", "UNAVAILABLE"])

@@ -159,7 +159,7 @@ def test_the_recording_is_complete_when_the_call_is_reported(office):
     path = recording(office, ticket.links[0])
     seconds, peak = sound(path)
     assert 0.5 < seconds < 3 and peak > 1000
-    assert "MEASURED=%d\n" % path.stat().st_size in office.pbx.cli("dialplan show globals").replace(" ", "")
+    assert f"MEASURED={path.stat().st_size}\n" in office.pbx.cli("dialplan show globals").replace(" ", "")
 
 
 def test_the_recording_survives_an_agent_who_does_not_answer(service_office):

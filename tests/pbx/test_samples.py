@@ -132,7 +132,7 @@ def leave_message(office, caller) -> None:
     office.wait_stage(caller, "VoiceMail")
     caller.press("#")  # past the greeting
     size = 44 + int(16000 * 1.5)
-    wait_for("%s speaks" % caller, lambda: any(path.stat().st_size > size for path in box(office).glob("tmp/*.wav")),
+    wait_for(f"{caller} speaks", lambda: any(path.stat().st_size > size for path in box(office).glob("tmp/*.wav")),
              instead=office.console)
 
 
@@ -374,7 +374,7 @@ def test_by_hand_an_attended_transfer_into_the_line(office):
     office.wait_stage(consultation, "Wait")
     agent.transfer_attended(consultation)
     assert consultation.wait().hung_up_by == "pbx"
-    wait_for("the customer waits", lambda: len([each for each in office.rehearsal.tickets() if each.number == caller.number]) == 2,
+    wait_for("the customer waits", lambda: [each.number for each in office.rehearsal.tickets()].count(caller.number) == 2,
              instead=lambda: [each.to_json() for each in office.rehearsal.tickets()])
     caller.hang_up()
     first, second = sorted(office.tickets(caller), key=lambda ticket: ticket.id)
@@ -420,8 +420,8 @@ def test_by_hand_hangup(office, moment):
 
 def has_handler(office, caller) -> bool:
     """Whether the dialplan came as far as the hangup handler; Asterisk's log tags all lines of a call alike."""
-    tags = re.findall(r"\[(C-\w+)\].*CALLERID\(num\)=%s\b" % caller.number, office.console())
-    return any("[%s]" % tag in line and "hangup_handler_push" in line for tag in tags for line in office.console().splitlines())
+    tags = re.findall(rf"\[(C-\w+)\].*CALLERID\(num\)={caller.number}\b", office.console())
+    return any(f"[{tag}]" in line and "hangup_handler_push" in line for tag in tags for line in office.console().splitlines())
 
 
 @HAND
@@ -460,7 +460,7 @@ OWN = pytest.mark.parametrize("running, to", [("own-queue", DID), ("own-queue", 
 
 
 def told(office, what: str) -> None:
-    wait_for("Movidesk hears %s" % what, lambda: what in office.heard(), instead=office.heard)
+    wait_for(f"Movidesk hears {what}", lambda: what in office.heard(), instead=office.heard)
 
 
 @OWN

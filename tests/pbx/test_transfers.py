@@ -111,7 +111,7 @@ class TransferOffice(Office):
 
     def wait_handed_over(self, customer) -> None:
         """Wait until the customer's channel has the hangup handler."""
-        wait_for("%s has the handler" % customer, lambda: self._has_handler(customer), instead=self.console)
+        wait_for(f"{customer} has the handler", lambda: self._has_handler(customer), instead=self.console)
 
     def _has_handler(self, customer) -> bool:
         names = [fields[0] for fields in self._channels() if fields[7:8] == [customer.number]]
@@ -125,7 +125,7 @@ class TransferOffice(Office):
 
     def press(self, agent, keys: str) -> None:
         """The agent presses keys in its call, and Asterisk takes them for DTMF of its phone."""
-        channel, = [fields[0] for fields in self._channels() if fields[0].startswith("PJSIP/%s-" % agent.extension)]
+        channel, = [fields[0] for fields in self._channels() if fields[0].startswith(f"PJSIP/{agent.extension}-")]
         port = int(re.search(r"port = (\d+)", (self.pbx.etc_dir / "manager.conf").read_text())[1])
         with socket.create_connection(("127.0.0.1", port), 10) as manager:
             manager.sendall(b"Action: Login\r\nUsername: keys\r\nSecret: keys\r\nEvents: off\r\n\r\n")
@@ -146,7 +146,7 @@ class TransferOffice(Office):
         wait_for("the two talk", lambda: self.is_bridged(agent) and self.is_bridged(colleague), instead=self.console)
 
     def is_bridged(self, agent) -> bool:
-        return any(fields[12] for fields in self._channels() if fields[0].startswith("PJSIP/%s-" % agent.extension))
+        return any(fields[12] for fields in self._channels() if fields[0].startswith(f"PJSIP/{agent.extension}-"))
 
     def open_calls(self) -> list:
         """The calls that the journal would still end at a hangup."""
@@ -194,7 +194,7 @@ def told(office, what: str, count: int = 1) -> None:
             office.rehearsal.cli("deliver", "--once")
         return office.heard().count(what) >= count
 
-    wait_for("Movidesk hears %s" % what, heard, instead=office.heard)
+    wait_for(f"Movidesk hears {what}", heard, instead=office.heard)
 
 
 def recording(office, ticket):
@@ -242,7 +242,7 @@ def test_into_a_queue_and_back_twice_with_a_recording_each(service_office):
     caller = office.call()
     for count, (extension, to) in enumerate([("5252", "78"), ("5255", "77"), ("5252", "78"), ("5255", None)], 1):
         phones[extension].wait_event("answered", count=(count + 1) // 2)
-        wait_for("talk %d is recorded" % count, lambda: sum(p.stat().st_size > 4000 for p in office.monitor.iterdir()) == count)
+        wait_for(f"talk {count} is recorded", lambda: sum(p.stat().st_size > 4000 for p in office.monitor.iterdir()) == count)
         if to:
             phones[extension].transfer(to)
     caller.hang_up()
@@ -305,9 +305,10 @@ def test_the_fallback_is_not_recorded_as_the_agents_talk(service_office):
     """5252 is offered and does not answer; then Movidesk fails, and the fallback puts the caller through to people."""
     office = service_office
     office.set(MOVIDESK_RECORD="yes", MOVIDESK_FALLBACK="people,s,1", MOVIDESK_RING="1")
-    office.agent("5252", RINGS).wait_ringing
+    agent = office.agent("5252", RINGS)
     colleague = office.agent("5253", answers(), audio=True)
     caller = office.call()
+    agent.wait_ringing()
     office.wait_asked()
     office.fault("receivedCall", status=500)
     office.wait_talk(caller, colleague)
@@ -581,7 +582,8 @@ def test_the_customer_hangs_up_while_the_agent_talks_to_a_colleague(office, thre
     office.consult(agent, "5299", colleague)  # recorded, so that its Local channel stays
     if three:
         office.press(agent, "*3")
-        wait_for("all three talk", lambda: any("3" in line.split()[1:3] for line in bridges(office)), instead=lambda: bridges(office))
+        wait_for("all three talk", lambda: any("3" in line.split()[1:3] for line in bridges(office)),
+                 instead=lambda: bridges(office))
     caller.hang_up()
     told(office, "completedCall")
     first, = office.rehearsal.tickets()
@@ -627,7 +629,8 @@ def test_the_agent_consults_another_queue(office, to, heard, connects):
 
 
 def test_dial_itself_tells_who_answered_where_no_report_ran(service_office):
-    """What stands for a report that was lost while another call's caller is the MASTER_CHANNEL(). The comma makes an address of U()."""
+    """What stands for a report that was lost while another call's caller is the MASTER_CHANNEL(). The comma makes an address
+    of U()."""
     office = service_office
     office.set(MOVIDESK_DIAL_SUFFIX=",20")
     agent = office.agent("5252", answers(), audio=True)
@@ -639,7 +642,8 @@ def test_dial_itself_tells_who_answered_where_no_report_ran(service_office):
 
 
 def test_a_customer_of_an_agent_behind_a_lasting_local_channel_hangs_up(office):
-    """FreePBX dials agents by Local/.../n, whose second half hangs up after the customer, later still where its dialplan has work."""
+    """FreePBX dials agents by Local/.../n, whose second half hangs up after the customer, later still where its dialplan has
+    work."""
     office.set(MOVIDESK_DIAL_PREFIX="Local/", MOVIDESK_DIAL_SUFFIX="@lasting/n")
     busy(office, "5253")
     agent = office.agent("5252", answers(), audio=True)
@@ -664,7 +668,7 @@ def test_a_call_that_began_before_an_upgrade_ends_with_its_recording(office):
     told(office, "transferedCall")
     channel, = [fields[0] for fields in office._channels() if fields[7:8] == [caller.number]]
     for variable in ("SHARED(MOVIDESK_CHANNEL)", "MOVIDESK_CHANNEL"):
-        office.pbx.cli('dialplan set chanvar %s %s ""' % (channel, variable))
+        office.pbx.cli(f'dialplan set chanvar {channel} {variable} ""')
     caller.hang_up()
     assert sound(recording(office, office.ticket(caller, "completed", ANSWERED)))[0] > 0
 

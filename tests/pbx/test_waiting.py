@@ -8,7 +8,7 @@ import pytest
 from movidesk_rehearsal.phones import Agent, Caller, answers
 from movidesk_rehearsal.rehearsal import QUEUE, Rehearsal, wait_for
 
-NUMBERS = ["47330000%02d" % number for number in range(1, 7)]
+NUMBERS = [f"47330000{number:02d}" for number in range(1, 7)]
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_six_callers_are_served_in_order_within_the_limit(limited):
     try:
         for number in NUMBERS:
             callers.append(Caller(limited.pbx, str(QUEUE), number).start())
-            wait_for("%s is in line" % number, lambda: len(waiting(limited)) == len(callers), instead=limited.service_log)
+            wait_for(f"{number} is in line", lambda: len(waiting(limited)) == len(callers), instead=limited.service_log)
         assert waiting(limited) == NUMBERS
         callers[2].hang_up()
         wait_for("the third has left", lambda: len(waiting(limited)) == 5, instead=limited.service_log)
@@ -78,11 +78,10 @@ def test_a_key_leads_to_a_message_and_the_place_is_said(service_office):
 
 def test_who_died_with_asterisk_gets_its_ending_from_the_sweep(tree, tmp_path):
     with Rehearsal(tree, tmp_path, agents=["5252", "5253"]) as rehearsal:
-        with Agent(rehearsal.pbx, "5252", answers()):
-            with Caller(rehearsal.pbx, str(QUEUE)) as caller:
-                wait_for("the agent talks", lambda: any(t.state == "transferred" for t in rehearsal.tickets()))
-                rehearsal.pbx.restart(kill=True)
-                caller.cut_off()
+        with Agent(rehearsal.pbx, "5252", answers()), Caller(rehearsal.pbx, str(QUEUE)) as caller:
+            wait_for("the agent talks", lambda: any(t.state == "transferred" for t in rehearsal.tickets()))
+            rehearsal.pbx.restart(kill=True)
+            caller.cut_off()
         rehearsal.stop_service()
         rehearsal.start_service()  # sweeps at its start
         ticket, = rehearsal.wait_for_tickets(1)

@@ -54,7 +54,7 @@ def office(watched):
 
 
 def told(office, what: str) -> None:
-    wait_for("Movidesk hears %s" % what, lambda: what in office.heard(), instead=office.heard)
+    wait_for(f"Movidesk hears {what}", lambda: what in office.heard(), instead=office.heard)
 
 
 def test_queue_answered(office):

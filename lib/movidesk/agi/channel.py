@@ -78,8 +78,8 @@ class Channel(_pyst2.AGI):
     def arguments(self) -> list[str]:
         """agi_arg_1, agi_arg_2, ... as they came."""
         found = []
-        while "agi_arg_%d" % (len(found) + 1) in self.env:
-            found.append(self.env["agi_arg_%d" % (len(found) + 1)])
+        while f"agi_arg_{len(found) + 1}" in self.env:
+            found.append(self.env[f"agi_arg_{len(found) + 1}"])
         return found
 
     def get(self, name: str) -> str:
@@ -97,26 +97,27 @@ class Channel(_pyst2.AGI):
         try:
             self.verbose(line, level)
         except ProtocolError as error:
-            print("%s (%s)" % (line, error), file=sys.stderr)
+            print(f"{line} ({error})", file=sys.stderr)
 
     # -- pyst2's pieces, replaced ----------------------------------------------------------------------------------
 
     def _quote(self, string) -> str:
         text = str(string).replace("\\", "\\\\").replace('"', '\\"')
-        return '"%s"' % " ".join(text.splitlines()).replace("\0", "")
+        text = " ".join(text.splitlines()).replace("\0", "")
+        return f'"{text}"'
 
     def send_command(self, command, *args) -> None:
         line = " ".join([command.strip(), *map(str, args)]).strip()
         if "\n" in line or "\r" in line:
-            raise ValueError("an AGI command holds a line break: %r" % line[:80])
+            raise ValueError(f"an AGI command holds a line break: {line[:80]!r}")
         data = line.encode("utf-8", "surrogateescape") + b"\n"
         if len(data) > MAX_COMMAND:
-            raise ValueError("an AGI command of more than %d bytes: %r" % (MAX_COMMAND, line[:80]))
+            raise ValueError(f"an AGI command of more than {MAX_COMMAND} bytes: {line[:80]!r}")
         try:
             self.stdout.write(data)
             self.stdout.flush()
         except (OSError, ValueError) as error:  # ValueError: the file was closed under us
-            raise ChannelGone("writing to Asterisk: %s" % error) from None
+            raise ChannelGone(f"writing to Asterisk: {error}") from None
 
     def get_result(self, stdin=None) -> dict:
         """The answer to a command, as pyst2 gives it: {'result': (value, data), ...}."""
@@ -125,16 +126,16 @@ class Channel(_pyst2.AGI):
         if code == "200":
             return self._parse_success(text)
         if code == "511":
-            raise ChannelGone("Asterisk: %s" % text)
+            raise ChannelGone(f"Asterisk: {text}")
         answered = line
         while answered.startswith("520-") and not line.startswith("520 "):
             line = self._read_answer()
-        raise ProtocolError("Asterisk answered %r" % answered[:200])
+        raise ProtocolError(f"Asterisk answered {answered[:200]!r}")
 
     def _parse_success(self, text: str) -> dict:
         result, _, data = text.partition(" (")
         if not result.startswith("result="):
-            raise ProtocolError("Asterisk answered %r" % text[:200])
+            raise ProtocolError(f"Asterisk answered {text[:200]!r}")
         # A value with a line break in it comes as several lines; one that Asterisk cut has no closing bracket.
         while data and not data.endswith(")") and len(data) < 1000:
             data += "\n" + self._read_line()
@@ -152,10 +153,10 @@ class Channel(_pyst2.AGI):
         try:
             raw = self.stdin.readline(MAX_LINE)
         except (OSError, ValueError) as error:
-            raise ChannelGone("reading from Asterisk: %s" % error) from None
+            raise ChannelGone(f"reading from Asterisk: {error}") from None
         if not raw.endswith(b"\n"):
             if len(raw) >= MAX_LINE:
-                raise ProtocolError("a line of more than %d bytes" % MAX_LINE)
+                raise ProtocolError(f"a line of more than {MAX_LINE} bytes")
             raise ChannelGone("Asterisk closed the connection")
         return raw.rstrip(b"\r\n").decode("utf-8", "surrogateescape")
 
@@ -169,7 +170,7 @@ class Channel(_pyst2.AGI):
             if name == "HANGUP" and not colon:
                 self.hung_up = True
             elif not colon or not name.startswith("agi_"):
-                raise ProtocolError("%r is no line of an AGI environment" % line[:200])
+                raise ProtocolError(f"{line[:200]!r} is no line of an AGI environment")
             else:
                 self.env.setdefault(name, value.strip())
-        raise ProtocolError("an AGI environment of more than %d lines" % MAX_ENVIRONMENT)
+        raise ProtocolError(f"an AGI environment of more than {MAX_ENVIRONMENT} lines")

@@ -31,7 +31,7 @@ class Listener(socketserver.ThreadingTCPServer):
         try:
             super().__init__(address, handler)
         except OSError as error:
-            raise OSError(error.errno, "%s = %s:%d: %s" % (setting, *address, error.strerror)) from None
+            raise OSError(error.errno, f"{setting} = {address[0]}:{address[1]}: {error.strerror}") from None
 
     def process_request(self, request, client_address) -> None:
         if not self._places.acquire(blocking=False):

@@ -28,10 +28,10 @@ def _given(arguments: list[str]) -> list[str]:
 
 def _handler(verb: str, arguments: list[str]):
     if verb not in verbs.VERBS:
-        raise verbs.VerbError("no verb %r; known: %s" % (verb[:40], ", ".join(verbs.VERBS)))
+        raise verbs.VerbError(f"no verb {verb[:40]!r}; known: {', '.join(verbs.VERBS)}")
     takes = verbs.VERBS[verb].__code__.co_argcount - 2
     if len(_given(arguments)) > takes:
-        raise verbs.VerbError("%s takes at most %d arguments, not %r" % (verb, takes, arguments))
+        raise verbs.VerbError(f"{verb} takes at most {takes} arguments, not {arguments!r}")
     return verbs.VERBS[verb]
 
 
@@ -46,7 +46,7 @@ def _attempt(verb: str, channel: Channel, context: Context, arguments: list[str]
         # The journal that cannot be opened may be the default, for a file that could not be read: that comes first.
         reasons = dict.fromkeys([*context.config.problems.get("", ()), str(error)])
         asks_again = verb == call_states.RECEIVED and caller.variable_or_empty(channel, variables.ID)
-        channel.say("%s failed: %s" % (verb[:40], "; ".join(reasons)), 3 if asks_again else 1)
+        channel.say(f"{verb[:40]} failed: {'; '.join(reasons)}", 3 if asks_again else 1)
         if isinstance(error, JournalError) or not context.has_journal:
             _without_journal(context, channel, verb, _given(arguments), error)
         return ERROR, False  # a delivery that is woken would only wait for the same journal, and hold it meanwhile
@@ -64,19 +64,19 @@ def run(verb: str, channel: Channel, context: Context, arguments: list[str]) -> 
         context.wake()
         raise
     except (verbs.VerbError, ProtocolError, ValueError) as error:
-        channel.say("%s failed: %s" % (verb[:40], error))
+        channel.say(f"{verb[:40]} failed: {error}")
     except Exception as error:  # the edge: whatever it was, the call goes on
         import traceback
 
         traceback.print_exc(file=sys.stderr)
-        channel.say("%s failed: %s: %s" % (verb[:40], type(error).__name__, error))
+        channel.say(f"{verb[:40]} failed: {type(error).__name__}: {error}")
         _keep(context, channel, verb, _given(arguments))
     try:
         if result == OK:
             _say_alarms(context, channel)
         channel.set(variables.RESULT, result)
     except ProtocolError as error:  # what answers so is no Asterisk, and has no console either
-        print("movidesk: %s: %s" % (verb[:40], error), file=sys.stderr)
+        print(f"movidesk: {verb[:40]}: {error}", file=sys.stderr)
     finally:
         # Last of all: the delivery works while the channel goes on, not while it waits for us.
         if news:
@@ -92,7 +92,7 @@ def _say_alarms(context: Context, channel: Channel) -> None:
 
             alarms.say_on_console(context, channel.say)
     except (JournalError, OSError) as error:  # what the verb had to record is recorded
-        channel.say("alarms: %s" % error)
+        channel.say(f"alarms: {error}")
 
 
 def _take_in(context: Context, channel: Channel) -> None:
@@ -103,7 +103,7 @@ def _take_in(context: Context, channel: Channel) -> None:
         if emergency.waiting(context.config):
             emergency.take_in(context.journal, context.config, caller.callers_uniqueid(channel))
     except OSError as error:
-        channel.say("the emergency file cannot be taken in now: %s" % error)
+        channel.say(f"the emergency file cannot be taken in now: {error}")
 
 
 def _without_journal(context: Context, channel: Channel, verb: str, arguments: list[str], error: Exception) -> None:
@@ -121,18 +121,20 @@ def _without_journal(context: Context, channel: Channel, verb: str, arguments: l
     try:
         if getattr(error, "damaged", False):
             context.set_aside()
-        if isinstance(error, JournalError) and not any(context.config.problems.get(part) for part in ("movidesk", "pbx", "journal")):
+        if isinstance(error, JournalError) and not any(context.config.problems.get(part)
+                                                       for part in ("movidesk", "pbx", "journal")):
             with standby.use(context, str(error)) as other:
                 lost = _record_there(other, channel, event, lost)
                 if asks and not caller.variable_or_empty(channel, variables.FALLBACK):
                     _ask_there(other, channel, arguments)
     except (OSError, JournalError) as trouble:
-        channel.say("%s: the standby cannot be used either: %s" % (verb, trouble))
+        channel.say(f"{verb}: the standby cannot be used either: {trouble}")
     _say_lost(channel, verb, event, lost)
 
 
 def _keep(context: Context, channel: Channel, verb: str, arguments: list[str]) -> None:
-    """Keep the event of a verb that failed for an unforeseen reason. If the journal has it already, taking it in changes nothing."""
+    """Keep the event of a verb that failed for an unforeseen reason. If the journal has it already, taking it in changes
+    nothing."""
     if verb not in verbs.VERBS:
         return
     event = _emergency_event(context, channel, verb, arguments)
@@ -144,7 +146,7 @@ def _keep(context: Context, channel: Channel, verb: str, arguments: list[str]) -
 def _say_lost(channel: Channel, verb: str, event: dict | None, why: str) -> None:
     """Say that an event is kept nowhere, if there is a reason why."""
     if event is not None and why:
-        channel.say("%s of call %s IS LOST: %s" % (verb, event["call_id"] or channel.uniqueid, why), 0)
+        channel.say(f"{verb} of call {event['call_id'] or channel.uniqueid} IS LOST: {why}", 0)
 
 
 def _save(context: Context, channel: Channel, event: dict, until: str = "until the journal is back") -> str:
@@ -152,7 +154,7 @@ def _save(context: Context, channel: Channel, event: dict, until: str = "until t
     from movidesk.journal import emergency
 
     try:
-        channel.say("%s is kept in %s %s" % (event["kind"], emergency.save(context.config, event), until))
+        channel.say(f"{event['kind']} is kept in {emergency.save(context.config, event)} {until}")
         return ""
     except OSError as error:
         return str(error)
@@ -167,10 +169,10 @@ def _record_there(context: Context, channel: Channel, event: dict | None, unsave
             _take_in(context, channel)  # the standby may have been locked too
             emergency.record(context.journal, context.config, event)
     except ValueError as error:  # it makes no sense, and will make none when it is taken in
-        channel.say("%s: %s" % (event["kind"], error))
+        channel.say(f"{event['kind']}: {error}")
         return unsaved
     if unsaved:
-        channel.say("%s is kept in memory only, until the journal is back: %s" % (event["kind"], unsaved))
+        channel.say(f"{event['kind']} is kept in memory only, until the journal is back: {unsaved}")
     return ""
 
 
@@ -179,15 +181,15 @@ def _ask_there(context: Context, channel: Channel, arguments: list[str]) -> None
     try:
         verbs.received(context, channel, *arguments)
     except (ConfigError, verbs.VerbError) as error:
-        channel.say("received failed: %s" % error)
+        channel.say(f"received failed: {error}")
 
 
 def _emergency_event(context: Context, channel: Channel, verb: str, arguments: list[str]) -> dict:
     """What emergency.take_in needs to record the verb later. call_id: empty where the channel knows of none."""
     from movidesk.recordings import links
 
-    queue = arguments[0] if arguments and verb in (call_states.RECEIVED, call_states.ARRIVED, call_states.START_TRANSFERRED,
-                                                   call_states.START_CANCELED) else caller.variable_or_empty(channel, variables.QUEUE)
+    names_queue = verb in (call_states.RECEIVED, call_states.ARRIVED, call_states.START_TRANSFERRED, call_states.START_CANCELED)
+    queue = arguments[0] if arguments and names_queue else caller.variable_or_empty(channel, variables.QUEUE)
     extension = {call_states.TRANSFERRED: arguments[:1], call_states.START_TRANSFERRED: arguments[1:2]}.get(verb, [])
     recording = arguments[0] if arguments and verb in (call_states.COMPLETED, call_states.LOST, call_states.LINK) else ""
     call_id = caller.variable_or_empty(channel, variables.ID)
@@ -200,9 +202,11 @@ def _emergency_event(context: Context, channel: Channel, verb: str, arguments: l
         extension = [caller.variable_or_empty(channel, variables.ANSWERED_BY)]
     if verb == "hangup":
         recording = verbs.own_recording(context, channel, call_id, "".join(arguments[:1]))
-    return {"kind": verb, "at": context.clock(), "arrived": caller.arrival_time(context, channel), "uniqueid": caller.callers_uniqueid(channel),
+    return {"kind": verb, "at": context.clock(), "arrived": caller.arrival_time(context, channel),
+            "uniqueid": caller.callers_uniqueid(channel),
             "queue": queue, "call_id": call_id, "number": number, "extension": "".join(extension),
-            "link": links.link(context.config, None, recording, context.clock()), "channel": goes_on, "left": caller.variable_or_empty(channel, variables.NEXT),
+            "link": links.link(context.config, None, recording, context.clock()), "channel": goes_on,
+            "left": caller.variable_or_empty(channel, variables.NEXT),
             "leaving": channel.uniqueid if goes_on else "",
             "held": verb == call_states.LOST and caller.variable_or_empty(channel, variables.ENDING) == verbs.LEAVING_MESSAGE}
 
@@ -225,7 +229,7 @@ def main(verb: str) -> None:
     except ChannelGone:
         pass  # a hangup is normal; what had to be recorded is
     except ProtocolError as error:
-        print("movidesk: %s: %s (this is an AGI script: Asterisk runs it)" % (verb, error), file=sys.stderr)
+        print(f"movidesk: {verb}: {error} (this is an AGI script: Asterisk runs it)", file=sys.stderr)
         code = 1
     sys.stderr.flush()
     # Past here nothing is left to do but to tear the interpreter down, and the caller's channel waits for that.

@@ -30,7 +30,8 @@ _ENDS = "0123456789abcdef;"  # what a channel's name may end in
 Successor = namedtuple("Successor", "name uniqueid number takes_place")
 
 #: The variables that make a channel the caller's; "__": the channels that it dials inherit it.
-_VARIABLES = ((variables.ID, "__"), (variables.HANDLER, "__"), (variables.WATCHED, "__"), (variables.ARRIVED, ""), (variables.QUEUE, ""), (variables.ANSWERED_BY, ""),
+_VARIABLES = ((variables.ID, "__"), (variables.HANDLER, "__"), (variables.WATCHED, "__"), (variables.ARRIVED, ""),
+              (variables.QUEUE, ""), (variables.ANSWERED_BY, ""),
               (variables.AGENT, ""), (variables.RECORDING, ""), (variables.ENDING, ""))
 
 
@@ -50,7 +51,8 @@ def find(channel: Channel, peer: str = "") -> Successor | None:
     own, handler, arrived = (channel.get(name) for name in ("CHANNEL(name)", variables.HANDLER, variables.ARRIVED))
     if not peer and arrived:
         for name in _names(channel):
-            if name != own and _of(channel, name, variables.ARRIVED) == arrived and _of(channel, name, variables.HANDLER) == handler:
+            if (name != own and _of(channel, name, variables.ARRIVED) == arrived
+                    and _of(channel, name, variables.HANDLER) == handler):
                 return _successor(channel, name, True)
         peer = _talks_to(channel, own, handler)
     if peer in ("", own) or _was_dialled(channel, peer, handler):
@@ -68,7 +70,7 @@ def _talks_to(channel: Channel, own: str, handler: str) -> str:
     """Whom the agent's phone talks to now, if it was called through a Local channel, which has left the call by then; else ''."""
     called = re.match(r"Local/([0-9]+)@", channel.get(variables.AGENT))
     for name in _names(channel) if called else ():
-        if "/%s-" % called[1] in name and _of(channel, name, variables.HANDLER) == handler:
+        if f"/{called[1]}-" in name and _of(channel, name, variables.HANDLER) == handler:
             peer = _of(channel, name, "BRIDGEPEER").split(",")[0]  # of more than two in a bridge it names all others
             if peer not in ("", own) and not _was_dialled(channel, peer, handler):
                 return peer
@@ -82,12 +84,12 @@ def _successor(channel: Channel, name: str, takes_place: bool) -> Successor | No
 
 
 def _of(channel: Channel, name: str, variable: str) -> str:
-    return channel.get("IMPORT(%s,%s)" % (name, variable)) if _is_plain(name) else ""
+    return channel.get(f"IMPORT({name},{variable})") if _is_plain(name) else ""
 
 
 def _names(channel: Channel, end: str = "") -> list[str]:
     """All channels' names that end so."""
-    text = channel.get("CHANNELS(%s)" % (end + "$" if end else ""))
+    text = channel.get(f"CHANNELS({end + '$' if end else ''})")
     if len(text) < MOST or len(end) > 8:
         return text.split()
     return [name for more in _ENDS for name in _names(channel, more + end)]
@@ -106,17 +108,17 @@ def adopt(channel: Channel, config: Config, heir: Successor) -> None:
     values = [] if heir.takes_place else [(prefix + name, channel.get(name)) for name, prefix in _VARIABLES]
     recording = "" if heir.takes_place else channel.get(variables.RECORDING)
     if not is_callers:
-        values += [("SHARED(%s)" % variables.CHANNEL, heir.uniqueid), (variables.CHANNEL, heir.uniqueid),
+        values += [(f"SHARED({variables.CHANNEL})", heir.uniqueid), (variables.CHANNEL, heir.uniqueid),
                    ("CHANNEL(hangup_handler_push)", "movidesk-hangup,s,1")]
     if not all(_is_plain(value) for _, value in values if not value.startswith("movidesk-")):
-        raise NotAdopted("a variable of %s holds characters that Asterisk's console does not take" % channel.get("CHANNEL(name)"))
+        raise NotAdopted(f"a variable of {channel.get('CHANNEL(name)')} holds characters that Asterisk's console does not take")
     if config["pbx", "asterisk"] == "ami":
         _set_by_manager(config, heir, values)
     else:
         for name, value in values:
-            _ask(config, heir, 'dialplan set chanvar %s %s "%s"' % (heir.name, name, value))
+            _ask(config, heir, f'dialplan set chanvar {heir.name} {name} "{value}"')
         if recording:
-            _ask(config, heir, 'mixmonitor start %s "%s,ab"' % (heir.name, recording))
+            _ask(config, heir, f'mixmonitor start {heir.name} "{recording},ab"')
     if _of(channel, heir.name, "UNIQUEID") != heir.uniqueid:
         raise Gone()  # perhaps before the handler came, which then did not run
 
@@ -125,10 +127,10 @@ def stop_recording(config: Config, heir: Successor, call_id: str) -> None:
     """Let the recording of an earlier call end, which the successor's channel goes on with. Raises Gone, NotAdopted."""
     if config["pbx", "asterisk"] == "ami":
         return
-    for line in _ask(config, heir, "mixmonitor list %s" % heir.name).splitlines():
+    for line in _ask(config, heir, f"mixmonitor list {heir.name}").splitlines():
         fields = line.split("\t")
         if len(fields) > 1 and os.path.splitext(os.path.basename(fields[1] + ".wav"))[0] == call_id:
-            _ask(config, heir, "mixmonitor stop %s %s" % (heir.name, fields[0]))
+            _ask(config, heir, f"mixmonitor stop {heir.name} {fields[0]}")
 
 
 def _set_by_manager(config: Config, heir: Successor, values: list[tuple[str, str]]) -> None:
@@ -138,7 +140,7 @@ def _set_by_manager(config: Config, heir: Successor, values: list[tuple[str, str
         if not ami.set_variables(*config.manager, heir.name, values):
             raise Gone()
     except ami.AmiError as error:
-        raise NotAdopted("Asterisk's manager: %s; see [pbx] asterisk = ami in movidesk.conf" % error) from None
+        raise NotAdopted(f"Asterisk's manager: {error}; see [pbx] asterisk = ami in movidesk.conf") from None
 
 
 def _ask(config: Config, heir: Successor, line: str) -> str:

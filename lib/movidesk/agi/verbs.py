@@ -52,26 +52,27 @@ def _ask(context: Context, channel: Channel, call) -> dict[str, object]:
     context.config.require("movidesk")
     silence = context.silence()
     if silence:
-        channel.say("%s waits: Movidesk refuses the token" % call.call_id, 3)
+        channel.say(f"{call.call_id} waits: Movidesk refuses the token", 3)
         return {variables.WAIT: _seconds(silence)}
     rest = context.rest(context.pace[1])
     if rest:
-        channel.say("%s waits: Movidesk does not answer" % call.call_id, 3)
+        channel.say(f"{call.call_id} waits: Movidesk does not answer", 3)
         return {variables.WAIT: _seconds(rest)}
     timeout = context.config["movidesk", "timeout"]
-    turn = context.journal.turn(call, context.limit(), context.is_script, 3 * timeout + AFTER_ERROR, _refusal(channel, call), context.pace)
+    turn = context.journal.turn(call, context.limit(), context.is_script, 3 * timeout + AFTER_ERROR, _refusal(channel, call),
+                                context.pace)
     if not turn.ask:
         if turn.reason:
-            channel.say("%s waits: %s" % (call.call_id, turn.reason), 3)
+            channel.say(f"{call.call_id} waits: {turn.reason}", 3)
         return {variables.CODE: turn.code or UNASKED, variables.WAIT: turn.wait, variables.POSITION: turn.position}
     from movidesk.delivery import api
     from movidesk.rules import trial
 
     result = context.send(turn.ask, "received", queue=call.queue, number=call.number, id=call.call_id, arrived=call.arrived,
-                       failures=lambda: _blamed_now(context, call))
+                          failures=lambda: _blamed_now(context, call))
     if isinstance(result, api.Delivered):
         return {variables.POSITION: 1, **_judge(context, channel, call, result.text)}
-    channel.say("%s: receivedCall: %s" % (call.call_id, result.why))
+    channel.say(f"{call.call_id}: receivedCall: {result.why}")
     if isinstance(result, api.Rejected):
         _refused(context, channel, call, result.why)
         return {variables.POSITION: 1}
@@ -91,20 +92,21 @@ def _blamed_now(context: Context, call):
 
 
 def _refused(context: Context, channel: Channel, call, why: str) -> None:
-    """Movidesk refused the caller's question: where that is meant for this call its arrival is set aside, and the call goes on."""
+    """Movidesk refused the caller's question: where that is meant for this call its arrival is set aside, and the call goes
+    on."""
     set_aside = context.journal.question_refused(call, why)
     _failed(context, channel, call, why)
     if set_aside:
         context.given_up(request_name(call_states.RECEIVED, call.call_id))
-        channel.say("%s: received refused: %s (movidesk outbox shows it, and can send it again)" % (call.call_id, why))
+        channel.say(f"{call.call_id}: received refused: {why} (movidesk outbox shows it, and can send it again)")
 
 
 def _failed(context: Context, channel: Channel, call, why: str) -> None:
     """The caller's question was not taken: those behind it may have to ask first."""
     alone = context.is_alone(request_name(call_states.RECEIVED, call.call_id))
     if context.journal.question_failed(call, context.pace[1], alone):
-        channel.say("%s: receivedCall fails for this call and no other (%s): those behind it ask first, it asks again every %g s" % (
-            call.call_id, why, context.pace[1]))
+        channel.say(f"{call.call_id}: receivedCall fails for this call and no other ({why}): those behind it ask first, it "
+                    f"asks again every {context.pace[1]:g} s")
 
 
 def _judge(context: Context, channel: Channel, call, text: str) -> dict[str, object]:
@@ -115,15 +117,16 @@ def _judge(context: Context, channel: Channel, call, text: str) -> dict[str, obj
         answer = api.parse_answer(text, context.config["pbx", "extension_pattern"])
     except api.NonsenseAnswer as error:
         context.journal.answered(call, "", "", str(error), pace=context.pace)
-        channel.say("%s: %s" % (call.call_id, error))
+        channel.say(f"{call.call_id}: {error}")
         return {}
     report = context.config["pbx", "report_transfer"] == "ring"
     extension, code = context.journal.answered(call, answer.extension, answer.code, text, report, context.pace)
-    meaning = "offered %s" % extension if extension else "code %s" % code
+    meaning = f"offered {extension}" if extension else f"code {code}"
     if extension != answer.extension:
-        meaning = "offered %s, whose phone has just refused this call: the caller waits as with code %s" % (answer.extension, code)
-    channel.say("%s: %s" % (call.call_id, meaning), 3)
-    return {variables.EXT: extension, variables.CODE: code, variables.WAIT: waiting_line.look_again(1, context.pace[0], context.is_script)}
+        meaning = f"offered {answer.extension}, whose phone has just refused this call: the caller waits as with code {code}"
+    channel.say(f"{call.call_id}: {meaning}", 3)
+    return {variables.EXT: extension, variables.CODE: code,
+            variables.WAIT: waiting_line.look_again(1, context.pace[0], context.is_script)}
 
 
 def _refusal(channel: Channel, call) -> str:
@@ -169,7 +172,8 @@ def hangup(context: Context, channel: Channel, message: str = "") -> bool:
     message: what the caller left in a voicemail box (VM_MESSAGEFILE), which then is the call's recording.
     """
     call_id = _catch_up(context, channel)
-    return _hang_up(context, channel, call_id, own_recording(context, channel, call_id, message), caller.variable_or_empty(channel, variables.NEXT))
+    return _hang_up(context, channel, call_id, own_recording(context, channel, call_id, message),
+                    caller.variable_or_empty(channel, variables.NEXT))
 
 
 def _hang_up(context: Context, channel: Channel, call_id: str, recording: str, left: str) -> bool:
@@ -189,14 +193,14 @@ def moved(context: Context, channel: Channel, peer: str = "") -> bool:
     if heir is None:
         return hangup(context, channel, message_in_box(channel))
     call_id = _catch_up(context, channel)
-    channel.say("%s continues on %s" % (call_id, heir.name), 3)
+    channel.say(f"{call_id} continues on {heir.name}", 3)
     news = False
     for other in context.journal.move(call_id, heir.uniqueid, heir.number):
         try:
             successor.stop_recording(context.config, heir, other.call_id)
         except (successor.Gone, successor.NotAdopted) as error:
-            channel.say("%s: its recording could not be stopped: %s" % (other.call_id, error))
-        file = "%s/monitor/%s.wav" % (caller.variable_or_empty(channel, "ASTSPOOLDIR"), re.sub(r"[^0-9A-Za-z_.-]", "", other.call_id))
+            channel.say(f"{other.call_id}: its recording could not be stopped: {error}")
+        file = f"{caller.variable_or_empty(channel, 'ASTSPOOLDIR')}/monitor/{re.sub(r'[^0-9A-Za-z_.-]', '', other.call_id)}.wav"
         news |= _hang_up(context, channel, other.call_id, file, call_states.MOVED)
     return news
 
@@ -215,22 +219,25 @@ def hand_over(context: Context, channel: Channel, peer: str):
     except successor.Gone:
         return None
     except successor.NotAdopted as error:
-        channel.say("%s continues on %s, but its end may be reported up to a minute late: %s" % (
-            caller.variable_or_empty(channel, variables.ID), heir.name, error))
+        channel.say(f"{caller.variable_or_empty(channel, variables.ID)} continues on {heir.name}, but its end may be reported "
+                    f"up to a minute late: {error}")
     return heir
 
 
 def message_in_box(channel: Channel) -> str:
     """The file of the message that the caller has left in a voicemail box, or ''."""
-    return caller.variable_or_empty(channel, "VM_MESSAGEFILE") if caller.variable_or_empty(channel, variables.ENDING) == LEAVING_MESSAGE else ""
+    leaving = caller.variable_or_empty(channel, variables.ENDING) == LEAVING_MESSAGE
+    return caller.variable_or_empty(channel, "VM_MESSAGEFILE") if leaving else ""
 
 
 def _catch_up(context: Context, channel: Channel) -> str:
     """Record what the dialplan saw and the journal did not, because it was away or a verb was killed: that the caller
     came, and that an agent answered. Returns the call's id."""
-    call_id, answered_by = caller.variable_or_empty(channel, variables.ID), caller.variable_or_empty(channel, variables.ANSWERED_BY)
+    call_id = caller.variable_or_empty(channel, variables.ID)
+    answered_by = caller.variable_or_empty(channel, variables.ANSWERED_BY)
     return context.journal.catch_up(
-        context.config["pbx", "name"], caller.began_on(channel), call_id, caller.variable_or_empty(channel, variables.QUEUE), caller.client_number(channel),
+        context.config["pbx", "name"], caller.began_on(channel), call_id, caller.variable_or_empty(channel, variables.QUEUE),
+        caller.client_number(channel),
         None if call_id else caller.arrival_time(context, channel), _extension(context, answered_by) if answered_by else "")
 
 
@@ -241,10 +248,10 @@ def own_recording(context: Context, channel: Channel, call_id: str, message: str
     from movidesk.recordings import files
 
     try:
-        name = call_id or "%s-%s" % (files.UNKNOWN, channel.uniqueid)
+        name = call_id or f"{files.UNKNOWN}-{channel.uniqueid}"
         return files.own_message(message, context.config["recordings", "folder"], name)
     except OSError as error:
-        channel.say("%s: its message stays in the voicemail box, without a link: %s" % (call_id, error))
+        channel.say(f"{call_id}: its message stays in the voicemail box, without a link: {error}")
         return ""
 
 
@@ -255,7 +262,7 @@ def arrived(context: Context, channel: Channel, queue: str = "") -> bool:
     _check_queue(queue)
     call = _arrive(context, channel, queue, call_states.WATCH)
     channel.set("__" + variables.ID, call.call_id)
-    channel.say("%s: arrived" % call.call_id, 3)
+    channel.say(f"{call.call_id}: arrived", 3)
     return False
 
 
@@ -276,15 +283,15 @@ def link(context: Context, channel: Channel, recording: str = "") -> bool:
     """A recording became available after its call was reported."""
     call_id = caller.call_id(context, channel)
     if not _link(context, call_id, recording):
-        raise VerbError("link: %r is no address, and no recording that [recordings] link can turn into one"
-                        % recording[:80])
+        raise VerbError(f"link: {recording[:80]!r} is no address, and no recording that [recordings] link can turn into one")
     return _record(context, channel, call_states.LINK, recording=recording)
 
 
 def _arrive(context: Context, channel: Channel, queue: str, mode: str = call_states.CONTROL):
     """The channel's open call in this queue, begun where there is none."""
-    return context.journal.arrive(context.config["pbx", "name"], caller.began_on(channel), queue, caller.client_number(channel), mode,
-                               caller.arrival_time(context, channel), caller.variable_or_empty(channel, "UNIQUEID") or channel.uniqueid)
+    return context.journal.arrive(context.config["pbx", "name"], caller.began_on(channel), queue, caller.client_number(channel),
+                                  mode, caller.arrival_time(context, channel),
+                                  caller.variable_or_empty(channel, "UNIQUEID") or channel.uniqueid)
 
 
 def _record(context: Context, channel: Channel, kind: str, recording: str = "", **fields) -> bool:
@@ -292,7 +299,7 @@ def _record(context: Context, channel: Channel, kind: str, recording: str = "", 
     if recording:
         fields["link"] = _link(context, call_id, recording)
     done = context.journal.record(call_id, kind, uniqueid=channel.uniqueid,
-                               number=caller.client_number(channel), **fields)
+                                  number=caller.client_number(channel), **fields)
     return _tell(channel, call_id, done)
 
 
@@ -307,19 +314,19 @@ def _link(context: Context, call_id: str, recording: str) -> str:
 
 def _tell(channel: Channel, call_id: str, done) -> bool:
     """Say on the console what was recorded, or why nothing was; True where something was."""
-    channel.say("%s: %s" % (call_id, done.kind or "ignored, %s" % done.reason), 3)
+    channel.say(f"{call_id}: {done.kind or f'ignored, {done.reason}'}", 3)
     return done.kind is not None
 
 
 def _check_queue(queue: str) -> None:
     if not (queue.isascii() and queue.isdigit() and len(queue) <= 10):
-        raise VerbError("the queue %r is no number of at most 10 digits" % queue[:40])
+        raise VerbError(f"the queue {queue[:40]!r} is no number of at most 10 digits")
 
 
 def _extension(context: Context, extension: str) -> str:
     if not context.config["pbx", "extension_pattern"].fullmatch(extension):
-        raise VerbError("the extension %r does not match extension_pattern = %s" % (
-            extension[:40], context.config["pbx", "extension_pattern"].pattern))
+        raise VerbError(f"the extension {extension[:40]!r} does not match extension_pattern = "
+                        f"{context.config['pbx', 'extension_pattern'].pattern}")
     return extension
 
 

@@ -63,7 +63,7 @@ class Config:
     @property
     def own_name(self) -> str:
         """The name of this configuration's files in folders that others use too; known without its content."""
-        return "movidesk-%d-%s" % (os.geteuid(), os.path.abspath(self.path).replace(os.sep, "-").strip("-")[-150:])
+        return f"movidesk-{os.geteuid()}-{os.path.abspath(self.path).replace(os.sep, '-').strip('-')[-150:]}"
 
     @property
     def manager(self) -> tuple:
@@ -86,13 +86,13 @@ def load(path: str | None = None) -> Config:
         with open(config.path, encoding="utf-8-sig") as file:
             text = file.read(MAX_FILE + 1)
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text (%s)" % error.reason
-        config.complain("", "%s: %s; copy the commented sample etc/movidesk.conf there" % (config.path, reason))
+        reason = error.strerror if isinstance(error, OSError) else f"is not UTF-8 text ({error.reason})"
+        config.complain("", f"{config.path}: {reason}; copy the commented sample etc/movidesk.conf there")
         return config
     if len(text) > MAX_FILE or any(len(line) > MAX_LINE for line in text.splitlines()):
         for section in "", "journal":  # nobody knows where the journal is
-            config.complain(section, "%s: has more than %d characters, or %d in a line: it is no movidesk.conf" % (
-                config.path, MAX_FILE, MAX_LINE))
+            config.complain(section, f"{config.path}: has more than {MAX_FILE} characters, or {MAX_LINE} in a line: it is no "
+                                     "movidesk.conf")
         return config
     parser = configparser.ConfigParser(
         interpolation=None, default_section="", delimiters=("=",), inline_comment_prefixes=(";", "#"),
@@ -110,11 +110,11 @@ def load(path: str | None = None) -> Config:
         _read_section(config, lines, section, parser[section])
     _read_secret_file(config, "movidesk", "token")
     if not config["movidesk", "token"] and not config.problems.get("movidesk"):
-        config.complain("movidesk", "%s: [movidesk] token is missing" % config.path)
+        config.complain("movidesk", f"{config.path}: [movidesk] token is missing")
     _read_secret_file(config, "recordings", "secret")
     for key in "secret", "link":
         if config["recordings", "publish"] and not config["recordings", key] and not config.problems.get("recordings"):
-            config.complain("recordings", "%s: [recordings] publish needs %s" % (config.path, key))
+            config.complain("recordings", f"{config.path}: [recordings] publish needs {key}")
     _check_night(config, lines)
     _check_made_calls(config)
     return config
@@ -131,7 +131,7 @@ def _check_night(config: Config, lines: dict) -> None:
         in_zone(config[section, "time_zone"])
     except ValueError as error:
         line = lines.get((section, "time_zone"), lines.get((section, "night"), 1))
-        config.complain(section, "%s:%d: [movidesk] time_zone: %r %s" % (config.path, line, config[section, "time_zone"], error))
+        config.complain(section, f"{config.path}:{line}: [movidesk] time_zone: {config[section, 'time_zone']!r} {error}")
         del config._values[section, "night"]  # the default: none
 
 
@@ -144,43 +144,43 @@ def _check_made_calls(config: Config) -> None:
     needed = {"none": (), "login": ("user", "password"), "token": ("token",)}[auth]
     for key in (*needed, "ami_user", "ami_secret"):
         if not config[section, key]:
-            config.complain(section, "%s: [made_calls] listen with auth = %s needs %s" % (config.path, auth, key))
+            config.complain(section, f"{config.path}: [made_calls] listen with auth = {auth} needs {key}")
     if auth == "none" and not is_loopback(config[section, "listen"]):
-        config.complain(section, "%s: [made_calls] auth = none is for loopback only, not for %s" % (
-            config.path, config[section, "listen"][0]))
+        config.complain(section, f"{config.path}: [made_calls] auth = none is for loopback only, not for "
+                                 f"{config[section, 'listen'][0]}")
     if config[section, "listen"] == config["recordings", "publish"] and config[section, "listen"][1]:
-        config.complain(section, "%s: [made_calls] listen and [recordings] publish are the same address: each needs its own" % (
-            config.path))
+        config.complain(section, f"{config.path}: [made_calls] listen and [recordings] publish are the same address: each "
+                                 "needs its own")
 
 
 def _form_problem(path: str, text: str, error: configparser.Error) -> str:
     if isinstance(error, configparser.MissingSectionHeaderError):
-        return "%s:%d: a setting before any [section]" % (path, error.lineno)
+        return f"{path}:{error.lineno}: a setting before any [section]"
     if isinstance(error, configparser.DuplicateOptionError):
-        return "%s:%d: [%s] %s is set twice" % (path, error.lineno, error.section, error.option)
+        return f"{path}:{error.lineno}: [{error.section}] {error.option} is set twice"
     if isinstance(error, configparser.DuplicateSectionError):
-        return "%s:%d: section [%s] stands twice" % (path, error.lineno, error.section)
+        return f"{path}:{error.lineno}: section [{error.section}] stands twice"
     lineno = error.errors[0][0] if getattr(error, "errors", None) else 1
-    return "%s:%d: not of the form 'key = value'" % (path, lineno)
+    return f"{path}:{lineno}: not of the form 'key = value'"
 
 
 def _read_section(config: Config, lines: dict, section: str, values) -> None:
     if section not in OPTIONS:
-        config.complain("", "%s:%d: unknown section [%s]; known: %s" % (
-            config.path, lines.get((section, ""), 1), section, ", ".join(OPTIONS)))
+        config.complain("", f"{config.path}:{lines.get((section, ''), 1)}: unknown section [{section}]; known: "
+                            f"{', '.join(OPTIONS)}")
         return
     for key, value in values.items():
-        where = "%s:%d: [%s] %s" % (config.path, lines.get((section, key), 1), section, key)
+        where = f"{config.path}:{lines.get((section, key), 1)}: [{section}] {key}"
         if key not in OPTIONS[section]:
-            config.complain(section, "%s: unknown key; known: %s" % (where, ", ".join(OPTIONS[section])))
+            config.complain(section, f"{where}: unknown key; known: {', '.join(OPTIONS[section])}")
             continue
         if not value:
             continue
         try:
             config._values[section, key] = OPTIONS[section][key][0](value)
         except ValueError as error:
-            shown = "%d characters" % len(value) if key in SECRET_KEYS else repr(value)
-            config.complain(section, "%s: %s %s" % (where, shown, error))
+            shown = f"{len(value)} characters" if key in SECRET_KEYS else repr(value)
+            config.complain(section, f"{where}: {shown} {error}")
 
 
 def _read_secret_file(config: Config, section: str, key: str) -> None:
@@ -197,7 +197,7 @@ def _read_secret_file(config: Config, section: str, key: str) -> None:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         if isinstance(error, UnicodeDecodeError):
             reason = "is not ASCII text"
-        config.complain(section, "%s: [%s] %s_file: %s: %s" % (config.path, section, key, path, reason))
+        config.complain(section, f"{config.path}: [{section}] {key}_file: {path}: {reason}")
 
 
 def _line_numbers(text: str) -> dict[tuple[str, str], int]:

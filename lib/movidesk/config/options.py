@@ -59,7 +59,7 @@ _HOST = r"[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})*"
 
 def _url(text: str) -> str:
     # A pattern, not urllib.parse: every script reads this file, and that module costs as much as the journal.
-    address = re.fullmatch(r"(https?)://(%s|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[^\s?#]*)?" % _HOST, text)
+    address = re.fullmatch(rf"(https?)://({_HOST}|\[[0-9A-Fa-f:.]+\])(:[0-9]{{1,5}})?(/[^\s?#]*)?", text)
     if not address or int((address.group(3) or ":0")[1:]) > 65535:
         raise ValueError("must be a plain http or https address, without user, query or fragment")
     if address.group(1) == "http" and address.group(2) not in ("localhost", "127.0.0.1", "[::1]"):
@@ -72,9 +72,9 @@ def _number(kind, low, high):
         try:
             value = kind(text)
         except ValueError:
-            raise ValueError("is no %s" % ("whole number" if kind is int else "number")) from None
+            raise ValueError(f"is no {'whole number' if kind is int else 'number'}") from None
         if not low <= value <= high:
-            raise ValueError("must lie between %s and %s" % (low, high))
+            raise ValueError(f"must lie between {low} and {high}")
         return value
 
     return parse
@@ -87,7 +87,7 @@ def _night(text: str) -> tuple[int, int]:
         raise ValueError("must be two times, such as 19:00-07:00")
     begins, ends = (60 * int(found.group(n)) + int(found.group(n + 1)) for n in (1, 3))
     if not SHORTEST_NIGHT <= (ends - begins) % 1440 <= 1440 - SHORTEST_NIGHT:
-        raise ValueError("must leave at least %d minutes of night and of day" % SHORTEST_NIGHT)
+        raise ValueError(f"must leave at least {SHORTEST_NIGHT} minutes of night and of day")
     return begins, ends
 
 
@@ -105,7 +105,7 @@ def _group_pattern(text: str) -> Pattern:
 def _choice(*words: str):
     def parse(text: str) -> str:
         if text not in words:
-            raise ValueError("must be one of: %s" % ", ".join(words))
+            raise ValueError(f"must be one of: {', '.join(words)}")
         return text
 
     return parse
@@ -125,13 +125,14 @@ def _link(text: str) -> str:
     try:
         parts = [part for part in Formatter().parse(text) if part[1] is not None]
     except ValueError as error:
-        raise ValueError("is no template: %s" % error) from None
+        raise ValueError(f"is no template: {error}") from None
     if any(form or conversion for _, _, form, conversion in parts):
         raise ValueError("is no template: only names may stand in { }")
     fields = {field for _, field, _, _ in parts}
     unknown = fields - {"file", "date", "id", "queue", "extension"}
     if unknown:
-        raise ValueError("knows no {%s}; it may use {file} {date} {id} {queue} {extension}" % "}, {".join(sorted(unknown)))
+        raise ValueError(f"knows no {{{'}, {'.join(sorted(unknown))}}}; it may use {{file}} {{date}} {{id}} {{queue}} "
+                         "{extension}")
     if not text.startswith(("http://", "https://")):
         raise ValueError("must begin with http:// or https://")
     if not text.isprintable() or " " in text:
@@ -140,7 +141,7 @@ def _link(text: str) -> str:
 
 
 def _listen(text: str) -> tuple[str, int]:
-    address = re.fullmatch(r"((?:%s)?|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})" % _HOST, text)
+    address = re.fullmatch(rf"((?:{_HOST})?|\[[0-9A-Fa-f:.]+\]):([0-9]{{1,5}})", text)
     if not address or int(address.group(2)) > 65535:
         raise ValueError("must be ADDRESS:PORT, such as 127.0.0.1:4573")
     return address.group(1).strip("[]") or "127.0.0.1", int(address.group(2))

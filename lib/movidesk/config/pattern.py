@@ -26,7 +26,7 @@ class Pattern:
             self._regex = re.compile(text, re.ASCII)
             ways = _ways(_parser.parse(text, re.ASCII))
         except (re.error, OverflowError, RecursionError) as error:
-            raise ValueError("is no regular expression: %s" % error) from None
+            raise ValueError(f"is no regular expression: {error}") from None
         if ways > MAX_WAYS:
             raise ValueError("might take for ever: repeat no group that repeats something, and use few * and +")
         self.pattern, self.groups = text, self._regex.groups

@@ -104,14 +104,13 @@ def query(event: str, **fields) -> dict[str, str]:
     for param in ENDPOINTS[event].params:
         value = fields.get(param.field, "")
         text = utc(value) if isinstance(value, float) else str(value)
-        where = "%s: %s" % (ENDPOINTS[event].path, param.name)
+        where = f"{ENDPOINTS[event].path}: {param.name}"
         if not text and param.required and param.field != "link":
-            raise ParameterError("%s is missing" % where)
+            raise ParameterError(f"{where} is missing")
         if param.name == "queueId" and not re.fullmatch(r"[0-9]{1,10}", text):
-            raise ParameterError("%s %r is no number of at most 10 digits" % (where, text))
+            raise ParameterError(f"{where} {text!r} is no number of at most 10 digits")
         if param.size and len(text) > param.size:
-            raise ParameterError("%s has %d characters, Movidesk takes %d: %r..." % (
-                where, len(text), param.size, text[:40]))
+            raise ParameterError(f"{where} has {len(text)} characters, Movidesk takes {param.size}: {text[:40]!r}...")
         if text or param.required:
             found[param.name] = text
     return found
@@ -128,7 +127,7 @@ def outcome(status: int | None, text: str = "", retry_after: str | None = None, 
         return Retry(None, said, None)
     if 200 <= status < 300:
         return Delivered(said)
-    why = "HTTP %d%s" % (status, ": " + said if said else "")
+    why = f"HTTP {status}{': ' + said if said else ''}"
     if status == 429 or status == 503:
         wait = retry_seconds(retry_after, now)
         return Retry(RETRY_AFTER_DEFAULT if wait is None and status == 429 else wait, why, status)
@@ -163,14 +162,14 @@ def parse_answer(text: str, extension_pattern: Pattern) -> Answer:
     except (ValueError, RecursionError):
         value = text
     if isinstance(value, bool) or not isinstance(value, (str, int)):
-        raise NonsenseAnswer("Movidesk answered %r" % _clean(text))
+        raise NonsenseAnswer(f"Movidesk answered {_clean(text)!r}")
     words = str(value).split()
     if words and words[0] in ("0", "1", "2", "3", "4"):
         return Answer("", words[0])
     if words and extension_pattern.fullmatch(words[0]):
         return Answer(words[0], "")
-    raise NonsenseAnswer("Movidesk answered %r, neither a code nor an extension (extension_pattern = %s)" % (
-        _clean(text), extension_pattern.pattern))
+    raise NonsenseAnswer(f"Movidesk answered {_clean(text)!r}, neither a code nor an extension (extension_pattern = "
+                         f"{extension_pattern.pattern})")
 
 
 def _clean(text: str) -> str:
@@ -200,7 +199,7 @@ class Client:
         self._clock = clock
         self._session = _Session()
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))  # no answer changes a later request
-        self._session.headers["User-Agent"] = "movidesk-agi/%s" % __version__
+        self._session.headers["User-Agent"] = f"movidesk-agi/{__version__}"
         self._session.headers["Accept"] = "application/json"
         self._exchanges = Exchanges()
         adapter = Adapter(pool_connections=1, pool_maxsize=connections, max_retries=0)
@@ -227,7 +226,7 @@ class Client:
         params = {"token": self._token.reveal(), **params}
         # With a POST requests sends Content-Length: 0, without which IIS answers 411.
         # A redirect is not followed: it would carry the token to wherever it points.
-        with self._session.request(endpoint.method, "%s/%s" % (self._url, endpoint.path), params=params,
+        with self._session.request(endpoint.method, f"{self._url}/{endpoint.path}", params=params,
                                    timeout=self._timeout, allow_redirects=False, stream=True) as response:
             # Chunks are then read by http.client, which bounds their lines; urllib3 for Python 3.9 does not (CVE-2026-97689).
             response.raw.chunked = False
@@ -261,9 +260,9 @@ def _reason(error: Exception, timeout: float) -> str:
     if isinstance(error, requests.exceptions.SSLError):
         return "TLS: the certificate or the handshake was refused"
     if isinstance(error, requests.ConnectTimeout):
-        return "no connection within %g s" % timeout
+        return f"no connection within {timeout:g} s"
     if isinstance(error, requests.Timeout):
-        return "no answer within %g s" % timeout
+        return f"no answer within {timeout:g} s"
     if isinstance(error, requests.exceptions.ProxyError):
         return "the proxy refused (see HTTPS_PROXY in the service's environment)"
     if _is_cut(error):
@@ -272,4 +271,4 @@ def _reason(error: Exception, timeout: float) -> str:
         return "the host's name cannot be resolved"
     if isinstance(error, (requests.ConnectionError, requests.exceptions.ChunkedEncodingError)):
         return "the connection was refused or cut"
-    return "the request failed (%s)" % type(error).__name__
+    return f"the request failed ({type(error).__name__})"

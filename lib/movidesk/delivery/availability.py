@@ -28,7 +28,7 @@ Exchange = namedtuple("Exchange", "result sent seconds")
 
 def request_name(event: str, call_id: str) -> str:
     """Tells requests apart; an event that is sent again keeps its name."""
-    return "%s of %s" % (event, call_id)
+    return f"{event} of {call_id}"
 
 
 class Sending:
@@ -83,7 +83,7 @@ class Sending:
     def _refused(self, result, name: str, failures) -> None:
         """A refusal ends an outage, for something answers; while nothing is taken it may itself be one (trial.is_believed)."""
         away = self.journal.note(AWAY)
-        if away and not away[0].startswith("HTTP %d" % result.status):
+        if away and not away[0].startswith(f"HTTP {result.status}"):
             self.journal.end_note(AWAY)
         if failures is not None and not failures().blamed:
             self.journal.note_failure(AWAY, result.why, name)
@@ -106,8 +106,8 @@ class Sending:
 
         limit = self.limit()
         if self.journal.close_window(seconds, sent, limit):
-            log.warning("Movidesk answered 429 although we had sent only %d of %d requests in the last minute: other programs use "
-                        "the account. We send at most %d a minute now, and raise that step by step",
+            log.warning("Movidesk answered 429 although we had sent only %d of %d requests in the last minute: other programs "
+                        "use the account. We send at most %d a minute now, and raise that step by step",
                         self.journal.requests_in_window(), limit, self.journal.rate(limit))
 
     def _is_suspected_429(self, call_id: str) -> bool:
@@ -155,7 +155,7 @@ class Sending:
         if not refused:
             self.journal.end_note(TOKEN_REFUSED)  # another token's
         has_worked = taken is not None and taken[0] == self._token_mark()
-        self.journal.note_failure(TOKEN_REFUSED, "%s %s" % (self._token_mark(), why), name if has_worked else "")
+        self.journal.note_failure(TOKEN_REFUSED, f"{self._token_mark()} {why}", name if has_worked else "")
         self.journal.start_timer(TOKEN_TRIED)
 
     def refusal(self) -> tuple[str, float] | None:

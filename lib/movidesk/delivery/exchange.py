@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from contextlib import suppress
 
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -32,13 +33,13 @@ class Exchanges:
     def run(self, work, seconds: float):
         """The result of work(), or its exception; raises TooLate where it takes longer than so many seconds."""
         if not self._free.acquire(blocking=False):
-            raise TooLate("not sent, %d requests wait already (are names resolved?)" % MOST)
+            raise TooLate(f"not sent, {MOST} requests wait already (are names resolved?)")
         exchange = _Exchange(work, seconds, self._free.release)
         try:
             exchange.start()
         except RuntimeError as error:  # no memory, or too many threads
             self._free.release()
-            raise TooLate("not sent: %s" % error) from None
+            raise TooLate(f"not sent: {error}") from None
         return exchange.result()
 
 
@@ -70,9 +71,9 @@ class _Exchange(threading.Thread):
             with self._lock:
                 self._given_up = True
                 if self._socket is None:
-                    raise TooLate("no connection within %g s (is the name resolved?)" % self._seconds)
+                    raise TooLate(f"no connection within {self._seconds:g} s (is the name resolved?)")
                 _cut(self._socket)
-            raise TooLate("no whole answer within %g s" % self._seconds)
+            raise TooLate(f"no whole answer within {self._seconds:g} s")
         if self._error is not None:
             raise self._error
         return self._result
@@ -86,10 +87,8 @@ class _Exchange(threading.Thread):
 
 
 def _cut(sock: socket.socket) -> None:
-    try:
+    with suppress(OSError):  # the other side was faster
         sock.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass  # the other side was faster
 
 
 class _Bounded:

@@ -4,7 +4,8 @@ r"""Sends the journal's events to Movidesk: in order per call, several calls at 
        |  \--retry-------> pending, due later (backoff with jitter, or what Retry-After says)
        \-----rejected----> refused, after a few tries: visible and replayable, the call's later events go on
 
-A 400 or 404 is a rejection after a few tries, any other failure after some more: where Movidesk takes others (movidesk.rules.trial).
+A 400 or 404 is a rejection after a few tries, any other failure after some more: where Movidesk takes others
+(movidesk.rules.trial).
 
 At least once: an event is leased while it is sent; where its sender dies, the lease ends and it is sent again.
 """
@@ -87,7 +88,7 @@ class Delivery:
             book.delivered(job, result.text, self._offered(job, result.text))
             log.info("%s: %s delivered", call.call_id, event.kind)
             if probe_for:
-                self._say_set_aside(probe_for, "%s was taken and it was not" % event.kind)
+                self._say_set_aside(probe_for, f"{event.kind} was taken and it was not")
         elif isinstance(result, api.Rejected):
             self._rejected(job, result.why, None if refused else probe_for)
         else:
@@ -141,7 +142,7 @@ class Delivery:
         before = book.trial(job.event.id)
         seconds = book.failed(job, result.why, self._jitter(), at_least)
         if seconds is None:
-            return self._say_set_aside(job, "%s, while other requests were taken" % result.why)
+            return self._say_set_aside(job, f"{result.why}, while other requests were taken")
         self._say_again(job, seconds, result.why)
         self._probe(job, before)
 

@@ -34,7 +34,8 @@ from movidesk.journal.trials import Trials
 from movidesk.rules import call_states, rate_limit
 from movidesk.rules.rate_limit import WINDOW
 
-__all__ = ["BUSY_TIMEOUT", "CONVERTS", "DELIVERED", "DISMISSED", "HELD", "HOLD", "LEASE", "MIGRATIONS", "PENDING", "REFUSED", "WINDOW",
+__all__ = ["BUSY_TIMEOUT", "CONVERTS", "DELIVERED", "DISMISSED", "HELD", "HOLD", "LEASE", "MIGRATIONS", "PENDING", "REFUSED",
+           "WINDOW",
            "Call", "Claim", "Event", "Job", "Journal", "JournalError", "Recorded"]
 
 

@@ -1,4 +1,5 @@
-"""What is known of agents (movidesk.rules.waiting_line holds the rules): which extensions a queue has, who has a caller, whose phone refuses."""
+"""What is known of agents (movidesk.rules.waiting_line holds the rules): which extensions a queue has, who has a caller,
+whose phone refuses."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ class Agents(Limits):
         """Movidesk has named this extension for this queue."""
         now = self.steady()
         self._db.execute("REPLACE INTO members VALUES (?, ?, ?)", (queue, extension, now))
-        self._db.execute("DELETE FROM members WHERE queue = ? AND named < ? AND NOT " + _HAS_CALLER, (queue, now - waiting_line.MEMBER_LASTS))
+        self._db.execute("DELETE FROM members WHERE queue = ? AND named < ? AND NOT " + _HAS_CALLER,
+                         (queue, now - waiting_line.MEMBER_LASTS))
 
     def _taken(self, queue: str) -> int:
         """How many agents of this queue have a caller."""

@@ -1,4 +1,5 @@
-"""Calls and their events: what is recorded, and the one ending that each call gets (movidesk.rules.call_states holds the rules)."""
+"""Calls and their events: what is recorded, and the one ending that each call gets (movidesk.rules.call_states holds the
+rules)."""
 
 from __future__ import annotations
 
@@ -23,9 +24,9 @@ from movidesk.journal.store import (
 from movidesk.rules import call_states, waiting_line
 
 
-def _columns(row) -> tuple[str, str]:
-    """The columns of a row, without its number, and as many placeholders."""
-    return ", ".join(row._fields[1:]), ", ".join("?" * len(row._fields[1:]))
+def _columns(row) -> str:
+    """What follows the table in an INSERT of such a row: its columns, without its number, and as many placeholders."""
+    return f"({', '.join(row._fields[1:])}) VALUES ({', '.join('?' * len(row._fields[1:]))})"
 
 
 class Book(Moves):
@@ -45,7 +46,7 @@ class Book(Moves):
             same = self.visit(uniqueid, arrived) if once else None
             if same:
                 return same
-            visits = self._rows(Call, "SELECT %s FROM calls WHERE uniqueid = ? ORDER BY id" % CALL, uniqueid)
+            visits = self._rows(Call, f"SELECT {CALL} FROM calls WHERE uniqueid = ? ORDER BY id", uniqueid)
             last = visits[-1] if visits else None
             if last and last.state not in call_states.ENDED:
                 if last.queue == queue and last.mode == mode and last.state != call_states.TRANSFERRED:
@@ -59,14 +60,16 @@ class Book(Moves):
             visit = len(visits) + 1
             while self.find(call_states.call_id(pbx, uniqueid, visit)):  # begun by an event alone, on another channel
                 visit += 1
-            call = self._begin(call_states.call_id(pbx, uniqueid, visit), uniqueid, mode, call_states.first_state(mode), queue, number, arrived)
+            call = self._begin(call_states.call_id(pbx, uniqueid, visit), uniqueid, mode, call_states.first_state(mode), queue,
+                               number, arrived)
             if channel != uniqueid:
                 self._db.execute("UPDATE calls SET channel = ? WHERE id = ?", (channel, call.id))
             return self.find(call.call_id)
 
     def _begin(self, call_id, uniqueid, mode, state, queue, number, arrived=None) -> Call:
         if not 0 < len(call_id) <= call_states.MAX_ID:
-            raise ValueError("the call id %r... has %d characters; Movidesk takes 1 to %d" % (call_id[:40], len(call_id), call_states.MAX_ID))
+            raise ValueError(f"the call id {call_id[:40]!r}... has {len(call_id)} characters; Movidesk takes 1 to "
+                             f"{call_states.MAX_ID}")
         arrived = self.clock() if arrived is None else arrived
         self._db.execute("INSERT INTO calls (call_id, uniqueid, mode, state, queue, number, arrived)"
                          " VALUES (?, ?, ?, ?, ?, ?, ?)", (call_id, uniqueid, mode, state, queue, number, arrived))
@@ -135,7 +138,7 @@ class Book(Moves):
                 return Recorded(call, None, "it is recorded")
             state = call_states.move(call.mode, call.state, kind)
             if state is None:
-                return Recorded(call, None, "%s does not follow %s" % (kind, call.state))
+                return Recorded(call, None, f"{kind} does not follow {call.state}")
             if state in call_states.ENDED and call.state not in call_states.ENDED:
                 self._end(call, kind, link, at)
                 if held:
@@ -147,7 +150,8 @@ class Book(Moves):
                         self._named(call.queue, extension)  # also one who picked up a call that was offered to another
                     self._took_a_call(extension)
                 if kind != call_states.TRANSFERRED or not self._told_transferred(call, extension):
-                    self._add_event(call, kind, self.clock() if at is None else at, extension if kind != call_states.LINK else "", link)
+                    self._add_event(call, kind, self.clock() if at is None else at,
+                                    extension if kind != call_states.LINK else "", link)
                 self._db.execute("UPDATE calls SET state = ?, extension = ? WHERE id = ?",
                                  (state, extension, call.id))
             return Recorded(self.find(call_id), kind, "")
@@ -167,10 +171,10 @@ class Book(Moves):
         with self._writing():
             call = self.find(call_id)
             if call is None:
-                return Recorded(None, None, "no call %s" % call_id)
+                return Recorded(None, None, f"no call {call_id}")
             if channel not in ("", call.channel or call.uniqueid):
                 return Recorded(call, None, "it goes on on another channel")
-            if left == "%s-%s" % (call.mode, call.queue) and call.state not in (call_states.TRANSFERRED, *call_states.ENDED):
+            if left == f"{call.mode}-{call.queue}" and call.state not in (call_states.TRANSFERRED, *call_states.ENDED):
                 return Recorded(call, None, "it comes back to its queue")
             kind = call_states.ending_at_hangup(call.mode, call.state, "0" if left else call.code)
             if kind is None and self._let_go(call, link, converts):
@@ -180,7 +184,7 @@ class Book(Moves):
                 self._add_event(call, call_states.LINK, self.clock() if at is None else at, link=link)
                 return Recorded(call, call_states.LINK, "")
             if kind is None:
-                return Recorded(call, None, "it has ended: %s" % call.state)
+                return Recorded(call, None, f"it has ended: {call.state}")
             self._end(call, kind, "" if converts else link, at)
             if converts and link and kind in (call_states.COMPLETED, call_states.LOST, call_states.FINISHED):
                 self._add_event(call, call_states.LINK, self.clock() if at is None else at, link=link)
@@ -245,7 +249,8 @@ class Book(Moves):
         self._db.execute("UPDATE events SET due = ?, note = ? WHERE id = last_insert_rowid()", (self.steady() + HOLD, note))
 
     def _has_event(self, call: Call, kind: str, at: float) -> bool:
-        return self._db.execute("SELECT 1 FROM events WHERE call = ? AND kind = ? AND at = ?", (call.id, kind, at)).fetchone() is not None
+        found = self._db.execute("SELECT 1 FROM events WHERE call = ? AND kind = ? AND at = ?", (call.id, kind, at))
+        return found.fetchone() is not None
 
     def _told_link(self, call: Call) -> bool:
         return self._db.execute("SELECT 1 FROM events WHERE call = ? AND kind = 'link'", (call.id,)).fetchone() is not None
@@ -269,8 +274,10 @@ class Book(Moves):
         with self._writing():
             self._answered()
             self._db.execute("UPDATE events SET status = ?, note = ?, attempts = attempts + 1, settled = ?"
-                             " WHERE call = ? AND kind = 'received' AND status != 'delivered'", (DELIVERED, note, self.clock(), call.id))
-            self._db.execute("DELETE FROM trials WHERE event IN (SELECT id FROM events WHERE call = ? AND kind = 'received')", (call.id,))
+                             " WHERE call = ? AND kind = 'received' AND status != 'delivered'",
+                             (DELIVERED, note, self.clock(), call.id))
+            self._db.execute("DELETE FROM trials WHERE event IN (SELECT id FROM events WHERE call = ? AND kind = 'received')",
+                             (call.id,))
             self._db.execute("UPDATE calls SET aside_until = 0 WHERE id = ? AND aside_until > 0", (call.id,))
             # The number that Movidesk was told stays, also where the call moved to another caller meanwhile.
             self._db.execute("UPDATE calls SET number = ? WHERE id = ? AND number != ?", (call.number, call.id, call.number))
@@ -286,66 +293,67 @@ class Book(Moves):
                     self._add_event(call, call_states.TRANSFERRED, self.clock(), extension)
                 self._db.execute("UPDATE calls SET state = ?, extension = ?, code = ? WHERE id = ?",
                                  (state, named, code, call.id))  # Movidesk keeps the agent whom it named for this call
-            self._set_queue(waiting_line.after_answer(self._queue(call.queue), extension, code, self._taken(call.queue), now, pace,
-                                              doubtful=waiting_line.holds(refusal, now)))
+            self._set_queue(waiting_line.after_answer(self._queue(call.queue), extension, code, self._taken(call.queue), now,
+                                                      pace,
+                                                      doubtful=waiting_line.holds(refusal, now)))
             return extension, code
 
     def visit(self, uniqueid: str, arrived: float | None) -> Call | None:
         """The call of this channel that arrived at exactly this time, or None."""
-        return self._row(Call, "SELECT %s FROM calls WHERE uniqueid = ? AND arrived = ?" % CALL, uniqueid, arrived)
+        return self._row(Call, f"SELECT {CALL} FROM calls WHERE uniqueid = ? AND arrived = ?", uniqueid, arrived)
 
     def latest(self, uniqueid: str, at: float | None = None) -> Call | None:
         """The last call of the channel with this unique id, or the last that it had at this time; None where there is none."""
-        return self._row(Call, "SELECT %s FROM calls WHERE uniqueid = ? AND arrived <= coalesce(?, arrived)"
-                               " ORDER BY id DESC LIMIT 1" % CALL, uniqueid, at)
+        return self._row(Call, f"SELECT {CALL} FROM calls WHERE uniqueid = ? AND arrived <= coalesce(?, arrived)"
+                               " ORDER BY id DESC LIMIT 1", uniqueid, at)
 
     def began_late(self, uniqueid: str) -> bool:
         """Whether the channel's first call began with another event than its arrival: nobody knew then when its caller came."""
-        return bool(self._row(int, "SELECT EXISTS (SELECT 1 FROM events WHERE call = calls.id AND kind != 'received' AND at = arrived)"
-                                   " FROM calls WHERE uniqueid = ? ORDER BY id LIMIT 1", uniqueid))
+        return bool(self._row(int, "SELECT EXISTS (SELECT 1 FROM events WHERE call = calls.id AND kind != 'received' AND at = "
+                                   "arrived) FROM calls WHERE uniqueid = ? ORDER BY id LIMIT 1", uniqueid))
 
     def take_over(self, unfinished: list[tuple[Call, list[Event]]]) -> int:
         """Add the calls of a damaged journal, with their events; those that are here already stay. Returns how many."""
         with self._writing():
             taken, latest = 0, self.steady() + HOLD  # due times may be those of another boot
             for call, events in unfinished:
-                row = self._db.execute("INSERT OR IGNORE INTO calls (%s) VALUES (%s)" % _columns(Call), call[1:])
+                row = self._db.execute(f"INSERT OR IGNORE INTO calls {_columns(Call)}", call[1:])
                 taken += row.rowcount
                 for event in events if row.rowcount else ():
-                    self._db.execute("INSERT INTO events (%s) VALUES (%s)" % _columns(Event),
+                    self._db.execute(f"INSERT INTO events {_columns(Event)}",
                                      event._replace(call=row.lastrowid, due=min(event.due, latest))[1:])
             return taken
 
     # -- what people look at ----------------------------------------------------------------------------------------
 
     def open_calls(self) -> list[Call]:
-        return self._rows(Call, "SELECT %s FROM calls INDEXED BY calls_open WHERE ended IS NULL ORDER BY id" % CALL)
+        return self._rows(Call, f"SELECT {CALL} FROM calls INDEXED BY calls_open WHERE ended IS NULL ORDER BY id")
 
     def unended(self) -> list[Call]:
         """The calls that a hangup would still move: those without an ending, and those whose ending waits for a message."""
-        return self._rows(Call, "SELECT %s FROM calls INDEXED BY calls_open WHERE ended IS NULL UNION"
-                                " SELECT %s FROM events INDEXED BY events_held JOIN calls ON calls.id = events.call"
-                                " WHERE status = 'pending' AND %s AND note = ?" % (CALL, CALL, HELD_NOTE), HELD)
+        return self._rows(Call, f"SELECT {CALL} FROM calls INDEXED BY calls_open WHERE ended IS NULL UNION"
+                                f" SELECT {CALL} FROM events INDEXED BY events_held JOIN calls ON calls.id = events.call"
+                                f" WHERE status = 'pending' AND {HELD_NOTE} AND note = ?", HELD)
 
     def last_calls(self, count: int) -> list[Call]:
-        return self._rows(Call, "SELECT %s FROM calls ORDER BY id DESC LIMIT ?" % CALL, count)
+        return self._rows(Call, f"SELECT {CALL} FROM calls ORDER BY id DESC LIMIT ?", count)
 
     def events(self, call: Call) -> list[Event]:
-        return self._rows(Event, "SELECT %s FROM events WHERE call = ? ORDER BY id" % EVENT, call.id)
+        return self._rows(Event, f"SELECT {EVENT} FROM events WHERE call = ? ORDER BY id", call.id)
 
     def outbox(self, status: str, count: int = 1000) -> list[Job]:
         """The events that are pending or refused, oldest first."""
-        return self._jobs(status, "ORDER BY events.id LIMIT %d" % count, status)
+        return self._jobs(status, f"ORDER BY events.id LIMIT {count}", status)
 
     def _jobs(self, index: str, more: str, status: str) -> list[Job]:
         split = len(Event._fields)
         return self._rows(lambda *row: Job(Event(*row[:split]), Call(*row[split:])),
-                          "SELECT %s, %s FROM events INDEXED BY events_%s JOIN calls ON calls.id = events.call WHERE status = '%s' %s"
-                          % (EVENT, CALL, index, status, more))
+                          f"SELECT {EVENT}, {CALL} FROM events INDEXED BY events_{index} JOIN calls ON calls.id = events.call "
+                          f"WHERE status = '{status}' {more}")
 
     def waiting(self) -> list[Call]:
         """Who stands in line now, of all queues, in order of arrival."""
-        return self._rows(Call, "SELECT %s FROM calls INDEXED BY calls_open WHERE %s ORDER BY id" % (CALL, WAITS), self.steady())
+        return self._rows(Call, f"SELECT {CALL} FROM calls INDEXED BY calls_open WHERE {WAITS} ORDER BY id", self.steady())
 
     def totals(self) -> dict[str, int]:
         """How many calls are open, and how many events are pending and refused."""

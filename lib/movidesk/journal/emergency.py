@@ -26,7 +26,8 @@ TAKING = ".taking"  # ending of a file that is taken in
 BATCH = 20       # lines that are recorded while a verb of one of their calls may wait
 PAUSE = 0.002    # seconds between two batches
 MAX_LINE = 4096  # bytes that are logged of a line that makes no sense; ours are shorter
-KINDS = frozenset({call_states.RECEIVED, call_states.TRANSFERRED, call_states.COMPLETED, call_states.LOST, call_states.CANCELED, "hangup", call_states.MOVED, call_states.ARRIVED,
+KINDS = frozenset({call_states.RECEIVED, call_states.TRANSFERRED, call_states.COMPLETED, call_states.LOST, call_states.CANCELED,
+                   "hangup", call_states.MOVED, call_states.ARRIVED,
                    call_states.START_TRANSFERRED, call_states.START_CANCELED, call_states.LINK})
 _TEXTS = ("kind", "call_id", "uniqueid", "queue", "number", "extension", "link")
 
@@ -57,7 +58,7 @@ def save(config, event: dict) -> str:
         try:
             try:
                 if os.write(file, line) != len(line):
-                    raise OSError("%s: only a part could be written" % path)
+                    raise OSError(f"{path}: only a part could be written")
                 os.fsync(file)
             except OSError:
                 os.ftruncate(file, begin)
@@ -79,7 +80,7 @@ def _open_locked(path: str, flags: int) -> int:
         file = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             if os.fstat(file).st_uid != os.geteuid():
-                raise PermissionError("%s belongs to somebody else and was left alone" % path)
+                raise PermissionError(f"{path} belongs to somebody else and was left alone")
             file_lock.lock(file)
             if _is_at(file, path):
                 return file
@@ -240,7 +241,7 @@ class _Taker:
                     record(self._journal, self._config, event)
                     self.taken += 1
             except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-                self.nonsense.append("%s: %r: %s" % (path, line[:MAX_LINE], error))
+                self.nonsense.append(f"{path}: {line[:MAX_LINE]!r}: {error}")
 
 
 def record(journal, config, event: dict) -> None:
@@ -252,11 +253,11 @@ def record(journal, config, event: dict) -> None:
     came = None if came is None else _time(came)
     for field in _TEXTS:
         if not isinstance(event[field], str):
-            raise TypeError("%s %.40r is not a string" % (field, event[field]))
+            raise TypeError(f"{field} {event[field]!r:.40} is not a string")
     pbx, uniqueid, call_id = config["pbx", "name"], event["uniqueid"], event["call_id"]
     extension = config.agent(event["extension"])
     if kind not in KINDS or not 0 < len(call_id or uniqueid) <= call_states.MAX_ID:
-        raise ValueError("unknown event %r, or a call id of the wrong length: %.40r" % (kind, call_id or uniqueid))
+        raise ValueError(f"unknown event {kind!r}, or a call id of the wrong length: {call_id or uniqueid!r:.40}")
     if kind in (call_states.RECEIVED, call_states.ARRIVED):
         if not _is_here(journal, uniqueid, came, at):
             mode = call_states.CONTROL if kind == call_states.RECEIVED else call_states.WATCH
@@ -278,7 +279,7 @@ def record(journal, config, event: dict) -> None:
 def _text(event: dict, field: str) -> str:
     """A field that older lines lack."""
     if not isinstance(event.get(field, ""), str):
-        raise TypeError("%s %.40r is not a string" % (field, event[field]))
+        raise TypeError(f"{field} {event[field]!r:.40} is not a string")
     return event.get(field, "")
 
 
@@ -294,5 +295,5 @@ def _is_here(journal, uniqueid: str, came: float | None, at: float) -> bool:
 def _time(value) -> float:
     at = float(value)
     if not 0 < at <= time.time() + 86400:
-        raise ValueError("%r is not a time, or lies in the future" % at)
+        raise ValueError(f"{at!r} is not a time, or lies in the future")
     return at

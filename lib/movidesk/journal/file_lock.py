@@ -21,6 +21,6 @@ def lock(file, exclusively: bool = True, patience: float | None = None) -> None:
             return
         except BlockingIOError:
             if time.monotonic() >= give_up:
-                raise TimeoutError("another process has held the lock of %s for %g s" % (
-                    getattr(file, "name", "a file"), patience)) from None
+                raise TimeoutError(f"another process has held the lock of {getattr(file, 'name', 'a file')} for "
+                                   f"{patience:g} s") from None
             time.sleep(LOOK)

@@ -26,7 +26,7 @@ class Limits(Outcomes):
         self._db.execute("DELETE FROM requests WHERE at < ?", (now - 10 * WINDOW,))
         used, oldest = self._db.execute("SELECT count(*), min(at) FROM requests WHERE at > ?", (now - WINDOW,)).fetchone()
         if not rate_limit.may_go(klass, limit - used, demand, limit, aged, places):
-            return Claim(0, max(0.05, (oldest or now) + WINDOW - now), "%d requests were sent in the last minute" % used)
+            return Claim(0, max(0.05, (oldest or now) + WINDOW - now), f"{used} requests were sent in the last minute")
         number = self._db.execute("INSERT INTO requests (at, class) VALUES (?, ?)", (now, klass)).lastrowid
         return Claim(number, 0.0, "")
 
@@ -55,7 +55,7 @@ class Limits(Outcomes):
             used, rate = self.requests_in_window(), self.rate(limit)
             if strikes == before or used >= limit:
                 return False
-            self._set_note("lowered", "%d %d %r" % (rate_limit.lowered(rate, used), limit, now))
+            self._set_note("lowered", f"{rate_limit.lowered(rate, used)} {limit} {now!r}")
             return rate == limit
 
     def rate(self, limit: int) -> int:
@@ -87,7 +87,7 @@ class Limits(Outcomes):
             return True
 
     def _close(self, until: float, strikes: int, cause: str) -> None:
-        self._set_note("closed", "%r %d" % (until, strikes))  # the service of the version before reads these two words, no third
+        self._set_note("closed", f"{until!r} {strikes}")  # the service of the version before reads these two words, no third
         self._set_note("closed_cause", cause)
 
     def paused(self) -> float:

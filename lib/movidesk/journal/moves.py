@@ -12,14 +12,15 @@ class Moves(Line):
 
     def find(self, call_id: str) -> Call | None:
         """The call with this id, or None."""
-        return self._row(Call, "SELECT %s FROM calls WHERE call_id = ?" % CALL, call_id)
+        return self._row(Call, f"SELECT {CALL} FROM calls WHERE call_id = ?", call_id)
 
     def move(self, call_id: str, channel: str, number: str, leaving: str = "") -> list[Call]:
         """The call continues on another channel, which took the place of its own: an attended transfer. Its id stays.
 
         number: that channel's caller. It becomes the call's number unless Movidesk may have heard the first one: it takes one
         number only for an id. leaving: the channel that the call leaves, where that is known; a call that is not on it has moved
-        on already. Returns the open calls that the channel had before: they are over, and whoever calls this ends them (`hang_up`).
+        on already. Returns the open calls that the channel had before: they are over, and whoever calls this ends them
+        (`hang_up`).
         """
         with self._writing():
             call = self.find(call_id)
@@ -38,8 +39,8 @@ class Moves(Line):
 
     def _open_on(self, channel: str) -> list[Call]:
         """The open calls that are on the channel with this unique id."""
-        return self._rows(Call, "SELECT %s FROM calls INDEXED BY calls_open WHERE ended IS NULL"
-                                " AND CASE channel WHEN '' THEN uniqueid ELSE channel END = ? ORDER BY id" % CALL, channel)
+        return self._rows(Call, f"SELECT {CALL} FROM calls INDEXED BY calls_open WHERE ended IS NULL"
+                                " AND CASE channel WHEN '' THEN uniqueid ELSE channel END = ? ORDER BY id", channel)
 
     def _is_held(self, call: Call) -> bool:
         return self._db.execute("SELECT 1 FROM events WHERE call = ? AND note = ? AND status = 'pending'",

@@ -11,7 +11,8 @@ class Notes(Store):
     """Named notes and timers of a journal."""
 
     def note_failure(self, name: str, value: str, by: str) -> None:
-        """Begin a note about failed requests, and keep which one failed: `by`, or SEVERAL if another has failed since it began."""
+        """Begin a note about failed requests, and keep which one failed: `by`, or SEVERAL if another has failed since it
+        began."""
         known = self.note(name + BY)
         if self.note(name) and known and known[0] in (by, SEVERAL):
             return

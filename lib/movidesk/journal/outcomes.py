@@ -1,4 +1,5 @@
-"""What requests came to lately, as the journal keeps it: it tells an event's own failure from Movidesk's (movidesk.rules.trial)."""
+"""What requests came to lately, as the journal keeps it: it tells an event's own failure from Movidesk's
+(movidesk.rules.trial)."""
 
 from __future__ import annotations
 

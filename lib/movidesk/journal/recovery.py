@@ -26,7 +26,7 @@ def set_aside(path: str, clock=time.time) -> tuple[str, int] | None:
         except JournalError as error:
             if not error.damaged:
                 raise
-        kept = "%s.damaged-%s" % (path, time.strftime("%Y%m%d-%H%M%S"))
+        kept = f"{path}.damaged-{time.strftime('%Y%m%d-%H%M%S')}"
         for suffix in ("", "-wal", "-shm"):
             if os.path.exists(path + suffix):
                 os.rename(path + suffix, kept + suffix)
@@ -43,8 +43,8 @@ def _alone(path: str):
         try:
             file_lock.lock(lock)
         except TimeoutError as error:
-            raise JournalError("journal %s: damaged, and %s while it begins a fresh one; find a frozen one with fuser %s" % (
-                path, error, lock.name)) from None
+            raise JournalError(f"journal {path}: damaged, and {error} while it begins a fresh one; find a frozen one with "
+                               f"fuser {lock.name}") from None
         yield
 
 
@@ -70,8 +70,8 @@ def _unfinished(path: str) -> list[tuple[Call, list[Event]]]:
         calls: dict[int, Call] = {}
         events: dict[int, Event] = {}
         for order in ("ASC", "DESC"):
-            _walk(file, calls, Call, "SELECT %s FROM calls ORDER BY id %s" % (CALL, order))
-            _walk(file, events, Event, "SELECT %s FROM events ORDER BY id %s" % (EVENT, order))
+            _walk(file, calls, Call, f"SELECT {CALL} FROM calls ORDER BY id {order}")
+            _walk(file, events, Event, f"SELECT {EVENT} FROM events ORDER BY id {order}")
     finally:
         file.close()
     told: dict[int, list[Event]] = {}

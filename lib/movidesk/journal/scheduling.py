@@ -10,7 +10,8 @@ from movidesk.rules.rate_limit import WINDOW
 #: What a call's next event is (next_events.sort): it opens an agent's screen, frees an agent, or nobody waits for it; late is the
 #: arrival of a call that has ended.
 _SCREEN, _FREEING, _OTHER, _LATE = range(4)
-#: The first event that may go of each sort, and of each queue's late arrivals, as a table `firsts`: one look at an index for each.
+#: The first event that may go of each sort, and of each queue's late arrivals, as a table `firsts`: one look at an index for
+#: each.
 _FIRSTS = """
     WITH RECURSIVE chain (call) AS (
         SELECT (SELECT call FROM next_events WHERE due = 0 ORDER BY sort, queue, place LIMIT 1)
@@ -81,9 +82,10 @@ class Line(Agents):
         if call.state == call_states.OFFERED:
             if self._db.execute("UPDATE calls SET state = 'waiting' WHERE id = ? AND state = 'offered'", (call.id,)).rowcount:
                 known = self._refused(call, refusal, now)
-                self._set_queue(waiting_line.after_refusal(self._queue(call.queue), known, self._others(call.queue, now), now, pace))
-        elif call.state == call_states.RECEIVED and not self._count(WAITS + " AND queue = ? AND (aside_until <= ? OR id = ?)", now, call.queue,
-                                                              now, call.id):
+                self._set_queue(waiting_line.after_refusal(self._queue(call.queue), known, self._others(call.queue, now), now,
+                                                           pace))
+        elif call.state == call_states.RECEIVED and not self._count(WAITS + " AND queue = ? AND (aside_until <= ? OR id = ?)",
+                                                                    now, call.queue, now, call.id):
             self._set_queue(waiting_line.at_first_arrival(self._queue(call.queue)))
 
     def _aside_until(self, call: Call) -> float:
@@ -102,7 +104,8 @@ class Line(Agents):
         return (now - queue.asked - queue.pace >= rate_limit.PROBE_PATIENCE
                 and (last is None or now - last >= rate_limit.PROBE_FAVOUR))
 
-    def _demand(self, now: float, limit: int, asker: waiting_line.Queue | None = None, klass: int = rate_limit.HEAD) -> rate_limit.Demand:
+    def _demand(self, now: float, limit: int, asker: waiting_line.Queue | None = None,
+                klass: int = rate_limit.HEAD) -> rate_limit.Demand:
         """What wants a place now. For a head of this class only such heads count whose queues asked longer ago."""
         self._wake(now)
         screens, freeing = self._ready(_SCREEN, limit), self._ready(_FREEING, limit)
@@ -115,8 +118,8 @@ class Line(Agents):
         else:
             wanting = self._row(int, heads, rate_limit.HEAD, now)
         return rate_limit.Demand(screens, wanting, freeing if waiting else 0,
-                             bool(waiting) or bool(self._count("ended IS NULL AND state = 'offered'")),
-                             self._aged(now), self._asked_lately(now))
+                                 bool(waiting) or bool(self._count("ended IS NULL AND state = 'offered'")),
+                                 self._aged(now), self._asked_lately(now))
 
     def _wake(self, now: float) -> None:
         """Let the events go whose retry, lease or hold has ended."""
@@ -176,5 +179,5 @@ class Line(Agents):
         """The next event of the call that the query finds, and this call."""
         split = len(Event._fields)
         return self._row(lambda *row: (Event(*row[:split]), Call(*row[split:])),
-                         "SELECT %s, %s FROM next_events JOIN events ON events.id = next_events.event"
-                         " JOIN calls ON calls.id = next_events.call WHERE next_events.call = (%s)" % (EVENT, CALL, which), *args)
+                         f"SELECT {EVENT}, {CALL} FROM next_events JOIN events ON events.id = next_events.event"
+                         f" JOIN calls ON calls.id = next_events.call WHERE next_events.call = ({which})", *args)

@@ -1,7 +1,8 @@
 """The journal's tables, and how an older file becomes one of this version.
 
-Beside what is recorded (calls, events, requests, outcomes, queues, members, refusals, trials, notes) one table holds what could be
-read from the events. To read it there would take longer the more events wait, for every verb and every look at the line:
+Beside what is recorded (calls, events, requests, outcomes, queues, members, refusals, trials, notes) one table holds what
+could be read from the events. To read it there would take longer the more events wait, for every verb and every look at the
+line:
 
     next_events     the event of each call that is to be sent next, in the order in which they are sent
 
@@ -83,7 +84,8 @@ MIGRATIONS = (
     CREATE INDEX events_held ON events (id) WHERE status = 'pending' AND note >= 'waits' AND note < 'waitt';
     CREATE INDEX events_freeing ON events (extension)
         WHERE status = 'pending' AND kind IN ('completed', 'canceled', 'lost') AND extension != '';
-    CREATE INDEX calls_agents ON calls (extension) WHERE ended IS NULL AND state IN ('offered', 'transferred') AND extension != '';
+    CREATE INDEX calls_agents ON calls (extension)
+        WHERE ended IS NULL AND state IN ('offered', 'transferred') AND extension != '';
     CREATE INDEX requests_class ON requests (class, at);
 
     CREATE VIEW owed_events AS

@@ -1,8 +1,8 @@
 """The standby: a second journal, in memory, for as long as the journal cannot be used (disk full, read-only, locked, no folder).
 
 Callers are still offered agents then, in order and within the limit: it is the same code on another file, in a folder of our own
-below [journal] standby, shared by the service and the scripts. Its events are in the emergency file too (movidesk.agi.runner), because
-memory does not outlast a reboot.
+below [journal] standby, shared by the service and the scripts. Its events are in the emergency file too
+(movidesk.agi.runner), because memory does not outlast a reboot.
 
     begun   by whoever finds the journal unusable; it takes over what can be read: open calls, places, the last requests
     used    under a shared lock
@@ -52,7 +52,7 @@ def _locked(config, exclusively: bool, patience: float | None = None):
     except FileExistsError:
         about = os.lstat(own)
         if not os.path.isdir(own) or os.path.islink(own) or about.st_uid != os.geteuid() or about.st_mode & 0o077:
-            raise PermissionError("%s belongs to somebody else" % own) from None
+            raise PermissionError(f"{own} belongs to somebody else") from None
     with open(os.path.join(own, "lock"), "a+", encoding="utf-8") as lock:
         file_lock.lock(lock, exclusively, patience)
         yield lock
@@ -149,15 +149,14 @@ def leave_if_possible(context) -> None:
         return
     tried = os.path.join(folder(context.config), "tried")
     try:
-        if context.is_script and not 0.0 <= time.time() - _time_of(tried) < PROBE_EVERY:
-            if end(context):
-                return
+        if context.is_script and not 0.0 <= time.time() - _time_of(tried) < PROBE_EVERY and end(context):
+            return
     except JournalError as error:
         with suppress(OSError), open(tried, "ab"):
             os.utime(tried)
         raise JournalError(str(error)) from None  # not marked as damaged: the journal that is in use is sound
     except OSError as error:
-        raise JournalError("%s; the standby stays in use: %s" % (reason(context.config), error)) from None
+        raise JournalError(f"{reason(context.config)}; the standby stays in use: {error}") from None
     raise JournalError(reason(context.config))
 
 

@@ -1,4 +1,5 @@
-"""What goes from one journal file into another: into the standby when it begins, and back when it ends (movidesk.journal.standby).
+"""What goes from one journal file into another: into the standby when it begins, and back when it ends
+(movidesk.journal.standby).
 
 Both have this version's schema. Rows are copied with all their columns, whatever they are; only what triggers keep is left out.
 """
@@ -43,16 +44,17 @@ def _writing(path: str):
                     file.execute("ROLLBACK")
                 raise
     except sqlite3.Error as error:
-        raise JournalError("journal %s: %s" % (path, error)) from None
+        raise JournalError(f"journal {path}: {error}") from None
 
 
 def _insert(file: sqlite3.Connection, table: str, row: dict) -> int:
-    return file.execute('INSERT INTO %s (%s) VALUES (%s)' % (
-        table, ", ".join('"%s"' % name for name in row), ", ".join("?" * len(row))), list(row.values())).lastrowid
+    names = ", ".join(f'"{name}"' for name in row)
+    return file.execute(f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' * len(row))})", list(row.values())).lastrowid
 
 
 def _update(file: sqlite3.Connection, table: str, number: int, row: dict) -> None:
-    file.execute("UPDATE %s SET %s WHERE id = ?" % (table, ", ".join('"%s" = ?' % name for name in row)), [*row.values(), number])
+    values = ", ".join(f'"{name}" = ?' for name in row)
+    file.execute(f"UPDATE {table} SET {values} WHERE id = ?", [*row.values(), number])
 
 
 def _without(row: dict, *names: str) -> dict:
@@ -85,7 +87,7 @@ def begin(path: str, standby: str, limit: int, steady, clock) -> None:
 def _read_all(path: str, since: float) -> dict[str, list[dict]] | None:
     """The rows to take over, of each table; None where the file cannot be read, or is another version's."""
     try:
-        with closing(sqlite3.connect("file:%s?mode=ro" % quote(path), uri=True, timeout=store.BUSY_TIMEOUT)) as source:
+        with closing(sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, timeout=store.BUSY_TIMEOUT)) as source:
             source.row_factory = sqlite3.Row
             if source.execute("PRAGMA user_version").fetchone()[0] != len(MIGRATIONS):
                 return None
@@ -106,7 +108,8 @@ def _shared(file: sqlite3.Connection) -> list[str]:
     tables = [row[0] for row in file.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
                                              " AND name != 'calls'")]
     return [table for table in tables
-            if table == "refusals" or not {"call", "event"} & {row["name"] for row in file.execute("PRAGMA table_info(%s)" % table)}]
+            if table == "refusals" or not {"call", "event"} & {row["name"]
+                                                               for row in file.execute(f"PRAGMA table_info({table})")}]
 
 
 def merge(standby: str, path: str) -> None:
@@ -130,13 +133,14 @@ def merge(standby: str, path: str) -> None:
                 if "call" in row:
                     row["call"] = numbers.get(row["call"], 0)
                 _insert(file, table, row)
-        file.execute("DELETE FROM notes WHERE name IN (%s)" % ", ".join("?" * len(taken)), taken)
+        file.execute(f"DELETE FROM notes WHERE name IN ({', '.join('?' * len(taken))})", taken)
         for row in source.execute("SELECT * FROM notes WHERE name NOT IN ('boot', ?)", (BEGAN,)).fetchall():
             file.execute("REPLACE INTO notes (name, value, at) VALUES (?, ?, ?)", tuple(row))
 
 
 def _merge_call(file: sqlite3.Connection, call: dict, events: list[dict]) -> int:
-    """Add the call, or move the one that is there on; its events, paired by kind and order, likewise. Returns its number there."""
+    """Add the call, or move the one that is there on; its events, paired by kind and order, likewise. Returns its number
+    there."""
     known = file.execute("SELECT id, ended FROM calls WHERE call_id = ?", (call["call_id"],)).fetchone()
     if known is None:
         number = _insert(file, "calls", _without(call, "id"))

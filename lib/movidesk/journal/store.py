@@ -43,8 +43,8 @@ Event = namedtuple("Event", "id call kind at extension link status attempts due 
 Job = namedtuple("Job", "event call request", defaults=(0,))
 #: What `record` did: the call (None where there is none) and the event's kind, or None with the reason why not.
 Recorded = namedtuple("Recorded", "call kind reason")
-#: Permission to send a request (granted: its number), or the seconds until asking again makes sense, and why; paused: because of a
-#: pause (Limits.paused).
+#: Permission to send a request (granted: its number), or the seconds until asking again makes sense, and why; paused: because
+#: of a pause (Limits.paused).
 Claim = namedtuple("Claim", "granted wait reason paused", defaults=(False,))
 
 CALL = ", ".join("calls." + field for field in Call._fields)
@@ -71,7 +71,7 @@ class Store:
             if self._db.execute("PRAGMA user_version").fetchone()[0] != len(MIGRATIONS):
                 self._migrate()
             self._begin_boot()
-            self._db.execute("PRAGMA busy_timeout = %d" % (1000 * ONE_TRY))
+            self._db.execute(f"PRAGMA busy_timeout = {int(1000 * ONE_TRY)}")
         except sqlite3.Error as error:
             raise self._unusable(error) from None
 
@@ -89,20 +89,20 @@ class Store:
         folder = os.path.dirname(self.path) or "."
         damaged = "malformed" in str(error) or "not a database" in str(error)
         if not os.path.isdir(folder):
-            advice = "the folder %s does not exist: create it, owned by Asterisk's user" % folder
+            advice = f"the folder {folder} does not exist: create it, owned by Asterisk's user"
         elif os.statvfs(folder).f_flag & os.ST_RDONLY:
             advice = "its disk is mounted read-only: see dmesg for why, and mount it read-write"
         elif not os.access(folder, os.W_OK | os.X_OK):
-            advice = "the folder %s is not writable for this user: give it to Asterisk's user" % folder
+            advice = f"the folder {folder} is not writable for this user: give it to Asterisk's user"
         elif damaged:
             advice = "the file is damaged: move it aside (keep it), a fresh one is made at once"
         elif os.statvfs(folder).f_bavail == 0:
             advice = "its disk is full: free some space"
         elif "locked" in str(error):
-            advice = "another program holds its lock: find it with fuser %s" % self.path
+            advice = f"another program holds its lock: find it with fuser {self.path}"
         else:
             advice = "see [journal] path in movidesk.conf"
-        return JournalError("journal %s: %s; %s" % (self.path, error, advice), damaged)
+        return JournalError(f"journal {self.path}: {error}; {advice}", damaged)
 
     def _migrate(self) -> None:
         """Bring the schema to this version. Each step commits together with its own number."""
@@ -111,12 +111,12 @@ class Store:
             with self._writing():
                 version = self._db.execute("PRAGMA user_version").fetchone()[0]
                 if version > len(MIGRATIONS):
-                    raise JournalError("journal %s: written by a newer movidesk-agi (schema %d, this one knows %d): "
-                                       "upgrade, or restore the backup made before" % (self.path, version, len(MIGRATIONS)))
+                    raise JournalError(f"journal {self.path}: written by a newer movidesk-agi (schema {version}, this one "
+                                       f"knows {len(MIGRATIONS)}): upgrade, or restore the backup made before")
                 if version < number:
                     for statement in statements(script):
                         self._db.execute(statement)
-                    self._db.execute("PRAGMA user_version = %d" % number)
+                    self._db.execute(f"PRAGMA user_version = {number}")
 
     def _use_wal(self) -> None:
         """Switch the file to WAL. Where two processes begin one file at once SQLite fails here; elsewhere it waits."""
@@ -146,15 +146,16 @@ class Store:
             if known:
                 now = self.steady()
                 self._db.execute("UPDATE requests SET at = ?", (now,))
-                self._db.execute("UPDATE events SET due = 0 WHERE status = 'pending' AND due > 0 AND NOT (%s)" % HELD_NOTE)
-                self._db.execute("UPDATE events SET due = ?, note = replace(note, ?, ?) WHERE status = 'pending' AND " + HELD_NOTE,
+                self._db.execute(f"UPDATE events SET due = 0 WHERE status = 'pending' AND due > 0 AND NOT ({HELD_NOTE})")
+                self._db.execute("UPDATE events SET due = ?, note = replace(note, ?, ?) WHERE status = 'pending' "
+                                 "AND " + HELD_NOTE,
                                  (now + HOLD, CONVERTING, CONVERTS))
                 self._db.execute("UPDATE calls SET seen_until = 0, wants = 0, aside_until = 0 WHERE ended IS NULL")
                 for table in ("queues", "members", "refusals", "trials", "outcomes"):
                     self._db.execute("DELETE FROM " + table)
                 self._db.execute("DELETE FROM notes WHERE name IN ('taken', 'lowered', 'closed_cause')")
                 if self._note("closed"):
-                    self._set_note("closed", "%r 1" % (now + WINDOW))
+                    self._set_note("closed", f"{now + WINDOW!r} 1")
 
     @contextmanager
     def _writing(self):

@@ -17,7 +17,7 @@ class Trials(Book):
             record = self.trial_after_failure(job.event.id)
             began = trial.watched_since(record)
             if trial.is_set_aside(record, self.taken_since(began), self.failed_since(began, job.call.call_id)):
-                self._set_aside(job.event.id, "%s (%d tries failed while other requests were taken)" % (why, record.blamed))
+                self._set_aside(job.event.id, f"{why} ({record.blamed} tries failed while other requests were taken)")
                 return None
             return self._try_later(job, record, why, jitter, at_least)
 
@@ -33,7 +33,8 @@ class Trials(Book):
             return self._try_later(job, record, why, jitter)
 
     def _try_later(self, job: Job, record: trial.Trial, why: str, jitter: float, at_least: float = 0.0) -> float:
-        self._db.execute("REPLACE INTO trials (event, began, failed, blamed, since) VALUES (?, ?, ?, ?, ?)", (job.event.id, *record))
+        self._db.execute("REPLACE INTO trials (event, began, failed, blamed, since) VALUES (?, ?, ?, ?, ?)",
+                         (job.event.id, *record))
         seconds = max(at_least, trial.until_retry(job.event.attempts, record, jitter))
         self._db.execute("UPDATE events SET due = ?, note = ? WHERE id = ?", (record.failed + seconds, why, job.event.id))
         return seconds
@@ -60,8 +61,8 @@ class Trials(Book):
         return number, self.trial(number), self.trial_after_failure(number)
 
     def question_refused(self, call: Call, why: str) -> bool:
-        """Movidesk refused a waiting caller's question; then it has also failed (`question_failed`). True where its arrival is set
-        aside now, as a refusal that is meant for it (trial.is_believed); else it waits, and the caller asks again."""
+        """Movidesk refused a waiting caller's question; then it has also failed (`question_failed`). True where its arrival
+        is set aside now, as a refusal that is meant for it (trial.is_believed); else it waits, and the caller asks again."""
         with self._writing():
             number, before, after = self.question(call)
             if not self._db.execute("UPDATE events SET attempts = attempts + 1, note = ? WHERE id = ? AND status = 'pending'",
@@ -77,21 +78,23 @@ class Trials(Book):
         return self._row(int, "SELECT attempts FROM events WHERE id = ? AND status != 'delivered'", arrival) or 0
 
     def question_failed(self, call: Call, seconds: float, alone: bool) -> bool:
-        """A waiting caller's question failed, not by a 429. Where it shall (trial.stands_aside) those behind it ask first, for so many
-        seconds; True where that begins. alone: see there."""
+        """A waiting caller's question failed, not by a 429. Where it shall (trial.stands_aside) those behind it ask first,
+        for so many seconds; True where that begins. alone: see there."""
         with self._writing():
             number, _, record = self.question(call)
             if not number:
                 return False
-            self._db.execute("REPLACE INTO trials (event, began, failed, blamed, since) VALUES (?, ?, ?, ?, ?)", (number, *record))
+            self._db.execute("REPLACE INTO trials (event, began, failed, blamed, since) VALUES (?, ?, ?, ?, ?)",
+                             (number, *record))
             refusals = self._refusals(number)
             if trial.stands_aside(record, alone, refusals):
                 begins = not self._aside_until(call)
                 self._db.execute("UPDATE calls SET aside_until = ? WHERE id = ?", (self.steady() + seconds, call.id))
                 return begins
             if not (alone or refusals):  # an outage: all have their places
-                self._db.execute("UPDATE calls SET aside_until = 0 WHERE ended IS NULL AND aside_until > 0 AND NOT EXISTS (SELECT 1"
-                                 " FROM events JOIN trials ON trials.event = events.id WHERE call = calls.id AND blamed >= ?)",
+                self._db.execute("UPDATE calls SET aside_until = 0 WHERE ended IS NULL AND aside_until > 0 AND NOT EXISTS "
+                                 "(SELECT 1 FROM events JOIN trials ON trials.event = events.id WHERE call = calls.id AND "
+                                 "blamed >= ?)",
                                  (trial.ASIDE_TRIES,))
             return False
 
@@ -130,7 +133,7 @@ class Trials(Book):
         for event_id, note in self._db.execute("SELECT id, note FROM events INDEXED BY events_call"
                                                " WHERE call = ? AND status = 'pending' AND id < ?",
                                                (job.call.id, job.event.id)).fetchall():
-            self._set_aside(event_id, "%s (%s of the same call was taken)" % (note, job.event.kind))
+            self._set_aside(event_id, f"{note} ({job.event.kind} of the same call was taken)")
 
     def _set_aside(self, event_id: int, note: str) -> None:
         self._db.execute("UPDATE events SET status = ?, note = ?, settled = ? WHERE id = ? AND status = 'pending'",

@@ -90,7 +90,7 @@ class Dialler:
         with self._lock:
             self._count(extension, self._clock())
         self._ring(extension, {"Context": MONITOR, "Exten": "s", "CallerID": call.extension,
-                               "ChannelId": _channel_id(), "Variable": ["%s=%s" % (variables.ID, call.call_id)]})
+                               "ChannelId": _channel_id(), "Variable": [f"{variables.ID}={call.call_id}"]})
         return call.call_id
 
     def _extension(self, text: str) -> str:
@@ -115,7 +115,7 @@ class Dialler:
         self._asked = {known: times for known, times in self._asked.items() if now - times[-1] < 60}
         times = self._asked.setdefault(extension, deque(maxlen=self._config["per_minute"]))
         if len(times) == times.maxlen and now - times[0] < 60:
-            raise Refused(429, "extension %s asked for %d calls in the last minute" % (extension, len(times)))
+            raise Refused(429, f"extension {extension} asked for {len(times)} calls in the last minute")
         times.append(now)
 
     def _dial(self, extension: str, number: str) -> str:
@@ -125,7 +125,7 @@ class Dialler:
         caller = self._config["caller_id"] or extension
         try:
             self._ring(extension, {"Context": OUTBOUND, "Exten": number, "CallerID": number, "ChannelId": uniqueid,
-                                   "Variable": ["%s=%s" % (variables.ID, call.call_id), "%s=%s" % (variables.CALLER, caller)]})
+                                   "Variable": [f"{variables.ID}={call.call_id}", f"{variables.CALLER}={caller}"]})
         except Refused as refusal:
             journal.dialled_in_vain(call.call_id, refusal.text)
             raise
@@ -139,7 +139,7 @@ class Dialler:
             outcome = self._originate(*self._manager, fields, config["ring"])
         except ami.AmiError as error:
             log.error("Asterisk's manager at %s:%d: %s", *self._manager[0], error)
-            raise Refused(503, "Asterisk cannot be asked for the call: %s" % error) from None
+            raise Refused(503, f"Asterisk cannot be asked for the call: {error}") from None
         if outcome != ami.ANSWERED:
             status, text = _WHY_NOT[outcome]
             raise Refused(status, text % extension)
@@ -147,4 +147,4 @@ class Dialler:
 
 def _channel_id() -> str:
     """A unique id much like Asterisk's own, known before the channel exists: the journal has the call by then."""
-    return "%d.%s" % (time.time(), secrets.token_hex(6))
+    return f"{int(time.time())}.{secrets.token_hex(6)}"

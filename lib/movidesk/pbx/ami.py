@@ -7,7 +7,7 @@ import queue
 import secrets
 import socket
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from asterisk import manager
 
@@ -38,7 +38,7 @@ class _Answers(queue.Queue):
         try:
             return super().get(block, timeout)
         except queue.Empty:
-            raise manager.ManagerSocketException(0, "no answer within %g s" % timeout) from None
+            raise manager.ManagerSocketException(0, f"no answer within {timeout:g} s") from None
 
 
 class _Manager(manager.Manager):
@@ -70,10 +70,8 @@ class _Manager(manager.Manager):
         """Log off and hang up. pyst2's threads end with the connection; its close() would wait for them."""
         if not self.connected():
             return
-        try:
+        with suppress(manager.ManagerException):  # it does not answer, or is gone
             self.logoff()
-        except manager.ManagerException:
-            pass  # it does not answer, or is gone
         try:
             with socket.socket(fileno=os.dup(self._sock.fileno())) as connection:
                 connection.shutdown(socket.SHUT_RDWR)
@@ -110,7 +108,7 @@ def channels(address: tuple[str, int], user: str, secret: Secret) -> set[str]:
     with _logged_in(address, user, secret) as connection:
         answer = connection.send_action({"Action": "CoreShowChannels"})
         if answer.get_header("Response") != "Success":
-            raise AmiError("%s (it needs write = reporting)" % answer.get_header("Message", "CoreShowChannels was refused"))
+            raise AmiError(f"{answer.get_header('Message', 'CoreShowChannels was refused')} (it needs write = reporting)")
         while True:
             try:
                 event = connection.events.get(timeout=ANSWER)
@@ -136,7 +134,7 @@ def set_variables(address: tuple[str, int], user: str, secret: Secret, channel: 
                 why = answer.get_header("Message", "Setvar was refused")
                 if "No such channel" in why:
                     return False
-                raise AmiError("%s (it needs write = call)" % why)
+                raise AmiError(f"{why} (it needs write = call)")
     return True
 
 

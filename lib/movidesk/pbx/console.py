@@ -15,14 +15,14 @@ class ConsoleError(Exception):
 def ask(command: str, line: str) -> str:
     """What the console prints for `line`. Raises ConsoleError, also where Asterisk refuses the line."""
     try:
-        done = subprocess.run([*shlex.split(command), line], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE, timeout=PATIENCE, check=False)
+        done = subprocess.run([*shlex.split(command), line], stdin=subprocess.DEVNULL, capture_output=True,
+                              timeout=PATIENCE, check=False)
     except (OSError, ValueError) as error:
-        raise ConsoleError("%s: %s; see [pbx] asterisk in movidesk.conf" % (command, error)) from None
+        raise ConsoleError(f"{command}: {error}; see [pbx] asterisk in movidesk.conf") from None
     except subprocess.TimeoutExpired:
-        raise ConsoleError("%s: no answer within %g s" % (command, PATIENCE)) from None
+        raise ConsoleError(f"{command}: no answer within {PATIENCE:g} s") from None
     text = done.stdout.decode("utf-8", "replace")
     if done.returncode != 0:
         said = (done.stderr.decode("utf-8", "replace") or text).strip().splitlines()
-        raise ConsoleError("%s: %s" % (command, said[-1] if said else "exit status %d" % done.returncode))
+        raise ConsoleError(f"{command}: {said[-1] if said else f'exit status {done.returncode}'}")
     return text

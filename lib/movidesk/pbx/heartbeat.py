@@ -60,7 +60,8 @@ class Heartbeat:
             self._well = True
         except OSError as error:
             if self._well:
-                log.error("the heartbeat file %s cannot be written: %s; once it is too old, calls use the scripts", self.path, error)
+                log.error("the heartbeat file %s cannot be written: %s; once it is too old, calls use the scripts", self.path,
+                          error)
             self._well = False
 
     def _begin(self) -> None:
@@ -89,7 +90,7 @@ def _make(path: str) -> None:
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o640)
     try:
         if os.fstat(file).st_uid != os.geteuid():
-            raise PermissionError("%s belongs to somebody else" % path)
+            raise PermissionError(f"{path} belongs to somebody else")
     finally:
         os.close(file)
 

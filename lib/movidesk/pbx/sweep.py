@@ -77,8 +77,8 @@ def _from_manager(config: Config) -> set[str]:
     try:
         return ami.channels(*config.manager)
     except ami.AmiError as error:
-        raise NotTold("Asterisk's manager at %s:%d: %s; see [pbx] asterisk = ami in movidesk.conf" % (
-            *config["made_calls", "ami"], error)) from None
+        host, port = config["made_calls", "ami"]
+        raise NotTold(f"Asterisk's manager at {host}:{port}: {error}; see [pbx] asterisk = ami in movidesk.conf") from None
 
 
 def _from_console(command: str) -> set[str]:

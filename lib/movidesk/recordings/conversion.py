@@ -42,8 +42,7 @@ def tool(ending: str) -> list[str]:
     for command in TOOLS[ending]:
         if shutil.which(command.split()[0]):
             return command.split()
-    raise NotConverted("no tool makes .%s files: install %s" % (
-        ending, " or ".join(command.split()[0] for command in TOOLS[ending])))
+    raise NotConverted(f"no tool makes .{ending} files: install {' or '.join(command.split()[0] for command in TOOLS[ending])}")
 
 
 def convert(path: str, ending: str) -> str:
@@ -61,14 +60,14 @@ def convert(path: str, ending: str) -> str:
                                   stderr=subprocess.PIPE, timeout=PATIENCE)
             if done.returncode != 0:
                 said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-                raise NotConverted("%s: %s" % (command[0], said[-1] if said else "exit status %d" % done.returncode))
+                raise NotConverted(f"{command[0]}: {said[-1] if said else f'exit status {done.returncode}'}")
             with open(part, "rb") as file:
                 os.fsync(file.fileno())
             os.replace(part, target)
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise NotConverted("%s: %s" % (command[0], error)) from None
+            raise NotConverted(f"{command[0]}: {error}") from None
     if not os.path.exists(target):
-        raise NotConverted("%s is not there" % path)
+        raise NotConverted(f"{path} is not there")
     return target
 
 

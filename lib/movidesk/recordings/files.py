@@ -39,8 +39,8 @@ def own_names(config: Config) -> re.Pattern:
     They begin with the call's id: [pbx] name, Asterisk's systemname, epoch.counter or, of made calls, epoch.hex, and the
     visit; or with UNKNOWN and the channel's unique id where the dialplan did not know the call's.
     """
-    return re.compile(r"\.?(%s|%s)-([\w.-]+-)?[0-9]+\.([0-9]+|[0-9a-f]{12})(-[0-9]+)?(-message)?\.(wav|mp3|opus|gsm)(\.part)?"
-                      % (re.escape(config["pbx", "name"]), UNKNOWN), re.ASCII)
+    return re.compile(rf"\.?({re.escape(config['pbx', 'name'])}|{UNKNOWN})-([\w.-]+-)?[0-9]+\.([0-9]+|[0-9a-f]{{12}})(-[0-9]+)?"
+                      r"(-message)?\.(wav|mp3|opus|gsm)(\.part)?", re.ASCII)
 
 
 def delete_old(config: Config, now: float) -> list[str]:

@@ -20,7 +20,7 @@ from movidesk.config.options import Secret
 
 def signature(name: str, expires: int, secret: Secret) -> str:
     """What proves that the file may be heard until `expires` (epoch seconds)."""
-    text = "%d/%s %s" % (expires, name, secret.reveal())
+    text = f"{expires}/{name} {secret.reveal()}"
     digest = hashlib.md5(text.encode("utf-8", "surrogateescape"), usedforsecurity=False).digest()
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
@@ -29,7 +29,7 @@ def sign(link: str, name: str, config: Config, now: float) -> str:
     """The link with its expiry and signature."""
     secret = config["recordings", "secret"]
     expires = int(now) + 86400 * config["recordings", "valid_days"]
-    return "%s%sexpires=%d&signature=%s" % (link, "&" if "?" in link else "?", expires, signature(name, expires, secret))
+    return f"{link}{'&' if '?' in link else '?'}expires={expires}&signature={signature(name, expires, secret)}"
 
 
 def is_allowed(name: str, expires: str, given: str, secret: Secret, now: float) -> bool:

@@ -104,9 +104,9 @@ def call_id(pbx: str, uniqueid: str, visit: int = 1) -> str:
         raise ValueError("the channel has no unique id")
     prefix = pbx + "-"
     base = uniqueid if uniqueid.startswith(prefix) else prefix + uniqueid
-    result = base if visit == 1 else "%s-%d" % (base, visit)
+    result = base if visit == 1 else f"{base}-{visit}"
     if len(result) > MAX_ID:
-        raise ValueError("the call id %r has %d characters; Movidesk takes %d" % (result[:40] + "...", len(result), MAX_ID))
+        raise ValueError(f"the call id {result[:40] + '...'!r} has {len(result)} characters; Movidesk takes {MAX_ID}")
     return result
 
 

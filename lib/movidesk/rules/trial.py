@@ -15,7 +15,8 @@ next event of the same call is then sent as a probe (Delivery): if Movidesk take
 if it fails as well, it is an outage.
 
 The questions of a live caller (receivedCall) are judged alike, only sooner (`stands_aside`): those behind it in its line wait for
-it meanwhile, and it loses little where they ask first. Whether a refused question's arrival is set aside is decided as for events.
+it meanwhile, and it loses little where they ask first. Whether a refused question's arrival is set aside is decided as for
+events.
 """
 
 from __future__ import annotations

@@ -87,7 +87,8 @@ def after_answer(queue: Queue, extension: str, code: str, taken: int, now: float
         known_full = queue.full != UNKNOWN and taken >= queue.full
         return queue._replace(asked=now, pace=pace[0], news=not known_full)
     # Where no agent of the queue has a caller, they are busy elsewhere: their number says nothing.
-    return _slower(queue, now, pace)._replace(full=taken or UNKNOWN if code in call_states.BUSY_CODES else UNKNOWN, code=code or queue.code)
+    return _slower(queue, now, pace)._replace(full=taken or UNKNOWN if code in call_states.BUSY_CODES else UNKNOWN,
+                                              code=code or queue.code)
 
 
 def after_refusal(queue: Queue, known: bool, others: int, now: float, pace: tuple[float, float]) -> Queue:

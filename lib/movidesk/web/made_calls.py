@@ -26,7 +26,7 @@ log = logging.getLogger("movidesk.web.made_calls")
 
 MAX_CALLS = 32  # at once: each keeps a worker waiting until the agent picks up; one more is refused
 
-TEXTS = {404: "there is /call, and /monitor", 413: "the body has more than %d bytes" % MAX_BODY}
+TEXTS = {404: "there is /call, and /monitor", 413: f"the body has more than {MAX_BODY} bytes"}
 
 
 def create_app(config: Config, dialler: Dialler) -> Flask:
@@ -48,7 +48,7 @@ def create_app(config: Config, dialler: Dialler) -> Flask:
 
     def answer(action, *names: str) -> Response:
         if not places.acquire(blocking=False):
-            raise Refused(503, "%d calls are being set up: try again later" % MAX_CALLS)
+            raise Refused(503, f"{MAX_CALLS} calls are being set up: try again later")
         try:
             return _reply(200, action(*(g.params.get(name, "").strip() for name in names)))
         finally:
@@ -107,14 +107,14 @@ def _authenticate(config: Config, params: dict[str, str]) -> None:
             given = base64.b64decode(credentials, validate=True) if scheme.lower() == "basic" else b""
         except ValueError:
             given = b""
-        wanted = "%s:%s" % (config["made_calls", "user"], config["made_calls", "password"].reveal())
+        wanted = f"{config['made_calls', 'user']}:{config['made_calls', 'password'].reveal()}"
     elif auth == "token":
         given = (params.get("token") or credentials).encode("utf-8", "surrogateescape")
         wanted = config["made_calls", "token"].reveal()
     else:
         return
     if not compare_digest(given, wanted.encode()):
-        raise Refused(401, "wrong or missing %s" % ("login" if auth == "login" else "token"))
+        raise Refused(401, f"wrong or missing {'login' if auth == 'login' else 'token'}")
 
 
 def _reply(status: int, text: str) -> Response:

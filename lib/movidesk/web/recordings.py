@@ -78,7 +78,7 @@ def part(wanted: str, size: int) -> tuple[int, int] | None:
         if last and int(last) < begin:
             return None
     if begin >= size:
-        raise Refused(416, **{"Content-Range": "bytes */%d" % size})
+        raise Refused(416, **{"Content-Range": f"bytes */{size}"})
     return begin, end
 
 
@@ -130,7 +130,7 @@ def _send(file: io.FileIO) -> Response:
     headers = {"Content-Length": str(end - begin + 1), "Accept-Ranges": "bytes", "Content-Type": TYPES.get(
         os.path.splitext(path)[1].lower(), "application/octet-stream")}
     if span:
-        headers["Content-Range"] = "bytes %d-%d/%d" % (begin, end, size)
+        headers["Content-Range"] = f"bytes {begin}-{end}/{size}"
     # wrap_file: waitress reads the file as the player takes it, up to Content-Length, and closes it.
     return _finish(Response(wrap_file(request.environ, file), 206 if span else 200, headers, direct_passthrough=True))
 

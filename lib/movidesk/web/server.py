@@ -108,16 +108,17 @@ class Server(TcpWSGIServer):
 
     def __init__(self, setting: str, address: tuple[str, int], application, sockets: dict, workers):
         self._setting, self._next_look = setting, 0.0
+        place = f"{address[0]}:{address[1]}"
         try:
             super().__init__(
-                application, sockets, dispatcher=workers, listen="%s:%d" % address, ipv6=False, ident="movidesk",
+                application, sockets, dispatcher=workers, listen=place, ipv6=False, ident="movidesk",
                 connection_limit=1 << 30,  # ours is MAX_CONNECTIONS
                 max_request_header_size=MAX_HEAD, max_request_body_size=2 * MAX_BODY,  # with what stands between chunks
                 log_socket_errors=False)   # a player that goes away is no error
         except OSError as error:
-            raise OSError("%s = %s:%d: %s" % (setting, *address, error.strerror)) from None
+            raise OSError(f"{setting} = {place}: {error.strerror}") from None
         except ValueError:  # as waitress says that a name cannot be resolved
-            raise OSError("%s = %s:%d: no IPv4 address of this machine" % (setting, *address)) from None
+            raise OSError(f"{setting} = {place}: no IPv4 address of this machine") from None
 
     def handle_accept(self) -> None:
         if len(self.active_channels) < MAX_CONNECTIONS:
