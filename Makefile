@@ -21,8 +21,9 @@ UV         := $(VENV)/tools/bin/uv
 .PHONY: help demo test lint lint-shell bench install uninstall audit lock clean
 help:
 	@echo "make demo        ten calls through a real Asterisk, against a simulator of Movidesk"
-	@echo "make test        every test; ASTERISK=16 tests on that version, PYTEST='-k queue' picks some, JOBS=1 one by one"
-	@echo "make lint        ruff and shellcheck, without a test"
+	@echo "make test        make lint, then every test; ASTERISK=16 tests on that version, PYTEST='-k queue' picks some,"
+	@echo "                 JOBS=1 one by one"
+	@echo "make lint        ruff and shellcheck"
 	@echo "make bench       the measurements"
 	@echo "make install     into PREFIX, ASTETCDIR, ASTAGIDIR, STATEDIR, SYSTEMD (yes or no):"
 	@echo "                 $(PREFIX), $(ASTETCDIR), $(ASTAGIDIR), $(STATEDIR), $(SYSTEMD)"
@@ -60,7 +61,7 @@ endef
 demo: $(STAMP)
 	@$(VENV)/bin/python -m movidesk_rehearsal.demo $(if $(ASTERISK),--asterisk $(ASTERISK))
 
-test: $(STAMP)
+test: lint
 	$(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile $(if $(ASTERISK),--asterisk $(ASTERISK)) $(PYTEST)
 
 lint: $(STAMP) lint-shell
@@ -69,12 +70,14 @@ lint: $(STAMP) lint-shell
 # Files that begin with #!, the command that make install writes, and the recipes, as make would run them.
 # SC2050: a condition is constant once make has put in SYSTEMD. SC2015: in a && b || c, c is meant for a failed b too.
 SHELLCHECK := $(VENV)/bin/shellcheck
+# As $(MAKE) it would run, and come back here, where make was only asked what it would do.
+PRINT      := $(MAKE) -nB --no-print-directory
 IS_SHELL   := /^\#! *[^ ]*(\/|env +(-S +)?)(ba|da)?sh( |$$)/
 lint-shell: $(STAMP)
 	@find . .ci \( -path './.*' -o -name build -o -name results \) -prune -o -type f -exec \
-		awk 'FNR == 1 && $(value IS_SHELL) { print FILENAME }' {} + | xargs -t $(SHELLCHECK)
+		awk 'FNR == 1 && $(value IS_SHELL) { printf "%s%c", FILENAME, 0 }' {} + | xargs -0t $(SHELLCHECK)
 	@printf '%s\n' "$$CLI" | $(SHELLCHECK) -
-	@recipes=$$($(MAKE) -nB --no-print-directory SYSTEMD=yes demo test bench install uninstall audit lock clean) && \
+	@recipes=$$($(PRINT) SYSTEMD=yes demo test bench install uninstall audit lock clean) && \
 		printf '%s\n' "$$recipes" | $(SHELLCHECK) -s sh -e SC2050,SC2015 -
 
 bench: $(STAMP)

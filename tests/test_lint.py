@@ -40,3 +40,9 @@ def test_shellcheck_looks_at_every_shell_script(tmp_path):
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
     seen = next(line for line in done.stdout.splitlines() if line.startswith("SEEN ") and "one" in line)
     assert set(seen.split()[1:]) == {".ci/four", "./a/b", "./one", "./three.sh", "./two"}
+
+
+def test_make_test_begins_with_make_lint():
+    """And make lint ends, though it asks make what make test would do."""
+    said = subprocess.run(["make", "-n", "test"], cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=60, check=True).stdout
+    assert 0 < said.index("/ruff check") < said.index(" -m pytest ")
