@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -281,6 +282,7 @@ def test_the_log_hears_of_begin_hour_and_end(clock, caplog):
 def test_the_documentation_lists_every_alarm():
     folder = Path(__file__).parent.parent
     owners = [line.split()[0] for line in alarms.__doc__.split("its end\n")[1].split("\n\n")[0].splitlines()]
+    assert set(re.findall(r'\bAlarm\(\s*"(\w+)"', Path(alarms.__file__).read_text(encoding="utf-8"))) == set(owners)
     for page, title in (("docs/operations.md", "## Alarms"), ("docs/pt-BR/operations.md", "## Alarmes")):
         text = (folder / page).read_text(encoding="utf-8").split(f"\n{title}\n")[1]
         section = text.split("|---|---|---|\n")[1].split("\n\n")[0]
