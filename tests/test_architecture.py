@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,6 +96,28 @@ def test_an_upward_import_is_found(text, found):
 
 def test_a_circle_is_found():
     assert "movidesk.journal.store" in circles({**TEXTS, "movidesk.journal.store": "from movidesk.journal import Journal"})
+
+
+def loaded(text: str) -> set[str]:
+    """The first part of the name of each module that a module's text imports."""
+    names = {name for node in imports(ast.parse(text))
+             for name in ([alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""])}
+    return {name.split(".")[0] for name in names}
+
+
+def test_rules_have_no_io_and_no_clock():
+    rules = {module for module in TEXTS if module.startswith("movidesk.rules.")}
+    assert len(rules) >= 4
+    for module in rules:
+        assert loaded(TEXTS[module]) <= {"__future__", "collections", "math", "movidesk", "re", "typing"}, module
+        assert not re.search(r"\b(open|print|input)\(", TEXTS[module]), module
+
+
+def test_only_the_journal_has_sql():
+    sql = re.compile(r"\b(SELECT .* FROM|INSERT (OR \w+ )?INTO|REPLACE INTO|UPDATE \w+ SET|DELETE FROM|PRAGMA \w+) ")
+    inside = {module for module, text in TEXTS.items() if "sqlite3" in loaded(text) or sql.search(text)}
+    assert "movidesk.journal.store" in inside
+    assert {module for module in inside if not module.startswith("movidesk.journal")} == set()
 
 
 def test_the_simulator_uses_nothing_of_the_product_but_its_configuration_and_rules():
