@@ -233,6 +233,16 @@ def test_the_makes_targets_are_those_that_help_names():
     assert phony - {"help", "clean", "lint-shell"} <= helped
 
 
+@pytest.mark.parametrize("page", [ROOT / "docs" / "install.md", ROOT / "docs" / "pt-BR" / "install.md"], ids=names)
+def test_what_make_install_can_be_told(page):
+    """The table of variables; those for development are in CONTRIBUTING.md and `make help`."""
+    defaults = dict(re.findall(r"^([A-Z]+) +\?= *(.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    table = {row[0].strip("`"): row[1].strip("`") for row in rows(page.read_text()) if row[0].strip("`").isupper()}
+    assert set(table) == set(defaults) - {"PYTHON", "ASTERISK", "JOBS"}
+    plain = {name for name in table if "$" not in defaults[name]}
+    assert len(plain) >= 4 and {name: table[name] for name in plain} == {name: defaults[name] for name in plain}
+
+
 # -- settings of movidesk.conf -----------------------------------------------------------------------------------------
 
 def settings_named(text: str) -> set[tuple[str, str]]:

@@ -61,7 +61,7 @@ class _Session(socketserver.StreamRequestHandler):
 
 
 class FastAGI(Listener):
-    """Answers `agi://HOST:PORT/VERB` with the handlers of `verbs` (see entry.run). Over MAX_SESSIONS the verb runs as a script.
+    """Answers `agi://HOST:PORT/VERB` with the handlers of `verbs` (see runner.run). Over MAX_SESSIONS the verb runs as a script.
 
     saw: is given the unique id of each session's channel. beat: called by the accept loop twice a second at least.
     """

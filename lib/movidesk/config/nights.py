@@ -20,7 +20,7 @@ def is_night(now: float, night: tuple[int, int], minute_of_day) -> bool:
 
 
 def limit_at(config, now: float) -> int:
-    """The requests a minute that Movidesk takes at `now`, as the configuration says; budget.UNLIMITED: no limit."""
+    """The requests a minute that Movidesk takes at `now`, as the configuration says; rate_limit.UNLIMITED: no limit."""
     return config["movidesk", "night_requests_per_minute" if is_night_at(config, now) else "requests_per_minute"]
 
 

@@ -1,4 +1,4 @@
-"""Where Movidesk asks for made calls, by HTTP. Off by default; made.py decides what is done.
+"""Where Movidesk asks for made calls, by HTTP. Off by default; made_calls/dialler.py decides what is done.
 
     GET  /call?source=5252&destination=4733990777   the call's id as text      (POST: form or JSON, {"call_id": ...})
     GET  /monitor?source=5250&call=ID               5250 listens to that call, where [made_calls] monitor = yes
