@@ -239,5 +239,5 @@ class Product(Day):
             self.deliver()
 
     def undelivered(self) -> int:
-        totals = self.context.journal.totals()
+        totals = self.context.journal.overview.totals()
         return totals["pending"] + totals["refused"]

@@ -31,7 +31,7 @@ LEFTOVERS = (
 
 def fill(path: str, ended: int, pending: int) -> None:
     """Write the calls of the last 180 days, and then what an outage left, in one transaction each (a bench's privilege)."""
-    db, now = Journal(path)._db, time.time()
+    db, now = Journal(path).store.connection, time.time()
     db.execute("BEGIN")
     insert = ("INSERT INTO calls (call_id, uniqueid, mode, state, queue, number, extension, arrived, ended)"
               " VALUES (?1, ?1, ?2, ?3, ?4, '4733990777', ?5, ?6, ?6)")
@@ -113,7 +113,7 @@ class Steps:
         channel.lines += [b"agi_uniqueid: %s\n" % pair.uniqueid.encode(), b"agi_callerid: 4733990777\n", b"\n"]
 
     def empty_window(self) -> None:
-        self.journal._db.execute("DELETE FROM requests")
+        self.journal.store.connection.execute("DELETE FROM requests")
 
     def lives(self, number: int) -> None:
         """One life of each sort, in a queue of which others' events wait."""
@@ -139,17 +139,18 @@ class Steps:
     def look(self) -> None:
         """What the delivery, the alarms, the sweep and an admin look at."""
         self.empty_window()
-        job, _ = self.time("take", self.journal.take, 10)
-        self.time("retry", self.journal.retry, job, 3600.0, "bench")
-        self.time("take, nothing may go", self.journal.take, 0)
-        self.time("alarms: unsent", self.journal.unsent, -1.0)
-        self.time("sweep: unended", self.journal.unended)
-        self.time("conversion", self.journal.converting)
-        self.time("status", lambda: (self.journal.totals(), self.journal.waiting(), self.journal.requests_in_window()))
+        job, _ = self.time("take", self.journal.outbox.take, 10)
+        self.time("retry", self.journal.outbox.retry, job, 3600.0, "bench")
+        self.time("take, nothing may go", self.journal.outbox.take, 0)
+        self.time("alarms: unsent", self.journal.next_events.unsent_since, -1.0)
+        self.time("sweep: unended", self.journal.overview.unended)
+        self.time("conversion", self.journal.outbox.conversions)
+        self.time("status", lambda: (self.journal.overview.totals(), self.journal.overview.waiting(),
+                                     self.journal.limits.requests_in_window()))
 
     def tidy(self) -> None:
         """Deliver what these lives have left, so that the next round finds the journal as this one did."""
-        db = self.journal._db
+        db = self.journal.store.connection
         db.execute("UPDATE events SET status = 'delivered' WHERE status = 'pending' AND call IN"
                    " (SELECT id FROM calls WHERE uniqueid >= ? AND uniqueid < ?)", (self.label, self.label + "~"))
         self.empty_window()
@@ -161,8 +162,8 @@ def measure(times: int, label: str, paths: list[str]) -> list[dict[str, float]]:
     for number in range(times):
         for steps in each:
             steps.lives(number)
-            left = steps.journal.arrive("bench", f"{label}{number}.9", "77", "1")  # so that there is an event to take
-            steps.journal.hang_up(left.call_id)
+            left = steps.journal.calls.arrive("bench", f"{label}{number}.9", "77", "1")  # so that there is an event to take
+            steps.journal.calls.hang_up(left.call_id)
             steps.look()
     for steps in each:
         steps.tidy()

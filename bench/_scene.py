@@ -94,7 +94,7 @@ class Scene:
             self._requests.pop().close()
         if journal is not None:
             for table in "events", "calls", "requests", "queues", "notes":
-                journal._db.execute("DELETE FROM " + table)
+                journal.store.connection.execute("DELETE FROM " + table)
 
     def _connect(self, connection: HTTPConnection) -> socket.socket:
         """In the place of urllib3's way to a socket: one end of a pair, whose other end has sent the next answer."""
@@ -125,12 +125,12 @@ class Scene:
 
     def check_journal(self, journal: Journal) -> None:
         """Ids fit, each call has at most one ending, as its state says, and the token is nowhere."""
-        for call in journal.last_calls(100):
-            endings = [event for event in journal.events(call) if event.kind in call_states.ENDED]
+        for call in journal.overview.last_calls(100):
+            endings = [event for event in journal.calls.events(call) if event.kind in call_states.ENDED]
             promise(0 < len(call.call_id) <= call_states.MAX_ID, f"a call id of {len(call.call_id)} characters")
             promise(len(endings) <= 1, f"two endings: {endings!r}")
             promise((call.ended is not None) == (call.state in call_states.ENDED), f"no true ending: {call!r}")
-        said = journal._db.execute("SELECT note FROM events UNION SELECT code FROM calls"
+        said = journal.store.connection.execute("SELECT note FROM events UNION SELECT code FROM calls"
                                    " UNION SELECT value FROM notes").fetchall()
         promise(not has_secret(repr(said)), "a secret is in the journal")
 

@@ -20,30 +20,30 @@ from _table import median, percentile, save, show
 from movidesk.journal import Journal
 
 HOME = Path(__file__).resolve().parent.parent
-STEPS = HOME / "bench" / "_journal_steps.py"
 GOAL = 1.2         # a full journal beside an empty one
 SLACK = 0.05       # milliseconds that a step may take longer all the same
 COUNTS = "status"  # the one step that counts what waits, for people
 
 
-def run(lib: Path, *arguments: object) -> str:
-    """Run _journal_steps.py with the product in this folder; what it printed."""
-    return subprocess.run([sys.executable, str(STEPS), *map(str, arguments)], env={**os.environ, "PYTHONPATH": str(lib)},
-                          stdout=subprocess.PIPE, check=True, text=True).stdout
+def run(tree: Path, *arguments: object) -> str:
+    """Run the _journal_steps.py of this checkout with its product; what it printed."""
+    steps, environment = tree / "bench" / "_journal_steps.py", {**os.environ, "PYTHONPATH": str(tree / "lib")}
+    return subprocess.run([sys.executable, str(steps), *map(str, arguments)], env=environment, stdout=subprocess.PIPE,
+                          check=True, text=True).stdout
 
 
-def measure(libs: dict[str, Path], folder: str, calls: int, pending: int, times: int, rounds: int) -> dict:
+def measure(trees: dict[str, Path], folder: str, calls: int, pending: int, times: int, rounds: int) -> dict:
     """(version, journal) -> step -> ms, the median of the rounds; versions take turns by rounds, journals by calls."""
     kinds = {"empty": (0, 0), f"{calls} calls": (calls, 0), f"{pending} events wait": (calls // 10, pending)}
     paths = {}
-    for version, lib in libs.items():
+    for version, tree in trees.items():
         paths[version] = [f"{folder}/{version}-{number}.db" for number in range(len(kinds))]
         for path, (ended, owed) in zip(paths[version], kinds.values()):
-            run(lib, "fill", path, ended, owed)
-    found: dict = {(version, kind): {} for version in libs for kind in kinds}
+            run(tree, "fill", path, ended, owed)
+    found: dict = {(version, kind): {} for version in trees for kind in kinds}
     for number in range(rounds):
-        for version, lib in libs.items():
-            for kind, steps in zip(kinds, json.loads(run(lib, "measure", times, f"r{number}-", *paths[version]))):
+        for version, tree in trees.items():
+            for kind, steps in zip(kinds, json.loads(run(tree, "measure", times, f"r{number}-", *paths[version]))):
                 for step, took in steps.items():
                     found[version, kind].setdefault(step, []).append(took)
     return {place: {step: median(took) for step, took in steps.items()} for place, steps in found.items()}
@@ -56,7 +56,7 @@ def prune_beside_calls(path: str) -> tuple[list[float], int, float]:
 
     def prune() -> None:
         while True:
-            count = pruner.prune(90)
+            count = pruner.outbox.prune(90)
             pruned[0] += count
             if not count:
                 break
@@ -67,7 +67,7 @@ def prune_beside_calls(path: str) -> tuple[list[float], int, float]:
     thread.start()
     while not done.is_set():
         start = time.perf_counter()
-        recorder.record(f"during-{len(took)}", "canceled")
+        recorder.calls.record(f"during-{len(took)}", "canceled")
         took.append((time.perf_counter() - start) * 1000)
         time.sleep(0.005)
     thread.join()
@@ -99,20 +99,21 @@ def main() -> None:
     parser.add_argument("--pending", type=int, default=100_000)
     parser.add_argument("--times", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--before", metavar="COMMIT", help="measure this version of the product, too")
+    parser.add_argument("--before", metavar="COMMIT", help="measure this version, too; it must have bench/_journal_steps.py")
     options = parser.parse_args()
-    libs = {"now": HOME / "lib"}
+    trees = {"now": HOME}
     with tempfile.TemporaryDirectory(prefix="movidesk-bench-") as folder:
         if options.before:
             earlier = Path(folder) / "before"
             earlier.mkdir()
-            tree = subprocess.run(["git", "-C", str(HOME), "archive", options.before, "lib"], stdout=subprocess.PIPE, check=True)
-            subprocess.run(["tar", "-x", "-C", str(earlier)], input=tree.stdout, check=True)
-            libs = {"before": earlier / "lib", **libs}
-        found = measure(libs, folder, options.calls, options.pending, options.times, options.rounds)
-        run(libs["now"], "fill", folder + "/prune.db", options.calls, 0)
+            archive = subprocess.run(["git", "-C", str(HOME), "archive", options.before, "lib", "bench"],
+                                     stdout=subprocess.PIPE, check=True)
+            subprocess.run(["tar", "-x", "-C", str(earlier)], input=archive.stdout, check=True)
+            trees = {"before": earlier, **trees}
+        found = measure(trees, folder, options.calls, options.pending, options.times, options.rounds)
+        run(trees["now"], "fill", folder + "/prune.db", options.calls, 0)
         during, pruned, seconds = prune_beside_calls(folder + "/prune.db")
-    ratios, good = report(found, list(libs))
+    ratios, good = report(found, list(trees))
     print(f"pruned {pruned} calls in {seconds:.1f} s; an event meanwhile: median {median(during):.2f} ms, 99 % "
           f"{percentile(during, 0.99):.2f} ms, worst {max(during):.1f} ms")
     save("journal", {"calls": options.calls, "pending": options.pending, "ratios": ratios,

@@ -132,7 +132,7 @@ class Outage(Product):
         self.deliver()
 
     def come_back(self) -> None:
-        self.left_over = self.context.journal.totals()["pending"]
+        self.left_over = self.context.journal.overview.totals()["pending"]
         self.size = sum(os.path.getsize(entry.path) for entry in os.scandir(self.folder) if "journal" in entry.name)
         self.write_config(self.movidesk.token)
 

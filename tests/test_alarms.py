@@ -37,8 +37,8 @@ def text(context) -> str:
 
 def pending(context, uniqueid="1.1"):
     """An event that is due."""
-    call = context.journal.arrive("pbx1", uniqueid, "77", "4733990001")
-    context.journal.hang_up(call.call_id)
+    call = context.journal.calls.arrive("pbx1", uniqueid, "77", "4733990001")
+    context.journal.calls.hang_up(call.call_id)
     return call
 
 
@@ -133,7 +133,7 @@ def test_a_long_pause(context, clock):
     assert names(context) == []
     context.heard(Retry(3600.0, "HTTP 429", 429))
     assert names(context) == ["pause"] and "requests_per_minute" in text(context)
-    clock.advance(context.journal.paused())
+    clock.advance(context.journal.limits.pause_left())
     assert names(context) == []
 
 
@@ -142,7 +142,7 @@ def test_nobody_sends(context, clock):
     pending(context)
     clock.advance(alarms.IDLE_AFTER)
     assert text(context) == f"events wait since {since} and nobody sends them: is movidesk serve running?"
-    assert context.journal.take(10)[0]
+    assert context.journal.outbox.take(10)[0]
     assert names(context) == []
 
 
@@ -160,7 +160,7 @@ def test_a_journal_that_cannot_be_read_hides_no_other_alarm(context, write_confi
 
     kept = emergency.save(context.config, {"kind": "hangup", "at": 1_700_000_000.0, "call_id": "pbx1-1.1", "uniqueid": "1.1",
                                         "queue": "", "number": "", "extension": "", "link": ""})
-    monkeypatch.setattr(context.journal, "note", fails)
+    monkeypatch.setattr(context.journal.store, "note", fails)
     journal, other = alarms.standing(context)
     assert journal == ("journal", "journal x: disk I/O error") and kept in other.text
     with standby.use(context, "the disk is full"):
@@ -168,7 +168,7 @@ def test_a_journal_that_cannot_be_read_hides_no_other_alarm(context, write_confi
 
 
 def test_a_caller_who_waits_is_no_unsent_event(context, clock):
-    context.journal.arrive("pbx1", "1.1", "77", "4733990001")
+    context.journal.calls.arrive("pbx1", "1.1", "77", "4733990001")
     clock.advance(alarms.IDLE_AFTER)
     assert names(context) == []
 
@@ -176,10 +176,10 @@ def test_a_caller_who_waits_is_no_unsent_event(context, clock):
 @pytest.mark.parametrize("end", ["replay", "dismiss"])
 def test_refused_events(context, end):
     pending(context)
-    job, _ = context.journal.take(10)
-    context.journal.rejected(job, "HTTP 400: no such queue")
+    job, _ = context.journal.outbox.take(10)
+    context.journal.outbox.rejected(job, "HTTP 400: no such queue")
     assert text(context) == "1 events are set aside, first received of pbx1-1.1 (HTTP 400: no such queue): see movidesk outbox"
-    assert getattr(context.journal, end)(job.event.id)
+    assert getattr(context.journal.outbox, end)(job.event.id)
     assert names(context) == []
 
 
@@ -202,24 +202,24 @@ def test_a_damaged_journal_until_it_is_moved_away(context):
 
 def test_an_asterisk_that_says_nothing(context, clock, write_config, tmp_path):
     context.config = load(write_config(pbx={"asterisk": str(tmp_path / "missing")}))
-    context.journal.arrive("pbx1", "1.1", "77", "4733990001")
+    context.journal.calls.arrive("pbx1", "1.1", "77", "4733990001")
     sweep.recover(context)
-    assert names(context) == [] and context.journal.unended()
+    assert names(context) == [] and context.journal.overview.unended()
     clock.advance(alarms.NOT_TOLD_AFTER)
     sweep.recover(context)
     assert names(context) == ["asterisk"] and str(tmp_path / "missing") in text(context)
     context.config = load(write_config(pbx={"asterisk": "true"}))
     sweep.recover(context)
-    assert names(context) == [] and not context.journal.unended()
+    assert names(context) == [] and not context.journal.overview.unended()
 
 
 def refuse(context, uniqueid, extension, reason):
     """Movidesk offers the extension to a caller; its phone does not take the call, and Movidesk has nobody else."""
-    call = context.journal.arrive("pbx1", uniqueid, "77", "4733990001")
-    context.journal.answered(call, extension, "", "")
-    call = context.journal.find(call.call_id)
-    context.journal.turn(call, 1000, refusal=reason)
-    context.journal.answered(call, "", "4", "4")
+    call = context.journal.calls.arrive("pbx1", uniqueid, "77", "4733990001")
+    context.journal.scheduler.answered(call, extension, "", "")
+    call = context.journal.calls.find(call.call_id)
+    context.journal.scheduler.turn(call, 1000, refusal=reason)
+    context.journal.scheduler.answered(call, "", "4", "4")
     context.clock.advance(60)
 
 
@@ -232,9 +232,9 @@ def test_a_phone_that_takes_no_calls(context, clock, reason, times):
     assert names(context) == ["phones"]
     assert f"5252 ({reason or 'no reason known'}, {times} times since {since})" in text(context)
     assert "registered" in text(context) and "go offline in Movidesk" in text(context)
-    call = context.journal.arrive("pbx1", "1.9", "77", "4733990001")
-    context.journal.answered(call, "5252", "", "")
-    context.journal.record(call.call_id, "transferred")
+    call = context.journal.calls.arrive("pbx1", "1.9", "77", "4733990001")
+    context.journal.scheduler.answered(call, "5252", "", "")
+    context.journal.calls.record(call.call_id, "transferred")
     assert names(context) == []
 
 
@@ -258,7 +258,7 @@ def test_the_console_hears_each_alarm_once_an_hour(context, clock):
     for _ in range(3):
         alarms.say_on_console(context, said.append)
     assert len(said) == 1
-    context.journal.begin_note("not_told", "it is down")
+    context.journal.notes.set_once("not_told", "it is down")
     clock.advance(alarms.NOT_TOLD_AFTER)
     alarms.say_on_console(context, said.append)
     assert len(said) == 2 and "it is down" in said[1]

@@ -17,7 +17,7 @@ from movidesk import __version__, checks, cli, config
 from movidesk.context import Context
 from movidesk.delivery.availability import TOKEN_REFUSED
 from movidesk.housekeeping import Housekeeping
-from movidesk.journal import Job, Journal, standby
+from movidesk.journal import Job, Journal, standby, standby_folder
 from movidesk_sim.control import Fault
 
 GOOD, TROUBLE, MISUSE = 0, 1, 2
@@ -49,7 +49,7 @@ def book(movidesk):
 
 
 def arrive(book, uniqueid="1.1", queue="77", number="4733990777", **more):
-    return book.arrive("pbx1", uniqueid, queue, number, **more)
+    return book.calls.arrive("pbx1", uniqueid, queue, number, **more)
 
 
 SET_ASIDE = "1 events are set aside, first received of pbx1-3.1 (HTTP 400: no such id): see movidesk outbox"
@@ -58,9 +58,9 @@ SET_ASIDE = "1 events are set aside, first received of pbx1-3.1 (HTTP 400: no su
 def refuse(book, uniqueid="1.1", why="HTTP 400: no such id"):
     """A call with a refused `received` and a pending `canceled`."""
     call = arrive(book, uniqueid)
-    book.hang_up(call.call_id)
-    event = book.events(call)[0]
-    book.rejected(Job(event, call), why)
+    book.calls.hang_up(call.call_id)
+    event = book.calls.events(call)[0]
+    book.outbox.rejected(Job(event, call), why)
     return event.id
 
 
@@ -164,10 +164,10 @@ def test_the_status_of_an_empty_journal(movidesk):
 def test_the_status_of_a_busy_hour(movidesk, book):
     now = time.time()
     for number, queue in (("2", "77"), ("1", "77"), ("3", "78")):
-        book.turn(arrive(book, "1." + number, queue, arrived=now - 100 * int(number)), 1000)
+        book.scheduler.turn(arrive(book, "1." + number, queue, arrived=now - 100 * int(number)), 1000)
     talking = arrive(book, "2.1")
-    book.answered(talking, "5252", "", "5252")
-    book.record(talking.call_id, "transferred")
+    book.scheduler.answered(talking, "5252", "", "5252")
+    book.calls.record(talking.call_id, "transferred")
     refuse(book, "3.1")
     status, out, _ = movidesk("status")
     assert status == TROUBLE and [line.split(None, 1) for line in out.splitlines()] == [
@@ -187,8 +187,8 @@ def test_the_status_of_a_busy_hour(movidesk, book):
 
 def test_the_status_of_the_limit(movidesk, book, monkeypatch):
     for _ in range(2):
-        book.turn(arrive(book, f"1.{_}", f"7{_}"), 1000)
-    assert book.close_window(50, limit=1000)
+        book.scheduler.turn(arrive(book, f"1.{_}", f"7{_}"), 1000)
+    assert book.limits.close_window(50, limit=1000)
     _, out, _ = movidesk("status")
     assert re.search(r"requests +2 of 500 in the last minute\n +lowered from 1000: other programs use the account, .*; it "
                      r"rises step "
@@ -209,7 +209,7 @@ def test_the_status_at_night(movidesk, write_config):
 
 
 def test_a_token_that_movidesk_refuses(movidesk, book, simulator):
-    book.hang_up(arrive(book).call_id)
+    book.calls.hang_up(arrive(book).call_id)
     simulator.model.token = "00000000-0000-0000-0000-00000000cafe"
     assert movidesk("deliver", "--once")[0] == TROUBLE
     status, out, _ = movidesk("status")
@@ -230,8 +230,8 @@ def test_the_last_calls_in_local_time_with_each_events_outcome(movidesk, book, m
     time.tzset()
     try:
         call = arrive(book, arrived=1525194000.0)
-        book.answered(call, "5252", "", "5252")
-        book.record(call.call_id, "transferred")
+        book.scheduler.answered(call, "5252", "", "5252")
+        book.calls.record(call.call_id, "transferred")
         refuse(book, "1.2")
         status, out, _ = movidesk("calls")
     finally:
@@ -253,8 +253,8 @@ def test_as_many_calls_as_asked_for_the_newest_last(movidesk, book):
 
 def test_the_outbox_shows_what_waits_or_was_refused_and_why(movidesk, book):
     refused = refuse(book)
-    job, _ = book.take(1000)
-    book.retry(job, 90, "HTTP 500: oops")
+    job, _ = book.outbox.take(1000)
+    book.outbox.retry(job, 90, "HTTP 500: oops")
     status, out, _ = movidesk("outbox")
     first, second = rows(out)
     assert status == TROUBLE and [first[0], *first[2:]] == [
@@ -276,7 +276,7 @@ def test_a_refused_event_is_replayed(movidesk, book):
     assert movidesk("outbox", "--replay", "all") == (GOOD, f"event {second} will be sent again\n", "")
     assert movidesk("outbox", "--replay", "all") == (GOOD, "", "")
     assert movidesk("outbox", "--replay", "first")[0] == MISUSE
-    assert book.totals()["refused"] == 0
+    assert book.overview.totals()["refused"] == 0
 
 
 NASTY = "\x1b[31mred\x1b[0m \x07\r\n\x9b2J\u202eevil ação"
@@ -285,11 +285,11 @@ NASTY = "\x1b[31mred\x1b[0m \x07\r\n\x9b2J\u202eevil ação"
 @pytest.mark.parametrize("command", [("calls",), ("outbox",), ("status",), ("status", "--json")])
 def test_a_terminal_is_never_given_more_than_text(movidesk, book, command):
     for kind in ("completed", "start_transferred"):
-        book.record(kind + NASTY, kind, extension=NASTY, link=NASTY, number=NASTY, queue=NASTY, uniqueid=NASTY)
-    book.rejected(book.take(1000)[0], NASTY)
-    book.retry(book.take(1000)[0], 60, NASTY)
-    book.turn(arrive(book, "2.1", queue=NASTY, number=NASTY), 1000)
-    book.set_note(TOKEN_REFUSED, Context(config.load(movidesk.path))._token_mark() + " " + NASTY)
+        book.calls.record(kind + NASTY, kind, extension=NASTY, link=NASTY, number=NASTY, queue=NASTY, uniqueid=NASTY)
+    book.outbox.rejected(book.outbox.take(1000)[0], NASTY)
+    book.outbox.retry(book.outbox.take(1000)[0], 60, NASTY)
+    book.scheduler.turn(arrive(book, "2.1", queue=NASTY, number=NASTY), 1000)
+    book.notes.set(TOKEN_REFUSED, Context(config.load(movidesk.path))._token_mark() + " " + NASTY)
     status, out, err = movidesk(*command)
     assert status in (GOOD, TROUBLE) and (command != ("status", "--json") or json.loads(out))
     assert [c for c in out + err if not c.isprintable() and c != "\n"] == []
@@ -300,7 +300,7 @@ def test_a_terminal_is_never_given_more_than_text(movidesk, book, command):
 
 def test_deliver_once(movidesk, book, simulator):
     call = arrive(book)
-    book.hang_up(call.call_id)
+    book.calls.hang_up(call.call_id)
     assert movidesk("deliver", "--once")[0] == GOOD
     ticket, = simulator.model.tickets.values()
     assert (ticket.id, ticket.state, ticket.complete) == ("pbx1-1.1", "canceled", True)
@@ -308,17 +308,17 @@ def test_deliver_once(movidesk, book, simulator):
 
 
 def test_deliver_once_says_that_not_all_was_taken(movidesk, book, simulator):
-    book.hang_up(arrive(book).call_id)
+    book.calls.hang_up(arrive(book).call_id)
     simulator.faults.rules.append(Fault(status=500))
     assert movidesk("deliver", "--once")[0] == TROUBLE
-    assert book.totals()["pending"] == 2
+    assert book.overview.totals()["pending"] == 2
 
 
 def test_deliver_goes_on_until_it_is_stopped(movidesk, book, simulator):
     process = subprocess.Popen([sys.executable, "-m", "movidesk.cli", "--config", movidesk.path, "deliver"],
                                stderr=subprocess.PIPE, text=True)
     try:
-        book.hang_up(arrive(book).call_id)
+        book.calls.hang_up(arrive(book).call_id)
         seen = []
         for line in process.stderr:
             seen.append(line)
@@ -383,8 +383,8 @@ def test_check_of_a_place_for_the_standby_that_cannot_serve(movidesk, agid, tmp_
         place.write_text("")
     elif state == "another's":
         place.mkdir()
-        os.mkdir(standby.folder(settings), 0o777)
-        os.chmod(standby.folder(settings), 0o777)
+        os.mkdir(standby_folder.folder(settings), 0o777)
+        os.chmod(standby_folder.folder(settings), 0o777)
     told, = [text for text in troubles(movidesk("check")[1]) if "journal" in text]
     assert told.startswith(f"second journal in {place}: {place}") and "must be a folder in memory" in told
     housekeeping = Housekeeping(Context(settings))

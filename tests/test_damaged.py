@@ -19,15 +19,15 @@ def path(tmp_path, clock) -> str:
     """A journal of 600 calls, a third each in talk, all told, and with everything still to be told."""
     path = str(tmp_path / "journal.db")
     book = Journal(path, clock)
-    book._db.execute("PRAGMA synchronous = OFF")
+    book.store.connection.execute("PRAGMA synchronous = OFF")
     for number in range(600):
-        call = book.arrive("pbx1", f"1.{number}", "77", "4733990001")
+        call = book.calls.arrive("pbx1", f"1.{number}", "77", "4733990001")
         if number % 3 == 0:
-            book.answered(call, "5252", "", "5252")
-            book.record(call.call_id, call_states.TRANSFERRED)
+            book.scheduler.answered(call, "5252", "", "5252")
+            book.calls.record(call.call_id, call_states.TRANSFERRED)
         else:
-            book.hang_up(call.call_id)
-    with book._writing() as db:
+            book.calls.hang_up(call.call_id)
+    with book.store.transaction() as db:
         db.execute("UPDATE events SET status = 'delivered' WHERE call IN (SELECT id FROM calls WHERE id % 3 = 2)")
     book.close()
     return path
@@ -46,14 +46,15 @@ def overwrite(path: str, page: int) -> None:
 
 
 def told(book: Journal) -> dict[str, list[tuple[str, str]]]:
-    return {call.call_id: [(event.kind, event.status) for event in book.events(call)] for call in book.last_calls(1000)}
+    return {call.call_id: [(event.kind, event.status) for event in book.calls.events(call)]
+            for call in book.overview.last_calls(1000)}
 
 
 def test_the_calls_beside_a_bad_page_go_on(path, clock):
     before = told(Journal(path, clock))
     overwrite(path, page_of(path, 300))
     with pytest.raises(JournalError) as caught:
-        Journal(path, clock).check()
+        Journal(path, clock).store.check()
     assert caught.value.damaged
     kept, taken = set_aside(path, clock)
     after = told(Journal(path, clock))
@@ -68,8 +69,8 @@ def test_a_talk_that_was_taken_over_is_ended(path, clock):
     overwrite(path, page_of(path, 300))
     set_aside(path, clock)
     book = Journal(path, clock)
-    assert book.hang_up("pbx1-1.0").kind == call_states.COMPLETED
-    assert [event.kind for event in book.events(book.find("pbx1-1.0"))] == ["received", "transferred", "completed"]
+    assert book.calls.hang_up("pbx1-1.0").kind == call_states.COMPLETED
+    assert [event.kind for event in book.calls.events(book.calls.find("pbx1-1.0"))] == ["received", "transferred", "completed"]
 
 
 @pytest.mark.parametrize("content", [b"", b"no journal at all" * 1000], ids=["empty", "another file"])
@@ -110,5 +111,5 @@ def test_nobody_waits_for_ever_for_a_frozen_process_that_takes_it_over(path, clo
 def test_the_verbs_say_what_became_of_it(path, clock, write_config, capsys):
     with open(path, "r+b") as file:
         file.write(b"x" * 100)
-    assert Context(load(write_config()), clock).journal.totals()["open"] == 0
+    assert Context(load(write_config()), clock).journal.overview.totals()["open"] == 0
     assert f"it is kept as {path}.damaged-" in capsys.readouterr().err

@@ -44,17 +44,17 @@ class Office:
     def offered(self):
         """A call whose caller has been offered an agent."""
         self.count += 1
-        call = self.book.arrive("pbx1", f"1.{self.count}", "77", "47")
+        call = self.book.calls.arrive("pbx1", f"1.{self.count}", "77", "47")
         answer = self.context.client.send("received", queue="77", number="47", id=call.call_id, arrived=call.arrived)
-        self.book.answered(call, api.parse_answer(answer.text, self.context.config["pbx", "extension_pattern"]).extension,
-                           "", answer.text)
+        offered = api.parse_answer(answer.text, self.context.config["pbx", "extension_pattern"]).extension
+        self.book.scheduler.answered(call, offered, "", answer.text)
         return call.call_id
 
     def talked(self):
         """A call that is over, of which Movidesk knows only the offer."""
         call_id = self.offered()
         for kind in ("transferred", "completed"):
-            assert self.book.record(call_id, kind).kind
+            assert self.book.calls.record(call_id, kind).kind
         return call_id
 
     def fault(self, endpoint, **what):
@@ -75,7 +75,7 @@ class Office:
             if wait is None:
                 return self.clock.now - begun
             self.clock.advance(wait)
-        pytest.fail(f"not settled: {self.book.outbox(PENDING)!r}")
+        pytest.fail(f"not settled: {self.book.outbox.jobs(PENDING)!r}")
 
 
 @pytest.fixture
@@ -102,14 +102,14 @@ def is_complete(office, call_id):
 
 def test_an_agent_whom_a_late_arrival_is_given_is_freed_by_its_ending_next(office):
     """Movidesk keeps an agent for a caller who is gone: nothing that frees nobody comes before the end of that."""
-    late, other = (office.book.arrive("pbx1", f"1.{number}", "77", "47") for number in (1, 2))
-    office.book.hang_up(late.call_id)
-    office.book.record("pbx1-9.9", "lost", queue="77", number="47")
+    late, other = (office.book.calls.arrive("pbx1", f"1.{number}", "77", "47") for number in (1, 2))
+    office.book.calls.hang_up(late.call_id)
+    office.book.calls.record("pbx1-9.9", "lost", queue="77", number="47")
     job, _ = office.delivery.take()
     assert (job.call.call_id, job.event.kind) == (late.call_id, "received")
     office.delivery.deliver(job)
-    waiting = office.book.turn(other, 1000)
-    assert waiting.ask and office.book.find(late.call_id).extension == AGENTS[0]
+    waiting = office.book.scheduler.turn(other, 1000)
+    assert waiting.request_id and office.book.calls.find(late.call_id).extension == AGENTS[0]
     job, _ = office.delivery.take()
     assert (job.call.call_id, job.event.kind, job.event.extension) == (late.call_id, "canceled", AGENTS[0])
     office.delivery.deliver(job)
@@ -136,7 +136,7 @@ def test_completed_arrives_once_accepted(office, fault, seconds, repeated):
     office.fault(COMPLETED, **fault) if fault else None
     assert office.until_settled() == pytest.approx(seconds, abs=0.01)
     assert is_complete(office, call_id) and office.model.duplicates == repeated
-    assert office.book.totals() == {"open": 0, "pending": 0, "refused": 0}
+    assert office.book.overview.totals() == {"open": 0, "pending": 0, "refused": 0}
 
 
 def test_completed_meets_a_slow_answer_and_is_sent_again(office):
@@ -154,7 +154,7 @@ def test_movidesk_is_away_for_a_day(office):
     while office.clock.now < end:
         assert office.delivery.once() is False
         office.clock.advance(1800)
-    assert office.book.totals() == {"open": 0, "pending": 6, "refused": 0}
+    assert office.book.overview.totals() == {"open": 0, "pending": 6, "refused": 0}
     office.simulator.faults.rules.clear()
     assert office.until_settled() <= LONGEST_RETRY * 1.25 * 2
     assert all(is_complete(office, call_id) for call_id in calls)
@@ -178,7 +178,7 @@ def under_ten_a_minute(office):
     def use(used, **limit):
         office.model.limit = Limit(10, **limit)
         for _ in range(used):
-            office.book._claim(10, rate_limit.SCREEN, rate_limit.Demand())
+            office.book.limits.claim(10, rate_limit.SCREEN, rate_limit.Demand())
     return use
 
 
@@ -190,8 +190,8 @@ def test_a_burst_of_429s_is_one_strike(office, running, under_ten_a_minute):
     under_ten_a_minute(0)
     running.trigger.pull()
     wait_until(lambda: len(office.heard()) == 4)
-    wait_until(lambda: [job.event.note for job in office.book.outbox(PENDING)].count("HTTP 429") == 4)
-    assert office.book.paused() == 60
+    wait_until(lambda: [job.event.note for job in office.book.outbox.jobs(PENDING)].count("HTTP 429") == 4)
+    assert office.book.limits.pause_left() == 60
 
 
 @pytest.mark.parametrize("used, paused", [(4, 0), (8, 60)])
@@ -200,9 +200,9 @@ def test_a_connection_cut_near_the_limit_is_a_suspected_429(office, under_ten_a_
     under_ten_a_minute(used)
     office.fault("asterisk_transferedCall", cut="before")
     office.delivery.once()
-    assert office.book.paused() == paused
+    assert office.book.limits.pause_left() == paused
     assert ("which may stand for a 429: nothing is sent for 60 s" in caplog.text) == bool(paused)
-    assert (office.book.note(AWAY) is None) == bool(paused), "it is no sign that Movidesk is away"
+    assert (office.book.notes.get(AWAY) is None) == bool(paused), "it is no sign that Movidesk is away"
 
 
 def test_cut_connections_while_movidesk_is_away_are_no_429s(office, under_ten_a_minute):
@@ -211,7 +211,7 @@ def test_cut_connections_while_movidesk_is_away_are_no_429s(office, under_ten_a_
     under_ten_a_minute(9)
     office.fault("asterisk_transferedCall", cut="before")
     office.delivery.once()
-    assert office.book.paused() == 0 and office.book.note(AWAY)
+    assert office.book.limits.pause_left() == 0 and office.book.notes.get(AWAY)
 
 
 def test_a_movidesk_that_cuts_instead_of_answering_429_gets_all_the_same(office, under_ten_a_minute):
@@ -257,11 +257,11 @@ def test_the_events_of_a_call_arrive_in_order_and_no_call_waits_for_another(offi
 
 
 def test_without_queue_control_completed_goes_out_as_the_other_document_has_it(office):
-    call = office.book.arrive("pbx1", "1.1", "77", "47", "watch")
-    office.book.record(call.call_id, "start_transferred", extension=AGENTS[0])
-    office.book.hang_up(call.call_id)
-    left = office.book.arrive("pbx1", "1.2", "77", "47", "watch")
-    office.book.hang_up(left.call_id)
+    call = office.book.calls.arrive("pbx1", "1.1", "77", "47", "watch")
+    office.book.calls.record(call.call_id, "start_transferred", extension=AGENTS[0])
+    office.book.calls.hang_up(call.call_id)
+    left = office.book.calls.arrive("pbx1", "1.2", "77", "47", "watch")
+    office.book.calls.hang_up(left.call_id)
     office.until_settled()
     # By urgency, not by age: the screen, the agent who is free again, the caller who left.
     assert sorted((line["method"], line["endpoint"]) for line in office.model.log) == [
@@ -274,8 +274,8 @@ def test_a_recordings_name_that_is_no_utf_8_costs_no_call_its_ending(office, rec
     """Asterisk hands on bytes; Channel.get makes such surrogates of them."""
     office.context.config._values["recordings", "link"] = "https://pbx/{file}"
     call_id = office.talked()
-    link = links.link(office.context.config, office.book.find(call_id), recording, office.context.clock())
-    office.book.record(call_id, "link", link=link)
+    link = links.link(office.context.config, office.book.calls.find(call_id), recording, office.context.clock())
+    office.book.calls.record(call_id, "link", link=link)
     office.until_settled()
     assert is_complete(office, call_id) and office.model.tickets[call_id].links == [link]
 
@@ -284,8 +284,8 @@ def test_a_recordings_name_that_is_no_utf_8_costs_no_call_its_ending(office, rec
 
 def lost_with_link(office):
     call_id = office.offered()
-    office.book.record(call_id, "lost")
-    office.book.record(call_id, "link", link="https://pbx/1.wav")
+    office.book.calls.record(call_id, "lost")
+    office.book.calls.record(call_id, "link", link="https://pbx/1.wav")
     return call_id
 
 
@@ -293,7 +293,7 @@ def test_a_refusal_is_believed_the_third_time_and_the_later_events_go_on(office)
     call_id = lost_with_link(office)
     office.fault("asterisk_lostCall", status=400, body="no such id", count=10)
     office.until_settled()
-    refused, = office.book.outbox(REFUSED)
+    refused, = office.book.outbox.jobs(REFUSED)
     assert (refused.event.kind, refused.event.attempts, refused.event.note) == ("lost", 3, "HTTP 400: no such id")
     assert [endpoint for _, endpoint, _ in office.heard()] == ["asterisk_lostCall"] * 3 + ["setMadeCallLink"]
     assert office.model.tickets[call_id].links == ["https://pbx/1.wav"]
@@ -303,17 +303,17 @@ def test_a_refused_event_is_replayed(office):
     call_id = lost_with_link(office)
     office.fault("asterisk_lostCall", status=404, count=3)
     office.until_settled()
-    assert office.book.replay(office.book.outbox(REFUSED)[0].event.id)
+    assert office.book.outbox.replay(office.book.outbox.jobs(REFUSED)[0].event.id)
     assert office.until_settled() == 0
-    assert office.model.tickets[call_id].state == "lost" and office.book.totals()["refused"] == 0
+    assert office.model.tickets[call_id].state == "lost" and office.book.overview.totals()["refused"] == 0
 
 
 def test_what_the_documents_do_not_allow_is_refused_unsent(office):
     call_id = office.offered()
-    office.book.record(call_id, "link", link="https://pbx/" + "x" * 300)
-    office.book.record(call_id, "canceled")
+    office.book.calls.record(call_id, "link", link="https://pbx/" + "x" * 300)
+    office.book.calls.record(call_id, "canceled")
     office.until_settled()
-    assert "setMadeCallLink: Link has 312 characters" in office.book.outbox(REFUSED)[0].event.note
+    assert "setMadeCallLink: Link has 312 characters" in office.book.outbox.jobs(REFUSED)[0].event.note
     assert [endpoint for _, endpoint, _ in office.heard()] == ["asterisk_canceledCall"]
 
 
@@ -325,7 +325,7 @@ def fail(office, endpoint="", **fault):
 
 
 def refused(office):
-    return [(job.event.kind, job.call.call_id) for job in office.book.outbox(REFUSED)]
+    return [(job.event.kind, job.call.call_id) for job in office.book.outbox.jobs(REFUSED)]
 
 
 def run(office, seconds, every=None, also=lambda: None):
@@ -372,14 +372,14 @@ def test_an_event_that_is_never_accepted_holds_up_nobody(office, status):
 
     def another():
         others.append(office.offered())
-        office.book.record(others[-1], "canceled")
+        office.book.calls.record(others[-1], "canceled")
 
     heard = run(office, 180, 20, another)
     arrived = {call_id: at for at, (call_id, _, got) in heard if got == 200}
     assert all(arrived[call_id] <= 20 * number + 5 for number, call_id in enumerate(others[:-1], 1))
     assert refused(office) == [("completed", poisoned)]
     assert re.fullmatch(rf"HTTP {status} \([345] tries failed while other requests were taken\)",
-                        office.book.outbox(REFUSED)[0].event.note)
+                        office.book.outbox.jobs(REFUSED)[0].event.note)
     assert not office.context.silence() and not office.context.rest(300)
 
 
@@ -392,8 +392,9 @@ def test_two_events_that_are_never_accepted_hold_up_nobody_either(office, status
     fail(office, COMPLETED, status=status)
     office.delivery.once()
     office.context.heard(api.Delivered(""))  # a caller's question, after the silence if there is one
-    office.book.answered(office.book.arrive("pbx1", "9.9", "77", "47"), "", "4", "4")
-    run(office, 180, 15, lambda: office.book.answered(office.book.arrive("pbx1", "9.9", "77", "47"), "", "4", "4"))
+    office.book.scheduler.answered(office.book.calls.arrive("pbx1", "9.9", "77", "47"), "", "4", "4")
+    run(office, 180, 15, lambda: office.book.scheduler.answered(
+        office.book.calls.arrive("pbx1", "9.9", "77", "47"), "", "4", "4"))
     assert refused(office) == [("completed", call_id) for call_id in poisoned]
 
 
@@ -406,7 +407,7 @@ def test_nothing_is_set_aside_in_an_outage_however_long(office, fault, calls):
     fail(office, **fault)
     heard = run(office, 7200)
     assert len(heard) < 120
-    assert office.book.totals() == {"open": 0, "pending": 2 * calls, "refused": 0}
+    assert office.book.overview.totals() == {"open": 0, "pending": 2 * calls, "refused": 0}
     assert alarms.standing(office.context)
     office.simulator.faults.rules.clear()
     assert office.until_settled() <= TRY_TOKEN_AGAIN + LONGEST_RETRY * 1.25 * 2
@@ -448,10 +449,10 @@ def test_a_token_that_worked_and_is_revoked_is_believed_after_two_requests(offic
 
 def test_what_is_recorded_after_an_event_that_fails_has_it_tried_at_once(office):
     call_id = office.offered()
-    office.book.record(call_id, "transferred")
+    office.book.calls.record(call_id, "transferred")
     fail(office, "asterisk_transferedCall", cut="after")
     run(office, 1800)
-    office.book.record(call_id, "completed")
+    office.book.calls.record(call_id, "completed")
     assert 0 <= min(at for at, (_, endpoint, _) in run(office, 180) if endpoint == COMPLETED) <= LEASE
     assert refused(office) == [("transferred", call_id)]
 
@@ -461,10 +462,10 @@ def test_a_refused_token_silences_everything_and_a_new_one_resumes_at_once(offic
     office.model.token = OTHER_TOKEN
     assert office.delivery.once() is False
     assert (len(office.heard()), office.heard()[0][2]) == (1, 401)
-    office.book.record("pbx1-9.9", "lost", queue="77", number="47")
+    office.book.calls.record("pbx1-9.9", "lost", queue="77", number="47")
     assert office.delivery.take() == (None, TRY_TOKEN_AGAIN)
     office.delivery.once()
-    assert len(office.heard()) == 1 and office.book.totals()["refused"] == 0
+    assert len(office.heard()) == 1 and office.book.overview.totals()["refused"] == 0
     path = write_config(movidesk={"url": office.simulator.url, "token": OTHER_TOKEN})
     office.clock.advance(2)
     renewed = Office(office.simulator, path, office.clock)
@@ -491,7 +492,7 @@ def test_no_token_in_the_log_and_in_the_journal(office, caplog):
     logged = " ".join(r.getMessage() for r in caplog.records if not r.name.startswith("movidesk_sim")).lower()
     assert "completed refused" in logged and office.model.token.lower() not in logged
     assert office.model.token.encode().lower() not in kept
-    assert "your token is ***" in office.book.outbox(REFUSED)[0].event.note
+    assert "your token is ***" in office.book.outbox.jobs(REFUSED)[0].event.note
 
 
 # -- a crash -----------------------------------------------------------------------------------------------------------
@@ -501,14 +502,14 @@ def test_what_a_dead_process_had_taken_is_sent_when_its_lease_is_over(office):
     subprocess.run([sys.executable, "-c", """if 1:
         import os, sys
         from movidesk.journal import Journal
-        job, _ = Journal(sys.argv[1], lambda: float(sys.argv[2])).take(1000)
+        job, _ = Journal(sys.argv[1], lambda: float(sys.argv[2])).outbox.take(1000)
         os._exit(0 if job.event.kind == "transferred" else 1)
         """, office.book.path, repr(office.clock.now)], check=True)
     assert office.delivery.once() and office.heard() == []
     assert office.delivery.take() == (None, LEASE)
     office.clock.advance(LEASE)
     assert office.until_settled() == 0 and is_complete(office, call_id)
-    assert [event.attempts for event in office.book.events(office.book.find(call_id))] == [1, 2, 1]
+    assert [event.attempts for event in office.book.calls.events(office.book.calls.find(call_id))] == [1, 2, 1]
 
 
 # -- backoff -----------------------------------------------------------------------------------------------------------
@@ -548,7 +549,7 @@ def test_a_new_event_wakes_the_loop_at_once(office, running):
     for _ in range(3):
         call_id = office.talked()
         running.trigger.pull()
-        wait_until(lambda: office.book.totals()["pending"] == 0)
+        wait_until(lambda: office.book.overview.totals()["pending"] == 0)
         assert is_complete(office, call_id)
     assert time.monotonic() - begun < worker.IDLE / 2
 
@@ -560,7 +561,7 @@ def test_a_thread_that_cannot_start_ends_nothing(office, running, monkeypatch, c
         office.talked()
         office.fault(COMPLETED, delay=0.4)  # the only thread is busy meanwhile
         running.trigger.pull()
-        wait_until(lambda: office.book.requests_in_window() == 2)
+        wait_until(lambda: office.book.limits.requests_in_window() == 2)
     start = threading.Thread.start
 
     def refuse(thread):
@@ -573,11 +574,11 @@ def test_a_thread_that_cannot_start_ends_nothing(office, running, monkeypatch, c
             office.talked()
             running.trigger.pull()
             wait_until(lambda: caplog.text.count("can't start new thread") == number + 1)
-    wait_until(lambda: office.book.totals()["pending"] == 2 * (worker.WORKERS + 1))
+    wait_until(lambda: office.book.overview.totals()["pending"] == 2 * (worker.WORKERS + 1))
     assert running.thread.is_alive()
     office.clock.advance(LEASE + 1)
     running.trigger.pull()
-    wait_until(lambda: office.book.totals()["pending"] == 0)
+    wait_until(lambda: office.book.overview.totals()["pending"] == 0)
     assert office.model.problems == [] and office.model.duplicates == 0
 
 
@@ -585,10 +586,10 @@ def test_a_retry_wakes_the_loop_when_it_is_due(office, running):
     office.talked()
     office.fault(COMPLETED, status=500)
     running.trigger.pull()
-    wait_until(lambda: "HTTP 500" in [job.event.note for job in office.book.outbox(PENDING)])
+    wait_until(lambda: "HTTP 500" in [job.event.note for job in office.book.outbox.jobs(PENDING)])
     office.clock.advance(10)
     running.trigger.pull()
-    wait_until(lambda: office.book.totals()["pending"] == 0)
+    wait_until(lambda: office.book.overview.totals()["pending"] == 0)
 
 
 class Together:
@@ -610,21 +611,21 @@ def test_several_calls_go_out_at_once_but_each_in_its_order(office, running):
     calls = [office.talked() for _ in range(worker.WORKERS)]
     office.context._client = together = Together(worker.WORKERS)
     running.trigger.pull()
-    wait_until(lambda: office.book.totals()["pending"] == 0)
+    wait_until(lambda: office.book.overview.totals()["pending"] == 0)
     for call_id in calls:
         assert [event for sent, event in together.sent if sent == call_id] == ["transferred", "completed"]
 
 
 def test_the_loop_outlives_what_it_did_not_expect(office, running, monkeypatch, caplog):
     takes = iter([JournalError("journal: locked"), RuntimeError("take")])
-    real = office.context.journal.take
+    real = office.context.journal.outbox.take
 
     def take(limit):
         for error in takes:
             raise error
         return real(limit)
 
-    monkeypatch.setattr(office.context.journal, "take", take)
+    monkeypatch.setattr(office.context.journal.outbox, "take", take)
     call_id = office.talked()
     monkeypatch.setattr(office.context, "_client", Together(1))
     office.context._client.send = lambda *_, **__: 1 / 0
@@ -634,7 +635,7 @@ def test_the_loop_outlives_what_it_did_not_expect(office, running, monkeypatch, 
     monkeypatch.undo()
     office.clock.advance(LEASE)
     running.trigger.pull()
-    wait_until(lambda: office.book.totals()["pending"] == 0)
+    wait_until(lambda: office.book.overview.totals()["pending"] == 0)
     assert is_complete(office, call_id)
 
 
@@ -661,7 +662,7 @@ def test_the_loop_ends_when_it_is_told_to_and_what_is_under_way_is_noted(office,
     running.stop.set()
     slow.let_go.set()
     running.end()
-    kept = office.book.events(office.book.find(call_id))
+    kept = office.book.calls.events(office.book.calls.find(call_id))
     assert [event.status for event in kept][:2] == ["delivered", "delivered"]  # the third may have been handed out before
 
 
@@ -696,9 +697,9 @@ def brown_out(office, share, seconds, status, seed):
     office.context._client.send = send
     for _ in range(seconds // 30):
         office.count += 1
-        call = office.book.arrive("pbx1", f"1.{office.count}", "77", "47")
+        call = office.book.calls.arrive("pbx1", f"1.{office.count}", "77", "47")
         for kind in ("transferred", "completed"):
-            office.book.record(call.call_id, kind)
+            office.book.calls.record(call.call_id, kind)
         run(office, 30)
     return sent
 
@@ -719,8 +720,8 @@ def take_all_but(office, *poisoned, outcome):
 
 def another_call(office):
     office.count += 1
-    call = office.book.arrive("pbx1", f"1.{office.count}", "77", "47")
-    office.book.record(call.call_id, "canceled")
+    call = office.book.calls.arrive("pbx1", f"1.{office.count}", "77", "47")
+    office.book.calls.record(call.call_id, "canceled")
     return call.call_id
 
 
@@ -761,9 +762,9 @@ def test_what_every_request_meets_is_no_refusal_of_an_event(office, status):
 @pytest.mark.parametrize("probe", [True, False], ids=["its next event is taken", "another call's is"])
 def test_a_refusal_is_believed_once_movidesk_takes_anything_else(office, probe):
     call_id = office.offered()
-    office.book.record(call_id, "lost")
+    office.book.calls.record(call_id, "lost")
     if probe:
-        office.book.record(call_id, "link", link="https://pbx/1.wav")
+        office.book.calls.record(call_id, "link", link="https://pbx/1.wav")
     office.clock.advance(5)
     fail(office, "asterisk_lostCall", status=400)
     run(office, 30)

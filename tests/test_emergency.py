@@ -52,8 +52,8 @@ def lock(path):
 
 
 def kinds(journal, call_id="pbx1-17.1"):
-    call = journal.find(call_id)
-    return [event.kind for event in journal.events(call)] if call else []
+    call = journal.calls.find(call_id)
+    return [event.kind for event in journal.calls.events(call)] if call else []
 
 
 def test_events_of_a_locked_journal_are_kept_and_taken_in_in_order(context, monkeypatch):
@@ -82,18 +82,19 @@ def test_taking_in_twice_after_a_crash_records_nothing_twice(context):
     Path(path).write_bytes(lines)
     emergency.take_in(context.journal, context.config)
     assert kinds(context.journal) == ["received", "canceled"]
-    assert context.journal.find("pbx1-17.1").arrived == 1_700_000_000.0
-    assert [event.at for event in context.journal.events(context.journal.find("pbx1-17.1"))] == [1_700_000_000.0, 1_700_000_009.0]
+    assert context.journal.calls.find("pbx1-17.1").arrived == 1_700_000_000.0
+    calls = context.journal.calls
+    assert [event.at for event in calls.events(calls.find("pbx1-17.1"))] == [1_700_000_000.0, 1_700_000_009.0]
 
 
 def test_an_arrival_that_was_recorded_before_the_trouble_begins_no_second_call(context):
     """The journal fails between the arrival and the question; by the time the line is taken in, the call has ended."""
-    call = context.journal.arrive("pbx1", "17.1", "77", "1", arrived=1_700_000_000.0)
+    call = context.journal.calls.arrive("pbx1", "17.1", "77", "1", arrived=1_700_000_000.0)
     emergency.save(context.config, {"kind": "received", "at": 1_700_000_000.5, "uniqueid": "17.1", "queue": "77",
                                        "number": "1", "call_id": call.call_id, "extension": "", "link": ""})
-    context.journal.hang_up(call.call_id)
+    context.journal.calls.hang_up(call.call_id)
     assert emergency.take_in(context.journal, context.config) == (1, [])
-    assert [found.call_id for found in context.journal.last_calls(5)] == [call.call_id]
+    assert [found.call_id for found in context.journal.overview.last_calls(5)] == [call.call_id]
 
 
 def came(at: str, **more) -> dict:
@@ -136,7 +137,7 @@ def test_lines_of_one_call_in_several_files_are_taken_in_in_order_of_time(contex
     emergency.take_in(context.journal, context.config, whose)
     assert kinds(context.journal) == ["received", "transferred", "completed"]
     emergency.take_in(context.journal, context.config)
-    assert len(context.journal.last_calls(5)) == 1 and emergency.waiting(context.config) == []
+    assert len(context.journal.overview.last_calls(5)) == 1 and emergency.waiting(context.config) == []
 
 
 def test_an_arrival_whose_line_was_out_of_reach_when_the_call_ended_begins_no_second_call(context):
@@ -144,7 +145,7 @@ def test_an_arrival_whose_line_was_out_of_reach_when_the_call_ended_begins_no_se
     emergency.take_in(context.journal, context.config)
     lines(context, ("received", 1_700_000_000.0, {}))
     emergency.take_in(context.journal, context.config)
-    assert [call.call_id for call in context.journal.last_calls(5)] == ["pbx1-17.1"]
+    assert [call.call_id for call in context.journal.overview.last_calls(5)] == ["pbx1-17.1"]
     assert kinds(context.journal) == ["received", "canceled"]
 
 
@@ -152,10 +153,10 @@ def test_lines_of_a_first_visit_do_not_touch_the_second(context):
     """A channel's lines stay in the file until all are taken in: each of its verbs meets them again."""
     lines(context, ("received", 1_700_000_000.0, {}), ("hangup", 1_700_000_009.0, {}))
     emergency.take_in(context.journal, context.config, "17.1")
-    second = context.journal.arrive("pbx1", "17.1", "78", "1", arrived=1_700_000_010.0)
+    second = context.journal.calls.arrive("pbx1", "17.1", "78", "1", arrived=1_700_000_010.0)
     for whose in "17.1", "":
         emergency.take_in(context.journal, context.config, whose)
-        assert [(call.call_id, call.state) for call in context.journal.last_calls(5)] == [
+        assert [(call.call_id, call.state) for call in context.journal.overview.last_calls(5)] == [
             (second.call_id, "received"), ("pbx1-17.1", "canceled")]
 
 
@@ -168,11 +169,11 @@ def test_an_arrival_in_the_file_and_a_call_that_went_on_are_one(write_config, mo
     away(context, monkeypatch, "received", "77", **came(stamp))
     now[0] += jump + 1
     known = run(context, "received", "77", **came(stamp))["MOVIDESK_ID"]
-    assert context.journal.find(known).arrived == float(stamp)
+    assert context.journal.calls.find(known).arrived == float(stamp)
     run(context, "hangup", **came(stamp, MOVIDESK_ID=known))
     now[0] -= jump
     emergency.take_in(context.journal, context.config)
-    assert [call.call_id for call in context.journal.last_calls(5)] == ["pbx1-17.1"]
+    assert [call.call_id for call in context.journal.overview.last_calls(5)] == ["pbx1-17.1"]
 
 
 def test_a_second_visit_of_which_nothing_reached_the_journal_is_a_call_of_its_own(context, monkeypatch):
@@ -183,7 +184,7 @@ def test_a_second_visit_of_which_nothing_reached_the_journal_is_a_call_of_its_ow
     away(context, monkeypatch, "received", "77", **second)
     away(context, monkeypatch, "hangup", **second)
     emergency.take_in(context.journal, context.config)
-    assert [(call.call_id, call.state) for call in context.journal.last_calls(5)] == [
+    assert [(call.call_id, call.state) for call in context.journal.overview.last_calls(5)] == [
         ("pbx1-17.1-2", "canceled"), ("pbx1-17.1", "lost")]
 
 
@@ -195,7 +196,7 @@ def test_a_visit_of_which_only_the_hangup_reaches_the_journal_is_recorded_once(c
     for _ in range(2):
         run(context, "hangup", **came(f"{now + 1:.3f}", MOVIDESK_ANSWERED_BY="5252"))
     assert kinds(context.journal, "pbx1-17.1-2") == ["received", "transferred", "completed"]
-    assert len(context.journal.last_calls(5)) == 2
+    assert len(context.journal.overview.last_calls(5)) == 2
 
 
 def test_a_caller_who_only_asks_again_is_no_event(context, monkeypatch):
@@ -208,7 +209,7 @@ def test_a_caller_who_only_asks_again_is_no_event(context, monkeypatch):
 def test_a_time_of_arrival_that_makes_no_sense_is_not_taken(context, stamp):
     before = time.time()
     run(context, "received", "77", **came(stamp))
-    assert before <= context.journal.find("pbx1-17.1").arrived <= time.time()
+    assert before <= context.journal.calls.find("pbx1-17.1").arrived <= time.time()
 
 
 def test_a_hangup_in_the_file_brings_what_the_dialplan_saw(context, monkeypatch):
@@ -217,7 +218,7 @@ def test_a_hangup_in_the_file_brings_what_the_dialplan_saw(context, monkeypatch)
     away(context, monkeypatch, "hangup", **came(f"{now:.3f}", MOVIDESK_ANSWERED_BY="5252"))
     emergency.take_in(context.journal, context.config)
     assert kinds(context.journal) == ["received", "transferred", "completed"]
-    assert context.journal.find("pbx1-17.1").arrived == float(f"{now:.3f}")
+    assert context.journal.calls.find("pbx1-17.1").arrived == float(f"{now:.3f}")
 
 
 @pytest.mark.parametrize("hangup_away", [False, True])
@@ -231,7 +232,7 @@ def test_a_message_that_is_left_while_the_journal_is_away_keeps_its_link(context
         emergency.take_in(context.journal, context.config)
     else:
         run(context, "hangup", **variables)
-    assert [(event.kind, event.link) for event in context.journal.events(context.journal.find("pbx1-17.1"))] == [
+    assert [(event.kind, event.link) for event in context.journal.calls.events(context.journal.calls.find("pbx1-17.1"))] == [
         ("received", ""), ("lost", "https://pbx.example.com/rec/a-message.wav")]
 
 
@@ -311,7 +312,7 @@ def test_a_spoilt_line_keeps_nothing_back(context, spoilt):
         file.write(line + b"\n" + good)
     taken, nonsense = emergency.take_in(context.journal, context.config)
     assert (taken, len(nonsense), emergency.waiting(context.config)) == (1, 1, [])
-    assert [call.call_id for call in context.journal.last_calls(5)] == ["pbx1-17.2"]
+    assert [call.call_id for call in context.journal.overview.last_calls(5)] == ["pbx1-17.2"]
 
 
 def test_what_waits_of_a_call_is_recorded_before_its_next_event(context, monkeypatch):
@@ -337,14 +338,14 @@ def test_a_verb_does_not_wait_until_a_long_file_is_taken_in(context, monkeypatch
     """Neither one that saves, nor one whose call has lines in that file."""
     for number in range(200):
         emergency.save(context.config, event_of(number, "received"))
-    arrive, begun = context.journal.arrive, threading.Event()
+    arrive, begun = context.journal.calls.arrive, threading.Event()
 
     def slowly(*args, **more):
         begun.set()
         time.sleep(0.01)
         return arrive(*args, **more)
 
-    monkeypatch.setattr(context.journal, "arrive", slowly)
+    monkeypatch.setattr(context.journal.calls, "arrive", slowly)
     taker = threading.Thread(target=emergency.take_in, args=(context.journal, context.config))
     taker.start()
     assert begun.wait(5)
@@ -358,7 +359,7 @@ def test_a_verb_does_not_wait_until_a_long_file_is_taken_in(context, monkeypatch
     assert taker.is_alive() and max(took) < 1, took
     taker.join(20)
     emergency.take_in(context.journal, context.config)
-    assert emergency.waiting(context.config) == [] and len(context.journal.last_calls(300)) == 200
+    assert emergency.waiting(context.config) == [] and len(context.journal.overview.last_calls(300)) == 200
     assert kinds(context.journal, "pbx1-17.199") == ["received", "transferred"]
 
 
@@ -398,7 +399,7 @@ def test_whatever_dies_while_it_takes_in_loses_nothing_and_tells_nothing_twice(s
                     for name in ("rename", "unlink"):
                         fatal.setattr(emergency.os, name, step(getattr(os, name)))
                     for name in ("arrive", "record", "hang_up"):
-                        fatal.setattr(journal, name, step(getattr(journal, name)))
+                        fatal.setattr(journal.calls, name, step(getattr(journal.calls, name)))
                     with suppress(Died):
                         emergency.take_in(journal, config)
         assert emergency.take_in(journal, config)[1] == [] and emergency.waiting(config) == []
@@ -440,7 +441,7 @@ def test_two_who_take_in_one_arrival_at_once_begin_one_call(context, monkeypatch
         return found
     monkeypatch.setattr(emergency, "_is_here", late)
     emergency.take_in(context.journal, context.config, "17.1")
-    assert not others and [call.state for call in context.journal.last_calls(5)] == ["canceled"]
+    assert not others and [call.state for call in context.journal.overview.last_calls(5)] == ["canceled"]
 
 
 def test_many_save_while_several_take_in(context, tmp_path):
@@ -473,7 +474,7 @@ def test_many_save_while_several_take_in(context, tmp_path):
     assert emergency.take_in(context.journal, context.config)[1] == [] and emergency.waiting(context.config) == []
     assert [kinds(context.journal, f"pbx1-17.{number}") for number in range(45)] == [
         ["received", "transferred", "completed"]] * 45
-    assert len(context.journal.last_calls(100)) == 45
+    assert len(context.journal.overview.last_calls(100)) == 45
 
 
 def test_what_one_who_died_has_left_is_shown_and_taken_in_first(context):

@@ -45,19 +45,19 @@ def neglected(write_config, simulator, tmp_path):
         pbx={"name": "pbx1", "asterisk": f"runuser -u {_me()} -- {tmp_path / 'console'}"},
         recordings={"link": "https://pbx.example.com/{file}", "folder": str(folder), "keep_days": "1", "convert": "mp3"}))
     book = Journal(settings["journal", "path"])
-    old = book.arrive("pbx1", "1.1", "77", "47", arrived=time.time() - 2 * DAY)
-    book.answered(old, "", "1", "1")
-    book.record(old.call_id, "lost", at=time.time() - 2 * DAY)
-    while (job := book.take(1000)[0]) is not None:
-        book.delivered(job, "")
-    died = book.arrive("pbx1", "1.2", "77", "47")
-    book.answered(died, "", "4", "4")
-    talked = book.arrive("pbx1", "1700000000.3", "77", "47")
+    old = book.calls.arrive("pbx1", "1.1", "77", "47", arrived=time.time() - 2 * DAY)
+    book.scheduler.answered(old, "", "1", "1")
+    book.calls.record(old.call_id, "lost", at=time.time() - 2 * DAY)
+    while (job := book.outbox.take(1000)[0]) is not None:
+        book.outbox.delivered(job, "")
+    died = book.calls.arrive("pbx1", "1.2", "77", "47")
+    book.scheduler.answered(died, "", "4", "4")
+    talked = book.calls.arrive("pbx1", "1700000000.3", "77", "47")
     Context(settings).client.send("received", queue="77", number="47", id=talked.call_id, arrived=talked.arrived)
-    book.answered(talked, "5252", "", "5252")
-    book.record(talked.call_id, "transferred", extension="5252")
+    book.scheduler.answered(talked, "5252", "", "5252")
+    book.calls.record(talked.call_id, "transferred", extension="5252")
     talk(folder, "pbx1-1700000000.3.wav")
-    book.hang_up(talked.call_id, "https://pbx.example.com/pbx1-1700000000.3.wav", converts="pbx1-1700000000.3.wav")
+    book.calls.hang_up(talked.call_id, "https://pbx.example.com/pbx1-1700000000.3.wav", converts="pbx1-1700000000.3.wav")
     talk(folder, OLD)
     os.utime(folder / OLD, (time.time() - 2 * DAY,) * 2)
     keep(settings, 5)
@@ -80,10 +80,10 @@ def _me() -> str:
 def is_kept_in_order(settings, book: Journal) -> bool:
     """Whether all of it is done. `transferred` comes once a request is left for it: nothing else is looked at here."""
     folder = Path(settings["recordings", "folder"])
-    return (emergency.waiting(settings) == [] and book.find("pbx1-17.5").state == "canceled"       # taken in
-            and book.find("pbx1-1.2").state == "canceled"                                           # swept
-            and book.find("pbx1-1.1") is None and not (folder / OLD).exists()                       # pruned
-            and book.converting() == [] and [path.suffix for path in folder.iterdir()] == [".mp3"])  # converted
+    return (emergency.waiting(settings) == [] and book.calls.find("pbx1-17.5").state == "canceled"       # taken in
+            and book.calls.find("pbx1-1.2").state == "canceled"                                           # swept
+            and book.calls.find("pbx1-1.1") is None and not (folder / OLD).exists()                       # pruned
+            and book.outbox.conversions() == [] and [path.suffix for path in folder.iterdir()] == [".mp3"])  # converted
 
 
 @pytest.fixture
@@ -106,11 +106,11 @@ def test_deliver_once_as_cron_runs_it_does_all_the_housekeeping(neglected, simul
     book = Journal(neglected["journal", "path"])
     assert is_kept_in_order(neglected, book), done.stderr
     again = once(neglected, TMPDIR=str(tmp_path))
-    told = [event for event in book.events(book.find("pbx1-1700000000.3"))]
+    told = [event for event in book.calls.events(book.calls.find("pbx1-1700000000.3"))]
     assert [(event.kind, event.status) for event in told] == [
         (kind, "delivered") for kind in ("received", "transferred", "completed", "link")], again.stderr
     assert told[-1].link == "https://pbx.example.com/pbx1-1700000000.3.mp3"
-    assert book.note("not_told") is None
+    assert book.notes.get("not_told") is None
     book.close()
 
 
@@ -123,7 +123,7 @@ def test_the_loop_and_the_service_do_it_too(neglected, tools, monkeypatch):
     try:
         until(lambda: is_kept_in_order(neglected, context.journal))
         keep(neglected, 6)
-        until(lambda: context.journal.find("pbx1-17.6"))
+        until(lambda: context.journal.calls.find("pbx1-17.6"))
         assert woken
     finally:
         stop.set()
@@ -169,7 +169,7 @@ def test_a_long_conversion_keeps_the_next_round_from_converting_not_from_deliver
         fcntl.flock(other, fcntl.LOCK_EX)
         once(neglected)
     book = Journal(neglected["journal", "path"])
-    assert len(book.converting()) == 1 and simulator.model.tickets["pbx1-1700000000.3"].complete
+    assert len(book.outbox.conversions()) == 1 and simulator.model.tickets["pbx1-1700000000.3"].complete
     book.close()
 
 
@@ -190,13 +190,13 @@ def test_what_fails_keeps_nothing_else(neglected, monkeypatch, caplog):
     monkeypatch.setattr(conversion, "tool", lambda ending: ["cp", "IN", "OUT"])
     monkeypatch.setitem(conversion.TOOLS, "mp3", ("cp IN OUT",))
     Housekeeping(Context(neglected)).once()
-    assert "no space left" in caplog.text and Context(neglected).journal.converting() == []
+    assert "no space left" in caplog.text and Context(neglected).journal.outbox.conversions() == []
 
 
 def test_recordings_that_cannot_be_deleted_keep_no_old_call(neglected, caplog):
     shutil.rmtree(neglected["recordings", "folder"])
     Housekeeping(Context(neglected)).once()
-    assert Context(neglected).journal.find("pbx1-1.1") is None and "deleting old recordings failed" in caplog.text
+    assert Context(neglected).journal.calls.find("pbx1-1.1") is None and "deleting old recordings failed" in caplog.text
 
 
 @pytest.mark.parametrize("rounds", ["once", "for good"])
@@ -204,13 +204,13 @@ def test_a_journal_that_opens_and_takes_nothing_keeps_no_event_of_the_standby(ne
     """As on a full disk."""
     context = Context(neglected)
     with standby.use(context, "its disk is full") as other:
-        call = other.journal.arrive("pbx1", "1700000000.8", "77", "47")
-        other.journal.record(call.call_id, call_states.CANCELED)
+        call = other.journal.calls.arrive("pbx1", "1700000000.8", "77", "47")
+        other.journal.calls.record(call.call_id, call_states.CANCELED)
 
     def fails(*_):
         raise JournalError("database or disk is full")
 
-    monkeypatch.setattr(context.journal, "set_note", fails)
+    monkeypatch.setattr(context.journal.store, "set_note", fails)
     if rounds == "once":
         with pytest.raises(JournalError, match="is full"):
             Housekeeping(context).recover()
@@ -274,13 +274,13 @@ def test_once_waits_for_places_in_the_window_but_not_for_retries(write_config, s
     monkeypatch.setattr(worker.time, "monotonic", clock)
     monkeypatch.setattr(worker, "pause", pause)
     for number in range(6):
-        context.journal.record(f"pbx1-{number}", call_states.START_CANCELED, queue="77", number="47")
-    assert Delivery(context).once() and context.journal.totals()["pending"] == 2
+        context.journal.calls.record(f"pbx1-{number}", call_states.START_CANCELED, queue="77", number="47")
+    assert Delivery(context).once() and context.journal.overview.totals()["pending"] == 2
     clock.advance(60)
-    assert Delivery(context).once(30.0) and context.journal.totals()["pending"] == 0
+    assert Delivery(context).once(30.0) and context.journal.overview.totals()["pending"] == 0
     assert 0 < sum(waits) < 2
     simulator.close()
-    context.journal.record("pbx1-9", call_states.START_CANCELED, queue="77", number="47")
+    context.journal.calls.record("pbx1-9", call_states.START_CANCELED, queue="77", number="47")
     clock.advance(600)
     del waits[:]
     assert not Delivery(context).once(30.0) and waits == []
@@ -313,10 +313,10 @@ def test_once_begins_nothing_when_its_time_is_up_and_says_what_is_left(write_con
     monkeypatch.setattr(worker.time, "monotonic", clock)
     caplog.set_level("INFO")
     for number in range(5):
-        context.journal.record(f"pbx1-{number}", call_states.START_CANCELED, queue="77", number="47")
+        context.journal.calls.record(f"pbx1-{number}", call_states.START_CANCELED, queue="77", number="47")
     slow = Delivery(context)
     deliver = slow.deliver
     slow.deliver = lambda job: [deliver(job), clock.advance(3)][0]
-    assert slow.once(within=5.0) and context.journal.totals()["pending"] == 3
+    assert slow.once(within=5.0) and context.journal.overview.totals()["pending"] == 3
     assert "3 events are left" in caplog.text
-    assert slow.once() and context.journal.totals()["pending"] == 0
+    assert slow.once() and context.journal.overview.totals()["pending"] == 0

@@ -40,12 +40,12 @@ class LineMachine(RuleBasedStateMachine):
 
     def pick(self, number: int):
         ids = sorted(self.looking)
-        return self.journal.find(ids[number % len(ids)]) if ids else None
+        return self.journal.calls.find(ids[number % len(ids)]) if ids else None
 
     @rule(queue=st.sampled_from(["1", "2"]))
     def arrive(self, queue: str) -> None:
         self.count += 1
-        call = self.journal.arrive("p", f"{self.count:04d}", queue, "1")
+        call = self.journal.calls.arrive("p", f"{self.count:04d}", queue, "1")
         self.looking[call.call_id] = self.clock.now
         self.look(call, "4")
 
@@ -65,14 +65,14 @@ class LineMachine(RuleBasedStateMachine):
     @rule(queue=st.sampled_from(["1", "2"]), reason=st.sampled_from(["UNAVAILABLE", "INUSE"]))
     def all_phones_refuse(self, queue: str, reason: str) -> None:
         """However many agents there are and however often the head looks: few questions, until something changes."""
-        for call in self.journal.waiting():
+        for call in self.journal.overview.waiting():
             if call.queue == queue and call.call_id in self.looking:
                 break
         else:
             return
         before, begun = len(self.sent), self.clock.now
         for _ in range(12):
-            self.look(self.journal.find(call.call_id), f"525{2 + (len(self.sent) - before) % 2}", reason)
+            self.look(self.journal.calls.find(call.call_id), f"525{2 + (len(self.sent) - before) % 2}", reason)
             self.clock.now += 0.1
         assert len(self.sent) - before <= 4, "of two phones, each once, each once more, and an offer before"
         assert self.clock.now - begun < PACE[0]
@@ -80,18 +80,18 @@ class LineMachine(RuleBasedStateMachine):
     def look(self, call, answer: str, refusal: str = "") -> None:
         if call.state == call_states.OFFERED:
             self.refused[call.extension] = call.id, self.clock.now
-        turn = self.journal.turn(call, self.limit, refusal=refusal, pace=PACE)
+        turn = self.journal.scheduler.turn(call, self.limit, refusal=refusal, pace=PACE)
         assert turn.position >= 1
-        if not turn.ask:
+        if not turn.request_id:
             assert 1 <= turn.wait <= waiting_line.FAR_LOOK
             return
         self.sent.append(self.clock.now)
-        earlier = [other for other in self.journal.waiting() if other.queue == call.queue and other.id < call.id]
+        earlier = [other for other in self.journal.overview.waiting() if other.queue == call.queue and other.id < call.id]
         assert not earlier, f"{call.call_id} asked before {earlier}"
         assert turn.position == 1
         if answer.isdigit():
             code = answer if len(answer) == 1 else ""
-            told = self.journal.answered(call, "" if code else answer, code, answer, pace=PACE)
+            told = self.journal.scheduler.answered(call, "" if code else answer, code, answer, pace=PACE)
             by, at = self.refused.get(answer, (0, 0.0))
             too_soon = not code and by == call.id and self.clock.now - at < PACE[0]
             assert told == ("", "4") if too_soon else told == ("" if code else answer, code)
@@ -100,14 +100,14 @@ class LineMachine(RuleBasedStateMachine):
     def agent_answers(self, number: int) -> None:
         call = self.pick(number)
         if call is not None and call.state == call_states.OFFERED:
-            assert self.journal.record(call.call_id, "transferred").kind
+            assert self.journal.calls.record(call.call_id, "transferred").kind
             self.refused.pop(call.extension, None)
 
     @rule(number=st.integers(0, 50))
     def hang_up(self, number: int) -> None:
         call = self.pick(number)
         if call is not None:
-            self.journal.hang_up(call.call_id)
+            self.journal.calls.hang_up(call.call_id)
             del self.looking[call.call_id]
 
     @rule(number=st.integers(0, 50))
@@ -119,16 +119,16 @@ class LineMachine(RuleBasedStateMachine):
     @rule(good=st.booleans())
     def deliver(self, good: bool) -> None:
         expected = owed.expected(self.journal)
-        job, _ = self.journal.take(self.limit)
+        job, _ = self.journal.outbox.take(self.limit)
         owed.check(self.journal)
         assert job is None or job.event.id in expected
         if job is not None:
             self.sent.append(self.clock.now)
-            first = [event for event in self.journal.events(job.call) if event.status == "pending"][0]
+            first = [event for event in self.journal.calls.events(job.call) if event.status == "pending"][0]
             assert first.id == job.event.id
             if good:
                 self.forget_refusals(job)
-            self.journal.delivered(job, "") if good else self.journal.retry(job, 5, "HTTP 500")
+            self.journal.outbox.delivered(job, "") if good else self.journal.outbox.retry(job, 5, "HTTP 500")
 
     @rule(seconds=st.sampled_from([0.3, 1, 3, 10, 30, 70]))
     def time_passes(self, seconds: float) -> None:
@@ -140,7 +140,7 @@ class LineMachine(RuleBasedStateMachine):
         longest pace, the patience of a question without a reason, the ghosts' lease and two windows; also while another queue
         has a caller every second (busy)."""
         heads = {}
-        for call in self.journal.waiting():
+        for call in self.journal.overview.waiting():
             if call.call_id in self.looking:
                 heads.setdefault(call.queue, call)
         until = (self.clock.now + PACE[1] + rate_limit.PROBE_PATIENCE + 20 + waiting_line.GRACE + waiting_line.FAR_LOOK
@@ -148,30 +148,30 @@ class LineMachine(RuleBasedStateMachine):
         asked: set[str] = set()
         while set(heads) - asked and self.clock.now < until:
             self.clock.now += 1
-            job, _ = self.journal.take(self.limit)
+            job, _ = self.journal.outbox.take(self.limit)
             if job is not None:
                 self.sent.append(self.clock.now)
                 self.forget_refusals(job)
-                self.journal.delivered(job, "")
+                self.journal.outbox.delivered(job, "")
             if busy:
                 self.somebody_is_served("3")
             for queue, call in heads.items():
-                call = self.journal.find(call.call_id)
-                turn = self.journal.turn(call, self.limit)
-                if turn.ask:
+                call = self.journal.calls.find(call.call_id)
+                turn = self.journal.scheduler.turn(call, self.limit)
+                if turn.request_id:
                     self.sent.append(self.clock.now)
-                    self.journal.answered(call, "", "4", "4", pace=PACE)
+                    self.journal.scheduler.answered(call, "", "4", "4", pace=PACE)
                     asked.add(queue)
         assert not set(heads) - asked
 
     def somebody_is_served(self, queue: str) -> None:
         self.count += 1
-        call = self.journal.arrive("p", f"{self.count:04d}", queue, "1")
-        if self.journal.turn(call, self.limit, pace=PACE).ask:
+        call = self.journal.calls.arrive("p", f"{self.count:04d}", queue, "1")
+        if self.journal.scheduler.turn(call, self.limit, pace=PACE).request_id:
             self.sent.append(self.clock.now)
-            if self.journal.answered(call, "5259", "", "5259", pace=PACE)[0]:
-                self.journal.record(call.call_id, "transferred")
-        self.journal.hang_up(call.call_id)
+            if self.journal.scheduler.answered(call, "5259", "", "5259", pace=PACE)[0]:
+                self.journal.calls.record(call.call_id, "transferred")
+        self.journal.calls.hang_up(call.call_id)
 
     def forget_refusals(self, job) -> None:
         """Movidesk hears that an agent's talk is over."""
@@ -204,122 +204,122 @@ def test_what_is_known_of_a_phone_holds_also_within_one_look(clock):
     """The steady clock runs on between two readings of it."""
     ticks = iter(range(10**9))
     journal = Journal(":memory:", clock, steady=lambda: clock.now + next(ticks) / 1e6)
-    first = journal.arrive("p", "1", "1", "1")
+    first = journal.calls.arrive("p", "1", "1", "1")
     for _ in range(2):
-        assert journal.turn(journal.find(first.call_id), 100, refusal="UNAVAILABLE").ask
-        journal.answered(first, "5252", "", "")
-    journal.hang_up(first.call_id)
+        assert journal.scheduler.turn(journal.calls.find(first.call_id), 100, refusal="UNAVAILABLE").request_id
+        journal.scheduler.answered(first, "5252", "", "")
+    journal.calls.hang_up(first.call_id)
     clock.now += 10
-    second = journal.arrive("p", "2", "1", "1")
-    assert journal.turn(second, 100).ask
-    journal.answered(second, "5252", "", "")
-    assert not journal.turn(journal.find(second.call_id), 100, refusal="UNAVAILABLE").ask
+    second = journal.calls.arrive("p", "2", "1", "1")
+    assert journal.scheduler.turn(second, 100).request_id
+    journal.scheduler.answered(second, "5252", "", "")
+    assert not journal.scheduler.turn(journal.calls.find(second.call_id), 100, refusal="UNAVAILABLE").request_id
     journal.close()
 
 
 def arrive(journal, number: int, queue: str = "1"):
-    return journal.arrive("p", str(number), queue, "1")
+    return journal.calls.arrive("p", str(number), queue, "1")
 
 
 def test_only_the_first_asks_and_the_others_learn_their_place(journal):
     first, second, third = (arrive(journal, number) for number in (1, 2, 3))
-    assert journal.turn(first, 10).ask
-    assert [journal.turn(call, 10)[:2] for call in (second, third)] == [(0, 2), (0, 3)]
+    assert journal.scheduler.turn(first, 10).request_id
+    assert [journal.scheduler.turn(call, 10)[:2] for call in (second, third)] == [(0, 2), (0, 3)]
 
 
 def test_the_next_asks_at_once_when_the_one_before_it_was_served(journal):
     first, second = arrive(journal, 1), arrive(journal, 2)
-    assert journal.turn(first, 10).ask and not journal.turn(second, 10).ask
-    journal.answered(first, "5252", "", "")
-    assert journal.turn(second, 10).ask
+    assert journal.scheduler.turn(first, 10).request_id and not journal.scheduler.turn(second, 10).request_id
+    journal.scheduler.answered(first, "5252", "", "")
+    assert journal.scheduler.turn(second, 10).request_id
 
 
 def test_the_head_asks_at_once_when_a_completed_was_delivered_and_not_before_its_pace(journal, clock):
     talking, waiting = arrive(journal, 1), arrive(journal, 2)
-    assert journal.turn(talking, 10).ask
-    journal.answered(talking, "5252", "", "")
-    journal.record(talking.call_id, "transferred")
-    assert journal.turn(waiting, 10).ask
-    journal.answered(waiting, "", "4", "4")
+    assert journal.scheduler.turn(talking, 10).request_id
+    journal.scheduler.answered(talking, "5252", "", "")
+    journal.calls.record(talking.call_id, "transferred")
+    assert journal.scheduler.turn(waiting, 10).request_id
+    journal.scheduler.answered(waiting, "", "4", "4")
     clock.now += 1
-    assert not journal.turn(waiting, 10).ask
-    journal.hang_up(talking.call_id)
+    assert not journal.scheduler.turn(waiting, 10).request_id
+    journal.calls.hang_up(talking.call_id)
     for _ in range(2):
-        job, _wait = journal.take(10)
-        journal.delivered(job, "")
+        job, _wait = journal.outbox.take(10)
+        journal.outbox.delivered(job, "")
     assert job.event.kind == "completed"
-    assert journal.turn(waiting, 10).ask
+    assert journal.scheduler.turn(waiting, 10).request_id
 
 
 def test_a_refused_phone_is_replaced_at_once_and_the_caller_keeps_its_place(journal):
     first, second = arrive(journal, 1), arrive(journal, 2)
-    assert journal.turn(first, 10).ask
-    journal.answered(first, "5252", "", "")
-    assert journal.turn(second, 10).ask
-    journal.answered(second, "", "4", "4")
-    turn = journal.turn(journal.find(first.call_id), 10)
-    assert turn.ask and turn.position == 1
-    assert journal.turn(second, 10).position == 2
+    assert journal.scheduler.turn(first, 10).request_id
+    journal.scheduler.answered(first, "5252", "", "")
+    assert journal.scheduler.turn(second, 10).request_id
+    journal.scheduler.answered(second, "", "4", "4")
+    turn = journal.scheduler.turn(journal.calls.find(first.call_id), 10)
+    assert turn.request_id and turn.position == 1
+    assert journal.scheduler.turn(second, 10).position == 2
 
 
 def test_nobody_waits_behind_a_ghost(journal, clock):
     ghost, second = arrive(journal, 1), arrive(journal, 2)
-    assert journal.turn(ghost, 10, hold=20).ask
-    assert journal.turn(second, 10).position == 2
+    assert journal.scheduler.turn(ghost, 10, hold=20).request_id
+    assert journal.scheduler.turn(second, 10).position == 2
     clock.now += 21
-    assert journal.turn(second, 10).position == 1
+    assert journal.scheduler.turn(second, 10).position == 1
 
 
 def test_who_hangs_up_leaves_the_line_at_once(journal):
     first, second = arrive(journal, 1), arrive(journal, 2)
-    journal.turn(first, 10)
-    journal.hang_up(first.call_id)
-    assert journal.turn(second, 10).position == 1
+    journal.scheduler.turn(first, 10)
+    journal.calls.hang_up(first.call_id)
+    assert journal.scheduler.turn(second, 10).position == 1
 
 
 def test_who_leaves_a_message_leaves_the_line_at_once_and_is_reported_when_it_hangs_up(journal, clock):
     first, second = arrive(journal, 1), arrive(journal, 2)
-    assert journal.turn(first, 10).ask
-    journal.answered(first, "", "4", "4")
-    journal.record(first.call_id, "lost", held=True)
-    assert journal.turn(second, 10).position == 1
-    assert journal.take(10)[0] is None
-    assert journal.hang_up(first.call_id, "https://x/1.wav").kind == "lost"
-    assert journal.take(10)[0].event.link == "https://x/1.wav"
+    assert journal.scheduler.turn(first, 10).request_id
+    journal.scheduler.answered(first, "", "4", "4")
+    journal.calls.record(first.call_id, "lost", held=True)
+    assert journal.scheduler.turn(second, 10).position == 1
+    assert journal.outbox.take(10)[0] is None
+    assert journal.calls.hang_up(first.call_id, "https://x/1.wav").kind == "lost"
+    assert journal.outbox.take(10)[0].event.link == "https://x/1.wav"
 
 
 def test_a_caller_behind_asks_nothing_however_often_it_looks(journal):
     arrive(journal, 1)
-    first, second = journal.find("p-1"), arrive(journal, 2)
-    journal.turn(first, 10)
+    first, second = journal.calls.find("p-1"), arrive(journal, 2)
+    journal.scheduler.turn(first, 10)
     for _ in range(100):
-        journal.turn(second, 10)
-    assert journal.requests_in_window() == 1
+        journal.scheduler.turn(second, 10)
+    assert journal.limits.requests_in_window() == 1
 
 
 @pytest.mark.parametrize("code", ["0", "1", "2", "3"])
 def test_a_code_is_told_to_the_line_that_it_was_for_and_to_no_later_one(journal, clock, code):
     """Whoever comes second in the morning is not sent away because it was night when somebody last asked."""
     last = arrive(journal, 1)
-    assert journal.turn(last, 10).ask
-    journal.answered(last, "", code, code)
-    journal.hang_up(last.call_id)
+    assert journal.scheduler.turn(last, 10).request_id
+    journal.scheduler.answered(last, "", code, code)
+    journal.calls.hang_up(last.call_id)
     clock.now += 8 * 3600
     first, second = arrive(journal, 2), arrive(journal, 3)
-    assert journal.turn(first, 10).ask
-    assert journal.turn(second, 10).code == "4"
-    journal.answered(first, "", code, code)
-    assert journal.turn(second, 10).code == code
+    assert journal.scheduler.turn(first, 10).request_id
+    assert journal.scheduler.turn(second, 10).code == "4"
+    journal.scheduler.answered(first, "", code, code)
+    assert journal.scheduler.turn(second, 10).code == code
 
 
 def test_an_arrival_that_was_never_asked_for_is_registered_late_but_not_before_live_callers(journal, clock):
     gone, live = arrive(journal, 1), arrive(journal, 2)
-    journal.hang_up(gone.call_id)
-    assert journal.turn(live, 10).ask
-    job, _ = journal.take(10)
+    journal.calls.hang_up(gone.call_id)
+    assert journal.scheduler.turn(live, 10).request_id
+    job, _ = journal.outbox.take(10)
     assert job is None, "an agent that is free for the live caller would be offered to one that is gone"
-    journal.answered(live, "", "4", "4")
-    job, _ = journal.take(10)
+    journal.scheduler.answered(live, "", "4", "4")
+    job, _ = journal.outbox.take(10)
     assert (job.event.kind, job.call.call_id, job.event.at) == ("received", gone.call_id, gone.arrived)
 
 
@@ -330,8 +330,8 @@ def test_heads_of_several_queues_take_turns(journal, clock):
     while len(asked) < 8:
         clock.now += 1
         for call in heads:
-            if journal.turn(call, 1).ask:
-                journal.answered(call, "", "4", "4", pace=(6.0, 6.0))
+            if journal.scheduler.turn(call, 1).request_id:
+                journal.scheduler.answered(call, "", "4", "4", pace=(6.0, 6.0))
                 asked.append(call.queue)
     assert abs(asked.count("1") - asked.count("2")) <= 1
 
@@ -365,20 +365,20 @@ def tell_all(journal):
     """Deliver what may go now; the events in order."""
     told = []
     while True:
-        job, _ = journal.take(10)
+        job, _ = journal.outbox.take(10)
         if job is None:
             return told
-        journal.delivered(job, "")
+        journal.outbox.delivered(job, "")
         told.append((job.call.call_id, job.event.kind))
 
 
 def test_calls_that_nobody_waits_for_are_told_one_after_the_other_and_leave_places_while_callers_come(journal, clock):
     gone = [arrive(journal, number) for number in range(12)]
     for call in gone:
-        journal.hang_up(call.call_id)
+        journal.calls.hang_up(call.call_id)
     live = arrive(journal, 99)
-    assert journal.turn(live, 10).ask
-    journal.answered(live, "", "1", "1")
+    assert journal.scheduler.turn(live, 10).request_id
+    journal.scheduler.answered(live, "", "1", "1")
     told = tell_all(journal)
     assert len(told) == 6, "places of ten are left for the next caller"
     clock.now += 10 * rate_limit.WINDOW + 1
@@ -390,34 +390,34 @@ def test_calls_that_nobody_waits_for_are_told_one_after_the_other_and_leave_plac
 def test_what_nobody_waits_for_ages_and_gets_a_place(journal, clock):
     for number in range(40):
         call = arrive(journal, number, "9")
-        journal.answered(call, "5252", "", "")
-        journal.record(call.call_id, "transferred")
+        journal.scheduler.answered(call, "5252", "", "")
+        journal.calls.record(call.call_id, "transferred")
     canceled = arrive(journal, 100, "9")
-    journal.answered(canceled, "", "4", "4")
-    journal.hang_up(canceled.call_id)
+    journal.scheduler.answered(canceled, "", "4", "4")
+    journal.calls.hang_up(canceled.call_id)
     arrive(journal, 101, "1")
     sent = []
     for _ in range(400):
         clock.now += 1
-        journal.turn(journal.find("p-101"), 10)
-        job, _ = journal.take(10)
+        journal.scheduler.turn(journal.calls.find("p-101"), 10)
+        job, _ = journal.outbox.take(10)
         if job:
             sent.append(job.event.kind)
-            journal.delivered(job, "")
+            journal.outbox.delivered(job, "")
     assert "canceled" in sent
 
 
 def test_a_pause_grows_with_repeated_429s_and_an_answer_ends_the_row(journal, clock):
-    journal.close_window(60)
-    assert journal.turn(arrive(journal, 1), 10).reason.endswith("(429)")
+    journal.limits.close_window(60)
+    assert journal.scheduler.turn(arrive(journal, 1), 10).reason.endswith("(429)")
     clock.now += 61
-    journal.close_window(60)
+    journal.limits.close_window(60)
     clock.now += 100
-    assert not journal.turn(journal.find("p-1"), 10).ask
+    assert not journal.scheduler.turn(journal.calls.find("p-1"), 10).request_id
     clock.now += 21
-    assert journal.turn(journal.find("p-1"), 10).ask
-    journal.answered(journal.find("p-1"), "", "4", "4")
-    assert journal.note("closed") is None
+    assert journal.scheduler.turn(journal.calls.find("p-1"), 10).request_id
+    journal.scheduler.answered(journal.calls.find("p-1"), "", "4", "4")
+    assert journal.notes.get("closed") is None
 
 
 @pytest.mark.parametrize("strikes, until, sent, expected", [
@@ -437,12 +437,12 @@ def test_four_429s_of_one_burst_are_one_pause(journal, clock):
     sent = clock.now
     for late in range(4):
         clock.now = sent + late
-        journal.close_window(60 - late, sent)
-    assert journal.paused() == 57
+        journal.limits.close_window(60 - late, sent)
+    assert journal.limits.pause_left() == 57
     clock.now = sent + 60
-    assert journal.turn(arrive(journal, 1), 10).ask
-    journal.close_window(60, clock.now)
-    assert journal.paused() == 120
+    assert journal.scheduler.turn(arrive(journal, 1), 10).request_id
+    journal.limits.close_window(60, clock.now)
+    assert journal.limits.pause_left() == 120
 
 
 @pytest.mark.parametrize("used, limit, expected", [
@@ -472,20 +472,21 @@ def test_a_lowered_rate_recovers_fully_and_is_never_above_the_limit(limit, part,
 
 def claim_all(journal, limit) -> int:
     count = 0
-    while journal._claim(limit, rate_limit.SCREEN, rate_limit.Demand()).granted:
+    while journal.limits.claim(limit, rate_limit.SCREEN, rate_limit.Demand()).request_id:
         count += 1
     return count
 
 
 def test_a_429_without_our_fault_lowers_the_rate_and_it_recovers(journal, clock):
     for _ in range(4):
-        journal._claim(10, rate_limit.SCREEN, rate_limit.Demand())
-    assert journal.close_window(60, clock.now, 10) is True
-    assert journal.close_window(60, clock.now, 10) is False, "the same burst"
-    assert journal.rate(10) == 5 and journal.rate(7) == 7
+        journal.limits.claim(10, rate_limit.SCREEN, rate_limit.Demand())
+    assert journal.limits.close_window(60, clock.now, 10) is True
+    assert journal.limits.close_window(60, clock.now, 10) is False, "the same burst"
+    assert journal.limits.rate(10) == 5 and journal.limits.rate(7) == 7
     clock.now += rate_limit.WINDOW
     assert claim_all(journal, 10) == 5
-    assert journal.close_window(60, clock.now, 10) is False and journal.rate(10) == 2, "lower still, and said already"
+    assert journal.limits.close_window(60, clock.now, 10) is False, "said already"
+    assert journal.limits.rate(10) == 2, "lower still"
     rates = []
     for _ in range(12):
         clock.now += rate_limit.RECOVER_EVERY
@@ -495,25 +496,26 @@ def test_a_429_without_our_fault_lowers_the_rate_and_it_recovers(journal, clock)
 
 def test_a_429_when_our_own_window_is_full_lowers_nothing(journal, clock):
     assert claim_all(journal, 10) == 10
-    assert journal.close_window(60, clock.now, 10) is False
-    assert journal.rate(10) == 10 and journal.paused()
+    assert journal.limits.close_window(60, clock.now, 10) is False
+    assert journal.limits.rate(10) == 10 and journal.limits.pause_left()
 
 
 def test_a_suspected_429_is_a_pause_and_no_strike(journal, clock):
     for _ in range(9):
         arrive(journal, _)
-        journal._claim(10, rate_limit.SCREEN, rate_limit.Demand())
-    assert journal.suspect_429(10, 60) and journal.suspect_429(10, 60)
-    assert journal.paused() == 60 and "cut a connection" in journal.turn(journal.find("p-1"), 10).reason
+        journal.limits.claim(10, rate_limit.SCREEN, rate_limit.Demand())
+    assert journal.limits.suspect_429(10, 60) and journal.limits.suspect_429(10, 60)
+    assert journal.limits.pause_left() == 60
+    assert "cut a connection" in journal.scheduler.turn(journal.calls.find("p-1"), 10).reason
     clock.now += 61
     for _ in range(9):
-        journal._claim(10, rate_limit.SCREEN, rate_limit.Demand())
-    assert not journal.suspect_429(10, 60), "nothing was taken since: it is an outage"
-    journal._answered()
-    assert journal.suspect_429(10, 60) and journal.paused() == 60
-    journal.close_window(60, clock.now - 1)
-    assert journal.paused() == 60, "the first 429 is the first strike"
-    assert not Journal(":memory:", clock).suspect_429(10, 60)
+        journal.limits.claim(10, rate_limit.SCREEN, rate_limit.Demand())
+    assert not journal.limits.suspect_429(10, 60), "nothing was taken since: it is an outage"
+    journal.limits.answered()
+    assert journal.limits.suspect_429(10, 60) and journal.limits.pause_left() == 60
+    journal.limits.close_window(60, clock.now - 1)
+    assert journal.limits.pause_left() == 60, "the first 429 is the first strike"
+    assert not Journal(":memory:", clock).limits.suspect_429(10, 60)
 
 
 def test_a_new_boot_makes_the_old_steady_clock_harmless(tmp_path, monkeypatch):
@@ -523,31 +525,31 @@ def test_a_new_boot_makes_the_old_steady_clock_harmless(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_boot_id", lambda: "one")
     before = Journal(path, wall, steady=lambda: 5_000_000.0)
     call = arrive(before, 1)
-    assert before.turn(call, 10).ask
-    before.answered(call, "", "1", "1")
-    before.hang_up(call.call_id)
-    job, _ = before.take(10)
-    before.retry(job, 300, "HTTP 500")
-    before.close_window(3600)
+    assert before.scheduler.turn(call, 10).request_id
+    before.scheduler.answered(call, "", "1", "1")
+    before.calls.hang_up(call.call_id)
+    job, _ = before.outbox.take(10)
+    before.outbox.retry(job, 300, "HTTP 500")
+    before.limits.close_window(3600)
     before.close()
     monkeypatch.setattr(module, "_boot_id", lambda: "two")
     steady = Clock()
     steady.now = 10.0
     after = Journal(path, wall, steady=steady)
-    assert after.take(10)[0] is None
+    assert after.outbox.take(10)[0] is None
     steady.now += 2 * rate_limit.WINDOW
-    assert after.take(10)[0].event.kind == "lost"
+    assert after.outbox.take(10)[0].event.kind == "lost"
     after.close()
 
 
 def test_a_slow_request_counts_from_its_answer(journal, clock):
-    claim = journal.turn(arrive(journal, 1), 1).ask
+    claim = journal.scheduler.turn(arrive(journal, 1), 1).request_id
     clock.now += 5
-    journal.took_long(claim)
+    journal.limits.count_from_now(claim)
     clock.now += 57
-    assert journal.requests_in_window() == 1
+    assert journal.limits.requests_in_window() == 1
     clock.now += 4
-    assert journal.requests_in_window() == 0
+    assert journal.limits.requests_in_window() == 0
 
 
 def test_a_phone_that_refused_and_answers_after_all_shows_that_there_are_more_agents(clock):
@@ -559,21 +561,21 @@ def test_a_phone_that_refused_and_answers_after_all_shows_that_there_are_more_ag
 
 def test_an_agent_in_a_call_stays_one_of_the_queue_however_long_ago_named(clock):
     journal = Journal(":memory:", clock)
-    talk = journal.arrive("pbx1", "1.1", "77", "4733990001")
-    assert journal.turn(talk, 10).ask
-    journal.answered(talk, "5252", "", "5252")
-    journal.record(talk.call_id, call_states.TRANSFERRED)
+    talk = journal.calls.arrive("pbx1", "1.1", "77", "4733990001")
+    assert journal.scheduler.turn(talk, 10).request_id
+    journal.scheduler.answered(talk, "5252", "", "5252")
+    journal.calls.record(talk.call_id, call_states.TRANSFERRED)
     clock.now += waiting_line.MEMBER_LASTS + 1
-    other = journal.arrive("pbx1", "1.2", "77", "4733990002")
-    assert journal.turn(other, 10).ask
-    journal.answered(other, "5253", "", "5253")
-    assert journal._taken("77") == 2
+    other = journal.calls.arrive("pbx1", "1.2", "77", "4733990002")
+    assert journal.scheduler.turn(other, 10).request_id
+    journal.scheduler.answered(other, "5253", "", "5253")
+    assert journal.agents.with_callers("77") == 2
 
 
 def test_who_picks_up_a_call_that_was_offered_to_another_is_one_of_the_queue(clock):
     journal = Journal(":memory:", clock)
-    call = journal.arrive("pbx1", "1.1", "77", "4733990001")
-    assert journal.turn(call, 10).ask
-    journal.answered(call, "5252", "", "5252")
-    journal.record(call.call_id, call_states.TRANSFERRED, extension="5299")
-    assert journal._taken("77") == 1
+    call = journal.calls.arrive("pbx1", "1.1", "77", "4733990001")
+    assert journal.scheduler.turn(call, 10).request_id
+    journal.scheduler.answered(call, "5252", "", "5252")
+    journal.calls.record(call.call_id, call_states.TRANSFERRED, extension="5299")
+    assert journal.agents.with_callers("77") == 1

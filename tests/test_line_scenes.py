@@ -187,7 +187,7 @@ class Failing(Scene):
         return self
 
     def set_aside(self):
-        return [(job.event.kind, int(job.call.call_id.rpartition("-")[2])) for job in self.context.journal.outbox(REFUSED)]
+        return [(job.event.kind, int(job.call.call_id.rpartition("-")[2])) for job in self.context.journal.outbox.jobs(REFUSED)]
 
     def stepped_aside(self):
         return [text for text in self.console if "those behind it ask first" in text]

@@ -60,7 +60,7 @@ class Movidesk:
             return b"".join(iter(lambda: connection.recv(4096), b""))
 
     def calls(self):
-        return self.context.journal.last_calls(10)
+        return self.context.journal.overview.last_calls(10)
 
 
 @pytest.fixture
@@ -240,7 +240,7 @@ def book(tmp_path, clock):
 
 
 def told(book, call) -> list[tuple[str, str]]:
-    return [(event.kind, event.link) for event in book.events(call)]
+    return [(event.kind, event.link) for event in book.calls.events(call)]
 
 
 @pytest.mark.parametrize("links, events", [
@@ -248,25 +248,25 @@ def told(book, call) -> list[tuple[str, str]]:
     (["", LINK, LINK], [("link", LINK)]),  # the sweep was first
 ])
 def test_the_end_of_a_made_call_is_its_link(book, links, events):
-    call = book.dial("pbx1", "1700000000.abc", "5252", "4733990777")
+    call = book.calls.dial("pbx1", "1700000000.abc", "5252", "4733990777")
     assert (call.call_id, call.extension, call.state) == ("pbx1-1700000000.abc", "5252", "dialled")
     for link in links:
-        book.hang_up(call.call_id, link)
-    assert (book.find(call.call_id).state, told(book, call)) == ("ended", events)
+        book.calls.hang_up(call.call_id, link)
+    assert (book.calls.find(call.call_id).state, told(book, call)) == ("ended", events)
 
 
 def test_a_link_that_comes_after_the_end(book):
-    call = book.dial("pbx1", "1700000000.abc", "5252", "4733990777")
-    book.hang_up(call.call_id)
-    assert book.record(call.call_id, "link", link=LINK).kind == "link"
+    call = book.calls.dial("pbx1", "1700000000.abc", "5252", "4733990777")
+    book.calls.hang_up(call.call_id)
+    assert book.calls.record(call.call_id, "link", link=LINK).kind == "link"
     assert told(book, call) == [("link", LINK)]
 
 
 def test_a_call_that_was_answered_is_not_in_vain(book):
-    call = book.dial("pbx1", "1700000000.abc", "5252", "4733990777")
-    book.hang_up(call.call_id, LINK)
-    book.dialled_in_vain(call.call_id, "the connection was lost")
-    assert book.find(call.call_id).code == ""
+    call = book.calls.dial("pbx1", "1700000000.abc", "5252", "4733990777")
+    book.calls.hang_up(call.call_id, LINK)
+    book.calls.dial_failed(call.call_id, "the connection was lost")
+    assert book.calls.find(call.call_id).code == ""
 
 
 # -- for what --------------------------------------------------------------------------------------------------------
@@ -363,7 +363,7 @@ def test_monitoring(movidesk):
     assert client.get("/monitor", source="x&y", call=call_id).status_code == 400
     assert client.get("/monitor", source="5250", call=call_id, headers={}).status_code == 401
     assert client.get("/monitor", source="5250", call="pbx1-1.1").status_code == 404
-    client.context.journal.hang_up(call_id)
+    client.context.journal.calls.hang_up(call_id)
     assert client.get("/monitor", source="5250", call=call_id).status_code == 404
 
 

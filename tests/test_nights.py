@@ -59,7 +59,7 @@ def test_movidesk_never_sees_more_than_the_limit_of_the_day(begin, pauses, skew,
         now[0] += pause
         for _ in range(burst):
             limit = rate_limit.UNLIMITED if is_night(now[0], NIGHT, utc) else 10
-            if book._claim(limit, rate_limit.SCREEN, rate_limit.Demand()).granted:
+            if book.limits.claim(limit, rate_limit.SCREEN, rate_limit.Demand()).request_id:
                 assert theirs.admit(now[0] + skew) == 0
     book.close()
 

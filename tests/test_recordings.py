@@ -395,14 +395,14 @@ def test_the_names_of_calls_are_ours(settings, clock):
     for uniqueid in ("1700000000.1", "pbx1-1700000000.1", "pbx7-1700000000.1", "Head Office-1700000000.1",
                      "a_b.c-1700000000.327"):
         journal = Journal(":memory:", clock)
-        first = journal.arrive("pbx1", uniqueid, "77", "1")
-        watched = journal.arrive("pbx1", uniqueid, "77", "1", call_states.WATCH)
-        third = journal.arrive("pbx1", uniqueid, "78", "1")
+        first = journal.calls.arrive("pbx1", uniqueid, "77", "1")
+        watched = journal.calls.arrive("pbx1", uniqueid, "77", "1", call_states.WATCH)
+        third = journal.calls.arrive("pbx1", uniqueid, "78", "1")
         assert third.call_id.endswith("-3")
         for call in (first, watched, third):
             name = re.sub("[^0-9A-Za-z_.-]", "", call.call_id)  # FILTER() in movidesk-file
             assert all(ours.fullmatch(name + ending) for ending in (".wav", "-message.wav", ".mp3", ".opus")), name
-    call = journal.dial("pbx1", dialler._channel_id(), "5252", "1")
+    call = journal.calls.dial("pbx1", dialler._channel_id(), "5252", "1")
     assert ours.fullmatch(call.call_id + ".wav") and ours.fullmatch(call.call_id + ".mp3")
 
 
@@ -429,7 +429,7 @@ def test_a_hangup_links_the_boxs_message(context, tmp_path, folder, said, linked
         peer = Peer(variables={"MOVIDESK_ENDING": "message"})
         with peer.channel(*arguments) as channel:
             assert runner.run(verb, channel, context, channel.arguments) == "ok"
-    lost = context.journal.events(context.journal.find("pbx1-1700000000.1"))[-1]
+    lost = context.journal.calls.events(context.journal.calls.find("pbx1-1700000000.1"))[-1]
     assert (lost.kind, urlsplit(lost.link).path, lost.note) == ("lost", linked, "")
 
 
@@ -461,8 +461,8 @@ def end_call(context, folder, kinds=("received", "transferred", "hangup")) -> No
 
 
 def told_links(context) -> list[tuple[str, str, float]]:
-    call = context.journal.find("pbx1-1700000000.1")
-    return [(event.kind, urlsplit(event.link).path[5:], event.due) for event in context.journal.events(call)
+    call = context.journal.calls.find("pbx1-1700000000.1")
+    return [(event.kind, urlsplit(event.link).path[5:], event.due) for event in context.journal.calls.events(call)
             if event.kind in (call_states.COMPLETED, call_states.LINK)]
 
 
@@ -470,10 +470,10 @@ def tell_all(journal) -> list:
     """Deliver what may go; the events."""
     told = []
     while True:
-        job, _ = journal.take(1000)
+        job, _ = journal.outbox.take(1000)
         if job is None:
             return [job.event for job in told]
-        journal.delivered(job, "")
+        journal.outbox.delivered(job, "")
         told.append(job)
 
 
@@ -515,26 +515,26 @@ def test_an_event_whose_link_may_be_out_keeps_its_file(converting, folder, clock
     monkeypatch.setitem(conversion.TOOLS, "mp3", ("cp IN OUT",))
     end_call(converting, folder)
     assert [event.kind for event in tell_all(converting.journal)] == ["received", "transferred", "completed"]
-    waiting, = converting.journal.converting()
+    waiting, = converting.journal.outbox.conversions()
     clock.advance(HOLD)
-    taken, _ = converting.journal.take(1000)
+    taken, _ = converting.journal.outbox.take(1000)
     assert taken.event.kind == "link"
-    assert converting.journal.convert(*waiting, conversion.CLAIM) is None and conversion.work_off(converting) == 0
-    converting.journal.retry(taken, 0, "HTTP 500")
+    assert converting.journal.outbox.claim_conversion(*waiting, conversion.CLAIM) is None and conversion.work_off(converting) == 0
+    converting.journal.outbox.retry(taken, 0, "HTTP 500")
     assert conversion.work_off(converting) == 0 and (folder / NAME).exists()
 
 
 def test_while_a_file_is_converted_its_event_is_nobody_elses(converting, folder, clock, monkeypatch):
     monkeypatch.setitem(conversion.TOOLS, "mp3", ("cp IN OUT",))
     end_call(converting, folder)
-    journal, (waiting,) = converting.journal, converting.journal.converting()
+    journal, (waiting,) = converting.journal, converting.journal.outbox.conversions()
     clock.advance(HOLD - 1)
-    claimed = journal.convert(*waiting, conversion.CLAIM)
-    assert claimed and journal.convert(*waiting, conversion.CLAIM) is None and journal.converting() == []
+    claimed = journal.outbox.claim_conversion(*waiting, conversion.CLAIM)
+    assert claimed and journal.outbox.claim_conversion(*waiting, conversion.CLAIM) is None and journal.outbox.conversions() == []
     clock.advance(conversion.PATIENCE)
     assert [event.kind for event in tell_all(journal)] == ["received", "transferred", "completed"]
-    assert journal.converting() == []
-    assert journal.converted(claimed, "https://pbx.example.com/rec/new.mp3")
+    assert journal.outbox.conversions() == []
+    assert journal.outbox.end_conversion(claimed, "https://pbx.example.com/rec/new.mp3")
     assert [event.link for event in tell_all(journal)] == ["https://pbx.example.com/rec/new.mp3"]
 
 
@@ -547,7 +547,8 @@ def test_whoever_dies_converting_leaves_a_link_that_plays(converting, folder, cl
         def die(*_, **__):
             raise KeyboardInterrupt
         fatal.setattr(*{"the tool": (conversion.subprocess, "run"), "its name": (conversion.os, "replace"),
-                        "the journal": (converting.journal, "converted"), "the old file": (conversion.os, "unlink")}[dies_at],
+                        "the journal": (converting.journal.outbox, "end_conversion"),
+                        "the old file": (conversion.os, "unlink")}[dies_at],
                       die)
         with pytest.raises(KeyboardInterrupt):
             conversion.work_off(converting)
@@ -567,7 +568,7 @@ def test_a_reboot_leaves_the_conversion_its_time(settings, clock, folder, monkey
     monkeypatch.setattr("movidesk.journal.store._boot_id", lambda: "one")
     before = Context(config, clock, wake=lambda: None)
     end_call(before, folder)
-    before.journal.convert(*before.journal.converting()[0], conversion.CLAIM)
+    before.journal.outbox.claim_conversion(*before.journal.outbox.conversions()[0], conversion.CLAIM)
     before.journal.close()
     monkeypatch.setattr("movidesk.journal.store._boot_id", lambda: "two")
     after = Context(config, clock, wake=lambda: None)
@@ -579,7 +580,7 @@ def test_a_reboot_leaves_the_conversion_its_time(settings, clock, folder, monkey
 def test_no_file_is_begun_when_the_time_is_over(converting, folder, monkeypatch):
     monkeypatch.setitem(conversion.TOOLS, "mp3", ("cp IN OUT",))
     end_call(converting, folder)
-    assert conversion.work_off(converting, 0) == 0 and len(converting.journal.converting()) == 1
+    assert conversion.work_off(converting, 0) == 0 and len(converting.journal.outbox.conversions()) == 1
 
 
 def test_check_names_the_missing_tool(settings, monkeypatch):
@@ -597,7 +598,8 @@ def test_a_message_that_is_converted_is_told_with_its_link(converting, folder, m
         with peer.channel(*{"received": ["77"]}.get(verb, [])) as channel:
             runner.run(verb, channel, converting, channel.arguments)
     conversion.work_off(converting)
-    lost, = [event for event in converting.journal.events(converting.journal.find("pbx1-1700000000.1")) if event.kind == "lost"]
+    calls = converting.journal.calls
+    lost, = [event for event in calls.events(calls.find("pbx1-1700000000.1")) if event.kind == "lost"]
     assert (urlsplit(lost.link).path, lost.due, lost.status) == ("/rec/pbx1-1700000000.1.mp3", 0.0, PENDING)
 
 

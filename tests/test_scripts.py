@@ -33,8 +33,8 @@ def script(verb: str) -> list[str]:
 
 def kinds(tmp_path) -> list[str]:
     journal = Journal(str(tmp_path / "journal.db"))
-    call = journal.find(CALL)
-    return [event.kind for event in journal.events(call)] if call else []
+    call = journal.calls.find(CALL)
+    return [event.kind for event in journal.calls.events(call)] if call else []
 
 
 # -- as Asterisk runs them -------------------------------------------------------------------------------------------

@@ -42,8 +42,8 @@ class Service:
         return self._log.read_text()
 
     def events(self, call_id: str) -> list[tuple[str, str]]:
-        call = self.journal.find(call_id)
-        return [(event.kind, event.status) for event in self.journal.events(call)] if call else []
+        call = self.journal.calls.find(call_id)
+        return [(event.kind, event.status) for event in self.journal.calls.events(call)] if call else []
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
@@ -124,7 +124,7 @@ def test_fifty_callers_at_once(service, simulator):
 
     with ThreadPoolExecutor(50) as pool:
         assert list(pool.map(life, range(50))) == [["ok", "ok"]] * 50
-    calls = [service.journal.find(f"pbx1-1.{number}") for number in range(50)]
+    calls = [service.journal.calls.find(f"pbx1-1.{number}") for number in range(50)]
     assert {call.state for call in calls} == {"canceled"}
 
 

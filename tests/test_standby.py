@@ -19,7 +19,7 @@ from movidesk.context import Context
 from movidesk.delivery import worker
 from movidesk.delivery.worker import Delivery
 from movidesk.housekeeping import RestingDelivery
-from movidesk.journal import LEASE, Journal, JournalError, emergency, standby, standby_copy
+from movidesk.journal import LEASE, Journal, JournalError, emergency, standby, standby_copy, standby_folder
 from movidesk.pbx import sweep
 from movidesk.service import Service
 from movidesk_sim.model import Limit, Movidesk
@@ -65,7 +65,7 @@ class Machine:
             self.context().journal.close()
             self.lock(self.state / "journal.db")
         if how.endswith("both") and self.stands_in():
-            self.lock(standby.folder(load(self.path)) + "/journal.db")
+            self.lock(standby_folder.folder(load(self.path)) + "/journal.db")
 
     def set_away(self, away: bool) -> None:
         here, elsewhere = self.state, self.state.with_name("elsewhere")
@@ -87,10 +87,10 @@ class Machine:
 
     def pending(self) -> int:
         with closing(Journal(str(self.state / "journal.db"))) as journal:
-            return journal.totals()["pending"]
+            return journal.overview.totals()["pending"]
 
     def stands_in(self) -> bool:
-        return standby.in_use(load(self.path))
+        return standby_folder.in_use(load(self.path))
 
 
 @pytest.fixture
@@ -165,14 +165,14 @@ def test_what_a_crash_has_left_of_one_standby_is_no_part_of_the_next(machine, mo
     assert context.journal
     keep = []
     with standby.use(context, "a test") as other:
-        other.journal.arrive("pbx1", "1.1", QUEUE, "1")
+        other.journal.calls.arrive("pbx1", "1.1", QUEUE, "1")
         path = other.journal.path
         keep.append(Path(path + "-wal").read_bytes())
     assert standby.end(context)
     Path(path + "-wal").write_bytes(keep[0])
-    context.journal.hang_up("pbx1-1.1")
+    context.journal.calls.hang_up("pbx1-1.1")
     with standby.use(context, "a test") as other:
-        assert other.journal.find("pbx1-1.1").state == "canceled" and other.journal.open_calls() == []
+        assert other.journal.calls.find("pbx1-1.1").state == "canceled" and other.journal.overview.open_calls() == []
 
 
 def test_a_service_that_cannot_start_without_its_journal_delivers_what_the_standby_owes(machine, model):
@@ -195,9 +195,9 @@ def test_somebody_inside_keeps_the_standby(machine):
     context = machine.context()
     with standby.use(context, "") as other:
         assert standby.end(context) is False
-        assert other.journal.find("pbx1-17.1")
+        assert other.journal.calls.find("pbx1-17.1")
     assert standby.end(context) is True
-    assert context.journal.find("pbx1-17.1")
+    assert context.journal.calls.find("pbx1-17.1")
 
 
 def test_no_verb_of_the_service_waits_for_the_journal(machine):
@@ -224,16 +224,16 @@ def test_scripts_look_only_now_and_then_whether_the_journal_is_back(machine, mon
 def test_the_requests_of_the_last_minute_are_known_in_the_standby(machine, clock):
     context = machine.context(clock=clock)
     for number in range(10):
-        call = context.journal.arrive("pbx1", f"1.{number}", str(number), "1")
-        assert context.journal.turn(call, 10).ask
+        call = context.journal.calls.arrive("pbx1", f"1.{number}", str(number), "1")
+        assert context.journal.scheduler.turn(call, 10).request_id
         clock.advance(1)
-    call = context.journal.arrive("pbx1", "2.1", QUEUE, "1")
+    call = context.journal.calls.arrive("pbx1", "2.1", QUEUE, "1")
     with standby.use(context, "a test") as other:
-        assert other.journal.requests_in_window() == 10
-        assert not other.journal.turn(other.journal.find(call.call_id), 10).ask
+        assert other.journal.limits.requests_in_window() == 10
+        assert not other.journal.scheduler.turn(other.journal.calls.find(call.call_id), 10).request_id
         clock.advance(51)
-        assert other.journal.turn(other.journal.find(call.call_id), 10).ask
-    assert standby.end(context) and context.journal.requests_in_window() == 10
+        assert other.journal.scheduler.turn(other.journal.calls.find(call.call_id), 10).request_id
+    assert standby.end(context) and context.journal.limits.requests_in_window() == 10
 
 
 def test_an_unknown_window_begins_full(machine, clock):
@@ -241,51 +241,58 @@ def test_an_unknown_window_begins_full(machine, clock):
     context, asked = machine.context(clock=clock), []
     context.config._values["movidesk", "requests_per_minute"] = 10
     with standby.use(context, "a test") as other:
-        call = other.journal.arrive("pbx1", "1.1", QUEUE, "1")
+        call = other.journal.calls.arrive("pbx1", "1.1", QUEUE, "1")
         began = clock.now
         while clock.now < began + 60:
-            if other.journal.turn(call, 10).ask:
+            if other.journal.scheduler.turn(call, 10).request_id:
                 asked.append(clock.now - began)
-                other.journal.answered(call, "", "4", "")
+                other.journal.scheduler.answered(call, "", "4", "")
             clock.advance(1)
     assert asked[0] >= 6 and len(asked) <= 10
     machine.set_away(False)
-    assert standby.end(context) and context.journal.requests_in_window() == len(asked), "what was only assumed does not go back"
+    assert standby.end(context)
+    assert context.journal.limits.requests_in_window() == len(asked), "what was only assumed does not go back"
 
 
 def test_a_pause_that_movidesk_asked_for_goes_there_and_back(machine, clock):
     context = machine.context(clock=clock)
-    context.journal.close_window(100.0)
-    context.journal.set_note("over_soon", "x")
+    context.journal.limits.close_window(100.0)
+    context.journal.notes.set("over_soon", "x")
     with standby.use(context, "a test") as other:
-        assert other.journal.paused() == 100.0
-        other.journal.end_note("over_soon")
+        assert other.journal.limits.pause_left() == 100.0
+        other.journal.notes.remove("over_soon")
         clock.advance(200)
-        other.journal.close_window(50.0)
+        other.journal.limits.close_window(50.0)
     assert standby.end(context)
-    assert context.journal.paused() >= 50.0 and context.journal.note("over_soon") is None and context.journal.note("boot")
+    assert context.journal.limits.pause_left() >= 50.0
+    assert context.journal.notes.get("over_soon") is None and context.journal.notes.get("boot")
 
 
 # -- places ------------------------------------------------------------------------------------------------------------
 
+def positions(journal, *calls) -> list[int]:
+    """The places of these callers in line."""
+    return [journal.scheduler.turn(journal.calls.find(call.call_id), 1000).position for call in calls]
+
+
 def test_places_go_there_and_back(machine, clock):
     context = machine.context(clock=clock)
-    before = [context.journal.arrive("pbx1", f"1.{number}", QUEUE, "1") for number in range(3)]
+    before = [context.journal.calls.arrive("pbx1", f"1.{number}", QUEUE, "1") for number in range(3)]
     for call in before:
-        context.journal.turn(call, 1000)
+        context.journal.scheduler.turn(call, 1000)
     with standby.use(context, "a test") as other:
-        late = other.journal.arrive("pbx1", "1.9", QUEUE, "1")
-        assert [other.journal.turn(other.journal.find(call.call_id), 1000).position for call in (*before, late)] == [1, 2, 3, 4]
+        late = other.journal.calls.arrive("pbx1", "1.9", QUEUE, "1")
+        assert positions(other.journal, *before, late) == [1, 2, 3, 4]
     assert standby.end(context)
-    assert [context.journal.turn(context.journal.find(call.call_id), 1000).position for call in (*before, late)] == [1, 2, 3, 4]
+    assert positions(context.journal, *before, late) == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("begun", [True, False], ids=["a verb has begun the standby", "nobody has"])
 def test_what_movidesk_took_while_the_journal_went_is_noted_in_the_standby(machine, model, clock, short_locks, monkeypatch,
                                                                            begun):
     context = machine.context(clock=clock)
-    call = context.journal.arrive("pbx1", "1.1", QUEUE, "1")
-    context.journal.hang_up(call.call_id)
+    call = context.journal.calls.arrive("pbx1", "1.1", QUEUE, "1")
+    context.journal.calls.hang_up(call.call_id)
     send = context.client.send
 
     def lock_meanwhile(event, **fields):
@@ -304,18 +311,18 @@ def test_what_movidesk_took_while_the_journal_went_is_noted_in_the_standby(machi
     worker.deliver_standby(context)
     assert heard(model) == ["receivedCall", "canceledCall"]
     machine.set_trouble("back")
-    assert standby.end(context) and Delivery(context).once() and context.journal.totals()["pending"] == 0
+    assert standby.end(context) and Delivery(context).once() and context.journal.overview.totals()["pending"] == 0
     assert heard(model) == ["receivedCall", "canceledCall"]
 
 
 def test_what_movidesk_took_and_no_standby_knows_is_told_again(machine, model, clock, monkeypatch):
     """It could not read the journal. The failure is not hidden: the delivery logs it."""
     context = machine.context(clock=clock)
-    context.journal.hang_up(context.journal.arrive("pbx1", "1.1", QUEUE, "1").call_id)
+    context.journal.calls.hang_up(context.journal.calls.arrive("pbx1", "1.1", QUEUE, "1").call_id)
     job, _ = Delivery(context).take()
-    with standby.use(context, "a test") as other, other.journal._writing() as db:
+    with standby.use(context, "a test") as other, other.journal.store.transaction() as db:
         db.execute("DELETE FROM calls")
-    monkeypatch.setattr(context.journal, "delivered", lambda *_: (_ for _ in ()).throw(JournalError("locked")))
+    monkeypatch.setattr(context.journal.outbox, "delivered", lambda *_: (_ for _ in ()).throw(JournalError("locked")))
     with pytest.raises(JournalError, match="locked"):
         Delivery(context).deliver(job)
     monkeypatch.undo()
@@ -337,10 +344,10 @@ def test_an_agent_who_answered_before_the_journal_went_proves_that_its_caller_wa
     with machine.away():
         machine.run("hangup", **known)
         with standby.use(machine.context(), "") as other:
-            call, = other.journal.open_calls() + other.journal.last_calls(9)
+            call, = other.journal.overview.open_calls() + other.journal.overview.last_calls(9)
             assert call.call_id == known[variables.ID]
-            assert [event.kind for event in other.journal.events(call)] == ["transferred", "completed"]
-            with other.journal._writing() as db:
+            assert [event.kind for event in other.journal.calls.events(call)] == ["transferred", "completed"]
+            with other.journal.store.transaction() as db:
                 db.execute("DELETE FROM requests")  # its window begins full
         worker.deliver_standby(machine.context())
     machine.recover()
@@ -371,41 +378,41 @@ def test_which_phones_refuse_goes_there_and_back(machine, clock):
     context = machine.context(clock=clock)
 
     def refuse(book, call, extension):
-        book.answered(call, extension, "", extension)
-        book.turn(book.find(call.call_id), 1000, refusal="UNAVAILABLE")
+        book.scheduler.answered(call, extension, "", extension)
+        book.scheduler.turn(book.calls.find(call.call_id), 1000, refusal="UNAVAILABLE")
 
     for name in ("1.1", "1.2"):
-        refuse(context.journal, context.journal.arrive("pbx1", name, QUEUE, "1"), "52" + name[2])
-    before = context.journal.refusals()
+        refuse(context.journal, context.journal.calls.arrive("pbx1", name, QUEUE, "1"), "52" + name[2])
+    before = context.journal.agents.refusals()
     with standby.use(context, "a test") as other:
-        assert other.journal.refusals() == before and len(before) == 2
-        other.journal.record("pbx1-1.1", "transferred", "522")  # it works again
-        new = other.journal.arrive("pbx1", "1.3", QUEUE, "1")
+        assert other.journal.agents.refusals() == before and len(before) == 2
+        other.journal.calls.record("pbx1-1.1", "transferred", "522")  # it works again
+        new = other.journal.calls.arrive("pbx1", "1.3", QUEUE, "1")
         refuse(other.journal, new, "523")
-    context.journal.arrive("pbx1", "1.4", QUEUE, "1")  # has the number that 1.3 had in the standby
+    context.journal.calls.arrive("pbx1", "1.4", QUEUE, "1")  # has the number that 1.3 had in the standby
     assert standby.end(context)
-    known = context.journal.refusals()
+    known = context.journal.agents.refusals()
     assert [(phone.extension, phone.call) for phone in known] == [("521", before[0].call),
-                                                                  ("523", context.journal.find(new.call_id).id)]
+                                                                  ("523", context.journal.calls.find(new.call_id).id)]
     assert known[1].call != new.id
 
 
 def test_a_channel_whose_call_has_just_ended_gets_another_id_in_the_standby(machine):
     machine.run("received", QUEUE)
     context = machine.context()
-    context.journal.hang_up("pbx1-17.1")
+    context.journal.calls.hang_up("pbx1-17.1")
     with standby.use(context, "a test") as other:
-        assert other.journal.arrive("pbx1", "17.1", QUEUE, "1").call_id == "pbx1-17.1-2"
+        assert other.journal.calls.arrive("pbx1", "17.1", QUEUE, "1").call_id == "pbx1-17.1-2"
 
 
 def test_a_call_of_which_the_standby_knows_only_the_end_keeps_its_arrival(machine):
     machine.run("received", QUEUE)
     context = machine.context()
-    before = context.journal.find("pbx1-17.1")
+    before = context.journal.calls.find("pbx1-17.1")
     with machine.away():
         machine.run("hangup", **{variables.ID: "pbx1-17.1", variables.QUEUE: QUEUE})
     assert standby.end(context)
-    after = context.journal.find("pbx1-17.1")
+    after = context.journal.calls.find("pbx1-17.1")
     assert after.arrived == before.arrived < after.ended and after.state == "canceled"
 
 
@@ -417,7 +424,7 @@ def test_what_the_standby_missed_of_a_call_comes_before_what_it_takes_now(machin
     machine.set_trouble("away")
     machine.run("hangup", **{variables.ID: "pbx1-17.1"})
     with standby.use(machine.context(), "") as other:
-        assert [event.kind for event in other.journal.events(other.journal.find("pbx1-17.1"))] == [
+        assert [event.kind for event in other.journal.calls.events(other.journal.calls.find("pbx1-17.1"))] == [
             "received", "transferred", "completed"]
 
 
@@ -425,7 +432,7 @@ def test_what_the_standby_missed_of_a_call_comes_before_what_it_takes_now(machin
 
 @pytest.mark.parametrize("planted", ["a link", "an open folder"])
 def test_a_folder_that_somebody_else_could_write_is_not_used(machine, planted):
-    folder = standby.folder(load(machine.path))
+    folder = standby_folder.folder(load(machine.path))
     (machine.memory / "other").mkdir()
     if planted == "a link":
         os.symlink(machine.memory / "other", folder)
@@ -441,7 +448,7 @@ def test_a_folder_that_somebody_else_could_write_is_not_used(machine, planted):
 def test_others_cannot_read_the_standby(machine):
     with machine.away():
         machine.run("received", QUEUE)
-    assert os.stat(standby.folder(load(machine.path))).st_mode & 0o077 == 0
+    assert os.stat(standby_folder.folder(load(machine.path))).st_mode & 0o077 == 0
 
 
 def test_where_a_fallback_is_set_callers_go_there(machine, model):
@@ -450,7 +457,7 @@ def test_where_a_fallback_is_set_callers_go_there(machine, model):
     assert peer[variables.CODE] == "E" and peer[variables.EXT] == "" and heard(model) == []
     machine.recover()
     with closing(Journal(str(machine.state / "journal.db"))) as journal:
-        assert journal.find("pbx1-17.1").state == "received"
+        assert journal.calls.find("pbx1-17.1").state == "received"
 
 
 def test_a_journal_that_cannot_take_the_standby_leaves_both_as_they_were(machine, monkeypatch):
@@ -458,7 +465,7 @@ def test_a_journal_that_cannot_take_the_standby_leaves_both_as_they_were(machine
     assert context.journal
     with standby.use(context, "a test") as other:
         for number in range(3):
-            other.journal.arrive("pbx1", f"1.{number}", QUEUE, "1")
+            other.journal.calls.arrive("pbx1", f"1.{number}", QUEUE, "1")
     add, calls = standby_copy._merge_call, []
 
     def full(*what):
@@ -469,9 +476,9 @@ def test_a_journal_that_cannot_take_the_standby_leaves_both_as_they_were(machine
     monkeypatch.setattr(standby_copy, "_merge_call", full)
     with pytest.raises(JournalError):
         standby.end(context)
-    assert context.journal.open_calls() == [] and machine.stands_in()
+    assert context.journal.overview.open_calls() == [] and machine.stands_in()
     monkeypatch.setattr(standby_copy, "_merge_call", add)
-    assert standby.end(context) and len(context.journal.open_calls()) == 3
+    assert standby.end(context) and len(context.journal.overview.open_calls()) == 3
 
 
 # -- any order of events -----------------------------------------------------------------------------------------------
@@ -538,8 +545,8 @@ def _go_on(machine: Machine, name: str, life: dict) -> None:
 def test_nothing_is_handed_out_while_a_standby_begins(write_config, clock, monkeypatch):
     """It would be in the standby's copy as well, and be sent twice."""
     context = Context(load(write_config()), clock)
-    call = context.journal.arrive("pbx1", "1.1", "77", "4733990001")
-    context.journal.hang_up(call.call_id)
+    call = context.journal.calls.arrive("pbx1", "1.1", "77", "4733990001")
+    context.journal.calls.hang_up(call.call_id)
     begin, seen = standby_copy.begin, []
 
     def look_meanwhile(*arguments):

@@ -74,15 +74,15 @@ def journal(settings):
 
 
 def kinds(journal, call_id=CALL):
-    return [event.kind for event in journal.events(journal.find(call_id))]
+    return [event.kind for event in journal.calls.events(journal.calls.find(call_id))]
 
 
 # -- the verb ----------------------------------------------------------------------------------------------------------
 
 def test_the_channel_that_took_her_place_gets_the_handler_and_the_call(settings, console, journal):
-    journal.arrive("pbx1", "1700000000.2", "77", "5254", arrived=CAME)
+    journal.calls.arrive("pbx1", "1700000000.2", "77", "5254", arrived=CAME)
     run(settings, "moved", **TOOK_HER_PLACE)
-    call = journal.find(CALL)
+    call = journal.calls.find(CALL)
     assert (call.state, call.channel, call.uniqueid, call.number) == ("received", "1700000000.1", "1700000000.2", "4733990777")
     assert told(console) == [
         f'dialplan set chanvar {CUSTOMER} SHARED(MOVIDESK_CHANNEL) "1700000000.1"',
@@ -91,7 +91,7 @@ def test_the_channel_that_took_her_place_gets_the_handler_and_the_call(settings,
 
 
 def test_whom_the_agent_talks_to_gets_all_that_belongs_to_the_call(settings, console, journal):
-    journal.arrive("pbx1", "1700000000.2", "77", "5254", arrived=CAME)
+    journal.calls.arrive("pbx1", "1700000000.2", "77", "5254", arrived=CAME)
     variables = {"MOVIDESK_ID": CALL, "MOVIDESK_ANSWERED_BY": "5252", "MOVIDESK_RECORDING": "/rec/a.wav"}
     run(settings, "moved", CUSTOMER, **functions({CUSTOMER: who("1700000000.1")}), **variables)
     assert kinds(journal) == ["received", "transferred"]
@@ -104,20 +104,20 @@ def test_whom_the_agent_talks_to_gets_all_that_belongs_to_the_call(settings, con
 @pytest.mark.parametrize("there", [{}, TOOK_HER_PLACE], ids=["nobody", "gone since"])
 def test_where_nobody_goes_on_the_call_ends(settings, console, journal, there):
     (console.parent / "answer").write_text(f"Channel '{CUSTOMER}' not found\n")
-    journal.arrive("pbx1", "1700000000.2", "77", "5254", arrived=CAME)
+    journal.calls.arrive("pbx1", "1700000000.2", "77", "5254", arrived=CAME)
     run(settings, "moved", **there)
     assert kinds(journal) == ["received", "canceled"]
 
 
 def test_a_console_that_does_not_answer_is_said_and_the_call_goes_on(write_config, journal):
-    journal.arrive("pbx1", "1700000000.2", "77", "5254", arrived=CAME)
+    journal.calls.arrive("pbx1", "1700000000.2", "77", "5254", arrived=CAME)
     peer = run(write_config(pbx={"asterisk": "/nowhere/asterisk -rx"}), "moved", **TOOK_HER_PLACE)
     assert any("up to a minute late" in line and "/nowhere/asterisk" in line for line in peer.console)
-    assert (journal.find(CALL).channel, kinds(journal)) == ("1700000000.1", ["received"])
+    assert (journal.calls.find(CALL).channel, kinds(journal)) == ("1700000000.1", ["received"])
 
 
 def test_a_variable_with_a_quote_never_reaches_the_console(settings, console, journal):
-    journal.arrive("pbx1", "1700000000.2", "77", "5254", arrived=CAME)
+    journal.calls.arrive("pbx1", "1700000000.2", "77", "5254", arrived=CAME)
     peer = run(settings, "moved", CUSTOMER, **functions({CUSTOMER: who("1700000000.1")}),
                MOVIDESK_RECORDING='/rec/a" "x')
     assert told(console) == [] and any("up to a minute late" in line for line in peer.console)
@@ -128,31 +128,31 @@ def test_the_call_that_the_customer_had_before_is_completed_with_its_recording(s
     (tmp_path / "monitor" / "pbx1-1700000000.1.wav").write_bytes(b"x" * 1000)
     (console.parent / "answer").write_text(
         "MixMonitor ID\tFile\t\t\n0x7\t/x/pbx1-1700000000.1\t\t\n0x8\t/x/pbx1-1700000000.2\t\t\n")
-    journal.arrive("pbx1", "1700000000.1", "77", "4733990777")
-    journal.record("pbx1-1700000000.1", call_states.TRANSFERRED, "5252")
-    journal.arrive("pbx1", "1700000000.2", "78", "5252", arrived=CAME)
+    journal.calls.arrive("pbx1", "1700000000.1", "77", "4733990777")
+    journal.calls.record("pbx1-1700000000.1", call_states.TRANSFERRED, "5252")
+    journal.calls.arrive("pbx1", "1700000000.2", "78", "5252", arrived=CAME)
     run(settings, "moved", **{**TOOK_HER_PLACE, "ASTSPOOLDIR": str(tmp_path)})
-    first = journal.find("pbx1-1700000000.1")
-    assert (first.state, journal.events(first)[-1].link) == ("completed", "https://pbx.example.com/rec/pbx1-1700000000.1.wav")
+    first = journal.calls.find("pbx1-1700000000.1")
+    assert (first.state, journal.calls.events(first)[-1].link) == ("completed", "https://pbx.example.com/rec/pbx1-1700000000.1.wav")
     assert kinds(journal) == ["received"]
     assert f"mixmonitor stop {CUSTOMER} 0x7" in told(console) and f"mixmonitor stop {CUSTOMER} 0x8" not in told(console)
 
 
 def test_behind_a_local_channel_the_agents_own_phone_is_asked_whom_it_talks_to(settings, journal):
-    journal.arrive("pbx1", "1700000000.2", "77", "5254", arrived=CAME)
-    journal.record(CALL, call_states.TRANSFERRED, "5252")
+    journal.calls.arrive("pbx1", "1700000000.2", "77", "5254", arrived=CAME)
+    journal.calls.record(CALL, call_states.TRANSFERRED, "5252")
     there = functions({AGENT: who("1700000000.3", MOVIDESK_HANDLER="1700000000.2", BRIDGEPEER=CUSTOMER),
                        CUSTOMER: who("1700000000.1")})
     run(settings, "moved", MOVIDESK_AGENT="Local/5252@from-internal-00000000;1", **there)
-    assert (journal.find(CALL).state, journal.find(CALL).channel) == ("transferred", "1700000000.1")
+    assert (journal.calls.find(CALL).state, journal.calls.find(CALL).channel) == ("transferred", "1700000000.1")
 
 
 def test_an_ordinary_hangup_behind_a_local_channel_ends_the_call(settings, journal):
-    journal.arrive("pbx1", "1700000000.2", "77", "5254", arrived=CAME)
-    journal.record(CALL, call_states.TRANSFERRED, "5252")
+    journal.calls.arrive("pbx1", "1700000000.2", "77", "5254", arrived=CAME)
+    journal.calls.record(CALL, call_states.TRANSFERRED, "5252")
     there = functions({AGENT: who("1700000000.3", MOVIDESK_HANDLER="1700000000.2", BRIDGEPEER=WAITER)})
     run(settings, "moved", MOVIDESK_AGENT="Local/5252@from-internal-00000000;1", **there)
-    assert journal.find(CALL).state == "completed"
+    assert journal.calls.find(CALL).state == "completed"
 
 
 LASTING = "Local/5252@from-agents-00000000"
@@ -164,22 +164,22 @@ LASTING = "Local/5252@from-agents-00000000"
 def test_who_was_dialled_in_the_call_does_not_take_it_over(settings, console, journal, peers, arguments):
     """The dying half of a Local channel, and whom an agent consults: they inherited MOVIDESK_HANDLER, but no caller came on
     them."""
-    journal.arrive("pbx1", "1700000000.2", "77", "5254", arrived=CAME)
-    journal.record(CALL, call_states.TRANSFERRED, "5252")
+    journal.calls.arrive("pbx1", "1700000000.2", "77", "5254", arrived=CAME)
+    journal.calls.record(CALL, call_states.TRANSFERRED, "5252")
     dialled = {"MOVIDESK_HANDLER": "1700000000.2"}
     there = functions({AGENT: who("1700000000.3", BRIDGEPEER=peers, **dialled), LASTING + ";2": who("1700000000.5", **dialled),
                        CUSTOMER: who("1700000000.6", **dialled)})
     run(settings, "moved", *arguments, MOVIDESK_AGENT=LASTING + ";1", **there)
-    assert journal.find(CALL).state == "completed" and told(console) == []
+    assert journal.calls.find(CALL).state == "completed" and told(console) == []
 
 
 def test_the_next_question_comes_from_the_new_channel_and_keeps_the_call(write_config, simulator, console, journal):
     """Without the verb `moved`, as where no script could run: the dialplan's own variables are enough."""
     settings = write_config(movidesk={"url": simulator.url}, pbx={"asterisk": str(console)})
-    call = journal.arrive("pbx1", "1700000000.2", "77", "5254", arrived=CAME)
+    call = journal.calls.arrive("pbx1", "1700000000.2", "77", "5254", arrived=CAME)
     run(settings, "received", "77", uniqueid="1700000000.1", UNIQUEID="1700000000.1")
-    assert [found.id for found in journal.open_calls()] == [call.id]
-    assert journal.find(CALL).channel == "1700000000.1"
+    assert [found.id for found in journal.overview.open_calls()] == [call.id]
+    assert journal.calls.find(CALL).channel == "1700000000.1"
 
 
 def test_more_channels_than_asterisk_names_in_one_answer():
@@ -217,49 +217,49 @@ def test_a_transfer_while_the_journal_is_away_is_one_call_with_one_ending(settin
     assert told(console)[-1].endswith('CHANNEL(hangup_handler_push) "movidesk-hangup,s,1"')  # which needs no journal
     assert standby.end(context)
     assert emergency.take_in(context.journal, context.config) == (3, [])
-    call = context.journal.latest("1700000000.2")
+    call = context.journal.calls.latest("1700000000.2")
     assert (call.state, call.channel, call.number) == ("transferred", "1700000000.1", "4733990777")
     run(settings, "hangup", uniqueid="1700000000.1", MOVIDESK_ANSWERED_BY="5252")
-    assert [found.state for found in context.journal.last_calls(5)] == ["completed"]
+    assert [found.state for found in context.journal.overview.last_calls(5)] == ["completed"]
 
 
 # -- the journal's rules ---------------------------------------------------------------------------------------------------
 
 def test_a_number_that_movidesk_was_told_stays(journal):
-    call = journal.arrive("pbx1", "1.1", "77", "5254")
-    journal.answered(call, "", "4", "4")
-    journal.move(call.call_id, "1.2", "4733990777")
-    assert journal.find(call.call_id).number == "5254"
+    call = journal.calls.arrive("pbx1", "1.1", "77", "5254")
+    journal.scheduler.answered(call, "", "4", "4")
+    journal.calls.move(call.call_id, "1.2", "4733990777")
+    assert journal.calls.find(call.call_id).number == "5254"
 
 
 def test_a_number_of_which_movidesk_may_have_heard_stays(journal):
     """The question left, and no answer came back."""
-    call = journal.arrive("pbx1", "1.1", "77", "5254")
-    assert journal.turn(call, 10).ask
-    journal.move(call.call_id, "1.2", "4733990777")
-    assert journal.find(call.call_id).number == "5254"
+    call = journal.calls.arrive("pbx1", "1.1", "77", "5254")
+    assert journal.scheduler.turn(call, 10).request_id
+    journal.calls.move(call.call_id, "1.2", "4733990777")
+    assert journal.calls.find(call.call_id).number == "5254"
 
 
 def test_a_number_that_movidesk_did_not_take_is_replaced(journal):
     """Movidesk answered the question with an error."""
-    call = journal.arrive("pbx1", "1.1", "77", "5254")
-    assert journal.turn(call, 10).ask
-    journal.not_taken(call)
-    journal.move(call.call_id, "1.2", "4733990777")
-    assert journal.find(call.call_id).number == "4733990777"
+    call = journal.calls.arrive("pbx1", "1.1", "77", "5254")
+    assert journal.scheduler.turn(call, 10).request_id
+    journal.scheduler.not_taken(call)
+    journal.calls.move(call.call_id, "1.2", "4733990777")
+    assert journal.calls.find(call.call_id).number == "4733990777"
 
 
 def test_a_number_that_was_under_way_when_the_caller_changed_stays(journal):
-    call = journal.arrive("pbx1", "1.1", "77", "5254")
-    journal.move(call.call_id, "1.2", "4733990777")
-    journal.answered(call, "", "4", "4")
-    assert journal.find(call.call_id).number == "5254"
+    call = journal.calls.arrive("pbx1", "1.1", "77", "5254")
+    journal.calls.move(call.call_id, "1.2", "4733990777")
+    journal.scheduler.answered(call, "", "4", "4")
+    assert journal.calls.find(call.call_id).number == "5254"
 
 
 def test_who_comes_back_to_the_own_queue_without_an_answer_goes_on(journal):
-    call = journal.arrive("pbx1", "1.1", "77", "1")
-    assert journal.hang_up(call.call_id, left="control-77").kind is None
-    assert journal.hang_up(call.call_id, left="control-78").kind == "lost"
+    call = journal.calls.arrive("pbx1", "1.1", "77", "1")
+    assert journal.calls.hang_up(call.call_id, left="control-77").kind is None
+    assert journal.calls.hang_up(call.call_id, left="control-78").kind == "lost"
 
 
 @limits(deadline=None, max_examples=60)
@@ -272,30 +272,30 @@ def test_whatever_moves_where_a_channel_has_one_open_call_at_most_and_each_call_
         for what, one, other in steps:
             channel = f"1.{one}"
             if what == "arrive":
-                carried[one] = journal.arrive("pbx1", channel, str(77 + other), "1").call_id
-            elif what == "move" and carried[one] and one != other and journal.find(carried[one]).ended is None:
-                for left in journal.move(carried[one], f"1.{other}", "2"):
-                    assert journal.hang_up(left.call_id, left=call_states.MOVED).kind
+                carried[one] = journal.calls.arrive("pbx1", channel, str(77 + other), "1").call_id
+            elif what == "move" and carried[one] and one != other and journal.calls.find(carried[one]).ended is None:
+                for left in journal.calls.move(carried[one], f"1.{other}", "2"):
+                    assert journal.calls.hang_up(left.call_id, left=call_states.MOVED).kind
                 carried[other], carried[one] = carried[one], ""
             elif carried[one] and what == "answer":
-                journal.record(carried[one], call_states.TRANSFERRED, "5252")
+                journal.calls.record(carried[one], call_states.TRANSFERRED, "5252")
             elif carried[one] and what in ("leave", "hang up"):
-                journal.hang_up(carried[one], left="control-99" if what == "leave" else "")
-        on = [call.channel or call.uniqueid for call in journal.open_calls()]
+                journal.calls.hang_up(carried[one], left="control-99" if what == "leave" else "")
+        on = [call.channel or call.uniqueid for call in journal.overview.open_calls()]
         assert len(on) == len(set(on))
-        for call in journal.last_calls(100):
-            assert sum(event.kind in call_states.ENDED for event in journal.events(call)) == (call.ended is not None)
+        for call in journal.overview.last_calls(100):
+            assert sum(event.kind in call_states.ENDED for event in journal.calls.events(call)) == (call.ended is not None)
     finally:
         journal.close()
 
 
 def test_an_emergency_line_that_is_taken_in_twice_undoes_no_later_transfer(journal, write_config):
-    call = journal.arrive("pbx1", "1.1", "77", "5254", arrived=1.7e9)
+    call = journal.calls.arrive("pbx1", "1.1", "77", "5254", arrived=1.7e9)
     line = {"kind": "moved", "at": 1.7e9 + 5, "arrived": 1.7e9, "uniqueid": "1.1", "queue": "77", "call_id": call.call_id,
             "number": "4733990777", "extension": "", "link": "", "channel": "1.2", "leaving": "1.1", "left": "", "held": False}
     configuration = config.load(write_config())
     emergency.record(journal, configuration, line)
-    assert journal.find(call.call_id).channel == "1.2"
-    journal.move(call.call_id, "1.3", "4733990778")
+    assert journal.calls.find(call.call_id).channel == "1.2"
+    journal.calls.move(call.call_id, "1.3", "4733990778")
     emergency.record(journal, configuration, line)
-    assert journal.find(call.call_id).channel == "1.3"
+    assert journal.calls.find(call.call_id).channel == "1.3"

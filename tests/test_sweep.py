@@ -37,30 +37,30 @@ def context(write_config, clock):
 def swept(context, write_config):
     """swept(command): what each call became that the sweep with this console ended."""
     def run(command: str) -> dict[str, str]:
-        before = {call.call_id for call in context.journal.unended()}
+        before = {call.call_id for call in context.journal.overview.unended()}
         context.config = load(write_config(pbx={"asterisk": command}))
         sweep.recover(context)
-        return {call_id: context.journal.find(call_id).state for call_id in
-                before - {call.call_id for call in context.journal.unended()}}
+        return {call_id: context.journal.calls.find(call_id).state for call_id in
+                before - {call.call_id for call in context.journal.overview.unended()}}
     return run
 
 
 def arrive(context, uniqueid, mode=call_states.CONTROL):
-    return context.journal.arrive("pbx1", uniqueid, "77", "4733990001", mode)
+    return context.journal.calls.arrive("pbx1", uniqueid, "77", "4733990001", mode)
 
 
 def talk(context, uniqueid):
     call = arrive(context, uniqueid)
-    context.journal.answered(call, "5252", "", "5252")
-    context.journal.record(call.call_id, call_states.TRANSFERRED)
+    context.journal.scheduler.answered(call, "5252", "", "5252")
+    context.journal.calls.record(call.call_id, call_states.TRANSFERRED)
     return call
 
 
 def test_each_call_whose_channel_is_gone_ends_as_its_state_says(context, swept, console):
     arrive(context, "1.1")
     talk(context, "1.2")
-    context.journal.answered(arrive(context, "1.3"), "", "2", "2")
-    context.journal.record(arrive(context, "1.4").call_id, call_states.LOST, held=True)
+    context.journal.scheduler.answered(arrive(context, "1.3"), "", "2", "2")
+    context.journal.calls.record(arrive(context, "1.4").call_id, call_states.LOST, held=True)
     arrive(context, "1.5", call_states.WATCH)
     for uniqueid in ("1.6", "1.7"):
         talk(context, uniqueid)
@@ -77,13 +77,13 @@ def test_each_call_whose_channel_is_gone_ends_as_its_state_says(context, swept, 
 def test_an_asterisk_that_does_not_answer_ends_nothing(context, swept, command, why):
     arrive(context, "1.1")
     assert swept(command) == {}
-    assert why in context.journal.note(NOT_TOLD)[0]
+    assert why in context.journal.notes.get(NOT_TOLD)[0]
 
 
 def test_an_asterisk_that_hangs_ends_nothing(context, swept, monkeypatch):
     monkeypatch.setattr("movidesk.pbx.console.PATIENCE", 0.2)
     arrive(context, "1.1")
-    assert swept("sh -c 'sleep 60'") == {} and "no answer within 0.2 s" in context.journal.note(NOT_TOLD)[0]
+    assert swept("sh -c 'sleep 60'") == {} and "no answer within 0.2 s" in context.journal.notes.get(NOT_TOLD)[0]
 
 
 def test_a_list_that_is_not_whole_ends_nothing(context, swept, console):
@@ -137,19 +137,19 @@ def test_a_call_that_is_transferred_while_asterisk_is_asked_goes_on(context, mon
     call = arrive(context, "1.1")
 
     def channels(config):
-        context.journal.move(call.call_id, "1.2", "4733990002")
+        context.journal.calls.move(call.call_id, "1.2", "4733990002")
         return {"1.2"}
 
     monkeypatch.setattr(sweep, "live_channels", channels)
     assert sweep.sweep(context.journal, context.config) == 0
-    assert context.journal.find(call.call_id).ended is None
+    assert context.journal.calls.find(call.call_id).ended is None
 
 
 def test_a_call_that_begins_on_the_channel_that_took_the_place_of_another_is_alive_with_it(context, swept, console):
     first = arrive(context, "1.1")
-    context.journal.move(first.call_id, "1.2", "4733990002")
-    context.journal.hang_up(first.call_id)
-    second = context.journal.arrive("pbx1", "1.1", "77", "4733990002", channel="1.2")
+    context.journal.calls.move(first.call_id, "1.2", "4733990002")
+    context.journal.calls.hang_up(first.call_id)
+    second = context.journal.calls.arrive("pbx1", "1.1", "77", "4733990002", channel="1.2")
     assert (second.call_id, second.channel) == ("pbx1-1.1-2", "1.2")
     assert swept(console("1.2")) == {}
     assert swept(console("1.3")) == {second.call_id: "canceled"}

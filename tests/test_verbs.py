@@ -16,6 +16,7 @@ from movidesk.agi.channel import ChannelGone
 from movidesk.config import options
 from movidesk.context import Context
 from movidesk.journal import Journal
+from movidesk.journal.call_store import CallStore
 from movidesk.rules.trial import TOKEN_RETRY
 from movidesk_sim.control import Fault
 from movidesk_sim.model import EXAMPLE_TOKEN
@@ -42,14 +43,14 @@ class Book:
         self.journal = Journal(str(path))
 
     def call(self, call_id: str = CALL):
-        return self.journal.find(call_id)
+        return self.journal.calls.find(call_id)
 
     def kinds(self, call_id: str = CALL) -> list[str]:
         call = self.call(call_id)
-        return [event.kind for event in self.journal.events(call)] if call else []
+        return [event.kind for event in self.journal.calls.events(call)] if call else []
 
     def last(self, call_id: str = CALL):
-        return self.journal.events(self.call(call_id))[-1]
+        return self.journal.calls.events(self.call(call_id))[-1]
 
 
 LINKS = {"link": "https://pbx.example.com/rec/{file}"}
@@ -208,7 +209,7 @@ def test_a_caller_is_not_offered_a_phone_again_that_has_just_refused_it(online, 
     simulator.model.switches.reserve = False
     run(online, "received", "78")
     run(online, "received", "78", variables={variables.REFUSAL: "UNAVAILABLE"})
-    assert [(refusal.extension, refusal.reason) for refusal in book.journal.refusals()] == [("5252", "UNAVAILABLE")]
+    assert [(refusal.extension, refusal.reason) for refusal in book.journal.agents.refusals()] == [("5252", "UNAVAILABLE")]
     assert book.call().state == "waiting" and book.call().code == "4"
     run(online, "canceled")
     assert run(online, "received", "78", uniqueid="1700000000.2")[variables.EXT] == "5252", "it may be on again"
@@ -221,7 +222,7 @@ def test_a_caller_is_not_offered_a_phone_again_that_has_just_refused_it(online, 
 def test_a_refusal_that_is_no_state_is_kept_without_its_reason(online, simulator, book, reason):
     run(online, "received", QUEUE)
     run(online, "received", QUEUE, variables={variables.REFUSAL: reason})
-    assert [(refusal.extension, refusal.reason) for refusal in book.journal.refusals()] == [("5252", "")]
+    assert [(refusal.extension, refusal.reason) for refusal in book.journal.agents.refusals()] == [("5252", "")]
 
 
 def test_position_counts_those_who_came_before(online, simulator):
@@ -322,7 +323,7 @@ def test_calls_without_queue_control(settings, book):
     assert run(settings, "start_canceled", QUEUE, uniqueid="1700000000.2")[variables.RESULT] == "ok"
     assert book.kinds() == ["start_transferred"] and book.last().extension == "5253"
     assert book.kinds("pbx1-1700000000.2") == ["start_canceled"]
-    assert {call.queue for call in book.journal.last_calls(9)} == {QUEUE}
+    assert {call.queue for call in book.journal.overview.last_calls(9)} == {QUEUE}
 
 
 @pytest.mark.parametrize("verb, arguments, said", [
@@ -341,7 +342,7 @@ def test_wrong_arguments_are_told_and_record_nothing(settings, book, verb, argum
     peer = run(settings, verb, *arguments)
     assert peer[variables.RESULT] == "error"
     assert [line for line in peer.console if "failed: " in line and said in line]
-    assert book.journal.last_calls(9) == []
+    assert book.journal.overview.last_calls(9) == []
 
 
 # -- links -----------------------------------------------------------------------------------------------------------
@@ -419,7 +420,7 @@ def test_an_agents_channel_that_is_gone_begins_no_call(settings, book):
     run(settings, "received", QUEUE)
     with Peer(uniqueid="1700000000.9", faults={1: asterisk.EOF}).channel("5252") as channel, pytest.raises(ChannelGone):
         runner.run("transferred", channel, Context(config.load(settings)), channel.arguments)
-    assert [call.call_id for call in book.journal.last_calls(9)] == [CALL]
+    assert [call.call_id for call in book.journal.overview.last_calls(9)] == [CALL]
 
 
 @pytest.mark.parametrize("fault", [asterisk.UNKNOWN, asterisk.USAGE, asterisk.USAGE_LINES, b"nonsense\n"])
@@ -479,7 +480,7 @@ def test_a_missing_file_stops_no_event(write_config, tmp_path, monkeypatch):
     for peer in asked_of, told:
         assert [line for line in peer.console if missing + ": No such file or directory" in line]
     book = Journal(place)
-    assert [event.kind for event in book.events(book.latest(CALLER))] == ["received", "canceled"]
+    assert [event.kind for event in book.calls.events(book.calls.latest(CALLER))] == ["received", "canceled"]
 
 
 @pytest.mark.parametrize("text, said", [
@@ -514,7 +515,7 @@ def test_a_journal_that_cannot_be_used(write_config, tmp_path, place, said):
 
 
 def test_a_defect_of_ours_fails_no_call(settings, monkeypatch, capfd):
-    monkeypatch.setattr(Journal, "arrive", lambda *args: 1 / 0)
+    monkeypatch.setattr(CallStore, "arrive", lambda *args: 1 / 0)
     peer = run(settings, "received", QUEUE)
     assert (peer[variables.CODE], peer[variables.RESULT]) == ("E", "error")
     assert "movidesk: received failed: ZeroDivisionError: division by zero" in peer.console
@@ -522,15 +523,15 @@ def test_a_defect_of_ours_fails_no_call(settings, monkeypatch, capfd):
 
 
 def test_what_a_defect_of_ours_kept_from_the_journal_is_recorded_later(settings, monkeypatch):
-    arrive = Journal.arrive
-    monkeypatch.setattr(Journal, "arrive", lambda *args, **more: 1 / 0)
+    arrive = CallStore.arrive
+    monkeypatch.setattr(CallStore, "arrive", lambda *args, **more: 1 / 0)
     peer = run(settings, "received", QUEUE)
     assert "movidesk: received is kept in " in "".join(peer.console)
-    monkeypatch.setattr(Journal, "arrive", arrive)
+    monkeypatch.setattr(CallStore, "arrive", arrive)
     run(settings, "hangup")
     with closing(Journal(config.load(settings)["journal", "path"])) as journal:
-        call, = journal.last_calls(10)
-        assert (call.state, [event.kind for event in journal.events(call)]) == ("canceled", ["received", "canceled"])
+        call, = journal.overview.last_calls(10)
+        assert (call.state, [event.kind for event in journal.calls.events(call)]) == ("canceled", ["received", "canceled"])
 
 
 @pytest.mark.parametrize("answer", [b"nonsense\n", asterisk.USAGE_LINES, asterisk.UNKNOWN])
@@ -545,4 +546,4 @@ def test_a_peer_that_is_no_asterisk_ends_a_verb_without_an_exception(settings, v
 
 def test_a_call_id_that_movidesk_would_not_take_begins_no_call(settings, book):
     peer = run(settings, "canceled", variables={variables.ID: "x" * 257})
-    assert peer[variables.RESULT] == "error" and book.journal.last_calls(5) == []
+    assert peer[variables.RESULT] == "error" and book.journal.overview.last_calls(5) == []

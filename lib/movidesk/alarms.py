@@ -27,7 +27,7 @@ from movidesk import journal
 from movidesk.config import Config
 from movidesk.context import NOT_TOLD, Context
 from movidesk.delivery.availability import AWAY, TOKEN_REFUSED
-from movidesk.journal import REFUSED, emergency, standby
+from movidesk.journal import REFUSED, emergency, standby, standby_folder
 from movidesk.journal.recovery import kept_aside
 from movidesk.rules import waiting_line
 
@@ -54,7 +54,7 @@ def standing(context: Context) -> list[Alarm]:
         of_journal = _of_movidesk(context, context.journal) + _refused(context.journal)
         of_office = _of_office(context, context.journal)
     except journal.JournalError as error:
-        if not standby.in_use(context.config):
+        if not standby_folder.in_use(context.config):
             urgent.append(Alarm("journal", str(error)))
     return urgent + of_journal + [alarm for alarm in found if alarm not in urgent] + of_office
 
@@ -63,9 +63,9 @@ def without_journal(config: Config) -> list[Alarm]:
     """The alarms that are known without a look into the journal."""
     problems = config.all_problems()
     found = [Alarm("config", "; ".join(problems))] if problems else []
-    if standby.in_use(config):
-        found.append(Alarm("journal", f"the journal cannot be used: a second one in memory ({standby.folder(config)}) takes "
-                                      f"its place, and callers are served. The cause: {standby.reason(config)}"))
+    if standby_folder.in_use(config):
+        found.append(Alarm("journal", f"the journal cannot be used: a second one in memory ({standby_folder.folder(config)}) "
+                                      f"takes its place, and callers are served. The cause: {standby.reason(config)}"))
     for path, since in emergency.waiting(config):
         found.append(Alarm("emergency", f"events wait in {path} since {local(since)}: the journal could not take them; "
                                         "movidesk serve (or deliver) takes them in"))
@@ -76,10 +76,10 @@ def without_journal(config: Config) -> list[Alarm]:
 
 
 def _refused(book: journal.Journal) -> list[Alarm]:
-    refused = book.totals()["refused"]
+    refused = book.overview.totals()["refused"]
     if not refused:
         return []
-    event, call, _ = book.outbox(REFUSED, 1)[0]
+    event, call, _ = book.outbox.jobs(REFUSED, 1)[0]
     return [Alarm("refused", f"{refused} events are set aside, first {event.kind} of {call.call_id} ({event.note}): see "
                              "movidesk outbox")]
 
@@ -87,11 +87,11 @@ def _refused(book: journal.Journal) -> list[Alarm]:
 def _of_office(context: Context, book: journal.Journal) -> list[Alarm]:
     """What is wrong with Asterisk and its phones."""
     found = []
-    not_told = book.note(NOT_TOLD)
+    not_told = book.notes.get(NOT_TOLD)
     if not_told and _lasts(context, not_told[1], NOT_TOLD_AFTER):
         found.append(Alarm("asterisk", f"Asterisk has not said since {local(not_told[1])} which calls are alive, so calls that "
                                        f"died with it stay open: {not_told[0]}"))
-    phones = ", ".join(_phone(refusal) for refusal in book.refusals() if _is_alarming(refusal, book.steady()))
+    phones = ", ".join(_phone(refusal) for refusal in book.agents.refusals() if _is_alarming(refusal, book.steady()))
     if phones:
         found.append(Alarm("phones", f"phones do not take the calls that Movidesk offers them: {phones}. Is each on, "
                                      "registered, and dialled as MOVIDESK_DIAL_PREFIX says? Whoever is away should go offline "
@@ -117,21 +117,22 @@ def _of_movidesk(context: Context, book: journal.Journal) -> list[Alarm]:
                                f"{context.config.path}")]
     refusal = context.refusal()
     if refusal and _lasts(context, refusal[1], AWAY_AFTER):
-        return [Alarm("token", f"Movidesk refuses {book.failed_alone(TOKEN_REFUSED)} since {local(refusal[1])} ({refusal[0]}), "
+        return [Alarm("token", f"Movidesk refuses {book.notes.failed_alone(TOKEN_REFUSED)} since {local(refusal[1])} "
+                      f"({refusal[0]}), "
                                "and nothing else was sent: the token may have been revoked")]
-    away = book.note(AWAY)
+    away = book.notes.get(AWAY)
     if away and _lasts(context, away[1], AWAY_AFTER):
         cause = "Movidesk does not answer" if away_status(away[0]) >= 500 else "Movidesk takes nothing"
-        only = book.failed_alone(AWAY)
+        only = book.notes.failed_alone(AWAY)
         alone = f"; only {only} was sent" if only else ""
         return [Alarm("away", f"{cause} since {local(away[1])} ({away[0]}){alone}: events are kept, callers go to "
                               f"MOVIDESK_FALLBACK or wait; {advice(away_status(away[0]))}")]
-    pause = book.paused()
+    pause = book.limits.pause_left()
     if away or pause:
         return [] if pause <= PAUSE_AFTER else [Alarm(
             "pause", f"Movidesk asked for a pause, {pause:.0f} s of it are left (429): does another program use this account? "
                      "Then lower requests_per_minute")]
-    idle = book.unsent(IDLE_AFTER)
+    idle = book.next_events.unsent_since(IDLE_AFTER)
     return [Alarm("idle", f"events wait since {local(idle)} and nobody sends them: is movidesk serve running?")
             ] if idle else []
 
@@ -166,7 +167,7 @@ def _lasts(context: Context, since: float, seconds: float) -> bool:
 def say_on_console(context: Context, say) -> None:
     """Say what stands, each alarm once an hour for the whole PBX. say: one line to Asterisk's console."""
     for alarm in standing(context):
-        if context.journal.is_time("alarm_said_" + alarm.name, SAY_EVERY):
+        if context.journal.notes.acquire_timer("alarm_said_" + alarm.name, SAY_EVERY):
             say(alarm.text)
 
 

@@ -9,7 +9,7 @@ import tempfile
 
 from movidesk import journal
 from movidesk.config import Config
-from movidesk.journal import standby
+from movidesk.journal import standby_folder
 
 
 def all_checks(config: Config):
@@ -50,7 +50,7 @@ def _journal(config: Config) -> str:
 
 def standby_problem(config: Config) -> str:
     """Why the standby could not take the journal's place, and what to do; '' where it could. Leaves nothing behind."""
-    place, own = config["journal", "standby"], standby.folder(config)
+    place, own = config["journal", "standby"], standby_folder.folder(config)
     advice = ("while the journal cannot be used, callers would be offered no agents; [journal] standby must be a folder in "
               "memory where Asterisk's user can write")
     try:

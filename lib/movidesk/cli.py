@@ -19,7 +19,7 @@ from tabulate import tabulate
 from movidesk import __version__, alarms, config, journal
 from movidesk.config import nights
 from movidesk.context import Context
-from movidesk.journal import standby, wakeup
+from movidesk.journal import standby_folder, wakeup
 from movidesk.pbx import heartbeat
 from movidesk.rules import call_states
 from movidesk.rules.rate_limit import UNLIMITED
@@ -181,7 +181,7 @@ def _known_facts(settings: config.Config) -> dict:
     try:
         return _facts(settings)
     except journal.JournalError as error:
-        if not standby.in_use(settings):
+        if not standby_folder.in_use(settings):
             raise
         return {**dict.fromkeys(("line", "calls", "requests", "outbox")),
                 "trouble": [*(alarm.text for alarm in alarms.without_journal(settings)), str(error)]}
@@ -192,9 +192,9 @@ def _facts(settings: config.Config) -> dict:
     settings.require("journal")
     book = _open(settings)
     now = time.time()
-    open_calls, totals = book.open_calls(), book.totals()
+    open_calls, totals = book.overview.open_calls(), book.overview.totals()
     waiting: dict[str, list] = {}
-    for call in book.waiting():
+    for call in book.overview.waiting():
         waiting.setdefault(call.queue, []).append(call)
     return {
         "line": [{"queue": queue, "waiting": len(found), "longest": now - found[0].arrived}
@@ -210,9 +210,9 @@ def _requests(settings: config.Config, book: journal.Journal, now: float) -> dic
     """The request limit: used in the last minute; limit in force (None: no limit) and whether it is the night's; rate: what we
     allow ourselves of it; paused: seconds for which nothing is sent, and why."""
     limit = nights.limit_at(settings, now)
-    return {"used": book.requests_in_window(), "limit": None if limit == UNLIMITED else limit,
-            "night": nights.is_night_at(settings, now), "rate": book.rate(limit),
-            "paused": book.paused(), "why": book.pause_reason() if book.paused() else ""}
+    return {"used": book.limits.requests_in_window(), "limit": None if limit == UNLIMITED else limit,
+            "night": nights.is_night_at(settings, now), "rate": book.limits.rate(limit),
+            "paused": book.limits.pause_left(), "why": book.limits.pause_reason() if book.limits.pause_left() else ""}
 
 
 def _say_requests(facts: dict, settings: config.Config) -> list[str]:
@@ -241,9 +241,9 @@ def show_calls(options, settings: config.Config) -> int:
     settings.require("journal")
     book = _open(settings)
     rows = []
-    for call in reversed(book.last_calls(options.n)):
+    for call in reversed(book.overview.last_calls(options.n)):
         rows.append((alarms.local(call.arrived), call.call_id, call.queue, call.number, call.extension, _state(call),
-                     ", ".join(_outcome(event) for event in book.events(call))))
+                     ", ".join(_outcome(event) for event in book.calls.events(call))))
     headers = ("arrived", "call", "queue", "number", "ext", "state", "events")
     print(_table(rows, headers) if rows else "no calls yet")
     return GOOD
@@ -268,12 +268,12 @@ def show_outbox(options, settings: config.Config) -> int:
     settings.require("journal")
     book = _open(settings)
     if "replay" in options:
-        return _settle(book, options.replay, book.replay, "event %d will be sent again")
+        return _settle(book, options.replay, book.outbox.replay, "event %d will be sent again")
     if "dismiss" in options:
-        return _settle(book, options.dismiss, book.dismiss, "event %d is dismissed")
+        return _settle(book, options.dismiss, book.outbox.dismiss, "event %d is dismissed")
     rows = []
     for status_ in (journal.REFUSED, journal.PENDING):
-        for event, call, _ in book.outbox(status_):
+        for event, call, _ in book.outbox.jobs(status_):
             again = "" if status_ == journal.REFUSED or event.due <= book.steady() else _span(event.due - book.steady())
             rows.append((event.id, alarms.local(event.at), call.call_id, event.kind, status_, event.attempts, again, event.note))
     headers = ("event", "at", "call", "kind", "status", "tries", "again in", "why")
@@ -289,7 +289,7 @@ def _settle(book: journal.Journal, which: int | None, act, done: str) -> int:
             return TROUBLE
         print(done % which)
     else:
-        while refused := book.outbox(journal.REFUSED):
+        while refused := book.outbox.jobs(journal.REFUSED):
             for job in refused:
                 act(job.event.id)
                 print(done % job.event.id)

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from movidesk import alarms
 from movidesk.checks import standby_problem
 from movidesk.delivery.worker import Delivery, deliver_standby
-from movidesk.journal import JournalError, standby
+from movidesk.journal import JournalError, standby, standby_folder
 from movidesk.pbx import sweep
 from movidesk.recordings import conversion, files
 
@@ -49,7 +49,7 @@ class RestingDelivery(Delivery):
     def take(self):
         try:
             with standby.not_beginning(self.context.config):
-                return (None, None) if standby.in_use(self.context.config) else super().take()
+                return (None, None) if standby_folder.in_use(self.context.config) else super().take()
         except TimeoutError:
             return None, BEGINS
 
@@ -84,12 +84,12 @@ class Housekeeping:
         if back:
             sweep.recover(self._context)
         for alarm in alarms.standing(self._context):
-            if self._context.journal.is_time("alarm_logged_" + alarm.name, alarms.SAY_EVERY):
+            if self._context.journal.notes.acquire_timer("alarm_logged_" + alarm.name, alarms.SAY_EVERY):
                 log.error("alarm %s: %s", alarm.name, alarm.text)
 
     def once(self) -> int:
         """The rest of one round, in bounded time; returns how many links were let go."""
-        if self._context.journal.is_time(PRUNED, PRUNE_EVERY):
+        if self._context.journal.notes.acquire_timer(PRUNED, PRUNE_EVERY):
             self._prune(PRUNE_SECONDS)
         if self._context.config["recordings", "convert"]:
             return self._safely("converting recordings", lambda: self._convert(CONVERT_SECONDS)) or 0
@@ -101,7 +101,7 @@ class Housekeeping:
 
         def sweep_once() -> None:
             try:
-                if not standby.in_use(self._context.config) and sweep.recover(self._context):
+                if not standby_folder.in_use(self._context.config) and sweep.recover(self._context):
                     self._wake()
             finally:
                 alarm_log.look(alarms.standing(self._context))
@@ -117,7 +117,7 @@ class Housekeeping:
 
     def _look_at_standby(self) -> None:
         """Deliver the standby's events, and go back as soon as the journal can be used."""
-        if standby.in_use(self._context.config) and self._is_back():
+        if standby_folder.in_use(self._context.config) and self._is_back():
             self.sweep_now.set()
             self._wake()
         deliver_standby(self._context)
@@ -146,7 +146,7 @@ class Housekeeping:
 
     def _prune_journal(self, seconds: float) -> None:
         begun = time.monotonic()
-        while self._context.journal.prune(self._context.config["journal", "keep_days"]):
+        while self._context.journal.outbox.prune(self._context.config["journal", "keep_days"]):
             if self._stop.wait(REST) or time.monotonic() - begun > seconds:
                 return
 

@@ -225,7 +225,7 @@ class Office:
     def _totals(self) -> dict[str, int]:
         journal = Journal(str(self.rehearsal.journal_path))
         try:
-            return journal.totals()
+            return journal.overview.totals()
         finally:
             journal.close()
 

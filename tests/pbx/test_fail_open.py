@@ -374,7 +374,7 @@ def served(office) -> list[str]:
 def waiting(office) -> list[str]:
     """The numbers of those who wait, as the journal has them."""
     with closing(Journal(str(office.rehearsal.journal_path))) as journal:
-        return [call.number for call in journal.waiting()]
+        return [call.number for call in journal.overview.waiting()]
 
 
 def standing(office) -> list[str]:
@@ -382,7 +382,7 @@ def standing(office) -> list[str]:
     if not office.stand_in():
         return []
     with closing(Journal(str(office.stand_in()[0]))) as journal:
-        return [call.number for call in journal.waiting()]
+        return [call.number for call in journal.overview.waiting()]
 
 
 @pytest.mark.parametrize("back, mode", [("while the caller is led away", "service"),
@@ -515,4 +515,4 @@ def test_calls_that_died_with_asterisk_end_as_their_state_says(office, messages)
 
 def unended(office) -> int:
     with closing(Journal(str(office.rehearsal.journal_path))) as journal:
-        return len(journal.unended())
+        return len(journal.overview.unended())

@@ -175,7 +175,7 @@ def test_an_agent_who_declines_has_no_dead_phone(service_office, behaviour, reas
     caller = office.call()
     caller.wait_answered()
     with closing(Journal(str(office.rehearsal.journal_path))) as journal:
-        assert [(refusal.extension, refusal.reason) for refusal in journal.refusals()] == [("5252", reason)]
+        assert [(refusal.extension, refusal.reason) for refusal in journal.agents.refusals()] == [("5252", reason)]
     caller.hang_up()
     office.ticket(caller, "completed", ASKED_TWICE)
 

@@ -152,7 +152,7 @@ class TransferOffice(Office):
         """The calls that the journal would still end at a hangup."""
         journal = Journal(str(self.rehearsal.journal_path))
         try:
-            return journal.unended()
+            return journal.overview.unended()
         finally:
             journal.close()
 

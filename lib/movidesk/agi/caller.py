@@ -55,7 +55,7 @@ def call_id(context: Context, channel: Channel) -> str:
         gone = error
     if known:
         return known
-    call = context.journal.latest(channel.uniqueid)
+    call = context.journal.calls.latest(channel.uniqueid)
     if call and (gone or call.ended is None):
         return call.call_id
     if gone:
@@ -65,5 +65,5 @@ def call_id(context: Context, channel: Channel) -> str:
     uniqueid = channel.get(variables.HANDLER) or channel.uniqueid
     if call and not (uniqueid != channel.uniqueid and channel.get(variables.ARRIVED)):
         return call.call_id
-    call = context.journal.latest(uniqueid)
+    call = context.journal.calls.latest(uniqueid)
     return call.call_id if call else call_states.call_id(context.config["pbx", "name"], uniqueid)

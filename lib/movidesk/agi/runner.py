@@ -13,7 +13,7 @@ from movidesk.agi import caller, variables, verbs
 from movidesk.agi.channel import Channel, ChannelGone, ProtocolError
 from movidesk.config import ConfigError
 from movidesk.context import ALARMS_LOOKED, LOOK_EVERY, Context
-from movidesk.journal import JournalError, standby
+from movidesk.journal import JournalError, standby_folder
 from movidesk.rules import call_states
 
 OK, ERROR = "ok", "error"
@@ -39,7 +39,10 @@ def _attempt(verb: str, channel: Channel, context: Context, arguments: list[str]
     """Run the verb, or keep its event elsewhere if the journal cannot be used; its result, and whether to wake the delivery."""
     try:
         handler = _handler(verb, arguments)
-        standby.leave_if_possible(context)
+        if standby_folder.in_use(context.config):
+            from movidesk.journal import standby
+
+            standby.leave_if_possible(context)
         _take_in(context, channel)
         return OK, handler(context, channel, *_given(arguments))
     except (JournalError, ConfigError) as error:
@@ -87,7 +90,7 @@ def run(verb: str, channel: Channel, context: Context, arguments: list[str]) -> 
 def _say_alarms(context: Context, channel: Channel) -> None:
     """Every LOOK_EVERY seconds a verb looks for alarms and says them on the console (movidesk.alarms)."""
     try:
-        if context.config.problems or context.journal.is_time(ALARMS_LOOKED, LOOK_EVERY):
+        if context.config.problems or context.journal.notes.acquire_timer(ALARMS_LOOKED, LOOK_EVERY):
             from movidesk import alarms
 
             alarms.say_on_console(context, channel.say)
@@ -123,6 +126,8 @@ def _without_journal(context: Context, channel: Channel, verb: str, arguments: l
             context.set_aside()
         if isinstance(error, JournalError) and not any(context.config.problems.get(part)
                                                        for part in ("movidesk", "pbx", "journal")):
+            from movidesk.journal import standby
+
             with standby.use(context, str(error)) as other:
                 lost = _record_there(other, channel, event, lost)
                 if asks and not caller.variable_or_empty(channel, variables.FALLBACK):

@@ -59,17 +59,17 @@ def _ask(context: Context, channel: Channel, call) -> dict[str, object]:
         channel.say(f"{call.call_id} waits: Movidesk does not answer", 3)
         return {variables.WAIT: _seconds(rest)}
     timeout = context.config["movidesk", "timeout"]
-    turn = context.journal.turn(call, context.limit(), context.is_script, 3 * timeout + AFTER_ERROR, _refusal(channel, call),
-                                context.pace)
-    if not turn.ask:
+    turn = context.journal.scheduler.turn(call, context.limit(), context.is_script, 3 * timeout + AFTER_ERROR,
+                                          _refusal(channel, call), context.pace)
+    if not turn.request_id:
         if turn.reason:
             channel.say(f"{call.call_id} waits: {turn.reason}", 3)
         return {variables.CODE: turn.code or UNASKED, variables.WAIT: turn.wait, variables.POSITION: turn.position}
     from movidesk.delivery import api
     from movidesk.rules import trial
 
-    result = context.send(turn.ask, "received", queue=call.queue, number=call.number, id=call.call_id, arrived=call.arrived,
-                          failures=lambda: _blamed_now(context, call))
+    result = context.send(turn.request_id, "received", queue=call.queue, number=call.number, id=call.call_id,
+                          arrived=call.arrived, failures=lambda: _blamed_now(context, call))
     if isinstance(result, api.Delivered):
         return {variables.POSITION: 1, **_judge(context, channel, call, result.text)}
     channel.say(f"{call.call_id}: receivedCall: {result.why}")
@@ -77,7 +77,7 @@ def _ask(context: Context, channel: Channel, call) -> dict[str, object]:
         _refused(context, channel, call, result.why)
         return {variables.POSITION: 1}
     if result.status is not None or not result.sent:
-        context.journal.not_taken(call)
+        context.journal.scheduler.not_taken(call)
     if result.status != 429:
         _failed(context, channel, call, result.why)
     after = trial.TOKEN_RETRY if result.status in (401, 403) else AFTER_ERROR
@@ -87,14 +87,14 @@ def _ask(context: Context, channel: Channel, call) -> dict[str, object]:
 def _blamed_now(context: Context, call):
     """The trial of this caller's question if it fails, with the tries that count against it from now on: earlier ones say nothing
     about whether Movidesk answers at this moment."""
-    _, before, after = context.journal.question(call)
+    _, before, after = context.journal.trials.question(call)
     return after._replace(blamed=after.blamed - (before.blamed if before else 0))
 
 
 def _refused(context: Context, channel: Channel, call, why: str) -> None:
     """Movidesk refused the caller's question: where that is meant for this call its arrival is set aside, and the call goes
     on."""
-    set_aside = context.journal.question_refused(call, why)
+    set_aside = context.journal.trials.question_refused(call, why)
     _failed(context, channel, call, why)
     if set_aside:
         context.given_up(request_name(call_states.RECEIVED, call.call_id))
@@ -104,7 +104,7 @@ def _refused(context: Context, channel: Channel, call, why: str) -> None:
 def _failed(context: Context, channel: Channel, call, why: str) -> None:
     """The caller's question was not taken: those behind it may have to ask first."""
     alone = context.is_alone(request_name(call_states.RECEIVED, call.call_id))
-    if context.journal.question_failed(call, context.pace[1], alone):
+    if context.journal.trials.question_failed(call, context.pace[1], alone):
         channel.say(f"{call.call_id}: receivedCall fails for this call and no other ({why}): those behind it ask first, it "
                     f"asks again every {context.pace[1]:g} s")
 
@@ -116,11 +116,11 @@ def _judge(context: Context, channel: Channel, call, text: str) -> dict[str, obj
     try:
         answer = api.parse_answer(text, context.config["pbx", "extension_pattern"])
     except api.NonsenseAnswer as error:
-        context.journal.answered(call, "", "", str(error), pace=context.pace)
+        context.journal.scheduler.answered(call, "", "", str(error), pace=context.pace)
         channel.say(f"{call.call_id}: {error}")
         return {}
     report = context.config["pbx", "report_transfer"] == "ring"
-    extension, code = context.journal.answered(call, answer.extension, answer.code, text, report, context.pace)
+    extension, code = context.journal.scheduler.answered(call, answer.extension, answer.code, text, report, context.pace)
     meaning = f"offered {extension}" if extension else f"code {code}"
     if extension != answer.extension:
         meaning = f"offered {answer.extension}, whose phone has just refused this call: the caller waits as with code {code}"
@@ -179,7 +179,7 @@ def hangup(context: Context, channel: Channel, message: str = "") -> bool:
 def _hang_up(context: Context, channel: Channel, call_id: str, recording: str, left: str) -> bool:
     link = _link(context, call_id, recording)
     converts = os.path.basename(recording) if link and context.config["recordings", "convert"] else ""
-    return _tell(channel, call_id, context.journal.hang_up(call_id, link, converts=converts, left=left))
+    return _tell(channel, call_id, context.journal.calls.hang_up(call_id, link, converts=converts, left=left))
 
 
 def moved(context: Context, channel: Channel, peer: str = "") -> bool:
@@ -195,7 +195,7 @@ def moved(context: Context, channel: Channel, peer: str = "") -> bool:
     call_id = _catch_up(context, channel)
     channel.say(f"{call_id} continues on {heir.name}", 3)
     news = False
-    for other in context.journal.move(call_id, heir.uniqueid, heir.number):
+    for other in context.journal.calls.move(call_id, heir.uniqueid, heir.number):
         try:
             successor.stop_recording(context.config, heir, other.call_id)
         except (successor.Gone, successor.NotAdopted) as error:
@@ -235,7 +235,7 @@ def _catch_up(context: Context, channel: Channel) -> str:
     came, and that an agent answered. Returns the call's id."""
     call_id = caller.variable_or_empty(channel, variables.ID)
     answered_by = caller.variable_or_empty(channel, variables.ANSWERED_BY)
-    return context.journal.catch_up(
+    return context.journal.calls.catch_up(
         context.config["pbx", "name"], caller.began_on(channel), call_id, caller.variable_or_empty(channel, variables.QUEUE),
         caller.client_number(channel),
         None if call_id else caller.arrival_time(context, channel), _extension(context, answered_by) if answered_by else "")
@@ -289,16 +289,16 @@ def link(context: Context, channel: Channel, recording: str = "") -> bool:
 
 def _arrive(context: Context, channel: Channel, queue: str, mode: str = call_states.CONTROL):
     """The channel's open call in this queue, begun where there is none."""
-    return context.journal.arrive(context.config["pbx", "name"], caller.began_on(channel), queue, caller.client_number(channel),
-                                  mode, caller.arrival_time(context, channel),
-                                  caller.variable_or_empty(channel, "UNIQUEID") or channel.uniqueid)
+    return context.journal.calls.arrive(
+        context.config["pbx", "name"], caller.began_on(channel), queue, caller.client_number(channel), mode,
+        caller.arrival_time(context, channel), caller.variable_or_empty(channel, "UNIQUEID") or channel.uniqueid)
 
 
 def _record(context: Context, channel: Channel, kind: str, recording: str = "", **fields) -> bool:
     call_id = caller.call_id(context, channel)
     if recording:
         fields["link"] = _link(context, call_id, recording)
-    done = context.journal.record(call_id, kind, uniqueid=channel.uniqueid,
+    done = context.journal.calls.record(call_id, kind, uniqueid=channel.uniqueid,
                                   number=caller.client_number(channel), **fields)
     return _tell(channel, call_id, done)
 
@@ -309,7 +309,7 @@ def _link(context: Context, call_id: str, recording: str) -> str:
         return ""
     from movidesk.recordings import links
 
-    return links.link(context.config, context.journal.find(call_id), recording, context.clock())
+    return links.link(context.config, context.journal.calls.find(call_id), recording, context.clock())
 
 
 def _tell(channel: Channel, call_id: str, done) -> bool:

@@ -11,7 +11,7 @@ from collections import namedtuple
 
 from movidesk.config import load
 from movidesk.config.nights import limit_at
-from movidesk.journal.outcomes import CUT, FAILED
+from movidesk.journal.limits import CUT, FAILED
 
 SLOW = 0.5             # seconds; an answer that took longer may have been counted by Movidesk at any moment of them
 REST_AFTER = 60        # seconds; a Movidesk that has not answered for longer is tried less and less often
@@ -49,7 +49,7 @@ class Sending:
     def note_exchange(self, request: int, exchange: Exchange, event: str, call_id: str, failures=None):
         """The rest of `send`; 0 as the request stands for one that this journal has not claimed."""
         if exchange.seconds > SLOW:
-            self.journal.took_long(request)
+            self.journal.limits.count_from_now(request)
         return self.heard(exchange.result, exchange.sent, request_name(event, call_id), failures, call_id)
 
     def heard(self, result, sent: float | None = None, name: str = "", failures=None, call_id: str = ""):
@@ -63,7 +63,7 @@ class Sending:
         from movidesk.delivery.api import Delivered, Rejected
 
         if isinstance(result, Delivered):
-            self.journal.end_note(AWAY)
+            self.journal.notes.remove(AWAY)
             self._token_taken()
             return result
         if isinstance(result, Rejected):
@@ -72,30 +72,30 @@ class Sending:
         if result.cut and self._is_suspected_429(call_id):
             return result._replace(status=429, why=result.why + ", taken for a 429")
         if result.status == 429:
-            self.journal.end_note(AWAY)
+            self.journal.notes.remove(AWAY)
             self._paused(result.after, sent)
             return result
-        self.journal.note_outcome(call_id, FAILED)
+        self.journal.limits.add_outcome(call_id, FAILED)
         if failures is None or not failures().blamed:  # else the failure is the event's own
             self._failed(result, name)
         return result
 
     def _refused(self, result, name: str, failures) -> None:
         """A refusal ends an outage, for something answers; while nothing is taken it may itself be one (trial.is_believed)."""
-        away = self.journal.note(AWAY)
+        away = self.journal.notes.get(AWAY)
         if away and not away[0].startswith(f"HTTP {result.status}"):
-            self.journal.end_note(AWAY)
+            self.journal.notes.remove(AWAY)
         if failures is not None and not failures().blamed:
-            self.journal.note_failure(AWAY, result.why, name)
-            self.journal.is_time(AWAY_TRIED, 0.0)
+            self.journal.notes.record_failure(AWAY, result.why, name)
+            self.journal.notes.acquire_timer(AWAY_TRIED, 0.0)
 
     def _failed(self, result, name: str) -> None:
         if result.status in (401, 403):
-            self.journal.end_note(AWAY)
+            self.journal.notes.remove(AWAY)
             self._token_refused(result.why, name)
         else:
-            self.journal.note_failure(AWAY, result.why, name)
-            self.journal.start_timer(AWAY_TRIED)
+            self.journal.notes.record_failure(AWAY, result.why, name)
+            self.journal.notes.start_timer(AWAY_TRIED)
 
     def limit(self) -> int:
         """The requests a minute that Movidesk takes at this moment ([movidesk] requests_per_minute, night)."""
@@ -105,68 +105,69 @@ class Sending:
         from movidesk.delivery.api import log
 
         limit = self.limit()
-        if self.journal.close_window(seconds, sent, limit):
+        if self.journal.limits.close_window(seconds, sent, limit):
             log.warning("Movidesk answered 429 although we had sent only %d of %d requests in the last minute: other programs "
                         "use the account. We send at most %d a minute now, and raise that step by step",
-                        self.journal.requests_in_window(), limit, self.journal.rate(limit))
+                        self.journal.limits.requests_in_window(), limit, self.journal.limits.rate(limit))
 
     def _is_suspected_429(self, call_id: str) -> bool:
         """Whether a connection that was cut is taken for a 429: once for each call, never while Movidesk takes nothing."""
         from movidesk.delivery.api import RETRY_AFTER_DEFAULT, log
 
-        again = self.journal.was_cut(call_id)
-        self.journal.note_outcome(call_id, CUT)
-        if again or self.journal.note(AWAY) or not self.journal.suspect_429(self.limit(), RETRY_AFTER_DEFAULT):
+        again = self.journal.limits.was_cut(call_id)
+        self.journal.limits.add_outcome(call_id, CUT)
+        if again or self.journal.notes.get(AWAY) or not self.journal.limits.suspect_429(self.limit(), RETRY_AFTER_DEFAULT):
             return False
-        log.warning("%s: nothing is sent for %.0f s", self.journal.pause_reason(), self.journal.paused())
+        log.warning("%s: nothing is sent for %.0f s", self.journal.limits.pause_reason(), self.journal.limits.pause_left())
         return True
 
     def given_up(self, name: str) -> None:
         """This request is not sent again: where only it failed, nothing shows that Movidesk is away."""
-        if self.journal.failed_alone(AWAY) == name:
-            self.journal.end_note(AWAY)
+        if self.journal.notes.failed_alone(AWAY) == name:
+            self.journal.notes.remove(AWAY)
 
     def is_alone(self, name: str) -> bool:
         """Whether no other request than this one has failed since Movidesk last took any."""
-        return all(self.journal.failed_alone(note) == name for note in (AWAY, TOKEN_REFUSED) if self.journal.note(note))
+        notes = self.journal.notes
+        return all(notes.failed_alone(note) == name for note in (AWAY, TOKEN_REFUSED) if notes.get(note))
 
     # -- an outage --------------------------------------------------------------------------------------------------
 
     def rest(self, longest: float) -> float:
         """Seconds until a Movidesk that takes nothing is tried again: half the length of the outage after the last failure, at
         most `longest`. 0.0 in the first REST_AFTER seconds, and while only one request has failed."""
-        away = self.journal.note(AWAY)
+        away = self.journal.notes.get(AWAY)
         age = self.clock() - away[1] if away else 0.0
-        if age < REST_AFTER or self.journal.failed_alone(AWAY):
+        if age < REST_AFTER or self.journal.notes.failed_alone(AWAY):
             return 0.0
-        return self.journal.time_left(AWAY_TRIED, min(longest, age / 2))
+        return self.journal.notes.time_left(AWAY_TRIED, min(longest, age / 2))
 
     # -- the token --------------------------------------------------------------------------------------------------
 
     def _token_taken(self) -> None:
-        self.journal.end_note(TOKEN_REFUSED)
-        taken = self.journal.note(TOKEN_TAKEN)
+        self.journal.notes.remove(TOKEN_REFUSED)
+        taken = self.journal.notes.get(TOKEN_TAKEN)
         if taken is None or taken[0] != self._token_mark():
-            self.journal.set_note(TOKEN_TAKEN, self._token_mark())
+            self.journal.notes.set(TOKEN_TAKEN, self._token_mark())
 
     def _token_refused(self, why: str, name: str) -> None:
         """The note keeps the time of the first refusal; the timer TOKEN_TRIED that of the last try."""
-        refused, taken = self.refusal(), self.journal.note(TOKEN_TAKEN)
+        refused, taken = self.refusal(), self.journal.notes.get(TOKEN_TAKEN)
         if not refused:
-            self.journal.end_note(TOKEN_REFUSED)  # another token's
+            self.journal.notes.remove(TOKEN_REFUSED)  # another token's
         has_worked = taken is not None and taken[0] == self._token_mark()
-        self.journal.note_failure(TOKEN_REFUSED, f"{self._token_mark()} {why}", name if has_worked else "")
-        self.journal.start_timer(TOKEN_TRIED)
+        self.journal.notes.record_failure(TOKEN_REFUSED, f"{self._token_mark()} {why}", name if has_worked else "")
+        self.journal.notes.start_timer(TOKEN_TRIED)
 
     def refusal(self) -> tuple[str, float] | None:
         """Why and since when (epoch seconds) Movidesk answers 401 or 403 with the configuration's token; None: it does not."""
-        refused = self.journal.note(TOKEN_REFUSED)
+        refused = self.journal.notes.get(TOKEN_REFUSED)
         mark, _, why = refused[0].partition(" ") if refused else ("", "", "")
         return (why, refused[1]) if refused and mark == self._token_mark() else None
 
     def refused_token(self) -> tuple[str, float] | None:
         """As `refusal`, where the token is to blame: Movidesk has never taken it, or refused two different requests."""
-        return None if self.journal.failed_alone(TOKEN_REFUSED) else self.refusal()
+        return None if self.journal.notes.failed_alone(TOKEN_REFUSED) else self.refusal()
 
     def silence(self) -> float:
         """Seconds for which nothing may be sent because Movidesk refused this very token; 0.0 where it may."""
@@ -175,7 +176,7 @@ class Sending:
         self._look_for_a_new_token()
         if not self.refused_token():
             return 0.0
-        return self.journal.time_left(TOKEN_TRIED, TRY_TOKEN_AGAIN)
+        return self.journal.notes.time_left(TOKEN_TRIED, TRY_TOKEN_AGAIN)
 
     def _look_for_a_new_token(self) -> None:
         """Take over a configuration that was mended meanwhile; one with problems changes nothing."""

@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from movidesk.delivery import api
 from movidesk.delivery.availability import Exchange, request_name
-from movidesk.journal import LEASE, PENDING, Job, JournalError, standby
+from movidesk.journal import LEASE, PENDING, Job, JournalError, standby, standby_folder
 from movidesk.rules import call_states, trial
 
 log = logging.getLogger("movidesk.delivery.worker")
@@ -55,7 +55,7 @@ class Delivery:
         silence = self.context.silence() or self.context.rest(trial.LONGEST_RETRY)
         if silence:
             return None, silence
-        return self.context.journal.take(self.context.limit())
+        return self.context.journal.outbox.take(self.context.limit())
 
     def deliver(self, job: Job, probe_for: Job | None = None, refused: bool = False) -> bool:
         """Send one event and note what came of it; True where Movidesk took it.
@@ -68,7 +68,7 @@ class Delivery:
             exchange = self.context.exchange(event_name(job), queue=call.queue, number=call.number, id=call.call_id,
                                              extension=event.extension, link=event.link, arrived=call.arrived, at=event.at)
         except api.ParameterError as error:
-            self.context.journal.rejected(job, str(error))
+            self.context.journal.outbox.rejected(job, str(error))
             log.error("%s: %s refused: %s", call.call_id, event.kind, error)
             return False
         try:
@@ -82,10 +82,10 @@ class Delivery:
     def _note(self, job: Job, exchange: Exchange, probe_for: Job | None = None, refused: bool = False) -> None:
         """Note what came of an event that was sent; see deliver."""
         event, call, book = job.event, job.call, self.context.journal
-        result = self.context.note_exchange(job.request, exchange, event_name(job), call.call_id,
-                                            lambda: book.trial_after_failure(event.id))
+        result = self.context.note_exchange(job.request_id, exchange, event_name(job), call.call_id,
+                                            lambda: book.trials.after_failure(event.id))
         if isinstance(result, api.Delivered):
-            book.delivered(job, result.text, self._offered(job, result.text))
+            book.outbox.delivered(job, result.text, self._offered(job, result.text))
             log.info("%s: %s delivered", call.call_id, event.kind)
             if probe_for:
                 self._say_set_aside(probe_for, f"{event.kind} was taken and it was not")
@@ -99,8 +99,8 @@ class Delivery:
         the standby could not read the journal, or there is no place for one."""
         try:
             with standby.use(self.context, str(error)) as other:
-                call = other.journal.find(job.call.call_id)
-                same = [event for event in (other.journal.events(call) if call else ())
+                call = other.journal.calls.find(job.call.call_id)
+                same = [event for event in (other.journal.calls.events(call) if call else ())
                         if (event.kind, event.at, event.status) == (job.event.kind, job.event.at, PENDING)]
                 if not same:
                     raise error
@@ -109,12 +109,12 @@ class Delivery:
             raise error from None
 
     def _rejected(self, job: Job, why: str, probe_for: Job | None) -> None:
-        before = self.context.journal.trial(job.event.id)
+        before = self.context.journal.trials.get(job.event.id)
         if probe_for:
             seconds = trial.backoff(job.event.attempts, self._jitter())
-            self.context.journal.probe_refused(probe_for, job, seconds, why)
+            self.context.journal.trials.probe_refused(probe_for, job, seconds, why)
         else:
-            seconds = self.context.journal.refused_try(job, why, self._jitter())
+            seconds = self.context.journal.trials.refused(job, why, self._jitter())
         if seconds is None:
             self.context.given_up(request_name(event_name(job), job.call.call_id))
             return self._say_set_aside(job, why)
@@ -135,12 +135,12 @@ class Delivery:
         book, at_least = self.context.journal, result.after or 0.0
         if result.status == 429:  # no failure of the event: nothing was looked at
             seconds = max(at_least, trial.backoff(job.event.attempts, self._jitter()))
-            book.retry(job, seconds, result.why)
+            book.outbox.retry(job, seconds, result.why)
             return self._say_again(job, seconds, result.why)
         if result.status in (401, 403):
             at_least = trial.TOKEN_RETRY
-        before = book.trial(job.event.id)
-        seconds = book.failed(job, result.why, self._jitter(), at_least)
+        before = book.trials.get(job.event.id)
+        seconds = book.trials.failed(job, result.why, self._jitter(), at_least)
         if seconds is None:
             return self._say_set_aside(job, f"{result.why}, while other requests were taken")
         self._say_again(job, seconds, result.why)
@@ -152,12 +152,12 @@ class Delivery:
         before: the event's trial before its last try; refused: see deliver.
         """
         book = self.context.journal
-        after = book.trial(job.event.id)
+        after = book.trials.get(job.event.id)
         if self._stop.is_set() or not trial.may_probe(before, after):
             return
-        others = book.failed_since(trial.watched_since(after), but=job.call.call_id)
+        others = book.limits.failed_since(trial.watched_since(after), but=job.call.call_id)
         if not others and self.context.is_alone(request_name(event_name(job), job.call.call_id)):
-            probe = book.take_probe(job, self.context.limit())
+            probe = book.trials.take_probe(job, self.context.limit())
             if probe:
                 self.deliver(probe, probe_for=job, refused=refused)
 
@@ -178,12 +178,13 @@ class Delivery:
         good, end = True, begun + seconds
         while True:
             if within is not None and time.monotonic() - begun >= within:
-                log.info("%d events are left after %.0f s, for the next round", self.context.journal.totals()["pending"], within)
+                log.info("%d events are left after %.0f s, for the next round",
+                         self.context.journal.overview.totals()["pending"], within)
                 return good
             job, wait = self.take()
             if job is not None:
                 good = self.deliver(job) and good
-            elif wait is None or time.monotonic() + wait > end or not self.context.journal.is_something_due():
+            elif wait is None or time.monotonic() + wait > end or not self.context.journal.next_events.is_something_due():
                 return good
             else:
                 pause(wait)
@@ -248,6 +249,6 @@ class Delivery:
 
 def deliver_standby(context) -> None:
     """Send the standby's events that are due and allowed now. Raises JournalError, OSError."""
-    if standby.in_use(context.config):
+    if standby_folder.in_use(context.config):
         with standby.use(context, standby.reason(context.config)) as other:
             Delivery(other).once(within=STANDBY_SECONDS)

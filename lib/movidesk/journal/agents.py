@@ -1,10 +1,10 @@
-"""What is known of agents (movidesk.rules.waiting_line holds the rules): which extensions a queue has, who has a caller,
-whose phone refuses."""
+"""What is known of agents (movidesk.rules.waiting_line holds the rules): which extensions a queue has, who has a caller, whose
+phone refuses."""
 
 from __future__ import annotations
 
-from movidesk.journal.limits import Limits
-from movidesk.journal.store import Call
+from movidesk.journal.records import Call
+from movidesk.journal.store import Store
 from movidesk.rules import call_states, waiting_line
 
 #: Condition: an agent (members.extension) has a caller, in any queue, as Movidesk sees it; so also while Movidesk has not yet
@@ -14,56 +14,70 @@ _HAS_CALLER = """
              AND ended IS NULL AND state IN ('offered', 'transferred') AND extension != '')
      OR EXISTS (SELECT 1 FROM events INDEXED BY events_freeing WHERE events.extension = members.extension
                 AND status = 'pending' AND kind IN ('completed', 'canceled', 'lost') AND extension != ''))"""
-_REFUSAL = "SELECT extension, reason, since, at, times, call FROM refusals"
 
 
-class Agents(Limits):
+class Agents:
     """The extensions that Movidesk has named, and what became of it."""
+
+    def __init__(self, store: Store):
+        self._store = store
 
     def refusals(self) -> list[waiting_line.Refusal]:
         """The phones that did not take the last call that they were offered, in order."""
-        return self._rows(waiting_line.Refusal, _REFUSAL + " ORDER BY extension")
+        return self._store.rows(waiting_line.Refusal,
+                                "SELECT extension, reason, since, at, times, call FROM refusals ORDER BY extension")
 
-    def _refusal(self, extension: str) -> waiting_line.Refusal | None:
-        return self._row(waiting_line.Refusal, _REFUSAL + " WHERE extension = ?", extension)
+    def refusal(self, extension: str) -> waiting_line.Refusal | None:
+        """Why and when this extension's phone last did not take a call; None where it took it."""
+        return self._store.row(waiting_line.Refusal, "SELECT extension, reason, since, at, times, call FROM refusals"
+                                                     " WHERE extension = :extension", extension=extension)
 
-    def _named(self, queue: str, extension: str) -> None:
-        """Movidesk has named this extension for this queue."""
-        now = self.steady()
-        self._db.execute("REPLACE INTO members VALUES (?, ?, ?)", (queue, extension, now))
-        self._db.execute("DELETE FROM members WHERE queue = ? AND named < ? AND NOT " + _HAS_CALLER,
-                         (queue, now - waiting_line.MEMBER_LASTS))
-
-    def _taken(self, queue: str) -> int:
+    def with_callers(self, queue: str) -> int:
         """How many agents of this queue have a caller."""
-        return self._row(int, "SELECT count(*) FROM members WHERE queue = ? AND " + _HAS_CALLER, queue)
+        return self._store.value("SELECT count(*) FROM members WHERE queue = :queue AND " + _HAS_CALLER, queue=queue)
 
-    def _others(self, queue: str, now: float) -> int:
+    def available(self, queue: str, now: float) -> int:
         """How many agents of this queue have neither a caller nor a refusal that holds."""
-        free = self._rows(str, "SELECT extension FROM members WHERE queue = ? AND NOT " + _HAS_CALLER, queue)
-        return sum(not waiting_line.holds(self._refusal(extension), now) for extension in free)
+        free = self._store.rows(str, "SELECT extension FROM members WHERE queue = :queue AND NOT " + _HAS_CALLER, queue=queue)
+        return sum(not waiting_line.holds(self.refusal(extension), now) for extension in free)
 
-    def _refused(self, call: Call, reason: str, now: float) -> bool:
+    # -- within a transaction ---------------------------------------------------------------------------------------
+
+    def add_member(self, queue: str, extension: str) -> None:
+        """Movidesk has named this extension for this queue; those that it has long not named are forgotten."""
+        now = self._store.steady()
+        self._store.execute("REPLACE INTO members (queue, extension, named) VALUES (:queue, :extension, :now)",
+                            queue=queue, extension=extension, now=now)
+        self._store.execute("DELETE FROM members WHERE queue = :queue AND named < :long_ago AND NOT " + _HAS_CALLER,
+                            queue=queue, long_ago=now - waiting_line.MEMBER_LASTS)
+
+    def add_refusal(self, call: Call, reason: str, now: float) -> bool:
         """Note that the phone which was offered this call did not take it; True where it was known to refuse."""
-        last = self._refusal(call.extension)
+        last = self.refusal(call.extension)
         again = last is not None and (last.reason in waiting_line.ENGAGED) == (reason in waiting_line.ENGAGED)
-        since, times = (last.since, last.times + 1) if again else (self.clock(), 1)
-        self._db.execute("REPLACE INTO refusals VALUES (?, ?, ?, ?, ?, ?)", (call.extension, reason, since, now, times, call.id))
+        since, times = (last.since, last.times + 1) if again else (self._store.clock(), 1)
+        self._store.execute("REPLACE INTO refusals (extension, reason, since, at, times, call)"
+                            " VALUES (:extension, :reason, :since, :now, :times, :call)",
+                            extension=call.extension, reason=reason, since=since, now=now, times=times, call=call.id)
         return waiting_line.holds(last, now)
 
-    def _took_a_call(self, extension: str) -> None:
-        """The phone works: its refusals are forgotten, and that is news for its queues."""
-        if self._db.execute("DELETE FROM refusals WHERE extension = ?", (extension,)).rowcount:
-            self._is_news(extension)
+    def took_a_call(self, extension: str) -> None:
+        """The phone works: its refusals are forgotten, and its queues' heads may ask."""
+        if self._forget_refusal(extension):
+            self._queues_changed(extension)
 
-    def _freed(self, call: Call, kind: str) -> None:
-        """Movidesk has heard that a call which had an agent is over: news for all queues that have this agent, unless its phone
-        would only refuse again."""
+    def freed(self, call: Call, kind: str) -> None:
+        """Movidesk has heard that a call which had an agent is over: the heads of all queues that have this agent may ask, unless
+        its phone would only refuse again."""
         if kind == call_states.COMPLETED:
-            self._db.execute("DELETE FROM refusals WHERE extension = ?", (call.extension,))
-        if not waiting_line.holds(self._refusal(call.extension), self.steady()):
-            self._is_news(call.extension, call.queue)
+            self._forget_refusal(call.extension)
+        if not waiting_line.holds(self.refusal(call.extension), self._store.steady()):
+            self._queues_changed(call.extension, call.queue)
 
-    def _is_news(self, extension: str, queue: str = "") -> None:
-        self._db.execute("UPDATE queues SET news = 1 WHERE name = ?"
-                         " OR name IN (SELECT queue FROM members WHERE extension = ?)", (queue, extension))
+    def _forget_refusal(self, extension: str) -> bool:
+        return self._store.execute("DELETE FROM refusals WHERE extension = :extension", extension=extension).rowcount > 0
+
+    def _queues_changed(self, extension: str, queue: str = "") -> None:
+        self._store.execute("UPDATE queues SET news = 1 WHERE name = :queue"
+                            " OR name IN (SELECT queue FROM members WHERE extension = :extension)",
+                            queue=queue, extension=extension)

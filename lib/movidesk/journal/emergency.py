@@ -13,10 +13,10 @@ from its beginning: the journal ignores what it has.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import time
-from contextlib import nullcontext
 from itertools import islice
 
 from movidesk.rules import call_states
@@ -138,7 +138,7 @@ def _lines(path: str, text: bytes) -> list[bytes]:
     try:
         newer = os.fdopen(_open_locked(path, os.O_RDONLY), "rb")
     except FileNotFoundError:
-        newer = nullcontext(())
+        newer = io.BytesIO()
     with newer as lines:
         try:
             with os.fdopen(_open_locked(path + TAKING, os.O_RDONLY), "rb") as older:
@@ -261,19 +261,20 @@ def record(journal, config, event: dict) -> None:
     if kind in (call_states.RECEIVED, call_states.ARRIVED):
         if not _is_here(journal, uniqueid, came, at):
             mode = call_states.CONTROL if kind == call_states.RECEIVED else call_states.WATCH
-            journal.arrive(pbx, uniqueid, event["queue"], event["number"], mode, arrived=came or at, once=True)
+            journal.calls.arrive(pbx, uniqueid, event["queue"], event["number"], mode, arrived=came or at, once=True)
         return
     if kind in ("hangup", call_states.MOVED):
-        call_id = journal.catch_up(pbx, uniqueid, call_id, event["queue"], event["number"], came, extension, at)
+        call_id = journal.calls.catch_up(pbx, uniqueid, call_id, event["queue"], event["number"], came, extension, at)
         if kind == "hangup":
-            journal.hang_up(call_id, event["link"], at=at, left=_text(event, "left"))
+            journal.calls.hang_up(call_id, event["link"], at=at, left=_text(event, "left"))
         elif _text(event, "channel"):
-            for other in journal.move(call_id, event["channel"], event["number"], _text(event, "leaving")):
-                journal.hang_up(other.call_id, at=at, left=kind)
+            for other in journal.calls.move(call_id, event["channel"], event["number"], _text(event, "leaving")):
+                journal.calls.hang_up(other.call_id, at=at, left=kind)
         return
-    call = None if call_id else journal.visit(uniqueid, came) or journal.latest(uniqueid, at)
-    journal.record(call_id or (call.call_id if call else call_states.call_id(pbx, uniqueid)), kind, extension, event["link"],
-                   event["queue"], event["number"], uniqueid, arrived=came or at, at=at, held=event.get("held") is True)
+    call = None if call_id else journal.calls.visit(uniqueid, came) or journal.calls.latest(uniqueid, at)
+    call_id = call_id or (call.call_id if call else call_states.call_id(pbx, uniqueid))
+    journal.calls.record(call_id, kind, extension, event["link"],
+                         event["queue"], event["number"], uniqueid, arrived=came or at, at=at, held=event.get("held") is True)
 
 
 def _text(event: dict, field: str) -> str:
@@ -287,9 +288,9 @@ def _is_here(journal, uniqueid: str, came: float | None, at: float) -> bool:
     """Whether the journal has this arrival: the same visit, or, where the dialplan did not say when the caller came, a call
     of the channel in whose time it falls."""
     if came is not None:
-        return journal.visit(uniqueid, came) is not None
-    call = journal.latest(uniqueid, at)
-    return at <= (call.ended or at) if call else journal.began_late(uniqueid)
+        return journal.calls.visit(uniqueid, came) is not None
+    call = journal.calls.latest(uniqueid, at)
+    return at <= (call.ended or at) if call else journal.calls.began_late(uniqueid)
 
 
 def _time(value) -> float:

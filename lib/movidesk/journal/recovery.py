@@ -9,7 +9,7 @@ import time
 from contextlib import contextmanager
 
 from movidesk.journal import PENDING, REFUSED, Call, Event, Journal, JournalError, file_lock
-from movidesk.journal.store import CALL, EVENT
+from movidesk.journal.records import CALL, EVENT
 
 
 def set_aside(path: str, clock=time.time) -> tuple[str, int] | None:
@@ -21,7 +21,7 @@ def set_aside(path: str, clock=time.time) -> tuple[str, int] | None:
     """
     with _alone(path):
         try:
-            Journal(path, clock).check()
+            Journal(path, clock).store.check()
             return None
         except JournalError as error:
             if not error.damaged:
@@ -32,7 +32,7 @@ def set_aside(path: str, clock=time.time) -> tuple[str, int] | None:
                 os.rename(path + suffix, kept + suffix)
         fresh = Journal(path, clock)
         try:
-            return kept, fresh.take_over(_unfinished(kept))
+            return kept, fresh.calls.take_over(_unfinished(kept))
         finally:
             fresh.close()
 

@@ -15,29 +15,15 @@ import os
 import time
 from contextlib import ExitStack, contextmanager, suppress
 
-from movidesk.journal import Journal, JournalError, file_lock
+from movidesk.journal import Journal, JournalError, file_lock, standby_folder
 
 PROBE_EVERY = 5.0  # seconds between two tries of scripts to go back to the journal: each may take journal.BUSY_TIMEOUT
-
-
-def folder(config) -> str:
-    """The standby's own folder. Once made it stays, with the lock in it."""
-    return os.path.join(config["journal", "standby"], config.own_name + ".standby")
-
-
-def _file(config) -> str:
-    return os.path.join(folder(config), "journal.db")
-
-
-def in_use(config) -> bool:
-    """Whether the standby takes the journal's place now. Costs one look at a file."""
-    return os.path.exists(_file(config))
 
 
 def reason(config) -> str:
     """Why the journal cannot be used, in the words that began the standby."""
     try:
-        with open(os.path.join(folder(config), "lock"), encoding="utf-8") as lock:
+        with open(os.path.join(standby_folder.folder(config), "lock"), encoding="utf-8") as lock:
             return lock.read() or "the journal cannot be used"
     except OSError as error:
         return str(error)
@@ -46,7 +32,7 @@ def reason(config) -> str:
 @contextmanager
 def _locked(config, exclusively: bool, patience: float | None = None):
     """Hold the standby's lock; gives its file. Raises OSError where it cannot be made, or is not free in time."""
-    own = folder(config)
+    own = standby_folder.folder(config)
     try:
         os.mkdir(own, 0o700)
     except FileExistsError:
@@ -82,15 +68,15 @@ def use(context, why: str):
     """
     while True:
         with _locked(context.config, exclusively=False):
-            if in_use(context.config):
-                book = Journal(_file(context.config), context.clock)
+            if standby_folder.in_use(context.config):
+                book = Journal(standby_folder.journal(context.config), context.clock)
                 try:
                     yield context.with_journal(book)
                 finally:
                     book.close()
                 return
         with _locked(context.config, exclusively=True) as lock:
-            if not in_use(context.config):
+            if not standby_folder.in_use(context.config):
                 _begin(context)
                 lock.truncate(0)
                 lock.write(why)
@@ -99,13 +85,13 @@ def use(context, why: str):
 def _begin(context) -> None:
     from movidesk.journal import standby_copy
 
-    begun = _file(context.config) + ".new"
+    begun = standby_folder.journal(context.config) + ".new"
     _remove(begun)               # of one that was killed while it began
-    _remove(_file(context.config))  # while it ended: SQLite would take an old -wal for the new file's
+    _remove(standby_folder.journal(context.config))  # while it ended: SQLite would take an old -wal for the new file's
     book = Journal(begun, context.clock)
     book.close()
     standby_copy.begin(context.config["journal", "path"], begun, context.limit(), book.steady, context.clock)
-    os.rename(begun, _file(context.config))
+    os.rename(begun, standby_folder.journal(context.config))
 
 
 def _remove(path: str) -> None:
@@ -122,32 +108,30 @@ def end(context) -> bool:
     """
     from movidesk.journal import standby_copy
 
-    if not in_use(context.config):
+    if not standby_folder.in_use(context.config):
         return True
     try:
-        context.journal.set_note("standby", "")  # before the lock: where another program has the journal's this takes its time
+        context.journal.notes.set("standby", "")  # before the lock: where another program has the journal's this takes its time
     except JournalError as error:
         if not error.damaged:
             raise
         context.set_aside()
     try:
         with _locked(context.config, exclusively=True, patience=0.0):
-            if in_use(context.config):
-                standby_copy.merge(_file(context.config), context.journal.path)
-                _remove(_file(context.config))
+            if standby_folder.in_use(context.config):
+                standby_copy.merge(standby_folder.journal(context.config), context.journal.path)
+                _remove(standby_folder.journal(context.config))
     except TimeoutError:
         return False
     return True
 
 
 def leave_if_possible(context) -> None:
-    """Called before each verb: JournalError, with the reason, while the standby is in use.
+    """Called before a verb while the standby is in use: JournalError, with the reason, unless it could be left.
 
     A script tries to end it now and then; in the service its own thread does, so that no verb waits.
     """
-    if not in_use(context.config):
-        return
-    tried = os.path.join(folder(context.config), "tried")
+    tried = os.path.join(standby_folder.folder(context.config), "tried")
     try:
         if context.is_script and not 0.0 <= time.time() - _time_of(tried) < PROBE_EVERY and end(context):
             return

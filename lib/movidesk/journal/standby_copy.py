@@ -10,9 +10,8 @@ import sqlite3
 from contextlib import closing, contextmanager
 from urllib.parse import quote
 
-from movidesk.journal import store
-from movidesk.journal.schema import MIGRATIONS
-from movidesk.journal.store import JournalError
+from movidesk.journal.records import PENDING
+from movidesk.journal.store import BUSY_TIMEOUT, SCHEMA, JournalError
 from movidesk.rules.rate_limit import HEAD, WINDOW
 
 RECENT = 3600.0  # seconds for which a call that has ended is carried over: its channel may come back, and needs another id
@@ -23,7 +22,7 @@ BEGAN = "standby_began"
 
 
 def _open(path: str) -> sqlite3.Connection:
-    file = sqlite3.connect(path, timeout=store.BUSY_TIMEOUT, isolation_level=None)
+    file = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None)
     file.row_factory = sqlite3.Row
     file.execute("PRAGMA synchronous = FULL")
     file.execute("PRAGMA foreign_keys = ON")
@@ -87,9 +86,9 @@ def begin(path: str, standby: str, limit: int, steady, clock) -> None:
 def _read_all(path: str, since: float) -> dict[str, list[dict]] | None:
     """The rows to take over, of each table; None where the file cannot be read, or is another version's."""
     try:
-        with closing(sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, timeout=store.BUSY_TIMEOUT)) as source:
+        with closing(sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, timeout=BUSY_TIMEOUT)) as source:
             source.row_factory = sqlite3.Row
-            if source.execute("PRAGMA user_version").fetchone()[0] != len(MIGRATIONS):
+            if source.execute("PRAGMA user_version").fetchone()[0] != SCHEMA:
                 return None
             calls = source.execute(
                 "SELECT * FROM calls WHERE id IN (SELECT id FROM calls WHERE ended IS NULL UNION"
@@ -158,6 +157,6 @@ def _merge_call(file: sqlite3.Connection, call: dict, events: list[dict]) -> int
             _insert(file, "events", {**_without(event, "id"), "call": number})
             continue
         row = same.pop(0)
-        if row["status"] == store.PENDING:
+        if row["status"] == PENDING:
             _update(file, "events", row["id"], _without(event, "id", "call", "at"))
     return number

@@ -1,30 +1,19 @@
-"""The journal's file: its migration, transactions, and the two clocks."""
+"""The journal's file: opening it, transactions, and the two clocks."""
 
 from __future__ import annotations
 
 import os
 import sqlite3
 import time
-from _thread import RLock, allocate_lock  # that of threading, whose other parts cost each script half a millisecond
-from collections import namedtuple
-from contextlib import contextmanager
+from _thread import RLock, allocate_lock, get_ident  # those of threading, whose other parts cost each script half a millisecond
 
-from movidesk.journal.schema import MIGRATIONS, statements
+from movidesk.journal.records import CONVERTING, CONVERTS, HELD_NOTE, HOLD
 from movidesk.rules.rate_limit import WINDOW
 
-LEASE = 60.0         # seconds for which an event handed out belongs to its taker
-HOLD = 3600.0        # seconds for which an event waits for its message or conversion, at most
-ASKED = "asked, not answered"  # the note of an arrival whose question left: Movidesk may have heard it
-HELD = "waits for the caller's message"
-CONVERTS = "waits until this is converted: "  # and the file's name
-CONVERTING = "waits while this is converted: "
-HELD_NOTE = "note >= 'waits' AND note < 'waitt'"  # one of the three, as a condition; that of the index events_held
+SCHEMA = 6           # of the file that this version writes: the number of schema.MIGRATIONS, which few processes need
 BUSY_TIMEOUT = 2.0   # seconds to wait for other writes, in this process and others: a caller's answer may wait for them
 ONE_TRY = 0.02       # seconds of them that SQLite waits, and this process's other threads with it
 PAUSE = 0.005        # seconds between two tries
-
-PENDING, DELIVERED, REFUSED = "pending", "delivered", "refused"
-DISMISSED = "dismissed"  # refused, and an admin has given it up
 
 
 class JournalError(Exception):
@@ -35,55 +24,94 @@ class JournalError(Exception):
         self.damaged = damaged
 
 
-#: uniqueid: of the channel on which the call began, of which its id is made. channel: of the one that it is on since an
-#: attended transfer; '' while that is the same.
-Call = namedtuple("Call", "id call_id uniqueid mode state queue number extension code arrived ended channel", defaults=("",))
-Event = namedtuple("Event", "id call kind at extension link status attempts due note settled")
-#: An event with the call it belongs to; handed out for delivery, also the number of the request claimed for it.
-Job = namedtuple("Job", "event call request", defaults=(0,))
-#: What `record` did: the call (None where there is none) and the event's kind, or None with the reason why not.
-Recorded = namedtuple("Recorded", "call kind reason")
-#: Permission to send a request (granted: its number), or the seconds until asking again makes sense, and why; paused: because
-#: of a pause (Limits.paused).
-Claim = namedtuple("Claim", "granted wait reason paused", defaults=(False,))
-
-CALL = ", ".join("calls." + field for field in Call._fields)
-EVENT = ", ".join("events." + field for field in Event._fields)
-#: Who stands in a line, as a condition on calls; takes the steady time.
-WAITS = "ended IS NULL AND state IN ('received', 'waiting') AND calls.code NOT IN ('0', '1', '2') AND seen_until > ?"
-#: Who of them asks before those behind: not one whose own questions fail (Trials.question_failed). Takes that time twice.
-COMES_FIRST = WAITS + " AND aside_until <= ?"
-
-
 class Store:
-    """An open journal file: see Journal."""
+    """An open journal file, usable from any number of threads; any number of processes may open the same file.
+
+    clock: epoch seconds, for what is reported. steady: seconds that nobody sets, the same for all processes of a machine,
+    for all that lasts (the window, leases, retries); where only a clock is passed in it serves for both. Every method
+    raises JournalError where the file cannot be used.
+
+    Values go into statements by name: `value("SELECT ... WHERE id = :id", id=5)`.
+    """
 
     def __init__(self, path: str, clock=time.time, steady=None):
         self.path = path
         self.clock = clock
         self.steady = steady or (time.monotonic if clock is time.time else clock)
         self._lock = RLock()
+        self._writer = 0  # the thread that is in a transaction
         _begin_as_the_folders_owner(path)
         try:
-            self._db = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._db.execute("PRAGMA foreign_keys = ON")
-            if self._db.execute("PRAGMA user_version").fetchone()[0] != len(MIGRATIONS):
+            self.connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
+            self.connection.execute("PRAGMA synchronous = FULL")
+            self.connection.execute("PRAGMA foreign_keys = ON")
+            if self.connection.execute("PRAGMA user_version").fetchone()[0] != SCHEMA:
                 self._migrate()
             self._begin_boot()
-            self._db.execute(f"PRAGMA busy_timeout = {int(1000 * ONE_TRY)}")
+            self.connection.execute(f"PRAGMA busy_timeout = {1000 * ONE_TRY:.0f}")
         except sqlite3.Error as error:
             raise self._unusable(error) from None
 
     def close(self) -> None:
+        """Close the file. Nothing else may use the store after that."""
         with self._lock:
-            self._db.close()
+            self.connection.close()
 
     def check(self) -> None:
         """Read the whole file once. Raises JournalError where it is damaged."""
-        found = self._row(str, "PRAGMA quick_check(1)")
+        found = self.value("PRAGMA quick_check(1)")
         if found != "ok":
             raise self._unusable(sqlite3.DatabaseError("malformed: " + found))
+
+    # -- statements -------------------------------------------------------------------------------------------------
+
+    def transaction(self) -> Transaction:
+        """`with store.transaction():` holds the write lock from its start, so that what is read in it stays true.
+
+        It commits at its end, and undoes everything where an exception leaves it. Transactions do not nest.
+        """
+        return Transaction(self)
+
+    def execute(self, sql: str, **values: object) -> sqlite3.Cursor:
+        """Run one statement. Within a transaction."""
+        return self.connection.execute(sql, values)
+
+    def rows(self, make, sql: str, **values: object) -> list:
+        """What the query finds: make(*row) for each row."""
+        if self._writer == get_ident():
+            return [make(*row) for row in self.connection.execute(sql, values)]
+        return self._patiently(lambda: [make(*row) for row in self.connection.execute(sql, values)])
+
+    def row(self, make, sql: str, **values: object):
+        """make(*row) for the first row that the query finds, or None."""
+        rows = self.rows(make, sql, **values)
+        return rows[0] if rows else None
+
+    def value(self, sql: str, **values: object):
+        """The first column of the first row that the query finds, or None."""
+        return self.row(lambda value, *_: value, sql, **values)
+
+    def _begin(self) -> None:
+        """Begin a transaction, and keep this process's lock until its end."""
+        self.connection.execute("BEGIN IMMEDIATE")
+        self._lock.acquire()
+        self._writer = get_ident()
+
+    def _patiently(self, action):
+        """What action() returns; tried again while another program holds the file's lock. All that this waits for, the other
+        threads of this process too, is BUSY_TIMEOUT at most; between two tries the other threads read."""
+        give_up = time.monotonic() + BUSY_TIMEOUT
+        while True:
+            if not self._lock.acquire(timeout=max(0.0, give_up - time.monotonic())):
+                raise self._unusable(sqlite3.OperationalError("database is locked"))
+            try:
+                return action()
+            except sqlite3.Error as error:
+                if "locked" not in str(error) or self.connection.in_transaction or time.monotonic() >= give_up:
+                    raise self._unusable(error) from None
+            finally:
+                self._lock.release()
+            _nap(PAUSE)
 
     def _unusable(self, error: sqlite3.Error) -> JournalError:
         folder = os.path.dirname(self.path) or "."
@@ -105,25 +133,27 @@ class Store:
         return JournalError(f"journal {self.path}: {error}; {advice}", damaged)
 
     def _migrate(self) -> None:
-        """Bring the schema to this version. Each step commits together with its own number."""
+        """Bring the file to this version's schema. Each step commits together with its own number."""
+        from movidesk.journal.schema import MIGRATIONS, statements
+
         self._use_wal()
         for number, script in enumerate(MIGRATIONS, 1):
-            with self._writing():
-                version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            with self.transaction():
+                version = self.value("PRAGMA user_version")
                 if version > len(MIGRATIONS):
-                    raise JournalError(f"journal {self.path}: written by a newer movidesk-agi (schema {version}, this one "
-                                       f"knows {len(MIGRATIONS)}): upgrade, or restore the backup made before")
+                    raise JournalError(f"journal {self.path}: written by a newer movidesk-agi (schema {version}, this one knows "
+                                       f"{len(MIGRATIONS)}): upgrade, or restore the backup made before")
                 if version < number:
                     for statement in statements(script):
-                        self._db.execute(statement)
-                    self._db.execute(f"PRAGMA user_version = {number}")
+                        self.execute(statement)
+                    self.execute(f"PRAGMA user_version = {number}")
 
     def _use_wal(self) -> None:
         """Switch the file to WAL. Where two processes begin one file at once SQLite fails here; elsewhere it waits."""
         give_up = time.monotonic() + BUSY_TIMEOUT
         while True:
             try:
-                self._db.execute("PRAGMA journal_mode = WAL")
+                self.connection.execute("PRAGMA journal_mode = WAL")
                 return
             except sqlite3.OperationalError as error:
                 if "locked" not in str(error) or time.monotonic() > give_up:
@@ -136,88 +166,71 @@ class Store:
         Requests count as sent now, a pause lasts another minute, retries are due, the old line and the failed tries are gone.
         """
         boot = _boot_id()
-        if self.note("boot") is not None and self.note("boot")[0] == boot:
+        known = self.note("boot")
+        if known and known[0] == boot:
             return
-        with self._writing():
-            known = self._note("boot")
+        with self.transaction():
+            known = self.note("boot")
             if known and known[0] == boot:
                 return
-            self._set_note("boot", boot)
+            self.set_note("boot", boot)
             if known:
-                now = self.steady()
-                self._db.execute("UPDATE requests SET at = ?", (now,))
-                self._db.execute(f"UPDATE events SET due = 0 WHERE status = 'pending' AND due > 0 AND NOT ({HELD_NOTE})")
-                self._db.execute("UPDATE events SET due = ?, note = replace(note, ?, ?) WHERE status = 'pending' "
-                                 "AND " + HELD_NOTE,
-                                 (now + HOLD, CONVERTING, CONVERTS))
-                self._db.execute("UPDATE calls SET seen_until = 0, wants = 0, aside_until = 0 WHERE ended IS NULL")
-                for table in ("queues", "members", "refusals", "trials", "outcomes"):
-                    self._db.execute("DELETE FROM " + table)
-                self._db.execute("DELETE FROM notes WHERE name IN ('taken', 'lowered', 'closed_cause')")
-                if self._note("closed"):
-                    self._set_note("closed", f"{now + WINDOW!r} 1")
+                self._forget_steady_times()
 
-    @contextmanager
-    def _writing(self):
-        """One transaction that holds the write lock from its start, so that what is read in it stays true."""
-        self._patiently(self._open_transaction)
-        try:
-            try:
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
-        except sqlite3.Error as error:
-            raise self._unusable(error) from None
-        finally:
-            self._lock.release()
+    def _forget_steady_times(self) -> None:
+        now = self.steady()
+        self.execute("UPDATE requests SET at = :now", now=now)
+        self.execute(f"UPDATE events SET due = 0 WHERE status = 'pending' AND due > 0 AND NOT ({HELD_NOTE})")
+        self.execute("UPDATE events SET due = :until, note = replace(note, :converting, :converts)"
+                     f" WHERE status = 'pending' AND {HELD_NOTE}", until=now + HOLD, converting=CONVERTING, converts=CONVERTS)
+        self.execute("UPDATE calls SET seen_until = 0, wants = 0, aside_until = 0 WHERE ended IS NULL")
+        for table in ("queues", "members", "refusals", "trials", "outcomes"):
+            self.execute(f"DELETE FROM {table}")
+        self.execute("DELETE FROM notes WHERE name IN ('taken', 'lowered', 'closed_cause')")
+        if self.note("closed"):
+            self.set_note("closed", f"{now + WINDOW!r} 1")
 
-    def _open_transaction(self) -> None:
-        """Begin a transaction, and keep this process's lock until its end."""
-        self._db.execute("BEGIN IMMEDIATE")
-        self._lock.acquire()
-
-    def _patiently(self, action):
-        """What action() returns; tried again while another program holds the file's lock. All that this waits for, the other
-        threads of this process too, is BUSY_TIMEOUT at most; between two tries the other threads read."""
-        give_up = time.monotonic() + BUSY_TIMEOUT
-        while True:
-            if not self._lock.acquire(timeout=max(0.0, give_up - time.monotonic())):
-                raise self._unusable(sqlite3.OperationalError("database is locked"))
-            try:
-                return action()
-            except sqlite3.Error as error:
-                if "locked" not in str(error) or self._db.in_transaction or time.monotonic() >= give_up:
-                    raise self._unusable(error) from None
-            finally:
-                self._lock.release()
-            _nap(PAUSE)
-
-    def _rows(self, make, sql: str, *args) -> list:
-        return self._patiently(lambda: [make(*row) for row in self._db.execute(sql, args)])
-
-    def _row(self, make, sql: str, *args):
-        rows = self._rows(make, sql, *args)
-        return rows[0] if rows else None
-
-    def _count(self, condition: str, *args) -> int:
-        return self._db.execute("SELECT count(*) FROM calls WHERE " + condition, args).fetchone()[0]
-
-    def _note(self, name: str):
-        return self._db.execute("SELECT value, at FROM notes WHERE name = ?", (name,)).fetchone()
-
-    def _set_note(self, name: str, value: str) -> None:
-        self._db.execute("REPLACE INTO notes (name, value, at) VALUES (?, ?, ?)", (name, value, self.clock()))
+    # -- notes, which the store itself needs (movidesk.journal.notes) ------------------------------------------------
 
     def note(self, name: str) -> tuple[str, float] | None:
-        """A named note and when it was written, or None."""
-        return self._row(lambda value, at: (value, at), "SELECT value, at FROM notes WHERE name = ?", name)
+        """A named note and when it was written (epoch seconds), or None."""
+        return self.row(lambda value, at: (value, at), "SELECT value, at FROM notes WHERE name = :name", name=name)
 
     def set_note(self, name: str, value: str) -> None:
-        with self._writing():
-            self._set_note(name, value)
+        """Write a note. Within a transaction."""
+        self.execute("REPLACE INTO notes (name, value, at) VALUES (:name, :value, :at)", name=name, value=value, at=self.clock())
+
+    def remove_note(self, name: str) -> None:
+        """Remove a note, if it stands. Within a transaction."""
+        self.execute("DELETE FROM notes WHERE name = :name", name=name)
+
+
+class Transaction:
+    """See Store.transaction. (A class, because contextlib costs each script half a millisecond.)"""
+
+    def __init__(self, store: Store):
+        self._store = store
+
+    def __enter__(self) -> Store:
+        self._store._patiently(self._store._begin)
+        return self._store
+
+    def __exit__(self, kind, error, traceback) -> None:
+        connection = self._store.connection
+        try:
+            try:
+                if kind is None:
+                    connection.execute("COMMIT")
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+        except sqlite3.Error as failed:
+            raise self._store._unusable(failed) from None
+        finally:
+            self._store._writer = 0
+            self._store._lock.release()
+        if isinstance(error, sqlite3.Error):
+            raise self._store._unusable(error) from None
 
 
 def _nap(seconds: float) -> None:

@@ -84,7 +84,7 @@ class Dialler:
         if self._config["monitor"] != "yes":
             raise Refused(404, "monitoring is off: [made_calls] monitor")
         extension = self._extension(source)
-        call = self._context.journal.find(call_id)
+        call = self._context.journal.calls.find(call_id)
         if call is None or call.mode != call_states.MADE or call.ended is not None:
             raise Refused(404, "no made call with this id is under way")
         with self._lock:
@@ -121,13 +121,13 @@ class Dialler:
     def _dial(self, extension: str, number: str) -> str:
         journal = self._context.journal
         uniqueid = _channel_id()
-        call = journal.dial(self._context.config["pbx", "name"], uniqueid, extension, number)
+        call = journal.calls.dial(self._context.config["pbx", "name"], uniqueid, extension, number)
         caller = self._config["caller_id"] or extension
         try:
             self._ring(extension, {"Context": OUTBOUND, "Exten": number, "CallerID": number, "ChannelId": uniqueid,
                                    "Variable": [f"{variables.ID}={call.call_id}", f"{variables.CALLER}={caller}"]})
         except Refused as refusal:
-            journal.dialled_in_vain(call.call_id, refusal.text)
+            journal.calls.dial_failed(call.call_id, refusal.text)
             raise
         return call.call_id
 

@@ -58,10 +58,10 @@ def recover(context) -> int:
         log.warning("%d events of the emergency file are in the journal now", taken)
     try:
         swept = sweep(context.journal, context.config)
-        context.journal.end_note(NOT_TOLD)
+        context.journal.notes.remove(NOT_TOLD)
     except NotTold as error:
         swept = 0
-        context.journal.begin_note(NOT_TOLD, str(error))
+        context.journal.notes.set_once(NOT_TOLD, str(error))
     return taken + swept
 
 
@@ -99,7 +99,7 @@ def sweep(journal: Journal, config: Config) -> int:
 
     The journal is read first: a call that begins meanwhile is not among those that are compared.
     """
-    unended = journal.unended()
+    unended = journal.overview.unended()
     if not unended:
         return 0
     alive = live_channels(config)
@@ -107,7 +107,7 @@ def sweep(journal: Journal, config: Config) -> int:
     for call in unended:
         channel = call.channel or call.uniqueid
         if channel not in alive:
-            done = journal.hang_up(call.call_id, channel=channel)  # it may have moved to another channel meanwhile
+            done = journal.calls.hang_up(call.call_id, channel=channel)  # it may have moved to another channel meanwhile
             if done.kind:
                 swept += 1
                 log.warning("%s: its channel is gone: %s", call.call_id, done.kind)

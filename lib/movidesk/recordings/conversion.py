@@ -74,10 +74,10 @@ def convert(path: str, ending: str) -> str:
 def work_off(context, seconds: float = float("inf")) -> int:
     """Convert what waits for it, and let its links go; returns how many. No file is begun after so many seconds."""
     begun, count = time.monotonic(), 0
-    for job, name in context.journal.converting():
+    for job, name in context.journal.outbox.conversions():
         if time.monotonic() - begun >= seconds:
             break
-        claimed = context.journal.convert(job, name, CLAIM)
+        claimed = context.journal.outbox.claim_conversion(job, name, CLAIM)
         if claimed:
             _convert(context, claimed, os.path.join(context.config["recordings", "folder"], name))
             count += 1
@@ -89,9 +89,9 @@ def _convert(context, job: Job, path: str) -> None:
         target = convert(path, context.config["recordings", "convert"])
     except NotConverted as error:
         log.warning("%s: %s is not converted: %s", job.call.call_id, os.path.basename(path), error)
-        context.journal.converted(job, job.event.link)
+        context.journal.outbox.end_conversion(job, job.event.link)
         return
-    if context.journal.converted(job, links.link(context.config, job.call, target, context.clock())):
+    if context.journal.outbox.end_conversion(job, links.link(context.config, job.call, target, context.clock())):
         _remove(path)
     else:  # another process took the event over, say after this machine was suspended
         log.warning("%s: its link names %s already: both files stay", job.call.call_id, os.path.basename(path))

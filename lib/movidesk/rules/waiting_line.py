@@ -39,7 +39,7 @@ MEMBER_LASTS = 43200.0
 Queue = namedtuple("Queue", "name asked pace news full code", defaults=(0.0, 0.0, True, UNKNOWN, BUSY))
 
 #: What a caller is to do: ask or wait, its place, seconds until it looks again, and the code that it is told meanwhile.
-Turn = namedtuple("Turn", "ask position wait code reason")
+Turn = namedtuple("Turn", "request_id position wait code reason")
 
 #: A phone that did not take a call: why not, since when (epoch), when last (steady time), how often in a row, which call last.
 Refusal = namedtuple("Refusal", "extension reason since at times call")

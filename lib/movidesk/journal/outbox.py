@@ -1,0 +1,153 @@
+"""The events that Movidesk is to be told: handing them out, settling them, and those that wait for a file's conversion."""
+
+from __future__ import annotations
+
+from movidesk.journal.agents import Agents
+from movidesk.journal.limits import Limits
+from movidesk.journal.next_events import NextEvents
+from movidesk.journal.records import (
+    CONVERTING,
+    CONVERTS,
+    DELIVERED,
+    DISMISSED,
+    HELD_NOTE,
+    JOB,
+    LEASE,
+    REFUSED,
+    Job,
+    job_from,
+)
+from movidesk.journal.scheduling import Scheduler
+from movidesk.journal.store import Store
+from movidesk.journal.trials import Trials
+from movidesk.rules import call_states, rate_limit
+
+
+class Outbox:
+    """The events of all calls. Only a call's oldest unsettled event is ever handed out, but for probes (Trials)."""
+
+    def __init__(self, store: Store, limits: Limits, agents: Agents, scheduler: Scheduler, next_events: NextEvents,
+                 trials: Trials):
+        self._store, self._limits, self._agents = store, limits, agents
+        self._scheduler, self._next_events, self._trials = scheduler, next_events, trials
+
+    # -- delivery ---------------------------------------------------------------------------------------------------
+
+    def take(self, limit: int) -> tuple[Job | None, float | None]:
+        """The next event to send, with the request claimed for it and the event leased to the caller.
+
+        Returns (job, 0), or (None, seconds until another try makes sense), or (None, None) where nothing is pending.
+        An arrival is left to the caller that asks for itself, until its call has ended; then it is registered late,
+        when nobody waits in its queue, or all of that queue's agents are taken: it must not be given one.
+        """
+        with self._store.transaction():
+            now = self._store.steady()
+            demand = self._scheduler.demand(now, limit)
+            claim = None
+            for job in self._next_events.candidates(now):
+                klass = rate_limit.event_class(job.event.kind, demand.anybody, bool(job.call.extension))
+                places = 2 if job.event.kind == call_states.RECEIVED else 1  # its ending follows at once
+                aged = klass == rate_limit.SLACK and bool(demand.aged)
+                claim = self._limits.claim(limit, klass, demand, aged, places)
+                if claim.request_id:
+                    return self._lease(job, claim.request_id, now), 0.0
+            if claim is not None:
+                return None, claim.wait
+            return None, self._next_events.seconds_until_due(now)
+
+    def _lease(self, job: Job, request_id: int, now: float) -> Job:
+        # Its link goes out as it is: the file that it names is not converted any more.
+        note = "" if job.event.note.startswith((CONVERTS, CONVERTING)) else job.event.note
+        self._store.execute("UPDATE events SET due = :lease_end, attempts = attempts + 1, note = :note WHERE id = :event",
+                            lease_end=now + LEASE, note=note, event=job.event.id)
+        return Job(job.event._replace(attempts=job.event.attempts + 1), job.call, request_id)
+
+    def delivered(self, job: Job, note: str, offered: str = "") -> None:
+        """Movidesk took the event. Where it ends a call that had an agent, that agent is free, and its queues may ask.
+
+        Where it was a probe (Trials.take_probe), the event that failed before it is set aside.
+        offered: the agent whom Movidesk gave to an arrival that was told late; the call's ending frees that one.
+        """
+        with self._store.transaction():
+            self._limits.answered()
+            self._trials.settle(job, DELIVERED, note)
+            self._trials.pass_over(job)
+            if offered:
+                self._store.execute("UPDATE calls SET extension = :offered WHERE id = :call", offered=offered, call=job.call.id)
+                self._store.execute("UPDATE events SET extension = :offered WHERE call = :call AND status = 'pending'"
+                                    " AND kind IN ('canceled', 'lost')", offered=offered, call=job.call.id)
+            if job.event.kind in call_states.ENDED and job.call.extension:
+                self._agents.freed(job.call, job.event.kind)
+
+    def rejected(self, job: Job, why: str) -> None:
+        """Set the event aside, visible and replayable; the later ones of its call go on."""
+        with self._store.transaction():
+            self._trials.settle(job, REFUSED, why)
+
+    def retry(self, job: Job, seconds: float, why: str) -> None:
+        """Try the event again after so many seconds."""
+        with self._store.transaction():
+            self._store.execute("UPDATE events SET due = :due, note = :why WHERE id = :event",
+                                due=self._store.steady() + seconds, why=why, event=job.event.id)
+
+    # -- what admins do ---------------------------------------------------------------------------------------------
+
+    def jobs(self, status: str, count: int = 1000) -> list[Job]:
+        """The events that are PENDING or REFUSED, oldest first."""
+        index = {"pending": "events_pending", "refused": "events_refused"}[status]
+        return self._store.rows(job_from, f"SELECT {JOB} FROM events INDEXED BY {index} JOIN calls ON calls.id = events.call"
+                                          f" WHERE status = '{status}' ORDER BY events.id LIMIT :count", count=count)
+
+    def replay(self, event_id: int) -> bool:
+        """Send a refused event once more; False where there is no such event."""
+        with self._store.transaction():
+            self._store.execute("DELETE FROM trials WHERE event = :event", event=event_id)
+            return self._store.execute("UPDATE events SET status = 'pending', due = 0, settled = NULL"
+                                       " WHERE id = :event AND status = 'refused'", event=event_id).rowcount == 1
+
+    def dismiss(self, event_id: int) -> bool:
+        """Give up a refused event: it is never sent, and no alarm stands for it; False where there is no such event."""
+        with self._store.transaction():
+            return self._store.execute("UPDATE events SET status = :dismissed WHERE id = :event AND status = 'refused'",
+                                       dismissed=DISMISSED, event=event_id).rowcount == 1
+
+    def prune(self, keep_days: float, batch: int = 100) -> int:
+        """Forget calls that ended more than keep_days ago and owe nothing; returns how many, at most `batch`."""
+        with self._store.transaction():
+            return self._store.execute("""
+                DELETE FROM calls WHERE id IN (
+                    SELECT id FROM calls WHERE ended < :long_ago AND NOT EXISTS (
+                        SELECT 1 FROM events WHERE events.call = calls.id AND events.status IN ('pending', 'refused'))
+                    ORDER BY ended LIMIT :batch)""", long_ago=self._store.clock() - keep_days * 86400, batch=batch).rowcount
+
+    # -- what waits for the conversion of a file --------------------------------------------------------------------
+
+    def conversions(self) -> list[tuple[Job, str]]:
+        """The events that wait for the conversion of a file, with its name, but those whose file somebody converts now."""
+        now, found = self._store.steady(), []
+        for job in self._store.rows(job_from, f"""
+                SELECT {JOB} FROM events INDEXED BY events_held JOIN calls ON calls.id = events.call
+                WHERE status = 'pending' AND {HELD_NOTE}"""):
+            for note in CONVERTS, CONVERTING:
+                if job.event.note.startswith(note) and (note == CONVERTS or job.event.due <= now):
+                    found.append((job, job.event.note[len(note):]))
+        return found
+
+    def claim_conversion(self, job: Job, name: str, seconds: float) -> Job | None:
+        """Claim such an event for so many seconds, in which its file may be converted and it is not delivered; None if it was
+        delivered, or another process converts the file."""
+        claimed = job._replace(event=job.event._replace(due=self._store.steady() + seconds, note=CONVERTING + name))
+        return claimed if self._replace(job, claimed) else None
+
+    def end_conversion(self, job: Job, link: str) -> bool:
+        """Deliver such an event now, with this link; job: from `claim_conversion`. False where its old link may be out."""
+        return self._replace(job, job._replace(event=job.event._replace(due=0, note="", link=link)))
+
+    def _replace(self, job: Job, wanted: Job) -> bool:
+        """Change a waiting event, where it still is as it was read."""
+        new = wanted.event
+        with self._store.transaction():
+            return self._store.execute("UPDATE events SET due = :due, note = :note, link = :link"
+                                       " WHERE id = :event AND status = 'pending' AND due = :old_due AND note = :old_note",
+                                       due=new.due, note=new.note, link=new.link, event=new.id,
+                                       old_due=job.event.due, old_note=job.event.note).rowcount == 1

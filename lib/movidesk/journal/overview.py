@@ -1,0 +1,42 @@
+"""What people and the sweep look at: open calls, the line, the last calls, totals. Nothing here changes the journal."""
+
+from __future__ import annotations
+
+from movidesk.journal.records import CALL, HELD, HELD_NOTE, WAITS, Call
+from movidesk.journal.store import Store
+
+
+class Overview:
+    """The calls of a journal, seen from outside."""
+
+    def __init__(self, store: Store):
+        self._store = store
+
+    def open_calls(self) -> list[Call]:
+        """The calls that have not ended, in order of arrival."""
+        return self._store.rows(Call, f"SELECT {CALL} FROM calls INDEXED BY calls_open WHERE ended IS NULL ORDER BY id")
+
+    def unended(self) -> list[Call]:
+        """The calls that a hangup would still move: those without an ending, and those whose ending waits for a message."""
+        return self._store.rows(Call, f"""
+            SELECT {CALL} FROM calls INDEXED BY calls_open WHERE ended IS NULL
+            UNION
+            SELECT {CALL} FROM events INDEXED BY events_held JOIN calls ON calls.id = events.call
+            WHERE status = 'pending' AND {HELD_NOTE} AND note = :held""", held=HELD)
+
+    def waiting(self) -> list[Call]:
+        """Who stands in line now, of all queues, in order of arrival."""
+        return self._store.rows(Call, f"SELECT {CALL} FROM calls INDEXED BY calls_open WHERE {WAITS} ORDER BY id",
+                                now=self._store.steady())
+
+    def last_calls(self, count: int) -> list[Call]:
+        """The calls that came last, the last one first."""
+        return self._store.rows(Call, f"SELECT {CALL} FROM calls ORDER BY id DESC LIMIT :count", count=count)
+
+    def totals(self) -> dict[str, int]:
+        """How many calls are open, and how many events are pending and refused."""
+        return {
+            "open": self._store.value("SELECT count(*) FROM calls WHERE ended IS NULL"),
+            "pending": self._store.value("SELECT count(*) FROM events WHERE status = 'pending'"),
+            "refused": self._store.value("SELECT count(*) FROM events WHERE status = 'refused'"),
+        }
