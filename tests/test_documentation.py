@@ -5,7 +5,11 @@ tests/test_alarms.py (the alarms in docs/operations.md).
 """
 from __future__ import annotations
 
+import ast
+import importlib.util
+import io
 import re
+import tokenize
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +18,7 @@ import pytest
 from movidesk import cli
 from movidesk.agi import verbs
 from movidesk.config.options import OPTIONS
-from test_architecture import LEVELS, LIB, modules
+from test_architecture import LEVELS, LIB, TEXTS, modules
 
 ROOT = Path(__file__).parent.parent
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
@@ -358,3 +362,73 @@ def test_the_portuguese_table_of_settings_is_that_of_the_code():
         # The name of the PBX has that of the machine.
         assert {key: default for key, default in found.items() if (name, key) != ("pbx", "name")} == {
             key: default for key, (_, default) in keys.items() if (name, key) != ("pbx", "name")}
+
+
+# -- names in comments and docstrings ----------------------------------------------------------------------------------
+
+# Forms of ids and of file names.
+FORMS = {"epoch.counter", "epoch.hex", "FILE.taking", "movidesk.conf"}
+
+
+def prose(text: str) -> str:
+    """The docstrings and comments of a module."""
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    found = [ast.get_docstring(node) or "" for node in ast.walk(ast.parse(text)) if isinstance(node, documented)]
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    return "\n".join([*found, *(token.string for token in tokens if token.type == tokenize.COMMENT)])
+
+
+def without_docstrings(tree: ast.AST) -> str:
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
+            node.body[0] = ast.Pass()
+    return ast.unparse(tree)
+
+
+def owners(texts: dict[str, str]) -> dict[str, str]:
+    """Module, class, table, or part of an object (Journal.calls: CallStore) -> the code that it is, without comments."""
+    found: dict[str, str] = {}
+    parts: list[tuple[str, str]] = []
+    for module, text in texts.items():
+        tree = ast.parse(text)
+        code = without_docstrings(tree)
+        named = [(node.name, ast.unparse(node)) for node in tree.body if isinstance(node, ast.ClassDef)]
+        named += re.findall(r"^(\w+) = (namedtuple.*)", code, re.MULTILINE)
+        named += [(table, code) for table in re.findall(r"CREATE TABLE (\w+)", code)]
+        for name, owned in [(module.rpartition(".")[2], code), *named]:
+            found[name] = found.get(name, "") + owned
+        parts += re.findall(r"self\.(\w+) = ([A-Z]\w+)\(", code)
+        parts += re.findall(r"def (\w+)\(self\):\s+pass\s+from .*\s+return ([A-Z]\w+)\(", code)
+    for name, kind in parts:
+        found[name] = found.get(name, "") + found.get(kind, "")
+    return found
+
+
+def unknown(texts: dict[str, str], *only: str) -> list[str]:
+    """Where a comment (of these modules only) names OWNER.NAME, and there is no such owner, or it has no such name."""
+    known, found = owners(texts), []
+    for module, text in ((module, texts[module]) for module in only or texts):
+        for name in set(re.findall(r"(?<![\w./])(?:[A-Za-z_]\w*\.)+[A-Za-z_]\w*(?![\w/])", prose(text))) - FORMS:
+            *path, last = name.split(".")
+            if path[-1] in known:
+                there = last == "py" or name in texts or re.search(rf"\b{last}\b", known[path[-1]])
+            else:
+                # A library's: its own name, or one that is imported here.
+                there = importlib.util.find_spec(path[0]) or re.search(rf"^from .* import {path[0]}$", text, re.MULTILINE)
+            if not there:
+                found.append(f"{module}: {name}")
+    return sorted(found)
+
+
+def test_names_in_comments_are_there():
+    assert unknown(TEXTS) == []
+
+
+@pytest.mark.parametrize("comment, found", [
+    ("# See waiting_line.GRACE, trial.py and Context.journal.", []), ("# See line.GRACE.", ["movidesk.alarms: line.GRACE"]),
+    ('def f():\n    """As waiting_line.GRACES."""', ["movidesk.alarms: waiting_line.GRACES"]),
+    ("# made.py has it", ["movidesk.alarms: made.py"]), ("# calls.arrived, time.sleep", []),
+    ("# calls.came", ["movidesk.alarms: calls.came"])])
+def test_a_name_that_is_gone_is_found(comment, found):
+    broken = {**TEXTS, "movidesk.alarms": comment}
+    assert unknown(broken, "movidesk.alarms") == found

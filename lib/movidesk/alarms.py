@@ -1,17 +1,17 @@
 """Alarms: trouble that does not go away by itself and needs an admin. Each has one owner, one text and one end.
 
-    name       its owner                       its end
-    config     Config: problems of the file    the file is mended
-    token      Context.heard: 401 or 403          Movidesk takes this token, or the file has another
-    away       Context.heard: no answer, 5xx ...  Movidesk takes a request, or refuses one in another way
-    pause      Journal.close_window: 429       the pause is over
-    idle       the journal: nobody sends       a request is sent
-    journal    standby.use: it is unusable     standby.end: it can be used again
-    refused    the journal: events set aside   `movidesk outbox --replay` or `--dismiss`
-    emergency  emergency.save                  emergency.take_in
-    damaged    damaged.set_aside               the file that it kept is moved away
-    asterisk   sweep.recover: no answer        Asterisk answers
-    phones     Journal.turn: calls not taken   the phone takes a call, or is not named for an hour
+    name       its owner                        its end
+    config     Config: problems of the file     the file is mended
+    token      Sending.heard: 401 or 403        Movidesk takes this token, or the file has another
+    away       Sending.heard: no answer, 5xx    Movidesk takes a request, or refuses one in another way
+    pause      Limits.close_window: 429         the pause is over
+    idle       the journal: nobody sends        a request is sent
+    journal    standby.use: it is unusable      standby.end: it can be used again
+    refused    the journal: events set aside    `movidesk outbox --replay` or `--dismiss`
+    emergency  emergency.save                   emergency.take_in
+    damaged    recovery.set_aside               the file that it kept is moved away
+    asterisk   sweep.recover: no answer         Asterisk answers
+    phones     Scheduler.turn: calls not taken  the phone takes a call, or is not named for an hour
 
 None is switched on or off: `standing` reads what the owners keep, so an alarm ends when its cause does. `movidesk status`
 shows it, the service logs it, and once an hour the first verb that runs says it on Asterisk's console.

@@ -17,7 +17,7 @@ SLOW = 0.5             # seconds; an answer that took longer may have been count
 REST_AFTER = 60        # seconds; a Movidesk that has not answered for longer is tried less and less often
 TRY_TOKEN_AGAIN = 900  # seconds; a refused token is tried this seldom, a new one at once
 #: The journal's notes: which token (its mark) was refused, and with what words; why Movidesk takes nothing; which token it
-#: last took. The first two keep when the trouble began and which request failed (Notes.note_failure).
+#: last took. The first two keep when the trouble began and which request failed (Notes.record_failure).
 TOKEN_REFUSED, AWAY, TOKEN_TAKEN = "token_refused", "away", "token_taken"
 #: Timers that all processes share: when a refused token was last tried, and a Movidesk that takes nothing.
 TOKEN_TRIED, AWAY_TRIED = "token_tried", "away_tried"

@@ -51,7 +51,7 @@ class Delivery:
         self._stop = threading.Event()  # set: nothing is begun any more
 
     def take(self):
-        """The next job and 0, or None and the seconds to wait (None: nothing is pending). See Journal.take."""
+        """The next job and 0, or None and the seconds to wait (None: nothing is pending). See Outbox.take."""
         silence = self.context.silence() or self.context.rest(trial.LONGEST_RETRY)
         if silence:
             return None, silence

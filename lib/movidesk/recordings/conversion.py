@@ -1,6 +1,6 @@
 """Recordings made smaller after their calls, by a tool that the machine has: lame, opusenc or ffmpeg.
 
-A call's end is told at once and without a link; the link waits in the journal for its file (`Journal.hang_up`, converts)
+A call's end is told at once and without a link; the link waits in the journal for its file (`CallStore.hang_up`, converts)
 and is sent when that is complete. Where no tool is there, or it fails, the link goes out for the file as it is; so it
 does, after journal.HOLD, where nobody converts.
 
