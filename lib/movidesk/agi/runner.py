@@ -19,39 +19,22 @@ from movidesk.rules import call_states
 OK, ERROR = "ok", "error"
 
 
-def _given(arguments: list[str]) -> list[str]:
-    """The arguments without the empty ones at the end: the dialplan passes as many as the longest verb takes."""
-    while arguments and not arguments[-1]:
-        arguments = arguments[:-1]
-    return arguments
-
-
-def _handler(verb: str, arguments: list[str]):
-    if verb not in verbs.VERBS:
-        raise verbs.VerbError(f"no verb {verb[:40]!r}; known: {', '.join(verbs.VERBS)}")
-    takes = verbs.VERBS[verb].__code__.co_argcount - 2
-    if len(_given(arguments)) > takes:
-        raise verbs.VerbError(f"{verb} takes at most {takes} arguments, not {arguments!r}")
-    return verbs.VERBS[verb]
-
-
-def _attempt(verb: str, channel: Channel, context: Context, arguments: list[str]) -> tuple[str, bool]:
+def _attempt(verb: str, channel: Channel, context: Context, arguments: dict[str, str]) -> tuple[str, bool]:
     """Run the verb, or keep its event elsewhere if the journal cannot be used; its result, and whether to wake the delivery."""
     try:
-        handler = _handler(verb, arguments)
         if standby_folder.in_use(context.config):
             from movidesk.journal import standby
 
             standby.leave_if_possible(context)
         _take_in(context, channel)
-        return OK, handler(context, channel, *_given(arguments))
+        return OK, verbs.VERBS[verb].run(context, channel, **arguments)
     except (JournalError, ConfigError) as error:
         # The journal that cannot be opened may be the default, for a file that could not be read: that comes first.
         reasons = dict.fromkeys([*context.config.problems.get("", ()), str(error)])
         asks_again = verb == call_states.RECEIVED and caller.variable_or_empty(channel, variables.ID)
         channel.say(f"{verb[:40]} failed: {'; '.join(reasons)}", 3 if asks_again else 1)
         if isinstance(error, JournalError) or not context.has_journal:
-            _without_journal(context, channel, verb, _given(arguments), error)
+            _without_journal(context, channel, verb, arguments, error)
         return ERROR, False  # a delivery that is woken would only wait for the same journal, and hold it meanwhile
 
 
@@ -62,7 +45,8 @@ def run(verb: str, channel: Channel, context: Context, arguments: list[str]) -> 
     """
     result, news = ERROR, True
     try:
-        result, news = _attempt(verb, channel, context, arguments)
+        named = verbs.named_arguments(verb, arguments)
+        result, news = _attempt(verb, channel, context, named)
     except ChannelGone:
         context.wake()
         raise
@@ -73,7 +57,7 @@ def run(verb: str, channel: Channel, context: Context, arguments: list[str]) -> 
 
         traceback.print_exc(file=sys.stderr)
         channel.say(f"{verb[:40]} failed: {type(error).__name__}: {error}")
-        _keep(context, channel, verb, _given(arguments))
+        _keep(context, channel, verb, named)
     try:
         if result == OK:
             _say_alarms(context, channel)
@@ -109,15 +93,11 @@ def _take_in(context: Context, channel: Channel) -> None:
         channel.say(f"the emergency file cannot be taken in now: {error}")
 
 
-def _without_journal(context: Context, channel: Channel, verb: str, arguments: list[str], error: Exception) -> None:
+def _without_journal(context: Context, channel: Channel, verb: str, arguments: dict[str, str], error: Exception) -> None:
     """Keep what the journal could not take in the emergency file and in the standby. A caller is then offered an agent from
     the standby, unless MOVIDESK_FALLBACK is set."""
-    event = _emergency_event(context, channel, verb, arguments)
-    asks = verb == call_states.RECEIVED
-    if asks and event["call_id"]:
-        event, lost = None, ""  # nothing new: it keeps its place
-    else:
-        lost = _save(context, channel, event)
+    event, asks = _emergency_event(context, channel, verb, arguments), verb == call_states.RECEIVED
+    lost = _save(context, channel, event) if event else ""
     if asks:  # the verb may not even have begun
         for name, value in verbs.unasked().items():
             channel.set(name, value)
@@ -137,15 +117,12 @@ def _without_journal(context: Context, channel: Channel, verb: str, arguments: l
     _say_lost(channel, verb, event, lost)
 
 
-def _keep(context: Context, channel: Channel, verb: str, arguments: list[str]) -> None:
+def _keep(context: Context, channel: Channel, verb: str, arguments: dict[str, str]) -> None:
     """Keep the event of a verb that failed for an unforeseen reason. If the journal has it already, taking it in changes
     nothing."""
-    if verb not in verbs.VERBS:
-        return
     event = _emergency_event(context, channel, verb, arguments)
-    if verb == call_states.RECEIVED and event["call_id"]:
-        return  # nothing new: it keeps its place
-    _say_lost(channel, verb, event, _save(context, channel, event, "and recorded with the call's next verb"))
+    if event:
+        _say_lost(channel, verb, event, _save(context, channel, event, "and recorded with the call's next verb"))
 
 
 def _say_lost(channel: Channel, verb: str, event: dict | None, why: str) -> None:
@@ -181,35 +158,38 @@ def _record_there(context: Context, channel: Channel, event: dict | None, unsave
     return ""
 
 
-def _ask_there(context: Context, channel: Channel, arguments: list[str]) -> None:
+def _ask_there(context: Context, channel: Channel, arguments: dict[str, str]) -> None:
     """Ask Movidesk for this caller; if that fails the console says why, as for any verb."""
     try:
-        verbs.received(context, channel, *arguments)
+        verbs.received(context, channel, **arguments)
     except (ConfigError, verbs.VerbError) as error:
         channel.say(f"received failed: {error}")
 
 
-def _emergency_event(context: Context, channel: Channel, verb: str, arguments: list[str]) -> dict:
-    """What emergency.take_in needs to record the verb later. call_id: empty where the channel knows of none."""
+def _emergency_event(context: Context, channel: Channel, verb: str, arguments: dict[str, str]) -> dict | None:
+    """What emergency.take_in needs to record the verb later; None where a caller asks again, which is nothing new.
+
+    call_id: empty where the channel knows of none.
+    """
     from movidesk.recordings import links
 
-    names_queue = verb in (call_states.RECEIVED, call_states.ARRIVED, call_states.START_TRANSFERRED, call_states.START_CANCELED)
-    queue = arguments[0] if arguments and names_queue else caller.variable_or_empty(channel, variables.QUEUE)
-    extension = {call_states.TRANSFERRED: arguments[:1], call_states.START_TRANSFERRED: arguments[1:2]}.get(verb, [])
-    recording = arguments[0] if arguments and verb in (call_states.COMPLETED, call_states.LOST, call_states.LINK) else ""
+    queue = arguments.get("queue") or caller.variable_or_empty(channel, variables.QUEUE)
+    extension, recording = arguments.get("extension", ""), arguments.get("recording", "")
     call_id = caller.variable_or_empty(channel, variables.ID)
-    number, goes_on = caller.client_number(channel), ""
+    if verb == call_states.RECEIVED and call_id:
+        return None
+    number, goes_on, message = caller.client_number(channel), "", arguments.get("message", "")
     if verb == call_states.MOVED:
-        heir = verbs.hand_over(context, channel, "".join(arguments[:1]))
-        verb, number, goes_on = (verb, heir.number, heir.uniqueid) if heir else ("hangup", number, "")
-        arguments = [verbs.message_in_box(channel)]
-    if verb in (call_states.MOVED, "hangup"):
-        extension = [caller.variable_or_empty(channel, variables.ANSWERED_BY)]
-    if verb == "hangup":
-        recording = verbs.own_recording(context, channel, call_id, "".join(arguments[:1]))
+        heir = verbs.hand_over(context, channel, arguments.get("peer", ""))
+        verb, number, goes_on = (verb, heir.number, heir.uniqueid) if heir else (call_states.HANGUP, number, "")
+        message = verbs.message_in_box(channel)
+    if verb in (call_states.MOVED, call_states.HANGUP):
+        extension = caller.variable_or_empty(channel, variables.ANSWERED_BY)
+    if verb == call_states.HANGUP:
+        recording = verbs.own_recording(context, channel, call_id, message)
     return {"kind": verb, "at": context.clock(), "arrived": caller.arrival_time(context, channel),
             "uniqueid": caller.callers_uniqueid(channel),
-            "queue": queue, "call_id": call_id, "number": number, "extension": "".join(extension),
+            "queue": queue, "call_id": call_id, "number": number, "extension": extension,
             "link": links.link(context.config, None, recording, context.clock()), "channel": goes_on,
             "left": caller.variable_or_empty(channel, variables.NEXT),
             "leaving": channel.uniqueid if goes_on else "",

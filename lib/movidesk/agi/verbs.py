@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import namedtuple
 
 from movidesk.agi import caller, variables
 from movidesk.agi.channel import Channel
@@ -330,7 +331,34 @@ def _extension(context: Context, extension: str) -> str:
     return extension
 
 
-#: Verb -> handler, which says whether there is something new to deliver. Scripts, FastAGI paths and the journal's events
-#: bear the same names.
-VERBS = {function.__name__: function for function in (
-    received, transferred, completed, lost, canceled, hangup, moved, arrived, start_transferred, start_canceled, link)}
+#: What a verb runs: a function of the context, the channel and the named arguments, which says whether there is something new to
+#: deliver; and the names of its arguments, in the order in which the dialplan gives them. All of them may be left out.
+Verb = namedtuple("Verb", "run arguments")
+
+#: Scripts, FastAGI paths and the journal's events have these names.
+VERBS = {
+    call_states.RECEIVED: Verb(received, ("queue",)),
+    call_states.TRANSFERRED: Verb(transferred, ("extension",)),
+    call_states.COMPLETED: Verb(completed, ("recording",)),
+    call_states.LOST: Verb(lost, ("recording",)),
+    call_states.CANCELED: Verb(canceled, ()),
+    call_states.HANGUP: Verb(hangup, ("message",)),
+    call_states.MOVED: Verb(moved, ("peer",)),
+    call_states.ARRIVED: Verb(arrived, ("queue",)),
+    call_states.START_TRANSFERRED: Verb(start_transferred, ("queue", "extension")),
+    call_states.START_CANCELED: Verb(start_canceled, ("queue",)),
+    call_states.LINK: Verb(link, ("recording",)),
+}
+
+
+def named_arguments(verb: str, values: list[str]) -> dict[str, str]:
+    """The arguments of a verb by their names. Empty ones at the end count as left out: the dialplan passes as many as the longest
+    verb takes. Raises VerbError for a verb that does not exist, or too many arguments."""
+    if verb not in VERBS:
+        raise VerbError(f"no verb {verb[:40]!r}; known: {', '.join(VERBS)}")
+    names = VERBS[verb].arguments
+    while values and not values[-1]:
+        values = values[:-1]
+    if len(values) > len(names):
+        raise VerbError(f"{verb} takes at most {len(names)} arguments, not {values!r}")
+    return dict(zip(names, values))

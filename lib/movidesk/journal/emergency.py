@@ -27,7 +27,7 @@ BATCH = 20       # lines that are recorded while a verb of one of their calls ma
 PAUSE = 0.002    # seconds between two batches
 MAX_LINE = 4096  # bytes that are logged of a line that makes no sense; ours are shorter
 KINDS = frozenset({call_states.RECEIVED, call_states.TRANSFERRED, call_states.COMPLETED, call_states.LOST, call_states.CANCELED,
-                   "hangup", call_states.MOVED, call_states.ARRIVED,
+                   call_states.HANGUP, call_states.MOVED, call_states.ARRIVED,
                    call_states.START_TRANSFERRED, call_states.START_CANCELED, call_states.LINK})
 _TEXTS = ("kind", "call_id", "uniqueid", "queue", "number", "extension", "link")
 
@@ -263,9 +263,9 @@ def record(journal, config, event: dict) -> None:
             mode = call_states.CONTROL if kind == call_states.RECEIVED else call_states.WATCH
             journal.calls.arrive(pbx, uniqueid, event["queue"], event["number"], mode, arrived=came or at, once=True)
         return
-    if kind in ("hangup", call_states.MOVED):
+    if kind in (call_states.HANGUP, call_states.MOVED):
         call_id = journal.calls.catch_up(pbx, uniqueid, call_id, event["queue"], event["number"], came, extension, at)
-        if kind == "hangup":
+        if kind == call_states.HANGUP:
             journal.calls.hang_up(call_id, event["link"], at=at, left=_text(event, "left"))
         elif _text(event, "channel"):
             for other in journal.calls.move(call_id, event["channel"], event["number"], _text(event, "leaving")):

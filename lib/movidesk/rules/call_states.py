@@ -17,6 +17,7 @@ COMPLETED, CANCELED, LOST = "completed", "canceled", "lost"
 ARRIVED, START_TRANSFERRED, START_CANCELED = "arrived", "start_transferred", "start_canceled"
 DIALLED, FINISHED = "dialled", "ended"
 LINK = "link"
+HANGUP = "hangup"  # a verb: the event is the ending that the call then gets
 MOVED = "moved"  # no event for Movidesk: the call continues on another channel
 
 ENDED = frozenset({COMPLETED, CANCELED, LOST, START_CANCELED, FINISHED})
