@@ -19,7 +19,7 @@ from movidesk import config
 from movidesk.agi import variables
 from movidesk.context import Context
 from movidesk.delivery import api
-from movidesk.journal import Journal
+from movidesk.journal import Journal, emergency
 from movidesk.rules import call_states
 from movidesk.web.server import Server
 
@@ -58,7 +58,9 @@ class Scene:
         self._requests: list[socket.socket] = []
         self.log: list[logging.LogRecord] = []
         (folder / "secret").write_text(TOKEN)
-        (folder / "rec").mkdir()
+        for name in "rec", "memory", "shared":
+            (folder / name).mkdir()
+        emergency.SHARED = str(folder / "shared")
         for name in "msg0000.wav", "rec/pbx1-17.1.wav", "rec/a b.mp3", "outside.wav":
             (folder / name).write_bytes(b"RIFF" + name.encode() * 40)
         (folder / "rec/empty.wav").touch()
@@ -76,7 +78,7 @@ class Scene:
         """A context with a configuration of its own; settings as section__key."""
         given = {"movidesk__url": "http://127.0.0.1:9/public/v1", "movidesk__token": TOKEN,
                  "movidesk__timeout": "0.1", "movidesk__requests_per_minute": "1000", "pbx__name": "pbx1",
-                 "journal__path": str(self.folder / "j.db"),
+                 "journal__path": str(self.folder / "j.db"), "journal__standby": str(self.folder / "memory"),
                  "recordings__folder": str(self.folder / "rec"), **settings}
         sections: dict[str, list[str]] = {}
         for key, value in given.items():
@@ -93,7 +95,7 @@ class Scene:
         while self._requests:
             self._requests.pop().close()
         if journal is not None:
-            for table in "events", "calls", "requests", "queues", "notes":
+            for table in ("events", "calls", "requests", "outcomes", "queues", "members", "refusals", "notes"):
                 journal.store.connection.execute("DELETE FROM " + table)
 
     def _connect(self, connection: HTTPConnection) -> socket.socket:
