@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import socket
@@ -13,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from movidesk import config
-from movidesk.config import ConfigError, nights
+from movidesk.config import ConfigError, nights, values
 from movidesk.config.options import OPTIONS, Secret
 from movidesk.config.pattern import Pattern
 
@@ -104,6 +105,44 @@ def test_good_values(load, section, key, text, value):
     ("recordings", "link", ""), ("agid", "listen", ("127.0.0.1", 4573))])
 def test_the_defaults_of_the_contract(load, section, key, value):
     assert load(with_token())[section, key] == value
+
+
+#: A good text for each option without a default.
+TEXTS = {
+    ("movidesk", "token"): TOKEN, ("movidesk", "token_file"): "/token", ("movidesk", "night"): "19:00-07:00",
+    ("recordings", "link"): "https://pbx/{file}", ("recordings", "publish"): "127.0.0.1:80", ("recordings", "secret"): "s" * 16,
+    ("recordings", "secret_file"): "/secret", ("recordings", "convert"): "mp3",
+    ("made_calls", "listen"): "127.0.0.1:80", ("made_calls", "user"): "user", ("made_calls", "password"): "p" * 16,
+    ("made_calls", "token"): "t" * 16, ("made_calls", "allow"): "0, +55", ("made_calls", "dial_suffix"): "@from-internal/n",
+    ("made_calls", "caller_id"): "4733990777", ("made_calls", "ami_user"): "user", ("made_calls", "ami_secret"): "s" * 16}
+
+
+def types_of_values():
+    """What config/values.py says: section and key -> type, as text."""
+    tree = ast.parse(Path(values.__file__).read_text())
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef):
+            said = ast.unparse(function.args.args[1].annotation)
+            for section, keys in re.findall(r"tuple\[Literal\['(\w+)'\], Literal\[(.*?)\]\]", said):
+                for key in re.findall(r"'(\w+)'", keys):
+                    yield (section, key), ast.unparse(function.returns)
+
+
+def test_each_value_has_the_type_that_mypy_is_told(load):
+    kinds = {"str": str, "int": int, "float": float, "Secret": Secret, "Pattern": Pattern,
+             "tuple[str, int]": (str, int), "tuple[int, int]": (int, int), "tuple[str, ...]": (str, ...)}
+    told = list(types_of_values())
+    assert sorted(name for name, _ in told) == sorted((section, key) for section, keys in OPTIONS.items() for key in keys)
+    assert {name for name, _ in told if not OPTIONS[name[0]][name[1]][1]} == set(TEXTS)
+    for (section, key), kind in told:
+        parse, default = OPTIONS[section][key]
+        found, (kind, _, empty) = parse(default or TEXTS[section, key]), kind.partition(" | ")
+        if kind.startswith("tuple"):
+            assert type(found) is tuple and {type(part) for part in found} == set(kinds[kind]) - {...}, (section, key)
+        else:
+            assert type(found) is kinds[kind], (section, key)
+        if not default:
+            assert isinstance(load("")[section, key], str if empty else kinds[kind]), (section, key)
 
 
 def test_the_pbx_is_called_as_its_host(load):

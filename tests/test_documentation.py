@@ -393,12 +393,11 @@ def owners(texts: dict[str, str]) -> dict[str, str]:
         tree = ast.parse(text)
         code = without_docstrings(tree)
         named = [(node.name, ast.unparse(node)) for node in tree.body if isinstance(node, ast.ClassDef)]
-        named += re.findall(r"^(\w+) = (namedtuple.*)", code, re.MULTILINE)
         named += [(table, code) for table in re.findall(r"CREATE TABLE (\w+)", code)]
         for name, owned in [(module.rpartition(".")[2], code), *named]:
             found[name] = found.get(name, "") + owned
         parts += re.findall(r"self\.(\w+) = ([A-Z]\w+)\(", code)
-        parts += re.findall(r"def (\w+)\(self\):\s+pass\s+from .*\s+return ([A-Z]\w+)\(", code)
+        parts += re.findall(r"def (\w+)\(self\)(?: -> \w+)?:\s+pass\s+from .*\s+return ([A-Z]\w+)\(", code)
     for name, kind in parts:
         found[name] = found.get(name, "") + found.get(kind, "")
     return found

@@ -10,7 +10,15 @@ import configparser
 import os
 import re
 
-from movidesk.config.options import GUID, OPTIONS, SECRET_KEYS, is_loopback
+from movidesk.config.options import GUID, OPTIONS, SECRET_KEYS, Secret, is_loopback
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from movidesk.config.values import Values
+else:
+    Values = object
 
 MAX_FILE, MAX_LINE = 65536, 1000  # characters; the time that configparser takes grows with the square of a line's length
 MAX_SECRET_FILE = 4096            # characters
@@ -23,7 +31,7 @@ class ConfigError(Exception):
     """The configuration cannot serve; the text names file, line, key and reason, and never a token."""
 
 
-class Config:
+class Config(Values):
     """The settings, as `config["pbx", "name"]`, with the problems that were found beside them.
 
     Every option has a value: what could not be read has its default, and its problem says so.
@@ -34,12 +42,13 @@ class Config:
         self.problems: dict[str, list[str]] = {}
         self._values: dict[tuple[str, str], object] = {}
 
-    def __getitem__(self, name: tuple[str, str]):
-        # Defaults are parsed when they are asked for: a script needs few of them, and each costs its milliseconds.
-        if name not in self._values:
-            parse, default = OPTIONS[name[0]][name[1]]
-            self._values[name] = parse(default) if default else ""
-        return self._values[name]
+    if not TYPE_CHECKING:  # Values has the types
+        def __getitem__(self, name):
+            # Defaults are parsed when they are asked for: a script needs few of them, and each costs its milliseconds.
+            if name not in self._values:
+                parse, default = OPTIONS[name[0]][name[1]]
+                self._values[name] = parse(default) if default else Secret("") if name[1] in SECRET_KEYS else ""
+            return self._values[name]
 
     def complain(self, section: str, text: str) -> None:
         """Keep a problem; a token that stood in the wrong place is not repeated in it."""
@@ -66,9 +75,9 @@ class Config:
         return f"movidesk-{os.geteuid()}-{os.path.abspath(self.path).replace(os.sep, '-').strip('-')[-150:]}"
 
     @property
-    def manager(self) -> tuple:
+    def manager(self) -> tuple[tuple[str, int], str, Secret]:
         """Asterisk's manager, as the functions of ami.py take it: address, user, secret."""
-        return tuple(self["made_calls", key] for key in ("ami", "ami_user", "ami_secret"))
+        return self["made_calls", "ami"], self["made_calls", "ami_user"], self["made_calls", "ami_secret"]
 
     def all_problems(self) -> list[str]:
         return list(dict.fromkeys(text for texts in self.problems.values() for text in texts))
@@ -120,35 +129,33 @@ def load(path: str | None = None) -> Config:
     return config
 
 
-def _check_night(config: Config, lines: dict) -> None:
+def _check_night(config: Config, lines: dict[tuple[str, str], int]) -> None:
     """The time zone is looked up only where there is a night."""
-    section = "movidesk"
-    if not config[section, "night"]:
+    section, zone = "movidesk", config["movidesk", "time_zone"]
+    if not config["movidesk", "night"]:
         return
     from movidesk.config.nights import in_zone
 
     try:
-        in_zone(config[section, "time_zone"])
+        in_zone(zone)
     except ValueError as error:
         line = lines.get((section, "time_zone"), lines.get((section, "night"), 1))
-        config.complain(section, f"{config.path}:{line}: [movidesk] time_zone: {config[section, 'time_zone']!r} {error}")
+        config.complain(section, f"{config.path}:{line}: [movidesk] time_zone: {zone!r} {error}")
         del config._values[section, "night"]  # the default: none
 
 
 def _check_made_calls(config: Config) -> None:
     """Made calls are off, or complete and closed to strangers."""
-    section = "made_calls"
-    if not config[section, "listen"] or config.problems.get(section):
+    section, listen, auth = "made_calls", config["made_calls", "listen"], config["made_calls", "auth"]
+    if not listen or config.problems.get(section):
         return
-    auth = config[section, "auth"]
-    needed = {"none": (), "login": ("user", "password"), "token": ("token",)}[auth]
+    needed = {"login": ("user", "password"), "token": ("token",)}.get(auth, ())
     for key in (*needed, "ami_user", "ami_secret"):
         if not config[section, key]:
             config.complain(section, f"{config.path}: [made_calls] listen with auth = {auth} needs {key}")
-    if auth == "none" and not is_loopback(config[section, "listen"]):
-        config.complain(section, f"{config.path}: [made_calls] auth = none is for loopback only, not for "
-                                 f"{config[section, 'listen'][0]}")
-    if config[section, "listen"] == config["recordings", "publish"] and config[section, "listen"][1]:
+    if auth == "none" and not is_loopback(listen):
+        config.complain(section, f"{config.path}: [made_calls] auth = none is for loopback only, not for {listen[0]}")
+    if listen == config["recordings", "publish"] and listen[1]:
         config.complain(section, f"{config.path}: [made_calls] listen and [recordings] publish are the same address: each "
                                  "needs its own")
 
@@ -160,11 +167,11 @@ def _form_problem(path: str, text: str, error: configparser.Error) -> str:
         return f"{path}:{error.lineno}: [{error.section}] {error.option} is set twice"
     if isinstance(error, configparser.DuplicateSectionError):
         return f"{path}:{error.lineno}: section [{error.section}] stands twice"
-    lineno = error.errors[0][0] if getattr(error, "errors", None) else 1
+    lineno = error.errors[0][0] if isinstance(error, configparser.ParsingError) and error.errors else 1
     return f"{path}:{lineno}: not of the form 'key = value'"
 
 
-def _read_section(config: Config, lines: dict, section: str, values) -> None:
+def _read_section(config: Config, lines: dict[tuple[str, str], int], section: str, values: Mapping[str, str]) -> None:
     if section not in OPTIONS:
         config.complain("", f"{config.path}:{lines.get((section, ''), 1)}: unknown section [{section}]; known: "
                             f"{', '.join(OPTIONS)}")
@@ -185,7 +192,7 @@ def _read_section(config: Config, lines: dict, section: str, values) -> None:
 
 def _read_secret_file(config: Config, section: str, key: str) -> None:
     """Take a secret from the file that `<key>_file` names, where it does."""
-    path = config[section, key + "_file"]
+    path = str(config[section, key + "_file"])
     if not path:
         return
     try:
@@ -202,7 +209,8 @@ def _read_secret_file(config: Config, section: str, key: str) -> None:
 
 def _line_numbers(text: str) -> dict[tuple[str, str], int]:
     """(section, key) -> 1-based line; the key is '' for the section's header."""
-    found, section = {}, ""
+    found: dict[tuple[str, str], int] = {}
+    section = ""
     for number, line in enumerate(text.splitlines(), 1):
         header = re.match(r"\s*\[(.+?)\]", line)
         section = header.group(1) if header else section

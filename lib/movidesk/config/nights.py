@@ -8,10 +8,16 @@ from __future__ import annotations
 
 from movidesk.rules.rate_limit import WINDOW
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from movidesk.config.loader import Config
+
 CLOCKS = 60.0  # seconds by which the clocks of this machine and of Movidesk may differ
 
 
-def is_night(now: float, night: tuple[int, int], minute_of_day) -> bool:
+def is_night(now: float, night: tuple[int, int], minute_of_day: Callable[[float], int]) -> bool:
     """Whether the night's limit may be used at `now`. night: (begins, ends), minutes of the day (options.SHORTEST_NIGHT);
     minute_of_day: epoch seconds -> the minute of the day there."""
     begins, ends = night
@@ -19,18 +25,20 @@ def is_night(now: float, night: tuple[int, int], minute_of_day) -> bool:
                for seconds in (-CLOCKS, 0.0, WINDOW, WINDOW + CLOCKS))
 
 
-def limit_at(config, now: float) -> int:
+def limit_at(config: Config, now: float) -> int:
     """The requests a minute that Movidesk takes at `now`, as the configuration says; rate_limit.UNLIMITED: no limit."""
-    return config["movidesk", "night_requests_per_minute" if is_night_at(config, now) else "requests_per_minute"]
+    if is_night_at(config, now):
+        return config["movidesk", "night_requests_per_minute"]
+    return config["movidesk", "requests_per_minute"]
 
 
-def is_night_at(config, now: float) -> bool:
+def is_night_at(config: Config, now: float) -> bool:
     """Whether the night's limit is in force at `now`, as the configuration says."""
     night = config["movidesk", "night"]
-    return bool(night) and is_night(now, night, in_zone(config["movidesk", "time_zone"]))
+    return night != "" and is_night(now, night, in_zone(config["movidesk", "time_zone"]))
 
 
-def in_zone(name: str):
+def in_zone(name: str) -> Callable[[float], int]:
     """The function for is_night in a time zone. Raises ValueError where this machine does not know the zone."""
     from datetime import datetime
     from zoneinfo import ZoneInfo  # loaded only where it is needed: it costs a script some milliseconds

@@ -12,6 +12,14 @@ from movidesk.config.pattern import Pattern
 from movidesk.rules.rate_limit import UNLIMITED
 from movidesk.rules.waiting_line import PACE
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeVar
+
+    Value = TypeVar("Value")
+    Number = TypeVar("Number", int, float)
+
 
 class Secret:
     """A value that does not print: `reveal()` is the only way to it."""
@@ -34,8 +42,8 @@ class Secret:
 GUID = r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 
 
-def _matching(pattern: str, what: str, make=str):
-    def parse(text: str):
+def _matching(pattern: str, what: str, make: Callable[[str], Value]) -> Callable[[str], Value]:
+    def parse(text: str) -> Value:
         if not re.fullmatch(pattern, text):
             raise ValueError(what)
         return make(text)
@@ -47,11 +55,12 @@ _guid = _matching(GUID, "is no GUID (Movidesk: Settings, Account, Parameters, En
 # These characters need no quoting, neither here nor in nginx's configuration.
 _secret = _matching(r"[0-9A-Za-z_+/=.-]{16,128}",
                     "must be 16 to 128 letters, digits, or _ + / = . - (openssl rand -hex 24 makes one)", Secret)
-_name = _matching(r"[A-Za-z0-9._-]{1,64}", "must be 1 to 64 letters, digits, '.', '_' or '-'")
-_channel_part = _matching(r"[A-Za-z0-9_./@-]{1,80}", "must be part of a channel's name, such as PJSIP/ or @from-internal/n")
-_caller_number = _matching(r"\+?[0-9]{1,20}", "must be a number: digits, with or without a leading +")
+_name = _matching(r"[A-Za-z0-9._-]{1,64}", "must be 1 to 64 letters, digits, '.', '_' or '-'", str)
+_channel_part = _matching(r"[A-Za-z0-9_./@-]{1,80}",
+                          "must be part of a channel's name, such as PJSIP/ or @from-internal/n", str)
+_caller_number = _matching(r"\+?[0-9]{1,20}", "must be a number: digits, with or without a leading +", str)
 
-_zone = _matching(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+){0,2}", "must be the name of a time zone, such as America/Sao_Paulo")
+_zone = _matching(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+){0,2}", "must be the name of a time zone, such as America/Sao_Paulo", str)
 
 SHORTEST_NIGHT = 10  # minutes, of the night and of the day: see movidesk.config.nights
 _HOST = r"[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})*"
@@ -67,8 +76,8 @@ def _url(text: str) -> str:
     return text.rstrip("/")
 
 
-def _number(kind, low, high):
-    def parse(text: str):
+def _number(kind: Callable[[str], Number], low: float, high: float) -> Callable[[str], Number]:
+    def parse(text: str) -> Number:
         try:
             value = kind(text)
         except ValueError:
@@ -102,7 +111,7 @@ def _group_pattern(text: str) -> Pattern:
     return pattern
 
 
-def _choice(*words: str):
+def _choice(*words: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in words:
             raise ValueError(f"must be one of: {', '.join(words)}")
@@ -128,7 +137,7 @@ def _link(text: str) -> str:
         raise ValueError(f"is no template: {error}") from None
     if any(form or conversion for _, _, form, conversion in parts):
         raise ValueError("is no template: only names may stand in { }")
-    fields = {field for _, field, _, _ in parts}
+    fields = {field or "" for _, field, _, _ in parts}
     unknown = fields - {"file", "date", "id", "queue", "extension"}
     if unknown:
         raise ValueError(f"knows no {{{'}, {'.join(sorted(unknown))}}}; it may use {{file}} {{date}} {{id}} {{queue}} "
@@ -171,8 +180,8 @@ def _hostname() -> str:
     return name[:64] or "pbx"
 
 
-#: section -> key -> (parse, default as text). An empty default means: no value.
-OPTIONS = {
+#: section -> key -> (parse, default as text). An empty default means: no value, '' or an empty Secret.
+OPTIONS: dict[str, dict[str, tuple[Callable[[str], object], str]]] = {
     "movidesk": {
         "url": (_url, "https://api.movidesk.com/public/v1"),
         "token": (_guid, ""),

@@ -12,7 +12,12 @@ import re
 MAX_TEXT = 128        # characters; the longest extension that the API takes, and more than the name of a channel has (80)
 MAX_WAYS = 2_500_000  # most of a second
 
-_parser = getattr(re, "_parser", None) or re.sre_parse  # the second is its name up to Python 3.10
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import sre_parse as _parser
+    from typing import Any
+else:
+    _parser = getattr(re, "_parser", None) or re.sre_parse  # the second is its name up to Python 3.10
 
 
 class Pattern:
@@ -31,18 +36,19 @@ class Pattern:
             raise ValueError("might take for ever: repeat no group that repeats something, and use few * and +")
         self.pattern, self.groups = text, self._regex.groups
 
-    def __eq__(self, other) -> bool:
+    def __eq__(self, other: object) -> bool:
         return isinstance(other, Pattern) and self.pattern == other.pattern
 
-    def fullmatch(self, text: str):
+    def fullmatch(self, text: str) -> re.Match[str] | None:
         """The match of the whole text, or None; None for every text of more than MAX_TEXT characters."""
         return self._regex.fullmatch(text) if len(text) <= MAX_TEXT else None
 
 
-def _ways(tree) -> int:
+def _ways(tree: _parser.SubPattern) -> int:
     """At most so many ways there are for a parsed pattern to match a text of MAX_TEXT characters; capped."""
     ways = 1
-    for kind, value in tree:
+    value: Any  # what it is depends on the kind, which nothing documents
+    for kind, value in tree.data:
         if kind == _parser.BRANCH:
             ways *= sum(map(_ways, value[1]))
         elif str(kind).endswith("_REPEAT"):

@@ -16,7 +16,7 @@ PROBE_PATIENCE it goes like a HEAD.
 
 from __future__ import annotations
 
-from collections import namedtuple
+from movidesk import NamedTuple
 
 SCREEN, HEAD, FREEING, PROBE, COMPLETED, SLACK = range(6)
 
@@ -37,9 +37,16 @@ RECOVER_EVERY, LEAST_LOWERED = 120.0, 10
 #: Requests a minute that stand for no limit: more than one PBX can send.
 UNLIMITED = 100_000
 
-#: What wants a place now: due events of the first classes, heads that go before the one who asks, whether anybody waits
-#: or rings, how many (0 or 1) aged SLACK requests are due for their favour, and whether a caller asked in the last ten windows.
-Demand = namedtuple("Demand", "screens heads freeing anybody aged lately", defaults=(0, 0, 0, False, 0, False))
+
+class Demand(NamedTuple):
+    """What wants a place now."""
+
+    screens: int = 0       # due events of the class SCREEN
+    heads: int = 0         # heads that go before the one who asks
+    freeing: int = 0       # due events of the class FREEING
+    anybody: bool = False  # whether anybody waits or rings
+    aged: int = 0          # SLACK requests that are due for their favour: 0 or 1
+    lately: bool = False   # whether a caller asked in the last ten windows
 
 
 def event_class(kind: str, somebody_waits: bool, had_agent: bool) -> int:
@@ -84,7 +91,7 @@ def strikes_after(strikes: int, until: float, sent: float) -> int:
 def pause_after(retry_after: float, strikes: int) -> float:
     """Seconds of silence after a 429: what Movidesk asked for, doubled with each further strike (blocking is said to
     lengthen with every error) up to an hour."""
-    return max(retry_after, min(3600.0, retry_after * 2 ** min(strikes - 1, 12)))
+    return max(retry_after, min(3600.0, retry_after * 2.0 ** min(strikes - 1, 12)))
 
 
 def lowered(rate: int, used: int) -> int:

@@ -21,7 +21,7 @@ events.
 
 from __future__ import annotations
 
-from collections import namedtuple
+from movidesk import NamedTuple
 
 ASIDE_TRIES = 2        # tries that count against a question
 FIRST_RETRY = 2.0      # seconds; doubles with each try
@@ -34,8 +34,14 @@ PROBE_AFTER = 45.0     # seconds
 SHORT_RETRY = 20.0     # seconds; the longest retry where TRIES must fit into three minutes
 TOKEN_RETRY = 30.0     # seconds; the shortest after 401 and 403: Movidesk is said to block those who go on
 
-#: The failed tries of one event, in steady seconds: the first and the last, how many count against it and the first of these.
-Trial = namedtuple("Trial", "began failed blamed since")
+
+class Trial(NamedTuple):
+    """The failed tries of one event; times are steady time, in seconds."""
+
+    began: float   # the first
+    failed: float  # the last
+    blamed: int    # how many count against it
+    since: float   # the first that counts; while none does, `began`
 
 
 def after_failure(trial: Trial | None, taken: float, now: float) -> Trial:
@@ -105,4 +111,4 @@ def until_retry(attempts: int, trial: Trial, jitter: float) -> float:
 
 def backoff(attempts: int, jitter: float, longest: float = LONGEST_RETRY) -> float:
     """Seconds that double with each try, up to `longest`, spread by the jitter."""
-    return min(longest, FIRST_RETRY * 2 ** min(attempts - 1, 20)) * (0.75 + jitter / 2)
+    return min(longest, FIRST_RETRY * 2.0 ** min(attempts - 1, 20)) * (0.75 + jitter / 2)

@@ -8,8 +8,7 @@ nothing changes: also where Movidesk names only phones that have refused lately.
 
 from __future__ import annotations
 
-from collections import namedtuple
-
+from movidesk import NamedTuple
 from movidesk.rules import call_states, rate_limit
 
 #: Seconds that a caller may stay silent beyond the wait it was told: prompts are played in that time. After that its
@@ -34,15 +33,37 @@ DEAD_LASTS, REFUSAL_LASTS = (300.0, 3600.0), (120.0, 600.0)
 #: Seconds after Movidesk last named an extension for a queue until it no longer counts as one of that queue.
 MEMBER_LASTS = 43200.0
 
-#: A queue: when its head last asked, the pace, whether something changed since, how many agents were taken when Movidesk
-#: last said that all are (UNKNOWN: it did not), the last code that somebody of this line was told.
-Queue = namedtuple("Queue", "name asked pace news full code", defaults=(0.0, 0.0, True, UNKNOWN, BUSY))
 
-#: What a caller is to do: ask or wait, its place, seconds until it looks again, and the code that it is told meanwhile.
-Turn = namedtuple("Turn", "request_id position wait code reason")
+class Queue(NamedTuple):
+    """What is known of a queue's line."""
 
-#: A phone that did not take a call: why not, since when (epoch), when last (steady time), how often in a row, which call last.
-Refusal = namedtuple("Refusal", "extension reason since at times call")
+    name: str            # the queue's number in Movidesk
+    asked: float = 0.0   # when its head last asked, steady time
+    pace: float = 0.0    # seconds until it asks again without a reason
+    news: bool = True    # whether something has changed since
+    full: int = UNKNOWN  # agents that were taken when Movidesk last said that all are; UNKNOWN: it did not
+    code: str = BUSY     # the last code that somebody of this line was told
+
+
+class Turn(NamedTuple):
+    """What a caller is to do: ask, or wait."""
+
+    request_id: int  # the request claimed for its question; 0: it waits
+    position: int    # its place in line, from 1
+    wait: int        # seconds until it looks again
+    code: str        # what it is told meanwhile
+    reason: str      # why no request is free; '' where that is not the cause
+
+
+class Refusal(NamedTuple):
+    """A phone that did not take a call."""
+
+    extension: str
+    reason: str   # a state of DEVICE_STATE(), or a DIALSTATUS; '' if nobody knows
+    since: float  # the first of the row, epoch seconds
+    at: float     # the last, steady time
+    times: int    # how often in a row
+    call: int     # the number of the call that it refused last
 
 
 def request_class(queue: Queue, taken: int, now: float) -> int | None:
