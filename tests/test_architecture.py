@@ -6,8 +6,11 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+
+import movidesk
 
 LIB = Path(__file__).parents[1] / "lib"
 
@@ -76,6 +79,25 @@ def circles(texts: dict[str, str]) -> list[str]:
 
 
 TEXTS = {module: path.read_text(encoding="utf-8") for module, path in modules().items()}
+
+
+def test_a_named_tuple_is_as_typing_makes_it():
+    body = """
+from __future__ import annotations
+class Pair(NamedTuple):
+    'Two.'
+
+    one: int  # the first
+    two: str = "2"
+"""
+    ours, theirs = {"NamedTuple": movidesk.NamedTuple, "__name__": __name__}, {"NamedTuple": NamedTuple, "__name__": __name__}
+    exec(body, ours)
+    exec(body, theirs)
+    for name in ("__name__", "__module__", "__doc__", "_fields", "_field_defaults"):
+        assert getattr(ours["Pair"], name) == getattr(theirs["Pair"], name), name
+    assert ours["Pair"](1) == (1, "2") == ours["Pair"](two="2", one=1)
+    with pytest.raises(TypeError):
+        ours["Pair"]()
 
 
 def test_no_import_points_up():
