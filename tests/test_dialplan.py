@@ -46,7 +46,7 @@ def table(title: str) -> dict[str, str]:
 SETTINGS = table("Settings")
 VARIABLES = table("Channel variables")  # who sets each
 OWN = {f"MOVIDESK{name}" for name in re.findall(
-    r"`(?:MOVIDESK)?(_[A-Z_]+)`", re.search(r"`MOVIDESK_GIVE_UP`[^.]*belong to the dialplan alone", README)[0])}
+    r"`(?:MOVIDESK)?(_[A-Z_]+)`", re.search(r"`MOVIDESK_GIVE_UP`[^.]*are private to the dialplan", README)[0])}
 DOCUMENTED = {*SETTINGS, *VARIABLES, *OWN}
 # What dialplan/README.md says that others than the dialplan set.
 GIVEN = {*SETTINGS, *(name for name, setter in VARIABLES.items() if setter != "the dialplan")}

@@ -80,7 +80,7 @@ def test_the_metadata_is_complete_but_for_the_licence():
                 "classifiers"):
         assert found.get(key), key
     has_licence = "license" in found or "License ::" in found["classifiers"] or any(ROOT.glob("LICEN[CS]E*"))
-    assert has_licence != ("None yet: the owner" in (ROOT / "README.md").read_text())
+    assert has_licence != ("None yet. The owner" in (ROOT / "README.md").read_text())
 
 
 def test_the_metadata_names_the_pythons_that_are_supported():
