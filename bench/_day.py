@@ -4,13 +4,14 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
+import tempfile
 
 from movidesk.agi import runner, variables
-from movidesk.config import Config
-from movidesk.config.options import Secret
+from movidesk.config import Config, load
 from movidesk.context import Context
 from movidesk.delivery import api
 from movidesk.delivery.worker import IDLE, Delivery
+from movidesk.journal import Journal
 from movidesk_sim.model import Limit, Movidesk
 
 TALK, PATIENCE, RING, LIMIT = 180.0, 120.0, 4.0, 10
@@ -181,17 +182,22 @@ class Product(Day):
 
     def __init__(self, *scene):
         super().__init__(*scene)
-        self.context = VirtualContext(self.config(), clock=lambda: self.now, wake=self.wake, is_script=False)
+        self.context = VirtualContext(self.config(), self.clock, self.wake, is_script=False,
+                                      journal=Journal(":memory:", self.clock))
         self.context.virtual_client = VirtualClient(self)
         self.delivery = Delivery(self.context, jitter=random.Random(1).random)
         self.channels: dict[int, VirtualChannel] = {}
         self._look_at: float | None = None
 
+    def clock(self) -> float:
+        """The time of the virtual day, in epoch seconds."""
+        return self.now
+
     def config(self) -> Config:
-        config = Config("day")
-        config._values.update({("movidesk", "token"): Secret(self.movidesk.token), ("pbx", "name"): "day",
-                               ("journal", "path"): ":memory:", ("movidesk", "requests_per_minute"): LIMIT})
-        return config
+        with tempfile.NamedTemporaryFile("w", suffix=".conf") as file:
+            file.write(f"[movidesk]\ntoken = {self.movidesk.token}\nrequests_per_minute = {LIMIT}\n[pbx]\nname = day\n")
+            file.flush()
+            return load(file.name).require()
 
     def verb(self, caller: Caller, name: str, *arguments: str) -> VirtualChannel:
         channel = self.channels.setdefault(caller.number, VirtualChannel(caller))

@@ -87,6 +87,12 @@ class Movidesk:
         return api.Delivered(self.answer)
 
 
+class BenchContext(Context):
+    """A context whose client is the bench's Movidesk."""
+
+    client = None
+
+
 class Steps:
     """Times steps of lives on one journal. took: step -> milliseconds."""
 
@@ -94,8 +100,8 @@ class Steps:
         with open(path + ".conf", "w", encoding="ascii") as file:
             file.write("[movidesk]\nurl = http://127.0.0.1:9/\ntoken = 11111111-2222-3333-4444-555555555555\n"
                        f"[pbx]\nname = bench\n[journal]\npath = {path}\n")
-        self.context = Context(load(path + ".conf"), wake=lambda: None, is_script=False)
-        self.context._client = self.movidesk = Movidesk()
+        self.context = BenchContext(load(path + ".conf"), wake=lambda: None, is_script=False)
+        self.movidesk = self.context.client = Movidesk()
         self.journal = self.context.journal
         self.label, self.took = label, {}
 

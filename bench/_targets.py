@@ -112,7 +112,7 @@ class Streams:
     def __init__(self, scene: Scene):
         self.scene, self.context = scene, scene.context("service", False, recordings__link=LINK)
         self.server = service.FastAGI(("127.0.0.1", 0), self.context)
-        service._Session.disable_nagle_algorithm = False  # a pair of sockets has none; TCP would run out of ports
+        service.Session.disable_nagle_algorithm = False  # a pair of sockets has none; TCP would run out of ports
 
     def make(self, draw: Draw) -> dict:
         verb = draw.choice(list(ARGUMENTS))

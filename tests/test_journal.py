@@ -333,8 +333,8 @@ class Lives(RuleBasedStateMachine):
         job = self.jobs.pop(data.draw(st.integers(0, len(self.jobs) - 1)))
         if how == "retry":
             self.book.outbox.retry(job, 5.0, "HTTP 500")
-        elif how == "offered":
-            self.book.outbox.delivered(job, "5252", "5252")
+        elif how == "offered":  # only an arrival that is told late is answered by an agent
+            self.book.outbox.delivered(job, "5252", "5252" if job.event.kind == "received" else "")
         elif how != "forgotten":
             getattr(self.book.outbox, how)(job, "note")
 

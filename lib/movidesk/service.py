@@ -36,7 +36,9 @@ class LoggedChannel(Channel):
         super().say(text, level)
 
 
-class _Session(socketserver.StreamRequestHandler):
+class Session(socketserver.StreamRequestHandler):
+    """One FastAGI connection: one verb on one channel."""
+
     timeout = SESSION_TIMEOUT
     disable_nagle_algorithm = True
 
@@ -68,7 +70,7 @@ class FastAGI(Listener):
 
     def __init__(self, address: tuple[str, int], context: Context, saw=lambda uniqueid: None, beat=lambda: None):
         self.context, self.saw, self._beat = context, saw, beat
-        super().__init__("[agid] listen", address, _Session, MAX_SESSIONS, SESSION_LIFE)
+        super().__init__("[agid] listen", address, Session, MAX_SESSIONS, SESSION_LIFE)
 
     def service_actions(self) -> None:
         super().service_actions()

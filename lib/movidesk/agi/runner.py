@@ -99,7 +99,9 @@ def _without_journal(context: Context, channel: Channel, verb: str, arguments: d
     event, asks = _emergency_event(context, channel, verb, arguments), verb == call_states.RECEIVED
     lost = _save(context, channel, event) if event else ""
     if asks:  # the verb may not even have begun
-        for name, value in verbs.unasked().items():
+        from movidesk.agi import question
+
+        for name, value in question.unasked().items():
             channel.set(name, value)
     try:
         if getattr(error, "damaged", False):

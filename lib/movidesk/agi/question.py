@@ -1,0 +1,112 @@
+"""The question of a waiting caller: receivedCall, and what the caller is told of its answer."""
+
+from __future__ import annotations
+
+import re
+
+from movidesk.agi import caller, variables
+from movidesk.agi.channel import Channel
+from movidesk.context import Context
+from movidesk.delivery.availability import request_name
+from movidesk.rules import call_states, waiting_line
+
+UNASKED = "E"      # MOVIDESK_CODE where Movidesk could not be asked
+AFTER_ERROR = 10   # seconds until a caller asks again whose question failed
+LONGEST_WAIT = 60  # seconds; a caller is never told to wait longer, whatever Movidesk asks for
+
+
+def unasked() -> dict[str, object]:
+    """What `received` sets where Movidesk could not be asked."""
+    return {variables.EXT: "", variables.CODE: UNASKED, variables.WAIT: AFTER_ERROR, variables.POSITION: ""}
+
+
+def ask(context: Context, channel: Channel, call) -> dict[str, object]:
+    """Ask Movidesk for an agent for this call, if it is its turn; the variables to set."""
+    context.config.require("movidesk")
+    silence = context.silence()
+    if silence:
+        channel.say(f"{call.call_id} waits: Movidesk refuses the token", 3)
+        return {variables.WAIT: _seconds(silence)}
+    rest = context.rest(context.pace[1])
+    if rest:
+        channel.say(f"{call.call_id} waits: Movidesk does not answer", 3)
+        return {variables.WAIT: _seconds(rest)}
+    timeout = context.config["movidesk", "timeout"]
+    turn = context.journal.scheduler.turn(call, context.limit(), context.is_script, 3 * timeout + AFTER_ERROR,
+                                          _refusal(channel, call), context.pace)
+    if not turn.request_id:
+        if turn.reason:
+            channel.say(f"{call.call_id} waits: {turn.reason}", 3)
+        return {variables.CODE: turn.code or UNASKED, variables.WAIT: turn.wait, variables.POSITION: turn.position}
+    from movidesk.delivery import api
+    from movidesk.rules import trial
+
+    result = context.send(turn.request_id, "received", queue=call.queue, number=call.number, id=call.call_id,
+                          arrived=call.arrived, failures=lambda: _blamed_now(context, call))
+    if isinstance(result, api.Delivered):
+        return {variables.POSITION: 1, **_judge(context, channel, call, result.text)}
+    channel.say(f"{call.call_id}: receivedCall: {result.why}")
+    if isinstance(result, api.Rejected):
+        _refused(context, channel, call, result.why)
+        return {variables.POSITION: 1}
+    if result.status is not None or not result.sent:
+        context.journal.scheduler.not_taken(call)
+    if result.status != 429:
+        _failed(context, channel, call, result.why)
+    after = trial.TOKEN_RETRY if result.status in (401, 403) else AFTER_ERROR
+    return {variables.POSITION: 1, variables.WAIT: _seconds(result.after or after)}
+
+
+def _blamed_now(context: Context, call):
+    """The trial of this caller's question if it fails, with the tries that count against it from now on: earlier ones say nothing
+    about whether Movidesk answers at this moment."""
+    _, before, after = context.journal.trials.question(call)
+    return after._replace(blamed=after.blamed - (before.blamed if before else 0))
+
+
+def _refused(context: Context, channel: Channel, call, why: str) -> None:
+    """Movidesk refused the caller's question: where that is meant for this call its arrival is set aside, and the call goes
+    on."""
+    set_aside = context.journal.trials.question_refused(call, why)
+    _failed(context, channel, call, why)
+    if set_aside:
+        context.given_up(request_name(call_states.RECEIVED, call.call_id))
+        channel.say(f"{call.call_id}: received refused: {why} (movidesk outbox shows it, and can send it again)")
+
+
+def _failed(context: Context, channel: Channel, call, why: str) -> None:
+    """The caller's question was not taken: those behind it may have to ask first."""
+    alone = context.is_alone(request_name(call_states.RECEIVED, call.call_id))
+    if context.journal.trials.question_failed(call, context.pace[1], alone):
+        channel.say(f"{call.call_id}: receivedCall fails for this call and no other ({why}): those behind it ask first, it "
+                    f"asks again every {context.pace[1]:g} s")
+
+
+def _judge(context: Context, channel: Channel, call, text: str) -> dict[str, object]:
+    """What receivedCall's answer means for the caller."""
+    from movidesk.delivery import api
+
+    try:
+        answer = api.parse_answer(text, context.config["pbx", "extension_pattern"])
+    except api.NonsenseAnswer as error:
+        context.journal.scheduler.answered(call, "", "", str(error), pace=context.pace)
+        channel.say(f"{call.call_id}: {error}")
+        return {}
+    report = context.config["pbx", "report_transfer"] == "ring"
+    extension, code = context.journal.scheduler.answered(call, answer.extension, answer.code, text, report, context.pace)
+    meaning = f"offered {extension}" if extension else f"code {code}"
+    if extension != answer.extension:
+        meaning = f"offered {answer.extension}, whose phone has just refused this call: the caller waits as with code {code}"
+    channel.say(f"{call.call_id}: {meaning}", 3)
+    return {variables.EXT: extension, variables.CODE: code,
+            variables.WAIT: waiting_line.look_again(1, context.pace[0], context.is_script)}
+
+
+def _refusal(channel: Channel, call) -> str:
+    """Why the phone that the caller was offered did not take it, as the dialplan says: one word; '' if it does not say."""
+    reason = caller.variable_or_empty(channel, variables.REFUSAL) if call.state == call_states.OFFERED else ""
+    return reason if re.fullmatch("[A-Z]{1,20}", reason) else ""
+
+
+def _seconds(wait: float) -> int:
+    return max(1, min(LONGEST_WAIT, int(wait + 0.999)))
