@@ -35,6 +35,17 @@ from movidesk.journal.records import (
 from movidesk.journal.store import BUSY_TIMEOUT, JournalError, Store
 from movidesk.rules.rate_limit import WINDOW
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from movidesk.journal.limits import Limits
+    from movidesk.journal.next_events import NextEvents
+    from movidesk.journal.outbox import Outbox
+    from movidesk.journal.overview import Overview
+    from movidesk.journal.scheduling import Scheduler
+    from movidesk.journal.trials import Trials
+
 __all__ = ["BUSY_TIMEOUT", "CONVERTS", "DELIVERED", "DISMISSED", "HELD", "HOLD", "LEASE", "PENDING", "REFUSED", "WINDOW",
            "Call", "Claim", "Event", "Job", "Journal", "JournalError", "Recorded"]
 
@@ -45,7 +56,7 @@ class Journal:
     Recording an event needs `calls`, `agents` and `notes`; the other parts are loaded when they are first used.
     """
 
-    def __init__(self, path: str, clock=time.time, steady=None):
+    def __init__(self, path: str, clock: Callable[[], float] = time.time, steady: Callable[[], float] | None = None):
         self.store = Store(path, clock, steady)
         self.path, self.clock, self.steady = path, clock, self.store.steady
         self.notes = Notes(self.store)
@@ -57,42 +68,42 @@ class Journal:
         self.store.close()
 
     @cached_property
-    def limits(self):
+    def limits(self) -> Limits:
         """The window of requests, and pauses (Limits)."""
         from movidesk.journal.limits import Limits
 
         return Limits(self.store)
 
     @cached_property
-    def next_events(self):
+    def next_events(self) -> NextEvents:
         """Which event goes next (NextEvents)."""
         from movidesk.journal.next_events import NextEvents
 
         return NextEvents(self.store)
 
     @cached_property
-    def scheduler(self):
+    def scheduler(self) -> Scheduler:
         """Who asks, and what the answer means (Scheduler)."""
         from movidesk.journal.scheduling import Scheduler
 
         return Scheduler(self.store, self.limits, self.agents, self.calls, self.next_events)
 
     @cached_property
-    def trials(self):
+    def trials(self) -> Trials:
         """Events that Movidesk does not take (Trials)."""
         from movidesk.journal.trials import Trials
 
         return Trials(self.store, self.limits, self.calls, self.scheduler)
 
     @cached_property
-    def outbox(self):
+    def outbox(self) -> Outbox:
         """The events that Movidesk is to be told (Outbox)."""
         from movidesk.journal.outbox import Outbox
 
         return Outbox(self.store, self.limits, self.agents, self.scheduler, self.next_events, self.trials)
 
     @cached_property
-    def overview(self):
+    def overview(self) -> Overview:
         """What people look at (Overview)."""
         from movidesk.journal.overview import Overview
 

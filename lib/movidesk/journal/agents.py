@@ -34,7 +34,7 @@ class Agents:
 
     def with_callers(self, queue: str) -> int:
         """How many agents of this queue have a caller."""
-        return self._store.value("SELECT count(*) FROM members WHERE queue = :queue AND " + _HAS_CALLER, queue=queue)
+        return self._store.count("SELECT count(*) FROM members WHERE queue = :queue AND " + _HAS_CALLER, queue=queue)
 
     def available(self, queue: str, now: float) -> int:
         """How many agents of this queue have neither a caller nor a refusal that holds."""
@@ -54,8 +54,9 @@ class Agents:
     def add_refusal(self, call: Call, reason: str, now: float) -> bool:
         """Note that the phone which was offered this call did not take it; True where it was known to refuse."""
         last = self.refusal(call.extension)
-        again = last is not None and (last.reason in waiting_line.ENGAGED) == (reason in waiting_line.ENGAGED)
-        since, times = (last.since, last.times + 1) if again else (self._store.clock(), 1)
+        since, times = self._store.clock(), 1
+        if last is not None and (last.reason in waiting_line.ENGAGED) == (reason in waiting_line.ENGAGED):
+            since, times = last.since, last.times + 1
         self._store.execute("REPLACE INTO refusals (extension, reason, since, at, times, call)"
                             " VALUES (:extension, :reason, :since, :now, :times, :call)",
                             extension=call.extension, reason=reason, since=since, now=now, times=times, call=call.id)

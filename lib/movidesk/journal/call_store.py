@@ -18,6 +18,10 @@ from movidesk.journal.records import (
 from movidesk.journal.store import Store
 from movidesk.rules import call_states
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from movidesk import NamedTuple
+
 
 class CallStore:
     """What happened, in order. A channel carries one open call at most."""
@@ -30,6 +34,12 @@ class CallStore:
     def find(self, call_id: str) -> Call | None:
         """The call with this id, or None."""
         return self._store.row(Call, f"SELECT {CALL} FROM calls WHERE call_id = :call_id", call_id=call_id)
+
+    def get(self, call_id: str) -> Call:
+        """The call with this id, which is there."""
+        call = self.find(call_id)
+        assert call is not None, call_id
+        return call
 
     def visit(self, uniqueid: str, arrived: float | None) -> Call | None:
         """The call of this channel that arrived at exactly this time, or None."""
@@ -74,10 +84,10 @@ class CallStore:
                     if channel == (last.channel or last.uniqueid):
                         return last
                     self._move(last, channel, number)
-                    return self.find(last.call_id)
-                self._end(last, call_states.ending_at_hangup(last.mode, last.state, code="0"))
+                    return self.get(last.call_id)
+                self._leave(last)
             for left in self._open_on(channel):
-                self._end(left, call_states.ending_at_hangup(left.mode, left.state, code="0"))
+                self._leave(left)
             visit = len(visits) + 1
             while self.find(call_states.call_id(pbx, uniqueid, visit)):  # begun by an event alone, on another channel
                 visit += 1
@@ -85,7 +95,7 @@ class CallStore:
                                number, arrived)
             if channel != uniqueid:
                 self._store.execute("UPDATE calls SET channel = :channel WHERE id = :call", channel=channel, call=call.id)
-            return self.find(call.call_id)
+            return self.get(call.call_id)
 
     def catch_up(self, pbx: str, uniqueid: str, known: str, queue: str, number: str, arrived: float | None,
                  answered_by: str, at: float | None = None) -> str:
@@ -113,7 +123,7 @@ class CallStore:
         with self._store.transaction():
             call = self._begin(call_states.call_id(pbx, uniqueid), uniqueid, call_states.MADE, call_states.DIALLED, "", number)
             self._store.execute("UPDATE calls SET extension = :extension WHERE id = :call", extension=extension, call=call.id)
-            return self.find(call.call_id)
+            return self.get(call.call_id)
 
     def dial_failed(self, call_id: str, why: str) -> None:
         """End a made call that did not reach its agent; `why` stands in the call's code."""
@@ -129,8 +139,10 @@ class CallStore:
             taken, latest = 0, self._store.steady() + HOLD  # due times may be those of another boot
             for call, events in unfinished:
                 added = self._store.execute(f"INSERT OR IGNORE INTO calls {_all_but_id(Call)}", **call._asdict())
-                taken += added.rowcount
-                for event in events if added.rowcount else ():
+                if not added.rowcount or added.lastrowid is None:
+                    continue  # it is here
+                taken += 1
+                for event in events:
                     event = event._replace(call=added.lastrowid, due=min(event.due, latest))
                     self._store.execute(f"INSERT INTO events {_all_but_id(Event)}", **event._asdict())
             return taken
@@ -145,7 +157,7 @@ class CallStore:
                             " VALUES (:call_id, :uniqueid, :mode, :state, :queue, :number, :arrived)",
                             call_id=call_id, uniqueid=uniqueid, mode=mode, state=state, queue=queue, number=number,
                             arrived=arrived)
-        call = self.find(call_id)
+        call = self.get(call_id)
         if state in call_states.ENDED:
             self._store.execute("UPDATE calls SET ended = arrived WHERE id = :call", call=call.id)
         if mode == call_states.CONTROL and state == call_states.RECEIVED and queue:  # without a queue it could not be registered
@@ -259,6 +271,12 @@ class CallStore:
                 SELECT 1 FROM events WHERE call = :call AND (attempts > 0 OR status != 'pending' OR note = :asked))""",
                             number=number, call=call.id, asked=ASKED)
 
+    def _leave(self, call: Call) -> None:
+        """End an open call that its caller leaves for another one, as a hangup would; it is lost where nobody had answered."""
+        kind = call_states.ending_at_hangup(call.mode, call.state, code="0")
+        if kind is not None:
+            self._end(call, kind)
+
     def _end(self, call: Call, kind: str, link: str = "", at: float | None = None) -> None:
         at = self._now(at)
         if call.mode == call_states.CONTROL and kind in (call_states.CANCELED, call_states.LOST) and self.told_transferred(call):
@@ -325,7 +343,7 @@ class CallStore:
         return bool(self._store.value("SELECT count(*) FROM events WHERE call = :call AND kind = 'link'", call=call.id))
 
 
-def _all_but_id(row: type) -> str:
+def _all_but_id(row: type[NamedTuple]) -> str:
     """The columns and values of an INSERT of such a row; its number is given by SQLite."""
     names = row._fields[1:]
     return f"({', '.join(names)}) VALUES ({', '.join(':' + name for name in names)})"

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import time
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import IO
+
 PATIENCE = 3.0  # seconds
 LOOK = 0.0005   # seconds between two tries: shorter than the pause of whoever works in batches (emergency.PAUSE)
 
 
-def lock(file, exclusively: bool = True, patience: float | None = None) -> None:
+def lock(file: IO[str] | int, exclusively: bool = True, patience: float | None = None) -> None:
     """Lock an open file (or its descriptor) until it is closed. Raises TimeoutError where others hold the
     lock for so many seconds (PATIENCE if not given)."""
     import fcntl

@@ -37,12 +37,12 @@ class Limits:
                                            begin=now - WINDOW).fetchone()
         if not rate_limit.may_go(klass, limit - used, demand, limit, aged, places):
             return Claim(0, max(0.05, (oldest or now) + WINDOW - now), f"{used} requests were sent in the last minute")
-        number = self._store.execute("INSERT INTO requests (at, class) VALUES (:now, :klass)", now=now, klass=klass).lastrowid
+        number = self._store.insert("INSERT INTO requests (at, class) VALUES (:now, :klass)", now=now, klass=klass)
         return Claim(number, 0.0, "")
 
     def requests_in_window(self) -> int:
         """How many requests were sent in the last WINDOW seconds."""
-        return self._store.value("SELECT count(*) FROM requests WHERE at > :begin", begin=self._store.steady() - WINDOW)
+        return self._store.count("SELECT count(*) FROM requests WHERE at > :begin", begin=self._store.steady() - WINDOW)
 
     def count_from_now(self, request_id: int) -> None:
         """A request's answer was slow: nobody knows when Movidesk counted it, so it counts from now."""
@@ -154,11 +154,11 @@ class Limits:
 
     def taken_since(self, began: float) -> int:
         """How many requests Movidesk took since then (steady time, at most KEPT seconds ago)."""
-        return self._store.value("SELECT count(*) FROM outcomes WHERE at >= :began AND outcome = :taken",
+        return self._store.count("SELECT count(*) FROM outcomes WHERE at >= :began AND outcome = :taken",
                                  began=began, taken=TAKEN)
 
     def failed_since(self, began: float, but: str) -> int:
         """How many calls have a request that failed since then, besides this one."""
-        return self._store.value("SELECT count(DISTINCT call_id) FROM outcomes"
+        return self._store.count("SELECT count(DISTINCT call_id) FROM outcomes"
                                  " WHERE at >= :began AND outcome = :failed AND call_id != :but",
                                  began=began, failed=FAILED, but=but)

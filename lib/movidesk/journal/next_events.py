@@ -50,7 +50,7 @@ class NextEvents:
 
     def ready(self, sort: int, limit: int) -> int:
         """How many events of this sort may go; no more are counted than could go."""
-        return self._store.value("SELECT count(*) FROM (SELECT 1 FROM next_events WHERE due = 0 AND sort = :sort LIMIT :most)",
+        return self._store.count("SELECT count(*) FROM (SELECT 1 FROM next_events WHERE due = 0 AND sort = :sort LIMIT :most)",
                                  sort=sort, most=min(limit, _ENOUGH))
 
     def candidates(self, now: float) -> Iterator[Job]:

@@ -36,7 +36,7 @@ class Overview:
     def totals(self) -> dict[str, int]:
         """How many calls are open, and how many events are pending and refused."""
         return {
-            "open": self._store.value("SELECT count(*) FROM calls WHERE ended IS NULL"),
-            "pending": self._store.value("SELECT count(*) FROM events WHERE status = 'pending'"),
-            "refused": self._store.value("SELECT count(*) FROM events WHERE status = 'refused'"),
+            "open": self._store.count("SELECT count(*) FROM calls WHERE ended IS NULL"),
+            "pending": self._store.count("SELECT count(*) FROM events WHERE status = 'pending'"),
+            "refused": self._store.count("SELECT count(*) FROM events WHERE status = 'refused'"),
         }

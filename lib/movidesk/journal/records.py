@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections import namedtuple
+from movidesk import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 LEASE = 60.0         # seconds for which an event handed out belongs to its taker
 HOLD = 3600.0        # seconds for which an event waits for its message or conversion, at most
@@ -15,18 +19,64 @@ HELD = "waits for the caller's message"
 CONVERTS = "waits until this is converted: "  # and the file's name
 CONVERTING = "waits while this is converted: "
 
-#: uniqueid: of the channel on which the call began, of which its id is made. channel: of the one that it is on since an
-#: attended transfer; '' while that is the same. arrived and ended are epoch seconds; ended is None while the call is open.
-Call = namedtuple("Call", "id call_id uniqueid mode state queue number extension code arrived ended channel", defaults=("",))
-#: call: the id of its call's row. at and settled are epoch seconds, due is steady time.
-Event = namedtuple("Event", "id call kind at extension link status attempts due note settled")
-#: An event with the call it belongs to; handed out for delivery, also the number of the request claimed for it.
-Job = namedtuple("Job", "event call request_id", defaults=(0,))
-#: What `CallStore.record` did: the call (None where there is none) and the event's kind, or None with the reason why not.
-Recorded = namedtuple("Recorded", "call kind reason")
-#: Permission to send a request: its number; else 0, the seconds until asking again makes sense, and why. paused: because of a
-#: pause (Limits.pause_left).
-Claim = namedtuple("Claim", "request_id wait reason paused", defaults=(False,))
+
+class Call(NamedTuple):
+    """A row of `calls`."""
+
+    id: int              # the row's number
+    call_id: str         # Movidesk's
+    uniqueid: str        # of the channel on which the call began, of which its id is made
+    mode: str            # CONTROL, WATCH or MADE (call_states)
+    state: str           # call_states
+    queue: str           # Movidesk's number of the queue; '' where none is known
+    number: str          # the caller's, as Movidesk gets it
+    extension: str       # of the agent who was offered the call, or has it; '' for none
+    code: str            # the last code of receivedCall, or ''; of a made call why it did not come about
+    arrived: float       # epoch seconds
+    ended: float | None  # epoch seconds; None while the call is open
+    channel: str = ""    # unique id of the channel that it is on since an attended transfer; '' where it began there
+
+
+class Event(NamedTuple):
+    """A row of `events`: one report for Movidesk."""
+
+    id: int                # the row's number
+    call: int              # Call.id
+    kind: str              # call_states
+    at: float              # when it happened, epoch seconds
+    extension: str         # '' for none
+    link: str              # of the recording; '' for none
+    status: str            # PENDING, DELIVERED, REFUSED or DISMISSED
+    attempts: int          # how often it was sent
+    due: float             # steady time from which on it may be sent
+    note: str              # Movidesk's answer, why the last try failed, or what it waits for
+    settled: float | None  # when it was delivered or refused, epoch seconds; None before
+
+
+class Job(NamedTuple):
+    """An event with the call it belongs to."""
+
+    event: Event
+    call: Call
+    request_id: int = 0  # of the request that was claimed for it when it was handed out for delivery
+
+
+class Recorded(NamedTuple):
+    """What `CallStore.record` did."""
+
+    call: Call | None  # None where there is none
+    kind: str | None   # the event's; None where nothing was recorded
+    reason: str        # why nothing was; else ''
+
+
+class Claim(NamedTuple):
+    """Permission to send a request."""
+
+    request_id: int       # its number; 0: not given
+    wait: float           # seconds until asking again makes sense
+    reason: str           # why it was not given
+    paused: bool = False  # whether that is because of a pause (Limits.pause_left)
+
 
 #: The columns that a Call, an Event and a Job are made of, in a SELECT.
 CALL = ", ".join("calls." + field for field in Call._fields)
@@ -41,7 +91,7 @@ WAITS = "ended IS NULL AND state IN ('received', 'waiting') AND calls.code NOT I
 COMES_FIRST = WAITS + " AND aside_until <= :now"
 
 
-def job_from(*row) -> Job:
+def job_from(*row: Any) -> Job:  # a column's type is its own
     """The Job of a row of JOB's columns."""
     split = len(Event._fields)
     return Job(Event(*row[:split]), Call(*row[split:]))

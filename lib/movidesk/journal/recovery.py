@@ -11,8 +11,15 @@ from contextlib import contextmanager
 from movidesk.journal import PENDING, REFUSED, Call, Event, Journal, JournalError, file_lock
 from movidesk.journal.records import CALL, EVENT
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import TypeVar
 
-def set_aside(path: str, clock=time.time) -> tuple[str, int] | None:
+    Row = TypeVar("Row")
+
+
+def set_aside(path: str, clock: Callable[[], float] = time.time) -> tuple[str, int] | None:
     """Rename a damaged journal, and take over into a fresh one what Movidesk has not heard all of.
 
     Returns the old one's new name and how many calls were taken over, or None where another process did it: those that find
@@ -38,7 +45,7 @@ def set_aside(path: str, clock=time.time) -> tuple[str, int] | None:
 
 
 @contextmanager
-def _alone(path: str):
+def _alone(path: str) -> Iterator[None]:
     with open(path + ".lock", "a", encoding="ascii") as lock:
         try:
             file_lock.lock(lock)
@@ -81,7 +88,7 @@ def _unfinished(path: str) -> list[tuple[Call, list[Event]]]:
             if call.ended is None or any(event.status in (PENDING, REFUSED) for event in told.get(number, []))]
 
 
-def _walk(file: sqlite3.Connection, found: dict, make, sql: str) -> None:
+def _walk(file: sqlite3.Connection, found: dict[int, Row], make: Callable[..., Row], sql: str) -> None:
     try:
         for row in file.execute(sql):
             found[row[0]] = make(*row)

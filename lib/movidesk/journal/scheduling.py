@@ -29,7 +29,7 @@ class Scheduler:
         with self._store.transaction():
             now = self._store.steady()
             self._rejoin(call, now, refusal, pace)
-            position = 1 + self._store.value(f"SELECT count(*) FROM calls WHERE {COMES_FIRST} AND queue = :queue AND id < :call",
+            position = 1 + self._store.count(f"SELECT count(*) FROM calls WHERE {COMES_FIRST} AND queue = :queue AND id < :call",
                                              now=now, queue=call.queue, call=call.id)
             queue, aside, klass = self.queue(call.queue), self.aside_until(call), None
             if position == 1 and aside <= now:
@@ -92,7 +92,7 @@ class Scheduler:
                 refusal = self._agents.refusal(named)
             if waiting_line.is_too_soon(refusal, call.id, now, pace):
                 extension, code = "", waiting_line.BUSY
-            if self._calls.find(call.call_id).state in call_states.BEFORE_AGENT:
+            if self._calls.get(call.call_id).state in call_states.BEFORE_AGENT:
                 if extension and report and not self._calls.told_transferred(call, extension):
                     self._calls.add_event(call, call_states.TRANSFERRED, self._store.clock(), extension)
                 # Movidesk keeps the agent whom it named for this call.
@@ -123,7 +123,7 @@ class Scheduler:
 
     def aside_until(self, call: Call) -> float:
         """The steady time until which those behind this caller ask first, because its own questions fail; 0.0 if they do not."""
-        return self._store.value("SELECT aside_until FROM calls WHERE id = :call", call=call.id)
+        return float(self._store.value("SELECT aside_until FROM calls WHERE id = :call", call=call.id))
 
     def _note_arrival(self, call: Call, note: str) -> None:
         self._store.execute("UPDATE events SET note = :note WHERE call = :call AND kind = 'received' AND status = :pending"
@@ -167,8 +167,8 @@ class Scheduler:
         heads = ("SELECT count(*) FROM calls LEFT JOIN queues ON queues.name = calls.queue"
                  f" WHERE wants BETWEEN 1 AND :klass AND {WAITS}")
         if asker is None:
-            return self._store.value(heads, klass=klass, now=now)
-        return self._store.value(heads + " AND queue != :queue AND coalesce(asked, 0) < :asked", klass=klass, now=now,
+            return self._store.count(heads, klass=klass, now=now)
+        return self._store.count(heads + " AND queue != :queue AND coalesce(asked, 0) < :asked", klass=klass, now=now,
                                  queue=asker.name, asked=asker.asked)
 
     def _asked_lately(self, now: float) -> bool:

@@ -19,8 +19,33 @@ from movidesk.journal import Journal, JournalError, file_lock, standby_folder
 
 PROBE_EVERY = 5.0  # seconds between two tries of scripts to go back to the journal: each may take journal.BUSY_TIMEOUT
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import IO, Protocol, TypeVar
 
-def reason(config) -> str:
+    from movidesk.config import Config
+
+    class Owner(Protocol):
+        """What the standby needs of a movidesk.context.Context."""
+
+        config: Config
+        clock: Callable[[], float]
+        is_script: bool
+
+        @property
+        def journal(self) -> Journal: ...
+
+        def limit(self) -> int: ...
+
+        def set_aside(self) -> None: ...
+
+        def with_journal(self: AnyOwner, journal: Journal) -> AnyOwner: ...
+
+    AnyOwner = TypeVar("AnyOwner", bound=Owner)
+
+
+def reason(config: Config) -> str:
     """Why the journal cannot be used, in the words that began the standby."""
     try:
         with open(os.path.join(standby_folder.folder(config), "lock"), encoding="utf-8") as lock:
@@ -30,7 +55,7 @@ def reason(config) -> str:
 
 
 @contextmanager
-def _locked(config, exclusively: bool, patience: float | None = None):
+def _locked(config: Config, exclusively: bool, patience: float | None = None) -> Iterator[IO[str]]:
     """Hold the standby's lock; gives its file. Raises OSError where it cannot be made, or is not free in time."""
     own = standby_folder.folder(config)
     try:
@@ -45,7 +70,7 @@ def _locked(config, exclusively: bool, patience: float | None = None):
 
 
 @contextmanager
-def not_beginning(config):
+def not_beginning(config: Config) -> Iterator[None]:
     """As long as this is held no standby begins: one that copied an event which is handed out meanwhile would send it, too.
 
     Raises TimeoutError while one begins or ends. Where there is no place for a standby none can begin.
@@ -61,7 +86,7 @@ def not_beginning(config):
 
 
 @contextmanager
-def use(context, why: str):
+def use(context: AnyOwner, why: str) -> Iterator[AnyOwner]:
     """A context that works on the standby, which is begun if it is not there, for the reason `why`.
 
     Raises OSError or JournalError where the standby cannot be used either.
@@ -82,7 +107,7 @@ def use(context, why: str):
                 lock.write(why)
 
 
-def _begin(context) -> None:
+def _begin(context: Owner) -> None:
     from movidesk.journal import standby_copy
 
     begun = standby_folder.journal(context.config) + ".new"
@@ -101,7 +126,7 @@ def _remove(path: str) -> None:
             os.unlink(path + suffix)
 
 
-def end(context) -> bool:
+def end(context: Owner) -> bool:
     """Go back to the journal if it can be used again; True where it is in use. False: somebody is still inside the standby.
 
     Raises JournalError while the journal cannot be used, OSError where the standby cannot be removed.
@@ -126,7 +151,7 @@ def end(context) -> bool:
     return True
 
 
-def leave_if_possible(context) -> None:
+def leave_if_possible(context: Owner) -> None:
     """Called before a verb while the standby is in use: JournalError, with the reason, unless it could be left.
 
     A script tries to end it now and then; in the service its own thread does, so that no verb waits.

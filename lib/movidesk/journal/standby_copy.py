@@ -14,6 +14,13 @@ from movidesk.journal.records import PENDING
 from movidesk.journal.store import BUSY_TIMEOUT, SCHEMA, JournalError
 from movidesk.rules.rate_limit import HEAD, WINDOW
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    Row = dict[str, Any]  # a row of any table, by the names of its columns
+
 RECENT = 3600.0  # seconds for which a call that has ended is carried over: its channel may come back, and needs another id
 MOST = 1000      # calls that are carried over at most, the last ones
 
@@ -30,7 +37,7 @@ def _open(path: str) -> sqlite3.Connection:
 
 
 @contextmanager
-def _writing(path: str):
+def _writing(path: str) -> Iterator[sqlite3.Connection]:
     """One transaction in the file. Raises JournalError."""
     try:
         with closing(_open(path)) as file:
@@ -46,21 +53,22 @@ def _writing(path: str):
         raise JournalError(f"journal {path}: {error}") from None
 
 
-def _insert(file: sqlite3.Connection, table: str, row: dict) -> int:
+def _insert(file: sqlite3.Connection, table: str, row: Row) -> int:
     names = ", ".join(f'"{name}"' for name in row)
-    return file.execute(f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' * len(row))})", list(row.values())).lastrowid
+    done = file.execute(f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' * len(row))})", list(row.values()))
+    return done.lastrowid or 0
 
 
-def _update(file: sqlite3.Connection, table: str, number: int, row: dict) -> None:
+def _update(file: sqlite3.Connection, table: str, number: int, row: Row) -> None:
     values = ", ".join(f'"{name}" = ?' for name in row)
     file.execute(f"UPDATE {table} SET {values} WHERE id = ?", [*row.values(), number])
 
 
-def _without(row: dict, *names: str) -> dict:
-    return {name: value for name, value in dict(row).items() if name not in names}
+def _without(row: Row, *names: str) -> Row:
+    return {name: value for name, value in row.items() if name not in names}
 
 
-def begin(path: str, standby: str, limit: int, steady, clock) -> None:
+def begin(path: str, standby: str, limit: int, steady: Callable[[], float], clock: Callable[[], float]) -> None:
     """Take over into a fresh standby what its journal knows of now: open calls, those that ended lately, what is owed of them,
     places, requests, notes.
 
@@ -83,7 +91,7 @@ def begin(path: str, standby: str, limit: int, steady, clock) -> None:
         file.execute("REPLACE INTO notes (name, value, at) VALUES (?, ?, ?)", (BEGAN, "\n".join([repr(now), *taken]), clock()))
 
 
-def _read_all(path: str, since: float) -> dict[str, list[dict]] | None:
+def _read_all(path: str, since: float) -> dict[str, list[Row]] | None:
     """The rows to take over, of each table; None where the file cannot be read, or is another version's."""
     try:
         with closing(sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, timeout=BUSY_TIMEOUT)) as source:
@@ -137,18 +145,18 @@ def merge(standby: str, path: str) -> None:
             file.execute("REPLACE INTO notes (name, value, at) VALUES (?, ?, ?)", tuple(row))
 
 
-def _merge_call(file: sqlite3.Connection, call: dict, events: list[dict]) -> int:
+def _merge_call(file: sqlite3.Connection, call: Row, events: list[Row]) -> int:
     """Add the call, or move the one that is there on; its events, paired by kind and order, likewise. Returns its number
     there."""
     known = file.execute("SELECT id, ended FROM calls WHERE call_id = ?", (call["call_id"],)).fetchone()
     if known is None:
         number = _insert(file, "calls", _without(call, "id"))
     else:
-        number = known["id"]
+        number = int(known["id"])
         if known["ended"] is None:
             # What a call begins with stays: a standby that could not read its journal may know the call by its end alone.
             _update(file, "calls", number, _without(call, "id", "call_id", "uniqueid", "mode", "queue", "arrived"))
-    here: dict[str, list] = {}
+    here: dict[str, list[sqlite3.Row]] = {}
     for row in file.execute("SELECT id, kind, status FROM events WHERE call = ? ORDER BY id", (number,)).fetchall():
         here.setdefault(row["kind"], []).append(row)
     for event in events:

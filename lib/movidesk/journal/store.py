@@ -10,6 +10,14 @@ from _thread import RLock, allocate_lock, get_ident  # those of threading, whose
 from movidesk.journal.records import CONVERTING, CONVERTS, HELD_NOTE, HOLD
 from movidesk.rules.rate_limit import WINDOW
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import Any, TypeVar
+
+    Row = TypeVar("Row")
+
 SCHEMA = 6           # of the file that this version writes: the number of schema.MIGRATIONS, which few processes need
 BUSY_TIMEOUT = 2.0   # seconds to wait for other writes, in this process and others: a caller's answer may wait for them
 ONE_TRY = 0.02       # seconds of them that SQLite waits, and this process's other threads with it
@@ -34,7 +42,7 @@ class Store:
     Values go into statements by name: `value("SELECT ... WHERE id = :id", id=5)`.
     """
 
-    def __init__(self, path: str, clock=time.time, steady=None):
+    def __init__(self, path: str, clock: Callable[[], float] = time.time, steady: Callable[[], float] | None = None):
         self.path = path
         self.clock = clock
         self.steady = steady or (time.monotonic if clock is time.time else clock)
@@ -59,7 +67,7 @@ class Store:
 
     def check(self) -> None:
         """Read the whole file once. Raises JournalError where it is damaged."""
-        found = self.value("PRAGMA quick_check(1)")
+        found: str = self.value("PRAGMA quick_check(1)")
         if found != "ok":
             raise self._unusable(sqlite3.DatabaseError("malformed: " + found))
 
@@ -76,20 +84,30 @@ class Store:
         """Run one statement. Within a transaction."""
         return self.connection.execute(sql, values)
 
-    def rows(self, make, sql: str, **values: object) -> list:
+    def insert(self, sql: str, **values: object) -> int:
+        """Run one INSERT; returns the number of its row. Within a transaction."""
+        number = self.execute(sql, **values).lastrowid
+        assert number is not None, sql
+        return number
+
+    def rows(self, make: Callable[..., Row], sql: str, **values: object) -> list[Row]:
         """What the query finds: make(*row) for each row."""
         if self._writer == get_ident():
             return [make(*row) for row in self.connection.execute(sql, values)]
         return self._patiently(lambda: [make(*row) for row in self.connection.execute(sql, values)])
 
-    def row(self, make, sql: str, **values: object):
+    def row(self, make: Callable[..., Row], sql: str, **values: object) -> Row | None:
         """make(*row) for the first row that the query finds, or None."""
         rows = self.rows(make, sql, **values)
         return rows[0] if rows else None
 
-    def value(self, sql: str, **values: object):
+    def value(self, sql: str, **values: object) -> Any:  # what a column holds only its query says
         """The first column of the first row that the query finds, or None."""
         return self.row(lambda value, *_: value, sql, **values)
+
+    def count(self, sql: str, **values: object) -> int:
+        """The number that a `SELECT count(...)` finds."""
+        return int(self.value(sql, **values))
 
     def _begin(self) -> None:
         """Begin a transaction, and keep this process's lock until its end."""
@@ -97,7 +115,7 @@ class Store:
         self._lock.acquire()
         self._writer = get_ident()
 
-    def _patiently(self, action):
+    def _patiently(self, action: Callable[[], Row]) -> Row:
         """What action() returns; tried again while another program holds the file's lock. All that this waits for, the other
         threads of this process too, is BUSY_TIMEOUT at most; between two tries the other threads read."""
         give_up = time.monotonic() + BUSY_TIMEOUT
@@ -139,7 +157,7 @@ class Store:
         self._use_wal()
         for number, script in enumerate(MIGRATIONS, 1):
             with self.transaction():
-                version = self.value("PRAGMA user_version")
+                version = self.count("PRAGMA user_version")
                 if version > len(MIGRATIONS):
                     raise JournalError(f"journal {self.path}: written by a newer movidesk-agi (schema {version}, this one knows "
                                        f"{len(MIGRATIONS)}): upgrade, or restore the backup made before")
@@ -194,7 +212,7 @@ class Store:
 
     def note(self, name: str) -> tuple[str, float] | None:
         """A named note and when it was written (epoch seconds), or None."""
-        return self.row(lambda value, at: (value, at), "SELECT value, at FROM notes WHERE name = :name", name=name)
+        return self.row(_note, "SELECT value, at FROM notes WHERE name = :name", name=name)
 
     def set_note(self, name: str, value: str) -> None:
         """Write a note. Within a transaction."""
@@ -215,7 +233,8 @@ class Transaction:
         self._store._patiently(self._store._begin)
         return self._store
 
-    def __exit__(self, kind, error, traceback) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 traceback: TracebackType | None) -> None:
         connection = self._store.connection
         try:
             try:
@@ -231,6 +250,10 @@ class Transaction:
             self._store._lock.release()
         if isinstance(error, sqlite3.Error):
             raise self._store._unusable(error) from None
+
+
+def _note(value: str, at: float) -> tuple[str, float]:
+    return value, at
 
 
 def _nap(seconds: float) -> None:
