@@ -127,7 +127,8 @@ install:
 		sed 's|@PREFIX@|$(PREFIX)|; s|@ASTETCDIR@|$(ASTETCDIR)|; s|@STATEDIR@|$(STATEDIR)|; s|@ASTUSER@|$(ASTUSER)|' \
 			etc/movidesk.service >/etc/systemd/system/movidesk.service && \
 		install -m 644 etc/logrotate /etc/logrotate.d/movidesk && \
-		systemctl daemon-reload && systemctl enable movidesk.service; fi
+		systemctl daemon-reload && systemctl enable movidesk.service && \
+		systemctl try-restart movidesk.service; fi # one that runs is of the version before
 	@echo "Installed. Next:"
 	@echo "  1. put url and token into $(ASTETCDIR)/movidesk.conf"
 	@echo "  2. add '#include movidesk/*.conf' at the end of extensions.conf (FreePBX, Issabel: extensions_custom.conf)"

@@ -4,15 +4,17 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import shutil
 import signal
 import socket
 import socketserver
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 
 import pytest
 import requests
@@ -104,6 +106,22 @@ def test_every_verb_is_served(service):
     for number, verb in enumerate(verbs.VERBS):
         peer = Peer(uniqueid=f"1.{number}").call(service.port, verb, *ARGUMENTS.get(verb, []))
         assert (verb, peer.sets[-1]) == (verb, (variables.RESULT, "ok"))
+
+
+def test_a_service_whose_files_are_replaced_serves_every_verb(write_config, simulator, tmp_path):
+    """As `make install` does before it restarts the service; also while the journal is locked, and when it is back."""
+    own = tmp_path / "lib" / "movidesk"
+    shutil.copytree(os.path.dirname(verbs.__file__) + "/..", own)
+    with serving(write_config(movidesk={"url": simulator.url}), tmp_path, PYTHONPATH=str(own.parent)) as service:
+        shutil.rmtree(own)
+        test_every_verb_is_served(service)
+        with closing(sqlite3.connect(service.journal.path, isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            peers = [Peer("2.1").call(service.port, verb, *ARGUMENTS.get(verb, [])) for verb in ("received", "hangup")]
+        assert any("offered" in line for line in peers[0].console), peers[0].console
+        until(lambda: service.events("pbx1-2.1") == [("received", "delivered"), ("canceled", "delivered")])
+        assert service.stop() == 0
+        assert "No module named" not in service.log() and "Traceback" not in service.log()
 
 
 @pytest.mark.parametrize("path", ["nonsense", "", "lost/../received", "__class__"])

@@ -5,12 +5,16 @@ An accelerator and never a single point of failure: where it does not answer, th
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
+import pkgutil
 import signal
 import socketserver
 import threading
+from collections.abc import Iterable
 
+import movidesk
 from movidesk.agi import runner
 from movidesk.agi.channel import Channel, ChannelGone, ProtocolError
 from movidesk.agi.listener import Listener
@@ -26,6 +30,9 @@ log = logging.getLogger("movidesk.service")
 SESSION_TIMEOUT = 30.0  # seconds in which Asterisk must send its next line
 SESSION_LIFE = 300.0    # seconds; the longest verb asks Movidesk, and that takes three time-outs
 MAX_SESSIONS = 1000     # connections at once; one more is closed, and the dialplan runs the script
+
+# Need packages or memory for settings that few have; the service loads them at its start where they are set.
+LOADED_WITH_SETTINGS = ("movidesk.web", "movidesk.made_calls", "movidesk.pbx.ami", "movidesk.cli")
 
 
 class LoggedChannel(Channel):
@@ -88,6 +95,7 @@ class Service:
 
     def __init__(self, config: Config):
         config.require()
+        load_modules()
         self._stop = threading.Event()
         self.context = Context(config, wake=lambda: self._trigger.pull(), is_script=False)
         open_journal(self.context)
@@ -155,6 +163,15 @@ class Service:
         if self._restarts.seen(uniqueid):
             log.warning("Asterisk was restarted (channel %s shows it): calls that died with it are ended now", uniqueid)
             self.housekeeping.sweep_now.set()
+
+
+def load_modules(path: Iterable[str] = movidesk.__path__, prefix: str = "movidesk.") -> None:
+    """Import what scripts import only when they need it: after `make install` the files are those of another version."""
+    for module in pkgutil.iter_modules(path, prefix):
+        if module.name not in LOADED_WITH_SETTINGS:
+            loaded = importlib.import_module(module.name)
+            if module.ispkg:
+                load_modules(loaded.__path__, module.name + ".")
 
 
 def _pat_watchdog() -> None:

@@ -57,14 +57,15 @@ class Rehearsal:
     extensions: an extensions.conf for a sample that has none.
     agents: extensions of the Movidesk group `QUEUE`, in order. settings: lines for sections of movidesk.conf.
     service: whether `movidesk serve` runs (else the scripts do everything, and `deliver_once` delivers).
+    product: a folder with the agi/, dialplan/ and lib/ that are installed.
     """
 
     def __init__(self, tree: AsteriskTree, folder: os.PathLike, *, agents: Sequence[str] = ("5252", "5253"),
                  limit: int = 1000, settings: Mapping[str, Sequence[str]] | None = None,
                  variables: Mapping[str, str] | None = None, more: str = "", service: bool = True,
                  systemname: str = "", manager: Mapping[str, str] | None = None,
-                 sample: str = QUEUE_CONTROL, extensions: str = "") -> None:
-        self.tree = tree
+                 sample: str = QUEUE_CONTROL, extensions: str = "", product: Path = CHECKOUT) -> None:
+        self.tree, self.product = tree, product
         self.folder = Path(folder).resolve()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.model = Movidesk(time.time, limit=Limit(limit))
@@ -85,7 +86,7 @@ class Rehearsal:
         self.more = more
         self.wants_service = service
         self._service: subprocess.Popen | None = None
-        install_product(self.pbx, self.journal_path.parent)
+        self.install()
         self._extensions = place_sample(self.pbx, SAMPLES / sample) or extensions
         self._extensions += SHORT_NUMBER if sample == QUEUE_CONTROL else ""
         self.write_dialplan()
@@ -137,12 +138,19 @@ class Rehearsal:
 
     # The service
 
+    def install(self) -> None:
+        """Place the scripts and the dialplan of `product`; a running Asterisk has the dialplan only once it loads it again."""
+        install_product(self.pbx, self.journal_path.parent, self.product)
+
     def start_service(self) -> None:
         """Start `movidesk serve` and wait until it answers."""
         with open(self.folder / "service.log", "ab") as log:
             self._service = subprocess.Popen([sys.executable, "-m", "movidesk.cli", "serve"], stdout=log, stderr=log,
-                                             env={**os.environ, **self.env})
+                                             env=self._own_env())
         wait_for("movidesk serve answers", self._service_listens, instead=self.service_log)
+
+    def _own_env(self) -> dict[str, str]:
+        return {**os.environ, **self.env, "PYTHONPATH": str(self.product / "lib")}
 
     def _service_listens(self) -> bool:
         import socket
@@ -174,7 +182,7 @@ class Rehearsal:
 
     def cli(self, *arguments: str) -> subprocess.CompletedProcess:
         """Run the `movidesk` command with this rehearsal's configuration."""
-        return subprocess.run([sys.executable, "-m", "movidesk.cli", *arguments], env={**os.environ, **self.env},
+        return subprocess.run([sys.executable, "-m", "movidesk.cli", *arguments], env=self._own_env(),
                               capture_output=True, text=True, timeout=60)
 
     # What Movidesk heard
@@ -205,18 +213,18 @@ def place_sample(pbx: PrivateAsterisk, folder: Path) -> str:
     return extensions
 
 
-def install_product(pbx: PrivateAsterisk, state: Path) -> None:
+def install_product(pbx: PrivateAsterisk, state: Path, product: Path) -> None:
     """The scripts and the dialplan, as `make install STATEDIR=state` places them, run by this interpreter."""
     scripts = pbx.agi_dir / "movidesk"
     scripts.mkdir(parents=True, exist_ok=True)
-    site = [sysconfig.get_path("purelib"), str(CHECKOUT / "lib")]
-    for source in sorted((CHECKOUT / "agi").iterdir()):
+    site = [sysconfig.get_path("purelib"), str(product / "lib")]
+    for source in sorted((product / "agi").iterdir()):
         text = source.read_text().split("\n", 1)[1]
         target = scripts / source.name
         target.write_text(f"#!{sys.executable} -IS\nimport gc, sys; gc.disable(); sys.path += {site!r}\n{text}")
         target.chmod(0o755)
     target = pbx.etc_dir / "movidesk"
     target.mkdir(parents=True, exist_ok=True)
-    for source in sorted((CHECKOUT / "dialplan").glob("*.conf")):
+    for source in sorted((product / "dialplan").glob("*.conf")):
         text = source.read_text(encoding="utf-8").replace("/var/lib/movidesk", str(state))
         (target / source.name).write_text(text, encoding="utf-8")
