@@ -9,6 +9,12 @@ from movidesk.config import Config
 from movidesk.delivery.availability import Sending
 from movidesk.journal import Journal, JournalError, wakeup
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from movidesk.delivery.api import Client
+
 #: The journal's notes: why Asterisk does not say which calls are alive (since when it does not); when verbs last looked for
 #: alarms. Those about requests are in movidesk.delivery.availability.
 NOT_TOLD, ALARMS_LOOKED = "not_told", "alarms_looked"
@@ -21,13 +27,14 @@ class Context(Sending):
     An event needs no network and no HTTP library: the client is imported by the first request.
     """
 
-    def __init__(self, config: Config, clock=time.time, wake=None, is_script: bool = True, journal: Journal | None = None):
+    def __init__(self, config: Config, clock: Callable[[], float] = time.time, wake: Callable[[], object] | None = None,
+                 is_script: bool = True, journal: Journal | None = None):
         self.config = config
         self.clock = clock
         self.is_script = is_script
         self._wake = wake
         self._journal = journal
-        self._client = None
+        self._client: Client | None = None
 
     @property
     def journal(self) -> Journal:
@@ -61,7 +68,7 @@ class Context(Sending):
                   "calls of it could be read and go on", file=sys.stderr)
 
     @property
-    def client(self):
+    def client(self) -> Client:
         if self._client is None:
             self.config.require("movidesk")
             from movidesk.delivery.api import Client

@@ -10,9 +10,10 @@ import json
 import logging
 import re
 import time
-from collections import namedtuple
+from collections.abc import Callable
 from datetime import datetime, timezone
 from http.cookiejar import DefaultCookiePolicy
+from typing import NamedTuple, Union
 
 import requests
 from urllib3.exceptions import (  # HTTPError: a host's name is none
@@ -23,6 +24,7 @@ from urllib3.exceptions import (  # HTTPError: a host's name is none
 )
 
 from movidesk import __version__
+from movidesk.config.options import Secret
 from movidesk.config.pattern import Pattern
 from movidesk.delivery.exchange import Adapter, Exchanges, TooLate
 
@@ -31,8 +33,23 @@ RETRY_AFTER_DEFAULT = 60.0  # seconds, where a 429 names none: the window is a m
 RETRY_AFTER_MAX = 86400.0   # seconds; what asks for more is a mistake
 RETRY_AFTER_SIZE = 64       # characters; a date has 29
 
-Param = namedtuple("Param", "name field size required")
-Endpoint = namedtuple("Endpoint", "method path params")
+
+class Param(NamedTuple):
+    """A parameter of an endpoint."""
+
+    name: str         # Movidesk's
+    field: str        # ours, as `query` takes it
+    size: int | None  # characters; None where the document sets no limit
+    required: bool
+
+
+class Endpoint(NamedTuple):
+    """An endpoint of the API."""
+
+    method: str  # GET or POST
+    path: str
+    params: tuple[Param, ...]
+
 
 _ID = Param("id", "id", 256, True)
 _QUEUE = Param("queueId", "queue", 10, True)
@@ -44,7 +61,7 @@ def _date(name: str, field: str) -> Param:
     return Param(name, field, None, True)  # optional in some renderings of the documents: always sent
 
 
-#: Event -> endpoint. `size` is in characters, None where the document sets none ("max").
+#: Event -> endpoint.
 ENDPOINTS = {
     # Con control de la cola
     "received": Endpoint("POST", "asterisk_receivedCall", (_QUEUE, _NUMBER, _ID, _date("callDate", "arrived"))),
@@ -79,15 +96,39 @@ log = logging.getLogger("movidesk.delivery.api")
 # urllib3 logs addresses, and the token travels in ours: at DEBUG each one, as a warning where an answer is malformed.
 logging.getLogger("urllib3").setLevel(logging.ERROR)
 
-# The three outcomes of a request.
-Delivered = namedtuple("Delivered", "text")
-#: after: seconds asked for by Movidesk, or None; status: None if unheard; cut: the connection stood, and was closed unanswered.
-#: sent: False where the request certainly never left.
-Retry = namedtuple("Retry", "after why status cut sent", defaults=(False, True))
-Rejected = namedtuple("Rejected", "why status")
 
-#: What receivedCall answered: an extension, or a code "0".."4"; the other is ''.
-Answer = namedtuple("Answer", "extension code")
+class Delivered(NamedTuple):
+    """Movidesk took the request."""
+
+    text: str  # its answer
+
+
+class Retry(NamedTuple):
+    """Nobody knows, or Movidesk wants the request again."""
+
+    after: float | None  # seconds that Movidesk asked for
+    why: str
+    status: int | None   # None: there was no answer
+    cut: bool = False    # the connection stood, and was closed unanswered
+    sent: bool = True    # False: the request certainly never left
+
+
+class Rejected(NamedTuple):
+    """Movidesk refused the request."""
+
+    why: str
+    status: int
+
+
+#: What a request came to.
+Outcome = Union[Delivered, Retry, Rejected]
+
+
+class Answer(NamedTuple):
+    """What receivedCall answered: an extension or a code; the other is ''."""
+
+    extension: str
+    code: str  # "0" to "4"
 
 
 def utc(epoch: float) -> str:
@@ -95,7 +136,7 @@ def utc(epoch: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(epoch))
 
 
-def query(event: str, **fields) -> dict[str, str]:
+def query(event: str, **fields: object) -> dict[str, str]:
     """The query of an event's request, without the token; dates are given as epoch seconds.
 
     Raises ParameterError where a required value is missing or one is longer than its document allows.
@@ -116,8 +157,8 @@ def query(event: str, **fields) -> dict[str, str]:
     return found
 
 
-def outcome(status: int | None, text: str = "", retry_after: str | None = None, now: float = 0.0):
-    """What a request came to: Delivered, Retry or Rejected. Pure.
+def outcome(status: int | None, text: str = "", retry_after: str | None = None, now: float = 0.0) -> Outcome:
+    """What a request came to. Pure.
 
     status: of the answer, None where there was none (text then says why). retry_after: the header's value.
     401 and 403 are Retry: nothing is thrown away for a wrong token.
@@ -181,7 +222,7 @@ class _Session(requests.Session):
     """Follows no redirect, and does not look at it either: to find out where it points requests reads its whole body,
     however long and slow, and stumbles over an address that is none."""
 
-    def get_redirect_target(self, resp) -> None:
+    def get_redirect_target(self, resp: requests.Response) -> None:
         return None
 
 
@@ -192,7 +233,8 @@ class Client:
     times as long, and what has not been sent by then is never sent.
     """
 
-    def __init__(self, url: str, token, timeout: float = 5.0, connections: int = 8, clock=time.time):
+    def __init__(self, url: str, token: Secret, timeout: float = 5.0, connections: int = 8,
+                 clock: Callable[[], float] = time.time):
         self._url = url
         self._token = token
         self._timeout = timeout
@@ -209,7 +251,7 @@ class Client:
     def close(self) -> None:
         self._session.close()
 
-    def send(self, event: str, **fields):
+    def send(self, event: str, **fields: object) -> Outcome:
         """Send one event; returns its outcome. Raises ParameterError before anything is sent.
 
         No exception leaves that holds the address: the token travels in it.
@@ -219,10 +261,10 @@ class Client:
         try:
             status, text, retry_after = self._exchanges.run(lambda: self._exchange(endpoint, params), 3 * self._timeout)
         except (requests.RequestException, HTTPError, TooLate) as error:
-            return outcome(None, _reason(error, self._timeout))._replace(cut=_is_cut(error), sent=not _has_not_left(error))
+            return Retry(None, _clean(_reason(error, self._timeout)), None, _is_cut(error), not _has_not_left(error))
         return outcome(status, self._mask(text), retry_after, self._clock())
 
-    def _exchange(self, endpoint: Endpoint, params: dict) -> tuple[int, str, str | None]:
+    def _exchange(self, endpoint: Endpoint, params: dict[str, str]) -> tuple[int, str, str | None]:
         params = {"token": self._token.reveal(), **params}
         # With a POST requests sends Content-Length: 0, without which IIS answers 411.
         # A redirect is not followed: it would carry the token to wherever it points.

@@ -7,11 +7,30 @@ One failed request is not an outage: until another one fails too, the others are
 from __future__ import annotations
 
 import time
-from collections import namedtuple
 
-from movidesk.config import load
+from movidesk import NamedTuple
+from movidesk.config import Config, load
 from movidesk.config.nights import limit_at
 from movidesk.journal.limits import CUT, FAILED
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Protocol
+
+    from movidesk.delivery.api import Client, Outcome, Rejected, Retry
+    from movidesk.journal.standby import Owner
+    from movidesk.rules.trial import Trial
+
+    Failures = Callable[[], Trial] | None  # see Sending.send
+
+    class Needed(Owner, Protocol):
+        """What Sending needs of a movidesk.context.Context."""
+
+        @property
+        def client(self) -> Client: ...
+else:
+    Needed = object
 
 SLOW = 0.5             # seconds; an answer that took longer may have been counted by Movidesk at any moment of them
 REST_AFTER = 60        # seconds; a Movidesk that has not answered for longer is tried less and less often
@@ -22,8 +41,13 @@ TOKEN_REFUSED, AWAY, TOKEN_TAKEN = "token_refused", "away", "token_taken"
 #: Timers that all processes share: when a refused token was last tried, and a Movidesk that takes nothing.
 TOKEN_TRIED, AWAY_TRIED = "token_tried", "away_tried"
 
-#: What came back (api.Client.send), when the request left (steady time), and the seconds that it took.
-Exchange = namedtuple("Exchange", "result sent seconds")
+
+class Exchange(NamedTuple):
+    """A request that was sent."""
+
+    result: Outcome  # what it came to (api.Client.send)
+    sent: float      # when it left, steady time
+    seconds: float   # how long it took
 
 
 def request_name(event: str, call_id: str) -> str:
@@ -31,28 +55,32 @@ def request_name(event: str, call_id: str) -> str:
     return f"{event} of {call_id}"
 
 
-class Sending:
+class Sending(Needed):
     """The part of a Context that sends. Needs its config, journal, client and clock."""
 
-    def send(self, request: int, event: str, failures=None, **fields):
+    config: Config
+    _client: Client | None
+
+    def send(self, request: int, event: str, failures: Failures = None, **fields: object) -> Outcome:
         """Send one event with the request that was claimed for it; its outcome (api.Client.send), heeded by `heard`.
 
         failures: () -> the event's trial.Trial if this try failed too; None for a request that is not tried again.
         """
-        return self.note_exchange(request, self.exchange(event, **fields), event, fields["id"], failures)
+        return self.note_exchange(request, self.exchange(event, **fields), event, str(fields["id"]), failures)
 
-    def exchange(self, event: str, **fields) -> Exchange:
+    def exchange(self, event: str, **fields: object) -> Exchange:
         """Send one event, and note nothing of it."""
         begun, sent = time.monotonic(), self.journal.steady()
         return Exchange(self.client.send(event, **fields), sent, time.monotonic() - begun)
 
-    def note_exchange(self, request: int, exchange: Exchange, event: str, call_id: str, failures=None):
+    def note_exchange(self, request: int, exchange: Exchange, event: str, call_id: str, failures: Failures = None) -> Outcome:
         """The rest of `send`; 0 as the request stands for one that this journal has not claimed."""
         if exchange.seconds > SLOW:
             self.journal.limits.count_from_now(request)
         return self.heard(exchange.result, exchange.sent, request_name(event, call_id), failures, call_id)
 
-    def heard(self, result, sent: float | None = None, name: str = "", failures=None, call_id: str = ""):
+    def heard(self, result: Outcome, sent: float | None = None, name: str = "", failures: Failures = None,
+              call_id: str = "") -> Outcome:
         """Keep what an outcome means for all requests: a pause after 429, silence after 401 and 403, an outage, their ends.
 
         sent: when the request left, in the journal's steady time; None: just now. name: tells requests apart; '' stands for
@@ -60,7 +88,7 @@ class Sending:
 
         Returns the outcome; that of a connection which was cut may be a 429.
         """
-        from movidesk.delivery.api import Delivered, Rejected
+        from movidesk.delivery.api import RETRY_AFTER_DEFAULT, Delivered, Rejected
 
         if isinstance(result, Delivered):
             self.journal.notes.remove(AWAY)
@@ -73,14 +101,14 @@ class Sending:
             return result._replace(status=429, why=result.why + ", taken for a 429")
         if result.status == 429:
             self.journal.notes.remove(AWAY)
-            self._paused(result.after, sent)
+            self._paused(RETRY_AFTER_DEFAULT if result.after is None else result.after, sent)
             return result
         self.journal.limits.add_outcome(call_id, FAILED)
         if failures is None or not failures().blamed:  # else the failure is the event's own
             self._failed(result, name)
         return result
 
-    def _refused(self, result, name: str, failures) -> None:
+    def _refused(self, result: Rejected, name: str, failures: Failures) -> None:
         """A refusal ends an outage, for something answers; while nothing is taken it may itself be one (trial.is_believed)."""
         away = self.journal.notes.get(AWAY)
         if away and not away[0].startswith(f"HTTP {result.status}"):
@@ -89,7 +117,7 @@ class Sending:
             self.journal.notes.record_failure(AWAY, result.why, name)
             self.journal.notes.acquire_timer(AWAY_TRIED, 0.0)
 
-    def _failed(self, result, name: str) -> None:
+    def _failed(self, result: Retry, name: str) -> None:
         if result.status in (401, 403):
             self.journal.notes.remove(AWAY)
             self._token_refused(result.why, name)

@@ -9,11 +9,16 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from typing import Any, Generic, TypeVar
 
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.poolmanager import ProxyManager
+
+Result = TypeVar("Result")
 
 MOST = 32  # exchanges at once, those among them that were given up and still wait for a resolver
 
@@ -27,10 +32,10 @@ class TooLate(Exception):
 class Exchanges:
     """Runs exchanges, at most MOST at once."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._free = threading.BoundedSemaphore(MOST)
 
-    def run(self, work, seconds: float):
+    def run(self, work: Callable[[], Result], seconds: float) -> Result:
         """The result of work(), or its exception; raises TooLate where it takes longer than so many seconds."""
         if not self._free.acquire(blocking=False):
             raise TooLate(f"not sent, {MOST} requests wait already (are names resolved?)")
@@ -43,15 +48,17 @@ class Exchanges:
         return exchange.result()
 
 
-class _Exchange(threading.Thread):
+class _Exchange(threading.Thread, Generic[Result]):
     """The work in its thread. given_up and socket change under the lock."""
 
-    def __init__(self, work, seconds: float, release):
+    def __init__(self, work: Callable[[], Result], seconds: float, release: Callable[[], None]):
         super().__init__(name="exchange", daemon=True)
         self._work, self._seconds, self._release = work, seconds, release
         self._end = time.monotonic() + seconds
         self._lock, self._over = threading.Lock(), threading.Event()
-        self._result = self._error = self._socket = None
+        self._result: Result  # when it is over, unless there is an error
+        self._error: BaseException | None = None
+        self._socket: socket.socket | None = None
         self._given_up = False
 
     def run(self) -> None:
@@ -66,7 +73,7 @@ class _Exchange(threading.Thread):
             self._over.set()
             self._release()
 
-    def result(self):
+    def result(self) -> Result:
         if not self._over.wait(self._end - time.monotonic()):
             with self._lock:
                 self._given_up = True
@@ -78,7 +85,7 @@ class _Exchange(threading.Thread):
             raise self._error
         return self._result
 
-    def uses(self, connection) -> None:
+    def uses(self, connection: HTTPConnection) -> None:
         """The exchange is about to send over this connection. Raises TooLate where nobody waits for it any more."""
         with self._lock:
             if self._given_up:
@@ -91,7 +98,7 @@ def _cut(sock: socket.socket) -> None:
         sock.shutdown(socket.SHUT_RDWR)
 
 
-class _Bounded:
+class _Http(HTTPConnection):
     """A connection that tells its exchange when it is used. Both moments are needed: a new connection is made after the
     request was begun (http) or before it (https); one that is kept open is not made anew."""
 
@@ -99,9 +106,9 @@ class _Bounded:
         super().connect()
         self._tell()
 
-    def putrequest(self, *args, **kwargs) -> None:
+    def putrequest(self, method: str, url: str, skip_host: bool = False, skip_accept_encoding: bool = False) -> None:
         self._tell()
-        super().putrequest(*args, **kwargs)
+        super().putrequest(method, url, skip_host, skip_accept_encoding)
 
     def _tell(self) -> None:
         exchange = getattr(_current, "exchange", None)
@@ -109,11 +116,7 @@ class _Bounded:
             exchange.uses(self)
 
 
-class _Http(_Bounded, HTTPConnection):
-    pass
-
-
-class _Https(_Bounded, HTTPSConnection):
+class _Https(_Http, HTTPSConnection):
     pass
 
 
@@ -128,11 +131,11 @@ class _HttpsPool(HTTPSConnectionPool):
 class Adapter(HTTPAdapter):
     """requests' adapter over such connections, also those to a proxy."""
 
-    def init_poolmanager(self, *args, **kwargs) -> None:
-        super().init_poolmanager(*args, **kwargs)
+    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:  # as requests has it
+        super().init_poolmanager(connections, maxsize, block, **options)
         self.poolmanager.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
 
-    def proxy_manager_for(self, *args, **kwargs):
-        manager = super().proxy_manager_for(*args, **kwargs)
+    def proxy_manager_for(self, proxy: str, **options: Any) -> ProxyManager:  # as requests has it
+        manager: ProxyManager = super().proxy_manager_for(proxy, **options)
         manager.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
         return manager

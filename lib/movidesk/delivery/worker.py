@@ -16,11 +16,12 @@ import logging
 import random
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from movidesk.delivery import api
-from movidesk.delivery.availability import Exchange, request_name
-from movidesk.journal import LEASE, PENDING, Job, JournalError, standby, standby_folder
+from movidesk.delivery.availability import Exchange, Sending, request_name
+from movidesk.journal import LEASE, PENDING, Job, JournalError, standby, standby_folder, wakeup
 from movidesk.rules import call_states, trial
 
 log = logging.getLogger("movidesk.delivery.worker")
@@ -45,12 +46,12 @@ def event_name(job: Job) -> str:
 class Delivery:
     """Delivers the events of a context's journal. jitter: () -> [0, 1), passed in by tests."""
 
-    def __init__(self, context, jitter=random.random):
+    def __init__(self, context: Sending, jitter: Callable[[], float] = random.random):
         self.context = context
         self._jitter = jitter
         self._stop = threading.Event()  # set: nothing is begun any more
 
-    def take(self):
+    def take(self) -> tuple[Job | None, float | None]:
         """The next job and 0, or None and the seconds to wait (None: nothing is pending). See Outbox.take."""
         silence = self.context.silence() or self.context.rest(trial.LONGEST_RETRY)
         if silence:
@@ -102,7 +103,7 @@ class Delivery:
                 call = other.journal.calls.find(job.call.call_id)
                 same = [event for event in (other.journal.calls.events(call) if call else ())
                         if (event.kind, event.at, event.status) == (job.event.kind, job.event.at, PENDING)]
-                if not same:
+                if call is None or not same:
                     raise error
                 Delivery(other)._note(Job(same[0], call), exchange)
         except OSError:
@@ -111,16 +112,15 @@ class Delivery:
     def _rejected(self, job: Job, why: str, probe_for: Job | None) -> None:
         before = self.context.journal.trials.get(job.event.id)
         if probe_for:
-            seconds = trial.backoff(job.event.attempts, self._jitter())
-            self.context.journal.trials.probe_refused(probe_for, job, seconds, why)
-        else:
-            seconds = self.context.journal.trials.refused(job, why, self._jitter())
+            wait = trial.backoff(job.event.attempts, self._jitter())
+            self.context.journal.trials.probe_refused(probe_for, job, wait, why)
+            return self._say_again(job, wait, why)
+        seconds = self.context.journal.trials.refused(job, why, self._jitter())
         if seconds is None:
             self.context.given_up(request_name(event_name(job), job.call.call_id))
             return self._say_set_aside(job, why)
         self._say_again(job, seconds, why)
-        if not probe_for:
-            self._probe(job, before, refused=True)
+        self._probe(job, before, refused=True)
 
     def _offered(self, job: Job, text: str) -> str:
         """The agent whom Movidesk gives to an arrival that is told when its call is over; '' for none."""
@@ -134,9 +134,9 @@ class Delivery:
     def _try_again(self, job: Job, result: api.Retry) -> None:
         book, at_least = self.context.journal, result.after or 0.0
         if result.status == 429:  # no failure of the event: nothing was looked at
-            seconds = max(at_least, trial.backoff(job.event.attempts, self._jitter()))
-            book.outbox.retry(job, seconds, result.why)
-            return self._say_again(job, seconds, result.why)
+            wait = max(at_least, trial.backoff(job.event.attempts, self._jitter()))
+            book.outbox.retry(job, wait, result.why)
+            return self._say_again(job, wait, result.why)
         if result.status in (401, 403):
             at_least = trial.TOKEN_RETRY
         before = book.trials.get(job.event.id)
@@ -153,7 +153,7 @@ class Delivery:
         """
         book = self.context.journal
         after = book.trials.get(job.event.id)
-        if self._stop.is_set() or not trial.may_probe(before, after):
+        if self._stop.is_set() or after is None or not trial.may_probe(before, after):
             return
         others = book.limits.failed_since(trial.watched_since(after), but=job.call.call_id)
         if not others and self.context.is_alone(request_name(event_name(job), job.call.call_id)):
@@ -189,7 +189,7 @@ class Delivery:
             else:
                 pause(wait)
 
-    def run(self, trigger, stop: threading.Event) -> None:
+    def run(self, trigger: wakeup.Trigger, stop: threading.Event) -> None:
         """Deliver until `stop` is set; `trigger` wakes the loop at once.
 
         It then ends with the exchanges that are under way, three timeouts later at most; the unit's TimeoutStopSec allows that.
@@ -217,7 +217,7 @@ class Delivery:
                     wait = IDLE if job or seconds is None else min(IDLE, seconds)
                 trigger.wait(wait)
 
-    def _start(self, pool: ThreadPoolExecutor, work, job: Job) -> bool:
+    def _start(self, pool: ThreadPoolExecutor, work: Callable[[Job], None], job: Job) -> bool:
         """Let a thread do the work; False where none can start: then nobody does it, and the event's lease runs out."""
         taken = threading.Lock()
 
@@ -236,7 +236,7 @@ class Delivery:
                       job.call.call_id, job.event.kind, LEASE, error)
             return False
 
-    def _take_safely(self):
+    def _take_safely(self) -> tuple[Job | None, float | None]:
         try:
             return self.take()
         except JournalError as error:
@@ -247,7 +247,7 @@ class Delivery:
             return None, None
 
 
-def deliver_standby(context) -> None:
+def deliver_standby(context: Sending) -> None:
     """Send the standby's events that are due and allowed now. Raises JournalError, OSError."""
     if standby_folder.in_use(context.config):
         with standby.use(context, standby.reason(context.config)) as other:

@@ -16,8 +16,11 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Callable
+from typing import Protocol
 
-from movidesk.journal import Job
+from movidesk.config import Config
+from movidesk.journal import Job, Journal
 from movidesk.recordings import links
 
 log = logging.getLogger("movidesk.recordings.conversion")
@@ -31,6 +34,16 @@ TOOLS = {
     "mp3": ("lame --quiet -V 6 IN OUT", "ffmpeg -nostdin -loglevel error -y -i IN -q:a 6 OUT"),
     "opus": ("opusenc --quiet IN OUT", "ffmpeg -nostdin -loglevel error -y -i IN -c:a libopus OUT"),
 }
+
+
+class Owner(Protocol):
+    """What this needs of a movidesk.context.Context."""
+
+    config: Config
+    clock: Callable[[], float]
+
+    @property
+    def journal(self) -> Journal: ...
 
 
 class NotConverted(Exception):
@@ -71,7 +84,7 @@ def convert(path: str, ending: str) -> str:
     return target
 
 
-def work_off(context, seconds: float = float("inf")) -> int:
+def work_off(context: Owner, seconds: float = float("inf")) -> int:
     """Convert what waits for it, and let its links go; returns how many. No file is begun after so many seconds."""
     begun, count = time.monotonic(), 0
     for job, name in context.journal.outbox.conversions():
@@ -84,7 +97,7 @@ def work_off(context, seconds: float = float("inf")) -> int:
     return count
 
 
-def _convert(context, job: Job, path: str) -> None:
+def _convert(context: Owner, job: Job, path: str) -> None:
     try:
         target = convert(path, context.config["recordings", "convert"])
     except NotConverted as error:

@@ -33,7 +33,7 @@ def own_message(message: str, folder: str, call_id: str) -> str:
     return ""
 
 
-def own_names(config: Config) -> re.Pattern:
+def own_names(config: Config) -> re.Pattern[str]:
     """The names that we give to files, and those that they have while they are made (a copy, a conversion).
 
     They begin with the call's id: [pbx] name, Asterisk's systemname, epoch.counter or, of made calls, epoch.hex, and the

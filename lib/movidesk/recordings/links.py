@@ -7,10 +7,14 @@ import time
 
 from movidesk.config import Config
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from movidesk.journal import Call
+
 WAV_HEADER = 44  # bytes; a recording of this size holds no sound
 
 
-def link(config: Config, call, recording: str, now: float) -> str:
+def link(config: Config, call: Call | None, recording: str, now: float) -> str:
     """The address of a recording: what is one already, else the file's name in [recordings] link; '' for none.
 
     call: the journal's Call, None where it is not known. now: epoch seconds.
