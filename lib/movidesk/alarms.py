@@ -21,15 +21,19 @@ from __future__ import annotations
 
 import re
 import time
-from collections import namedtuple
 
-from movidesk import journal
+from movidesk import NamedTuple, journal
 from movidesk.config import Config
 from movidesk.context import NOT_TOLD, Context
 from movidesk.delivery.availability import AWAY, TOKEN_REFUSED
 from movidesk.journal import REFUSED, emergency, standby, standby_folder
 from movidesk.journal.recovery import kept_aside
 from movidesk.rules import waiting_line
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Callable
 
 SAY_EVERY = 3600.0  # seconds between two times that an alarm is said in one place
 #: Seconds that a trouble may last before it is an alarm; a restart or a short pause is none.
@@ -39,7 +43,12 @@ AWAY_AFTER, PAUSE_AFTER, NOT_TOLD_AFTER, IDLE_AFTER = 60.0, 60.0, 300.0, 600.0
 #: an agent in another call nobody must. And the seconds after which a refusal is old.
 DEAD_TIMES, UNANSWERED_TIMES, REFUSAL_OLD = 2, 3, 3600.0
 
-Alarm = namedtuple("Alarm", "name text")
+
+class Alarm(NamedTuple):
+    """An alarm that stands."""
+
+    name: str  # one of the table above
+    text: str  # what is wrong, and what to do
 
 
 def standing(context: Context) -> list[Alarm]:
@@ -164,7 +173,7 @@ def _lasts(context: Context, since: float, seconds: float) -> bool:
     return not 0.0 <= context.clock() - since < seconds
 
 
-def say_on_console(context: Context, say) -> None:
+def say_on_console(context: Context, say: Callable[[str], None]) -> None:
     """Say what stands, each alarm once an hour for the whole PBX. say: one line to Asterisk's console."""
     for alarm in standing(context):
         if context.journal.notes.acquire_timer("alarm_said_" + alarm.name, SAY_EVERY):
@@ -174,7 +183,7 @@ def say_on_console(context: Context, say) -> None:
 class Log:
     """Writes to the service's log: an alarm when it begins, again every hour, and when it ends."""
 
-    def __init__(self, log, steady=time.monotonic):
+    def __init__(self, log: logging.Logger, steady: Callable[[], float] = time.monotonic):
         self._log, self._steady = log, steady
         self._said: dict[str, float] = {}
 

@@ -6,13 +6,14 @@ import os
 import socket
 import stat
 import tempfile
+from collections.abc import Iterator
 
 from movidesk import journal
 from movidesk.config import Config
 from movidesk.journal import standby_folder
 
 
-def all_checks(config: Config):
+def all_checks(config: Config) -> Iterator[tuple[str, str]]:
     """Yield (name, problem) for every check, in the order in which an admin would mend them."""
     yield f"configuration {config.path}", "; ".join(config.all_problems())
     if not os.path.exists(config.path):
@@ -25,7 +26,8 @@ def all_checks(config: Config):
     if config["made_calls", "listen"]:
         yield f"Asterisk's manager at {_place(config['made_calls', 'ami'])}, for made calls", _manager(config)
     if config["recordings", "publish"]:
-        yield f"recordings at {_place(config['recordings', 'publish'])}", _publishes(config)
+        yield (f"recordings at {_place(config['recordings', 'publish'])}",
+               _publishes(config["recordings", "folder"], config["recordings", "publish"]))
     if config["recordings", "convert"]:
         yield f"recordings as .{config['recordings', 'convert']}", _converts(config)
 
@@ -79,10 +81,10 @@ def _reachable(config: Config) -> str:
     return ""
 
 
-def _publishes(config: Config) -> str:
+def _publishes(folder: str, address: tuple[str, int]) -> str:
     try:
-        os.scandir(config["recordings", "folder"]).close()
-        socket.create_connection(config["recordings", "publish"], timeout=2).close()
+        os.scandir(folder).close()
+        socket.create_connection(address, timeout=2).close()
     except OSError as error:
         return f"{error.strerror or error}: is movidesk serve running?{f' ({error.filename})' if error.filename else ''}"
     return ""

@@ -13,16 +13,21 @@ import logging
 import os
 import threading
 import time
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import TypeVar
 
 from movidesk import alarms
 from movidesk.checks import standby_problem
+from movidesk.context import Context
 from movidesk.delivery.worker import Delivery, deliver_standby
-from movidesk.journal import JournalError, standby, standby_folder
+from movidesk.journal import Job, JournalError, standby, standby_folder
 from movidesk.pbx import sweep
 from movidesk.recordings import conversion, files
 
 log = logging.getLogger("movidesk.housekeeping")
+
+Done = TypeVar("Done")
 
 PRUNE_EVERY = 3600.0   # seconds
 PRUNED = "pruned"      # timer of all processes together
@@ -34,7 +39,7 @@ BEGINS = 0.2           # seconds until the next look for work while a standby be
 REST = 0.05            # seconds between two steps of pruning, in which events are recorded
 
 
-def open_journal(context) -> None:
+def open_journal(context: Context) -> None:
     """Open a context's journal, so that what is wrong with it is said at the start. Raises JournalError."""
     try:
         _ = context.journal
@@ -46,7 +51,7 @@ def open_journal(context) -> None:
 class RestingDelivery(Delivery):
     """Pauses while the standby takes the journal's place: its events are delivered from there."""
 
-    def take(self):
+    def take(self) -> tuple[Job | None, float | None]:
         try:
             with standby.not_beginning(self.context.config):
                 return (None, None) if standby_folder.in_use(self.context.config) else super().take()
@@ -57,7 +62,7 @@ class RestingDelivery(Delivery):
 class Housekeeping:
     """Housekeeping at a context. wake: wakes the delivery where there is something new to deliver; stop: ends the threads."""
 
-    def __init__(self, context, wake=lambda: None, stop: threading.Event | None = None):
+    def __init__(self, context: Context, wake: Callable[[], None] = lambda: None, stop: threading.Event | None = None):
         self._context, self._wake = context, wake
         self._stop = stop or threading.Event()
         self.sweep_now = threading.Event()  # set: sweep before the minute is over
@@ -166,7 +171,7 @@ class Housekeeping:
             self._stop.wait(HOLD_AGAIN)
 
     @staticmethod
-    def _safely(what: str, action):
+    def _safely(what: str, action: Callable[[], Done]) -> Done | None:
         try:
             return action()
         except (JournalError, OSError) as error:
@@ -176,14 +181,14 @@ class Housekeeping:
         return None
 
 
-def at_work(journal: str, once: bool):
+def at_work(journal: str, once: bool) -> AbstractContextManager[bool]:
     """A lock that says: this process delivers the events of this journal. once: for one round, and only alone; False if another
     process delivers already. Otherwise for good: waits for a round that is under way, and shares the lock with other services."""
     return locked(journal + ".deliver", fcntl.LOCK_EX | fcntl.LOCK_NB if once else fcntl.LOCK_SH)
 
 
 @contextmanager
-def locked(path: str, how: int):
+def locked(path: str, how: int) -> Iterator[bool]:
     """Hold a file lock, which ends with its process; True if it is ours. Whoever can read the file may take it. Raises
     OSError."""
     file = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)

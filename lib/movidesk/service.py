@@ -12,7 +12,8 @@ import pkgutil
 import signal
 import socketserver
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 import movidesk
 from movidesk.agi import runner
@@ -24,6 +25,9 @@ from movidesk.housekeeping import Housekeeping, RestingDelivery, open_journal
 from movidesk.journal import wakeup
 from movidesk.pbx import sweep
 from movidesk.pbx.heartbeat import Heartbeat
+
+if TYPE_CHECKING:
+    from movidesk.web.server import Web
 
 log = logging.getLogger("movidesk.service")
 
@@ -46,6 +50,7 @@ class LoggedChannel(Channel):
 class Session(socketserver.StreamRequestHandler):
     """One FastAGI connection: one verb on one channel."""
 
+    server: FastAGI
     timeout = SESSION_TIMEOUT
     disable_nagle_algorithm = True
 
@@ -75,7 +80,8 @@ class FastAGI(Listener):
     saw: is given the unique id of each session's channel. beat: called by the accept loop twice a second at least.
     """
 
-    def __init__(self, address: tuple[str, int], context: Context, saw=lambda uniqueid: None, beat=lambda: None):
+    def __init__(self, address: tuple[str, int], context: Context, saw: Callable[[str], None] = lambda uniqueid: None,
+                 beat: Callable[[], None] = lambda: None):
         self.context, self.saw, self._beat = context, saw, beat
         super().__init__("[agid] listen", address, Session, MAX_SESSIONS, SESSION_LIFE)
 
@@ -83,7 +89,7 @@ class FastAGI(Listener):
         super().service_actions()
         self._beat()
 
-    def handle_error(self, request, client_address) -> None:
+    def handle_error(self, request: object, client_address: object) -> None:
         log.exception("a session with %s failed", client_address)
 
 
@@ -99,7 +105,7 @@ class Service:
         self._stop = threading.Event()
         self.context = Context(config, wake=lambda: self._trigger.pull(), is_script=False)
         open_journal(self.context)
-        self._trigger = wakeup.Trigger(wakeup.path_beside(config["journal", "path"]))
+        self._trigger: wakeup.Trigger = wakeup.Trigger(wakeup.path_beside(config["journal", "path"]))
         _ = self.context.client  # and requests is loaded before the first caller asks
         self._restarts = sweep.Restarts()
         self.housekeeping = Housekeeping(self.context, self._trigger.pull, self._stop)
@@ -107,7 +113,7 @@ class Service:
         self.fastagi = FastAGI(config["agid", "listen"], self.context, self._saw, self.heartbeat.beat)
         self.web = self._open_web()
 
-    def stop(self, *_) -> None:
+    def stop(self, *_: object) -> None:
         self._stop.set()
         self.housekeeping.sweep_now.set()
         self._trigger.pull()
@@ -117,7 +123,7 @@ class Service:
         signal.signal(signal.SIGINT, self.stop)
         # A signal may reach any thread, but its handler runs in this one, and only when this one wakes up.
         signal.set_wakeup_fd(self._trigger.fileno(), warn_on_full_buffer=False)
-        threads = {"fastagi": self.fastagi.serve_forever}
+        threads: dict[str, Callable[[], None]] = {"fastagi": self.fastagi.serve_forever}
         if self.web:
             threads["web"] = self.web.run
         self.heartbeat.beat()  # before the first caller comes: an old file may be there
@@ -135,7 +141,7 @@ class Service:
         self.context.journal.close()
         log.info("stopped")
 
-    def _open_web(self):
+    def _open_web(self) -> Web | None:
         """The web servers that are configured, None for none. What they need is loaded only then."""
         config = self.context.config
         if not (config["recordings", "publish"] or config["made_calls", "listen"]):

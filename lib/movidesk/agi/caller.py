@@ -48,7 +48,8 @@ def call_id(context: Context, channel: Channel) -> str:
 
     Raises ChannelGone where the channel is gone and nothing is known of it.
     """
-    known, gone = "", None
+    known = ""
+    gone: ChannelGone | None = None
     try:
         known = channel.get(variables.ID)
     except ChannelGone as error:

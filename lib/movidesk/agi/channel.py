@@ -9,18 +9,44 @@ from __future__ import annotations
 import sys
 import types
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Protocol
 
-def _import_pyst2():
+    class Reader(Protocol):
+        """A binary file to read from."""
+
+        def readline(self, size: int, /) -> bytes: ...
+
+    class Writer(Protocol):
+        """A binary file to write to."""
+
+        def write(self, data: bytes, /) -> int: ...
+
+        def flush(self) -> None: ...
+
+    Result = dict[str, tuple[str, str]]  # of a command: {"result": (value, data)}
+
+    class AGI:
+        """What is used here of pyst2's class, which has no types."""
+
+        execute: Callable[..., Result]
+        set_variable: Callable[[str, str], object]
+        verbose: Callable[[str, int], object]
+
+
+def _import_pyst2() -> Any:  # it has no types
     """asterisk.agi, without the two modules that cost it more than all else that a script loads.
 
     pprint (and through it dataclasses and inspect) serves only the noise that we silence, six only to tell that this is
     Python 3: together 25 ms, as much as a whole event.
     """
-    stand_ins = {}
+    stand_ins: dict[str, types.ModuleType] = {}
     if "asterisk.agi" not in sys.modules:
         stand_ins = {name: types.ModuleType(name) for name in ("pprint", "six") if name not in sys.modules}
     if "six" in stand_ins:
-        stand_ins["six"].PY3 = True
+        vars(stand_ins["six"])["PY3"] = True
     sys.modules.update(stand_ins)
     try:
         from asterisk import agi
@@ -30,7 +56,8 @@ def _import_pyst2():
     return agi
 
 
-_pyst2 = _import_pyst2()
+if not TYPE_CHECKING:
+    AGI = _import_pyst2().AGI
 
 MAX_LINE = 65536      # bytes; longer lines are no AGI
 MAX_COMMAND = 2047    # bytes with the line's end; Asterisk 16 would read what is longer as two commands
@@ -53,14 +80,14 @@ class _Nowhere:
         pass
 
 
-class Channel(_pyst2.AGI):
+class Channel(AGI):
     """One channel. `reader` and `writer` are binary files; the environment is read at once.
 
     Raises ChannelGone from any method once the peer is gone, ProtocolError where it speaks nonsense. A hangup alone ends
     nothing: Asterisk answers commands about variables for as long as the script or the connection lasts.
     """
 
-    def __init__(self, reader, writer):
+    def __init__(self, reader: Reader, writer: Writer):
         # Not pyst2's __init__: it installs a signal handler (main thread only) and prints the environment.
         self.stdin = reader
         self.stdout = writer
@@ -77,7 +104,7 @@ class Channel(_pyst2.AGI):
     @property
     def arguments(self) -> list[str]:
         """agi_arg_1, agi_arg_2, ... as they came."""
-        found = []
+        found: list[str] = []
         while f"agi_arg_{len(found) + 1}" in self.env:
             found.append(self.env[f"agi_arg_{len(found) + 1}"])
         return found
@@ -101,12 +128,12 @@ class Channel(_pyst2.AGI):
 
     # -- pyst2's pieces, replaced ----------------------------------------------------------------------------------
 
-    def _quote(self, string) -> str:
+    def _quote(self, string: object) -> str:
         text = str(string).replace("\\", "\\\\").replace('"', '\\"')
         text = " ".join(text.splitlines()).replace("\0", "")
         return f'"{text}"'
 
-    def send_command(self, command, *args) -> None:
+    def send_command(self, command: str, *args: object) -> None:
         line = " ".join([command.strip(), *map(str, args)]).strip()
         if "\n" in line or "\r" in line:
             raise ValueError(f"an AGI command holds a line break: {line[:80]!r}")
@@ -119,7 +146,7 @@ class Channel(_pyst2.AGI):
         except (OSError, ValueError) as error:  # ValueError: the file was closed under us
             raise ChannelGone(f"writing to Asterisk: {error}") from None
 
-    def get_result(self, stdin=None) -> dict:
+    def get_result(self, stdin: object = None) -> Result:
         """The answer to a command, as pyst2 gives it: {'result': (value, data), ...}."""
         line = self._read_answer()
         code, text = line[:3], line[4:]
@@ -132,7 +159,7 @@ class Channel(_pyst2.AGI):
             line = self._read_answer()
         raise ProtocolError(f"Asterisk answered {answered[:200]!r}")
 
-    def _parse_success(self, text: str) -> dict:
+    def _parse_success(self, text: str) -> Result:
         result, _, data = text.partition(" (")
         if not result.startswith("result="):
             raise ProtocolError(f"Asterisk answered {text[:200]!r}")

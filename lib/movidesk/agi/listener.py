@@ -8,8 +8,13 @@ import socketserver
 import threading
 import time
 from contextlib import suppress
+from typing import Union
 
 log = logging.getLogger("movidesk.agi.listener")
+
+
+#: A connection, as socketserver has it: of TCP a socket.
+Request = Union[socket.socket, tuple[bytes, socket.socket]]
 
 
 class Listener(socketserver.ThreadingTCPServer):
@@ -23,17 +28,17 @@ class Listener(socketserver.ThreadingTCPServer):
     daemon_threads = True
     request_queue_size = 512
 
-    def __init__(self, setting: str, address: tuple[str, int], handler, places: int,
+    def __init__(self, setting: str, address: tuple[str, int], handler: type[socketserver.BaseRequestHandler], places: int,
                  life: float | None = None):
         self._setting, self._life = setting, life
-        self._begun: dict[socket.socket, float] = {}
+        self._begun: dict[Request, float] = {}
         self._places = threading.BoundedSemaphore(places)
         try:
             super().__init__(address, handler)
         except OSError as error:
             raise OSError(error.errno, f"{setting} = {address[0]}:{address[1]}: {error.strerror}") from None
 
-    def process_request(self, request, client_address) -> None:
+    def process_request(self, request: Request, client_address: object) -> None:
         if not self._places.acquire(blocking=False):
             log.error("%s: too many connections at once; one more was closed", self._setting)
             self.shutdown_request(request)
@@ -46,20 +51,22 @@ class Listener(socketserver.ThreadingTCPServer):
             self._give_back(request)
             self.shutdown_request(request)
 
-    def process_request_thread(self, request, client_address) -> None:
+    def process_request_thread(self, request: Request, client_address: object) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:
             self._give_back(request)
 
-    def _give_back(self, request) -> None:
+    def _give_back(self, request: Request) -> None:
         del self._begun[request]
         self._places.release()
 
     def service_actions(self) -> None:
         """Called twice a second by serve_forever: end the connections that are over their time."""
-        for request, begun in list(self._begun.items()) if self._life else ():
-            if time.monotonic() - begun > self._life:
+        if not self._life:
+            return
+        for request, begun in list(self._begun.items()):
+            if isinstance(request, socket.socket) and time.monotonic() - begun > self._life:
                 log.error("%s: a connection of more than %g s was closed", self._setting, self._life)
                 self._cut(request)
 

@@ -10,6 +10,11 @@ from movidesk.context import Context
 from movidesk.delivery.availability import request_name
 from movidesk.rules import call_states, waiting_line
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from movidesk.journal import Call
+    from movidesk.rules.trial import Trial
+
 UNASKED = "E"      # MOVIDESK_CODE where Movidesk could not be asked
 AFTER_ERROR = 10   # seconds until a caller asks again whose question failed
 LONGEST_WAIT = 60  # seconds; a caller is never told to wait longer, whatever Movidesk asks for
@@ -20,7 +25,7 @@ def unasked() -> dict[str, object]:
     return {variables.EXT: "", variables.CODE: UNASKED, variables.WAIT: AFTER_ERROR, variables.POSITION: ""}
 
 
-def ask(context: Context, channel: Channel, call) -> dict[str, object]:
+def ask(context: Context, channel: Channel, call: Call) -> dict[str, object]:
     """Ask Movidesk for an agent for this call, if it is its turn; the variables to set."""
     context.config.require("movidesk")
     silence = context.silence()
@@ -57,14 +62,14 @@ def ask(context: Context, channel: Channel, call) -> dict[str, object]:
     return {variables.POSITION: 1, variables.WAIT: _seconds(result.after or after)}
 
 
-def _blamed_now(context: Context, call):
+def _blamed_now(context: Context, call: Call) -> Trial:
     """The trial of this caller's question if it fails, with the tries that count against it from now on: earlier ones say nothing
     about whether Movidesk answers at this moment."""
     _, before, after = context.journal.trials.question(call)
     return after._replace(blamed=after.blamed - (before.blamed if before else 0))
 
 
-def _refused(context: Context, channel: Channel, call, why: str) -> None:
+def _refused(context: Context, channel: Channel, call: Call, why: str) -> None:
     """Movidesk refused the caller's question: where that is meant for this call its arrival is set aside, and the call goes
     on."""
     set_aside = context.journal.trials.question_refused(call, why)
@@ -74,7 +79,7 @@ def _refused(context: Context, channel: Channel, call, why: str) -> None:
         channel.say(f"{call.call_id}: received refused: {why} (movidesk outbox shows it, and can send it again)")
 
 
-def _failed(context: Context, channel: Channel, call, why: str) -> None:
+def _failed(context: Context, channel: Channel, call: Call, why: str) -> None:
     """The caller's question was not taken: those behind it may have to ask first."""
     alone = context.is_alone(request_name(call_states.RECEIVED, call.call_id))
     if context.journal.trials.question_failed(call, context.pace[1], alone):
@@ -82,7 +87,7 @@ def _failed(context: Context, channel: Channel, call, why: str) -> None:
                     f"asks again every {context.pace[1]:g} s")
 
 
-def _judge(context: Context, channel: Channel, call, text: str) -> dict[str, object]:
+def _judge(context: Context, channel: Channel, call: Call, text: str) -> dict[str, object]:
     """What receivedCall's answer means for the caller."""
     from movidesk.delivery import api
 
@@ -102,7 +107,7 @@ def _judge(context: Context, channel: Channel, call, text: str) -> dict[str, obj
             variables.WAIT: waiting_line.look_again(1, context.pace[0], context.is_script)}
 
 
-def _refusal(channel: Channel, call) -> str:
+def _refusal(channel: Channel, call: Call) -> str:
     """Why the phone that the caller was offered did not take it, as the dialplan says: one word; '' if it does not say."""
     reason = caller.variable_or_empty(channel, variables.REFUSAL) if call.state == call_states.OFFERED else ""
     return reason if re.fullmatch("[A-Z]{1,20}", reason) else ""

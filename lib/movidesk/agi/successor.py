@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections import namedtuple
 
+from movidesk import NamedTuple
 from movidesk.agi import variables
 from movidesk.agi.channel import Channel
 from movidesk.config import Config
@@ -26,13 +26,19 @@ MOST = 1000   # characters; a longer answer to GET VARIABLE may have been cut by
 _NO_CHANNEL = re.compile(r"Channel '.*' not found|No channel matching|Command '.*' failed")  # what the console says then
 _ENDS = "0123456789abcdef;"  # what a channel's name may end in
 
-#: name, unique id and caller's number of a channel; takes_place: whether it has the call's variables already.
-Successor = namedtuple("Successor", "name uniqueid number takes_place")
-
 #: The variables that make a channel the caller's; "__": the channels that it dials inherit it.
 _VARIABLES = ((variables.ID, "__"), (variables.HANDLER, "__"), (variables.WATCHED, "__"), (variables.ARRIVED, ""),
               (variables.QUEUE, ""), (variables.ANSWERED_BY, ""),
               (variables.AGENT, ""), (variables.RECORDING, ""), (variables.ENDING, ""))
+
+
+class Successor(NamedTuple):
+    """The channel that takes over a call."""
+
+    name: str
+    uniqueid: str
+    number: str        # its caller's, as Movidesk gets it
+    takes_place: bool  # whether it has the call's variables already
 
 
 class Gone(Exception):
@@ -69,7 +75,9 @@ def _was_dialled(channel: Channel, name: str, handler: str) -> bool:
 def _talks_to(channel: Channel, own: str, handler: str) -> str:
     """Whom the agent's phone talks to now, if it was called through a Local channel, which has left the call by then; else ''."""
     called = re.match(r"Local/([0-9]+)@", channel.get(variables.AGENT))
-    for name in _names(channel) if called else ():
+    if not called:
+        return ""
+    for name in _names(channel):
         if f"/{called[1]}-" in name and _of(channel, name, variables.HANDLER) == handler:
             peer = _of(channel, name, "BRIDGEPEER").split(",")[0]  # of more than two in a bridge it names all others
             if peer not in ("", own) and not _was_dialled(channel, peer, handler):
@@ -145,13 +153,11 @@ def _set_by_manager(config: Config, heir: Successor, values: list[tuple[str, str
 
 def _ask(config: Config, heir: Successor, line: str) -> str:
     try:
-        answer = console.ask(config["pbx", "asterisk"], line)
+        answer, trouble = console.ask(config["pbx", "asterisk"], line), ""
     except console.ConsoleError as error:
-        answer, trouble = str(error), error
-    else:
-        trouble = None
+        answer = trouble = str(error)
     if _NO_CHANNEL.search(answer):
         raise Gone()
     if trouble:
-        raise NotAdopted(str(trouble))
+        raise NotAdopted(trouble)
     return answer

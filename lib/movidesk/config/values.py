@@ -1,4 +1,4 @@
-"""What type the value of each setting has. For type checkers alone: nothing loads this at run time.
+"""What type the value of each setting has. For type checkers alone: nothing uses this at run time.
 
 Of an address, times and prefixes the value is '' where the setting has none.
 """

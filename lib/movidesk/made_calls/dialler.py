@@ -12,15 +12,20 @@ import secrets
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future
 
 from movidesk.agi import variables
+from movidesk.config.options import Secret
+from movidesk.context import Context
 from movidesk.pbx import ami
 from movidesk.rules import call_states
 
 log = logging.getLogger("movidesk.made_calls.dialler")
 
 SAME_CLICK = 10.0  # seconds in which the same pair is the same call
+
+Originate = Callable[[tuple[str, int], str, Secret, ami.Fields, float], str]  # as ami.originate
 
 OUTBOUND, MONITOR = "movidesk-outbound", "movidesk-monitor"  # contexts of dialplan/outbound.conf
 INTERNATIONAL = ("+", "00")  # allowed only where `allow` says so, as are the prefixes of `deny`
@@ -43,17 +48,15 @@ class Refused(Exception):
 class Dialler:
     """Checks what is asked for and has Asterisk do it. originate: as ami.originate; clock: steady seconds."""
 
-    def __init__(self, context, originate=ami.originate, clock=time.monotonic):
+    def __init__(self, context: Context, originate: Originate = ami.originate, clock: Callable[[], float] = time.monotonic):
         self._context = context
-        self._config = {key: context.config["made_calls", key] for key in (
-            "allow", "deny", "number_pattern", "per_minute", "ring", "dial_prefix", "dial_suffix", "caller_id",
-            "monitor")}
+        self._config = context.config
         self._manager = context.config.manager
         self._originate = originate
         self._clock = clock
         self._lock = threading.Lock()
-        self._clicks: dict[tuple[str, str], tuple[float, Future]] = {}
-        self._asked: dict[str, deque] = {}
+        self._clicks: dict[tuple[str, str], tuple[float, Future[str]]] = {}
+        self._asked: dict[str, deque[float]] = {}
 
     def call(self, source: str, destination: str) -> str:
         """The id of the call from extension `source` to `destination`, whose agent has picked up. Raises Refused.
@@ -81,7 +84,7 @@ class Dialler:
 
     def monitor(self, source: str, call_id: str) -> str:
         """Let extension `source` listen to a made call that is under way; returns the call's id. Raises Refused."""
-        if self._config["monitor"] != "yes":
+        if self._config["made_calls", "monitor"] != "yes":
             raise Refused(404, "monitoring is off: [made_calls] monitor")
         extension = self._extension(source)
         call = self._context.journal.calls.find(call_id)
@@ -103,17 +106,18 @@ class Dialler:
     def _number(self, text: str) -> str:
         """The number to dial, without the marks that people write into numbers."""
         number = re.sub(r"[ ().-]", "", text[:64])
-        if not (self._config["number_pattern"].fullmatch(number) and re.fullmatch(r"\+?[0-9]+", number)):
+        if not (self._config["made_calls", "number_pattern"].fullmatch(number) and re.fullmatch(r"\+?[0-9]+", number)):
             raise Refused(400, "destination is no number: see [made_calls] number_pattern")
         allowed, denied = (max((len(prefix) for prefix in prefixes if number.startswith(prefix)), default=0)
-                           for prefixes in (self._config["allow"], (*INTERNATIONAL, *self._config["deny"])))
+                           for prefixes in (tuple(self._config["made_calls", "allow"]),
+                                            (*INTERNATIONAL, *self._config["made_calls", "deny"])))
         if not allowed or allowed < denied:
             raise Refused(403, "this number may not be dialled: see [made_calls] allow")
         return number
 
     def _count(self, extension: str, now: float) -> None:
         self._asked = {known: times for known, times in self._asked.items() if now - times[-1] < 60}
-        times = self._asked.setdefault(extension, deque(maxlen=self._config["per_minute"]))
+        times = self._asked.setdefault(extension, deque(maxlen=self._config["made_calls", "per_minute"]))
         if len(times) == times.maxlen and now - times[0] < 60:
             raise Refused(429, f"extension {extension} asked for {len(times)} calls in the last minute")
         times.append(now)
@@ -122,7 +126,7 @@ class Dialler:
         journal = self._context.journal
         uniqueid = _channel_id()
         call = journal.calls.dial(self._context.config["pbx", "name"], uniqueid, extension, number)
-        caller = self._config["caller_id"] or extension
+        caller = self._config["made_calls", "caller_id"] or extension
         try:
             self._ring(extension, {"Context": OUTBOUND, "Exten": number, "CallerID": number, "ChannelId": uniqueid,
                                    "Variable": [f"{variables.ID}={call.call_id}", f"{variables.CALLER}={caller}"]})
@@ -131,12 +135,13 @@ class Dialler:
             raise
         return call.call_id
 
-    def _ring(self, extension: str, fields: dict) -> None:
+    def _ring(self, extension: str, fields: ami.Fields) -> None:
         """Have the extension's phone ring and go on in the dialplan. Raises Refused where nobody picks up."""
         config = self._config
-        fields = {"Channel": config["dial_prefix"] + extension + config["dial_suffix"], "Priority": "1", **fields}
+        channel = config["made_calls", "dial_prefix"] + extension + config["made_calls", "dial_suffix"]
         try:
-            outcome = self._originate(*self._manager, fields, config["ring"])
+            outcome = self._originate(*self._manager, {"Channel": channel, "Priority": "1", **fields},
+                                      config["made_calls", "ring"])
         except ami.AmiError as error:
             log.error("Asterisk's manager at %s:%d: %s", *self._manager[0], error)
             raise Refused(503, f"Asterisk cannot be asked for the call: {error}") from None

@@ -7,11 +7,18 @@ import queue
 import secrets
 import socket
 import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from typing import Any, Union
 
 from asterisk import manager
 
 from movidesk.config.options import Secret
+
+#: Headers of an action; a list gives one line each.
+Fields = Mapping[str, Union[str, int, list[str]]]
+#: pyst2's messages and events, which have no types.
+Message = Any
 
 ANSWER = 5.0  # seconds for Asterisk's greeting, and for its answer to an action
 
@@ -30,10 +37,10 @@ class AmiError(Exception):
     """Asterisk cannot be asked, or does not do as asked; the text says why, without the secret."""
 
 
-class _Answers(queue.Queue):
+class _Answers(queue.Queue[Message]):
     """pyst2 waits for answers without a limit, also for those of an Asterisk that closed the connection."""
 
-    def get(self, block=True, timeout=None):
+    def get(self, block: bool = True, timeout: float | None = None) -> Message:
         timeout = timeout or ANSWER
         try:
             return super().get(block, timeout)
@@ -41,17 +48,17 @@ class _Answers(queue.Queue):
             raise manager.ManagerSocketException(0, f"no answer within {timeout:g} s") from None
 
 
-class _Manager(manager.Manager):
+class _Manager(manager.Manager):  # type: ignore[misc]  # pyst2 has no types
     """A connection of its own for each order. `events`: what is waited for; None at the connection's end."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self._response_queue = _Answers()
-        self.events = queue.Queue()
+        self.events: queue.Queue[Message] = queue.Queue()
         for name in ("OriginateResponse", "Hangup", "CoreShowChannel", "CoreShowChannelsComplete"):
             self.register_event(name, lambda event, _: self.events.put(event))
 
-    def send_action(self, cdict=(), **kwargs):
+    def send_action(self, cdict: Fields | tuple[()] = (), **kwargs: object) -> Message:
         try:
             return super().send_action(dict(cdict), **kwargs)
         except (OSError, ValueError):  # ValueError: pyst2's reader has closed the file, perhaps after the answer
@@ -60,7 +67,7 @@ class _Manager(manager.Manager):
                 raise manager.ManagerSocketException(0, "the connection was lost") from None
             return answer
 
-    def event_dispatch(self):
+    def event_dispatch(self) -> None:
         try:
             super().event_dispatch()
         finally:
@@ -78,12 +85,12 @@ class _Manager(manager.Manager):
         except (OSError, ValueError):
             pass  # Asterisk was faster
 
-    def __del__(self):
+    def __del__(self) -> None:
         pass  # pyst2's own closes, which may join the very thread that runs it
 
 
 @contextmanager
-def _logged_in(address: tuple[str, int], user: str, secret: Secret):
+def _logged_in(address: tuple[str, int], user: str, secret: Secret) -> Iterator[_Manager]:
     """A connection for one order, which is left at the end. Raises AmiError for what pyst2 raises in it."""
     connection = _Manager()
     try:
@@ -104,7 +111,7 @@ def try_login(address: tuple[str, int], user: str, secret: Secret) -> None:
 
 def channels(address: tuple[str, int], user: str, secret: Secret) -> set[str]:
     """The unique ids of Asterisk's channels. The user needs write = reporting. Raises AmiError."""
-    found = set()
+    found: set[str] = set()
     with _logged_in(address, user, secret) as connection:
         answer = connection.send_action({"Action": "CoreShowChannels"})
         if answer.get_header("Response") != "Success":
@@ -138,10 +145,10 @@ def set_variables(address: tuple[str, int], user: str, secret: Secret, channel: 
     return True
 
 
-def originate(address: tuple[str, int], user: str, secret: Secret, fields: dict, ring: float) -> str:
+def originate(address: tuple[str, int], user: str, secret: Secret, fields: Fields, ring: float) -> str:
     """Have Asterisk call `fields["Channel"]` for `ring` seconds and, when it answers, lead it into the dialplan.
 
-    fields: headers of the Originate action, with a ChannelId; a list gives one line each. Returns ANSWERED, or why
+    fields: headers of the Originate action, with a ChannelId. Returns ANSWERED, or why
     not, as soon as that is known. Raises AmiError.
     """
     action = "movidesk-" + secrets.token_hex(8)
@@ -150,11 +157,12 @@ def originate(address: tuple[str, int], user: str, secret: Secret, fields: dict,
                                          "Timeout": int(ring * 1000), **fields})
         if answer.get_header("Response") != "Success":
             raise AmiError(answer.get_header("Message", "Originate was refused"))
-        return _outcome(connection, action, fields["ChannelId"], ring + ANSWER)
+        return _outcome(connection, action, str(fields["ChannelId"]), ring + ANSWER)
 
 
 def _outcome(connection: _Manager, action: str, channel: str, seconds: float) -> str:
-    deadline, response, cause = time.monotonic() + seconds, None, None
+    deadline, response = time.monotonic() + seconds, None
+    cause: str | None = None
     while response is None or cause is None:
         try:
             event = connection.events.get(timeout=max(0.0, deadline - time.monotonic()))
@@ -172,4 +180,4 @@ def _outcome(connection: _Manager, action: str, channel: str, seconds: float) ->
             response, deadline = event, time.monotonic() + CAUSE
     if response is None:
         raise AmiError("what came of the call was not told: the user needs read = call")
-    return _CAUSES.get(cause, UNREACHABLE)
+    return _CAUSES.get(cause or "", UNREACHABLE)

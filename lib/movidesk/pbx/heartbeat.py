@@ -13,7 +13,10 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
+
+from movidesk.config import Config
 
 log = logging.getLogger("movidesk.pbx.heartbeat")
 
@@ -39,7 +42,8 @@ class Heartbeat:
     If the file cannot be written that is logged once, and nothing stops: without it the dialplan tries FastAGI.
     """
 
-    def __init__(self, config, watchdog=lambda: None, steady=time.monotonic):
+    def __init__(self, config: Config, watchdog: Callable[[], None] = lambda: None,
+                 steady: Callable[[], float] = time.monotonic):
         self.path = path_beside(config["journal", "path"])
         self._target = os.path.join(config["journal", "standby"], config.own_name + ".alive")
         self._watchdog, self._steady = watchdog, steady

@@ -11,7 +11,7 @@ import logging
 import re
 
 from movidesk.config import Config
-from movidesk.context import NOT_TOLD
+from movidesk.context import NOT_TOLD, Context
 from movidesk.delivery import worker
 from movidesk.journal import Journal, JournalError, emergency, standby
 from movidesk.pbx import console
@@ -28,7 +28,7 @@ class NotTold(Exception):
 class Restarts:
     """Recognises a restart of Asterisk by the channels' unique ids, `epoch.counter`: the counter starts at 0 again."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._newest = (0, 0)
 
     def seen(self, uniqueid: str) -> bool:
@@ -41,7 +41,7 @@ class Restarts:
         return epoch > newest[0] and counter < newest[1]
 
 
-def recover(context) -> int:
+def recover(context: Context) -> int:
     """Take the emergency file into the journal, then sweep; returns how many events and calls that was.
 
     If Asterisk does not say what is alive, nothing is ended, and an alarm stands until it does.

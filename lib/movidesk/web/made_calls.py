@@ -11,6 +11,7 @@ import json
 import logging
 import re
 import threading
+from collections.abc import Callable
 from hmac import compare_digest
 from urllib.parse import parse_qsl
 
@@ -46,7 +47,7 @@ def create_app(config: Config, dialler: Dialler) -> Flask:
         g.params = _read_params()
         _authenticate(config, g.params)
 
-    def answer(action, *names: str) -> Response:
+    def answer(action: Callable[..., str], *names: str) -> Response:
         if not places.acquire(blocking=False):
             raise Refused(503, f"{MAX_CALLS} calls are being set up: try again later")
         try:

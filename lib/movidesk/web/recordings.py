@@ -12,6 +12,7 @@ import os
 import re
 import stat
 import time
+from collections.abc import Callable
 from urllib.parse import parse_qs, unquote
 
 from flask import Flask, Response, request
@@ -40,7 +41,7 @@ class Refused(Exception):
 class _File(io.FileIO):
     """A file whose size the client has been told: where it became shorter, an OSError ends the connection."""
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int | None = -1) -> bytes:
         data = super().read(size)
         if size and not data:
             log.error("a recording became shorter while it was sent")
@@ -82,7 +83,7 @@ def part(wanted: str, size: int) -> tuple[int, int] | None:
     return begin, end
 
 
-def create_app(config: Config, clock=time.time) -> Flask:
+def create_app(config: Config, clock: Callable[[], float] = time.time) -> Flask:
     """The recordings of [recordings] folder. Every path is a link, whose last part names the file: Flask routes none."""
     folder, secret = config["recordings", "folder"], config["recordings", "secret"]
     app = Flask(__name__, static_folder=None)

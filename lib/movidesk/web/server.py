@@ -15,6 +15,7 @@ import socket
 import threading
 import time
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from waitress import wasyncore
 from waitress.channel import HTTPChannel
@@ -22,6 +23,11 @@ from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import TcpWSGIServer
 from waitress.task import ThreadedTaskDispatcher, WSGITask
 from waitress.utilities import RequestEntityTooLarge
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+    from waitress.adjustments import Adjustments
+    from waitress.utilities import Error
 
 log = logging.getLogger("movidesk.web")
 
@@ -38,33 +44,35 @@ LATE_EVERY = 0.1          # seconds between two looks for connections over their
 REFUSED = "movidesk.refused"
 
 
-class _Parser(HTTPRequestParser):
+class _Parser(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
+    error: Error | None
     # What the application sees of a request that could not be parsed.
     command, path, query, request_uri, url_scheme = "?", "", "", "", "http"
 
-    def parse_header(self, header_plus) -> None:
+    def parse_header(self, header_plus: bytes) -> None:
         try:
             super().parse_header(header_plus)
         except ValueError:  # urlsplit and int raise it; waitress would close the connection without an answer
             raise ParsingError("malformed") from None
 
-    def received(self, data) -> int:
-        consumed = super().received(data)
+    def received(self, data: bytes) -> int:
+        consumed: int = super().received(data)
         body = self.body_rcv
         if body is not None and not self.error:
             # As announced, before it is sent.
             size = len(body) + body.chunk_remainder if self.chunked else self.content_length
             if size > MAX_BODY:
-                self.error, self.completed = RequestEntityTooLarge("too large"), True
+                self.error = RequestEntityTooLarge("too large")
+                self.completed = True
         if self.completed:
             self.expect_continue = False  # nothing is to come; waitress would say "100 Continue" and wait
         return consumed
 
 
-class _Task(WSGITask):
+class _Task(WSGITask):  # type: ignore[misc]  # waitress has no types
     """One answer, made by the application also where the request is malformed; then the connection is closed."""
 
-    def __init__(self, channel, request):
+    def __init__(self, channel: _Channel, request: _Parser):
         super().__init__(channel, request)
         self.version = "1.1"
 
@@ -72,8 +80,8 @@ class _Task(WSGITask):
         self.set_close_on_finish()
         super().execute()
 
-    def get_environment(self) -> dict:
-        environ = super().get_environment()
+    def get_environment(self) -> dict[str, object]:
+        environ: dict[str, object] = super().get_environment()
         if self.request.error:
             environ[REFUSED] = self.request.error.code
         # waitress logs the path when a client has gone; in a mangled link the signature stands there.
@@ -81,11 +89,12 @@ class _Task(WSGITask):
         return environ
 
 
-class _Channel(HTTPChannel):
+class _Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
     parser_class = _Parser
     task_class = error_task_class = _Task
 
-    def __init__(self, server, sock, addr, adj, map=None):
+    def __init__(self, server: Server, sock: socket.socket, addr: tuple[str, int], adj: Adjustments,
+                 map: dict[int, object] | None = None):
         super().__init__(server, sock, addr, adj, map)
         self.sendbuf_len = CHUNK  # waitress reads as much as the kernel might take, megabytes, for each slow player
         self.since, self.has_request = time.monotonic(), False
@@ -97,7 +106,7 @@ class _Channel(HTTPChannel):
         return now - self.since > (ANSWER_SECONDS if self.has_request else REQUEST_SECONDS)
 
 
-class Server(TcpWSGIServer):
+class Server(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
     """Serves a WSGI application at one address.
 
     setting: where the address comes from, for the error (OSError) of a port that is taken. sockets: what `wasyncore.loop`
@@ -106,7 +115,8 @@ class Server(TcpWSGIServer):
 
     channel_class = _Channel
 
-    def __init__(self, setting: str, address: tuple[str, int], application, sockets: dict, workers):
+    def __init__(self, setting: str, address: tuple[str, int], application: WSGIApplication, sockets: dict[int, object],
+                 workers: ThreadedTaskDispatcher):
         self._setting, self._next_look = setting, 0.0
         place = f"{address[0]}:{address[1]}"
         try:
@@ -141,13 +151,14 @@ class Server(TcpWSGIServer):
                 channel.will_close = True
                 with suppress(OSError):  # so that the loop closes it though its client takes nothing
                     channel.socket.shutdown(socket.SHUT_RDWR)
-        return super().readable()
+        is_readable: bool = super().readable()
+        return is_readable
 
 
 class Web:
     """The web servers of this process: one thread for all connections (`run`), and the workers that make the answers."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         # It would log a warning for each request that finds the workers busy for a moment.
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         self._workers, self._threads = ThreadedTaskDispatcher(), WORKERS
@@ -155,7 +166,7 @@ class Web:
         self._servers: list[Server] = []
         self._ended, self._closing = False, threading.Lock()
 
-    def listen(self, setting: str, address: tuple[str, int], application, waiting: int = 0) -> tuple[str, int]:
+    def listen(self, setting: str, address: tuple[str, int], application: WSGIApplication, waiting: int = 0) -> tuple[str, int]:
         """Serve a WSGI application; returns the address, with its port. Raises OSError, which names the setting.
 
         waiting: how many of its requests wait for something outside this process at once, each in a worker of its own.
