@@ -12,17 +12,15 @@ import os
 import resource
 import sys
 import threading
-import time
+from collections.abc import Callable, Sequence
 
 from tabulate import tabulate
 
-from movidesk import __version__, alarms, config, journal
-from movidesk.config import nights
+from movidesk import __version__, alarms, config, facts, journal
 from movidesk.context import Context
 from movidesk.journal import standby_folder, wakeup
 from movidesk.pbx import heartbeat
 from movidesk.rules import call_states
-from movidesk.rules.rate_limit import UNLIMITED
 
 GOOD, TROUBLE, MISUSE = 0, 1, 2
 ROUND_SECONDS = 50.0  # after which `deliver --once` begins no other event
@@ -40,7 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ["PATH"] = os.pathsep.join(dict.fromkeys([*filter(None, os.environ.get("PATH", "").split(os.pathsep)),
                                                         *SYSTEM_PATH]))
     try:
-        return options.run(options, config.load(options.config))
+        exit_status: int = options.run(options, config.load(options.config))
+        return exit_status
     except (config.ConfigError, journal.JournalError, OSError) as error:
         print(f"movidesk: {error}", file=sys.stderr)
     except KeyboardInterrupt:
@@ -56,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", metavar="FILE", help=f"default: ${config.PATH_VARIABLE}, else {config.DEFAULT_PATH}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    def command(name: str, run, text: str):
+    def command(name: str, run: Callable[[argparse.Namespace, config.Config], int], text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         sub.set_defaults(run=run)
         return sub
@@ -107,7 +106,7 @@ def _start_log() -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
 
 
-def serve(options, settings: config.Config) -> int:
+def serve(options: argparse.Namespace, settings: config.Config) -> int:
     from movidesk.service import Service
 
     _start_log()
@@ -115,7 +114,7 @@ def serve(options, settings: config.Config) -> int:
     return GOOD
 
 
-def deliver(options, settings: config.Config) -> int:
+def deliver(options: argparse.Namespace, settings: config.Config) -> int:
     from movidesk.housekeeping import Housekeeping, RestingDelivery, open_journal
 
     _start_log()
@@ -157,77 +156,21 @@ def _leave_it_to_the_other(path: str) -> int:
     return GOOD
 
 
-def status(options, settings: config.Config) -> int:
-    facts = _known_facts(settings)
-    if options.json:
-        print(json.dumps(facts, indent=2))
-    elif facts["line"] is None:
-        print(_table([("trouble", text) for text in facts["trouble"]]))
-    else:
-        waiting = [f"queue {line['queue']}: {line['waiting']} waiting, the first for {_span(line['longest'])}"
-                   for line in facts["line"]] or ["nobody waits"]
-        rows = [("line", text) for text in waiting]
-        rows += [("calls", f"{facts['calls']['open']} open, {facts['calls']['with_agents']} with agents"),
-                 *(("requests" if not place else "", text)
-                   for place, text in enumerate(_say_requests(facts["requests"], settings))),
-                 ("outbox", f"{facts['outbox']['pending']} pending, {facts['outbox']['refused']} refused")]
-        rows += [("trouble", text) for text in facts["trouble"]]
-        print(_table(rows))
-    return TROUBLE if facts["trouble"] else GOOD
+def status(options: argparse.Namespace, settings: config.Config) -> int:
+    known = _facts(settings)
+    print(json.dumps(known, indent=2) if options.json else _table(facts.rows(known, settings)))
+    return TROUBLE if known["trouble"] else GOOD
 
 
-def _known_facts(settings: config.Config) -> dict:
+def _facts(settings: config.Config) -> facts.Facts:
     """What `status` knows; where the standby takes the place of a journal that cannot be read, only what is wrong."""
     try:
-        return _facts(settings)
+        settings.require("journal")
+        return facts.read(settings, _open(settings))
     except journal.JournalError as error:
         if not standby_folder.in_use(settings):
             raise
-        return {**dict.fromkeys(("line", "calls", "requests", "outbox")),
-                "trouble": [*(alarm.text for alarm in alarms.without_journal(settings)), str(error)]}
-
-
-def _facts(settings: config.Config) -> dict:
-    """Everything `status` knows, as JSON would have it. Ages in seconds."""
-    settings.require("journal")
-    book = _open(settings)
-    now = time.time()
-    open_calls, totals = book.overview.open_calls(), book.overview.totals()
-    waiting: dict[str, list] = {}
-    for call in book.overview.waiting():
-        waiting.setdefault(call.queue, []).append(call)
-    return {
-        "line": [{"queue": queue, "waiting": len(found), "longest": now - found[0].arrived}
-                 for queue, found in waiting.items()],
-        "calls": {"open": totals["open"], "with_agents": sum(c.state == "transferred" for c in open_calls)},
-        "requests": _requests(settings, book, now),
-        "outbox": {"pending": totals["pending"], "refused": totals["refused"]},
-        "trouble": [alarm.text for alarm in alarms.standing(Context(settings, journal=book))],
-    }
-
-
-def _requests(settings: config.Config, book: journal.Journal, now: float) -> dict:
-    """The request limit: used in the last minute; limit in force (None: no limit) and whether it is the night's; rate: what we
-    allow ourselves of it; paused: seconds for which nothing is sent, and why."""
-    limit = nights.limit_at(settings, now)
-    return {"used": book.limits.requests_in_window(), "limit": None if limit == UNLIMITED else limit,
-            "night": nights.is_night_at(settings, now), "rate": book.limits.rate(limit),
-            "paused": book.limits.pause_left(), "why": book.limits.pause_reason() if book.limits.pause_left() else ""}
-
-
-def _say_requests(facts: dict, settings: config.Config) -> list[str]:
-    limit = UNLIMITED if facts["limit"] is None else facts["limit"]
-    texts = [f"{facts['used']} of {facts['rate']} in the last minute" if facts["rate"] < UNLIMITED
-             else f"{facts['used']} in the last minute, no limit"]
-    if facts["night"]:
-        night = "-".join(f"{minute // 60:02d}:{minute % 60:02d}" for minute in settings["movidesk", "night"])
-        texts.append(f"the limit of the night is in force (night = {night}, {settings['movidesk', 'time_zone']})")
-    if facts["rate"] < limit:
-        texts.append(f"lowered from {facts['limit'] or 'no limit'}: other programs use the account, for Movidesk answered 429 "
-                     "although we had sent less; it rises step by step")
-    if facts["paused"]:
-        texts.append(f"none is sent for {facts['paused']:.0f} s: {facts['why']}")
-    return texts
+        return facts.without_journal(settings, error)
 
 
 def _open(settings: config.Config) -> journal.Journal:
@@ -237,7 +180,7 @@ def _open(settings: config.Config) -> journal.Journal:
     return journal.Journal(path)
 
 
-def show_calls(options, settings: config.Config) -> int:
+def show_calls(options: argparse.Namespace, settings: config.Config) -> int:
     settings.require("journal")
     book = _open(settings)
     rows = []
@@ -264,7 +207,7 @@ def _outcome(event: journal.Event) -> str:
     return f"{event.kind} pending{f' ({event.note})' if event.note else ''}"
 
 
-def show_outbox(options, settings: config.Config) -> int:
+def show_outbox(options: argparse.Namespace, settings: config.Config) -> int:
     settings.require("journal")
     book = _open(settings)
     if "replay" in options:
@@ -274,14 +217,14 @@ def show_outbox(options, settings: config.Config) -> int:
     rows = []
     for status_ in (journal.REFUSED, journal.PENDING):
         for event, call, _ in book.outbox.jobs(status_):
-            again = "" if status_ == journal.REFUSED or event.due <= book.steady() else _span(event.due - book.steady())
+            again = "" if status_ == journal.REFUSED or event.due <= book.steady() else facts.span(event.due - book.steady())
             rows.append((event.id, alarms.local(event.at), call.call_id, event.kind, status_, event.attempts, again, event.note))
     headers = ("event", "at", "call", "kind", "status", "tries", "again in", "why")
     print(_table(rows, headers) if rows else "the outbox is empty: Movidesk has everything")
     return TROUBLE if any(row[4] == journal.REFUSED for row in rows) else GOOD
 
 
-def _settle(book: journal.Journal, which: int | None, act, done: str) -> int:
+def _settle(book: journal.Journal, which: int | None, act: Callable[[int], bool], done: str) -> int:
     """Replay or dismiss (`act`) a refused event, or all of them (None)."""
     if which is not None:
         if not act(which):
@@ -297,7 +240,7 @@ def _settle(book: journal.Journal, which: int | None, act, done: str) -> int:
     return GOOD
 
 
-def check(options, settings: config.Config) -> int:
+def check(options: argparse.Namespace, settings: config.Config) -> int:
     from movidesk.checks import all_checks
 
     good = True
@@ -307,16 +250,10 @@ def check(options, settings: config.Config) -> int:
     return GOOD if good else TROUBLE
 
 
-def _table(rows: list[tuple], headers: tuple = ()) -> str:
+def _table(rows: Sequence[tuple[object, ...]], headers: tuple[str, ...] = ()) -> str:
     """A table for a terminal: what callers and Movidesk sent is shown, and never obeyed."""
     shown = [["".join(c if c.isprintable() else "?" for c in str(cell)) for cell in row] for row in rows]
     return tabulate(shown, headers, tablefmt="simple" if headers else "plain", disable_numparse=True)
-
-
-def _span(seconds: float) -> str:
-    minutes, seconds = divmod(int(max(0, seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
 if __name__ == "__main__":

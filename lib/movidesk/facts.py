@@ -1,0 +1,125 @@
+"""What `movidesk status` knows: the line, the calls, the request limit, the outbox, and what is wrong."""
+
+from __future__ import annotations
+
+import time
+from typing import TypedDict
+
+from movidesk import alarms
+from movidesk.config import Config, nights
+from movidesk.context import Context
+from movidesk.journal import Call, Journal, JournalError
+from movidesk.rules import call_states
+from movidesk.rules.rate_limit import UNLIMITED
+
+
+class Line(TypedDict):
+    """The line of one queue."""
+
+    queue: str
+    waiting: int    # callers
+    longest: float  # seconds since the first of them came
+
+
+class Calls(TypedDict):
+    """How many calls there are."""
+
+    open: int
+    with_agents: int
+
+
+class Requests(TypedDict):
+    """The request limit."""
+
+    used: int          # requests of the last minute
+    limit: int | None  # requests a minute that are in force; None: no limit
+    night: bool        # whether that is the limit of the night
+    rate: int          # what we allow ourselves of it
+    paused: float      # seconds for which nothing is sent
+    why: str           # the reason; '' while there is no pause
+
+
+class Outbox(TypedDict):
+    """How many events wait, and how many are set aside."""
+
+    pending: int
+    refused: int
+
+
+class Facts(TypedDict):
+    """What `movidesk status --json` prints. Where no journal can be read all but `trouble` is None."""
+
+    line: list[Line] | None
+    calls: Calls | None
+    requests: Requests | None
+    outbox: Outbox | None
+    trouble: list[str]  # the text of each alarm that stands
+
+
+def read(settings: Config, journal: Journal) -> Facts:
+    """Everything. Raises JournalError."""
+    now = time.time()
+    open_calls, totals = journal.overview.open_calls(), journal.overview.totals()
+    waiting: dict[str, list[Call]] = {}
+    for call in journal.overview.waiting():
+        waiting.setdefault(call.queue, []).append(call)
+    return {
+        "line": [{"queue": queue, "waiting": len(found), "longest": now - found[0].arrived}
+                 for queue, found in waiting.items()],
+        "calls": {"open": totals["open"], "with_agents": sum(c.state == call_states.TRANSFERRED for c in open_calls)},
+        "requests": _requests(settings, journal, now),
+        "outbox": {"pending": totals["pending"], "refused": totals["refused"]},
+        "trouble": [alarm.text for alarm in alarms.standing(Context(settings, journal=journal))],
+    }
+
+
+def without_journal(settings: Config, error: JournalError) -> Facts:
+    """Only what is wrong, for the journal cannot be read."""
+    return {"line": None, "calls": None, "requests": None, "outbox": None,
+            "trouble": [*(alarm.text for alarm in alarms.without_journal(settings)), str(error)]}
+
+
+def _requests(settings: Config, journal: Journal, now: float) -> Requests:
+    limit = nights.limit_at(settings, now)
+    return {"used": journal.limits.requests_in_window(), "limit": None if limit == UNLIMITED else limit,
+            "night": nights.is_night_at(settings, now), "rate": journal.limits.rate(limit),
+            "paused": journal.limits.pause_left(), "why": journal.limits.pause_reason() if journal.limits.pause_left() else ""}
+
+
+def rows(facts: Facts, settings: Config) -> list[tuple[str, str]]:
+    """The facts for people: a heading and a text in each row."""
+    found: list[tuple[str, str]] = []
+    if facts["line"] is not None:
+        found += [("line", f"queue {line['queue']}: {line['waiting']} waiting, the first for {span(line['longest'])}")
+                  for line in facts["line"]] or [("line", "nobody waits")]
+    if facts["calls"] is not None:
+        found.append(("calls", f"{facts['calls']['open']} open, {facts['calls']['with_agents']} with agents"))
+    if facts["requests"] is not None:
+        found += [("requests" if not place else "", text)
+                  for place, text in enumerate(_say_requests(facts["requests"], settings))]
+    if facts["outbox"] is not None:
+        found.append(("outbox", f"{facts['outbox']['pending']} pending, {facts['outbox']['refused']} refused"))
+    return found + [("trouble", text) for text in facts["trouble"]]
+
+
+def _say_requests(facts: Requests, settings: Config) -> list[str]:
+    limit = UNLIMITED if facts["limit"] is None else facts["limit"]
+    texts = [f"{facts['used']} of {facts['rate']} in the last minute" if facts["rate"] < UNLIMITED
+             else f"{facts['used']} in the last minute, no limit"]
+    night = settings["movidesk", "night"]
+    if facts["night"] and night:
+        begins, ends = (f"{minute // 60:02d}:{minute % 60:02d}" for minute in night)
+        texts.append(f"the limit of the night is in force (night = {begins}-{ends}, {settings['movidesk', 'time_zone']})")
+    if facts["rate"] < limit:
+        texts.append(f"lowered from {facts['limit'] or 'no limit'}: other programs use the account, for Movidesk answered 429 "
+                     "although we had sent less; it rises step by step")
+    if facts["paused"]:
+        texts.append(f"none is sent for {facts['paused']:.0f} s: {facts['why']}")
+    return texts
+
+
+def span(seconds: float) -> str:
+    """A length of time as H:MM:SS, or M:SS."""
+    minutes, rest = divmod(int(max(0, seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
