@@ -23,7 +23,7 @@ help:
 	@echo "make demo        ten calls through a real Asterisk, against a simulator of Movidesk"
 	@echo "make test        make lint, then every test; ASTERISK=16 tests on that version, PYTEST='-k queue' picks some,"
 	@echo "                 JOBS=1 one by one"
-	@echo "make lint        ruff and shellcheck"
+	@echo "make lint        ruff, mypy and shellcheck"
 	@echo "make bench       the measurements"
 	@echo "make install     into PREFIX, ASTETCDIR, ASTAGIDIR, STATEDIR, SYSTEMD (yes or no):"
 	@echo "                 $(PREFIX), $(ASTETCDIR), $(ASTAGIDIR), $(STATEDIR), $(SYSTEMD)"
@@ -66,6 +66,7 @@ test: lint
 
 lint: $(STAMP) lint-shell
 	$(VENV)/bin/ruff check
+	$(VENV)/bin/mypy
 
 # Files that begin with #!, the command that make install writes, and the recipes, as make would run them.
 # SC2050: a condition is constant once make has put in SYSTEMD. SC2015: in a && b || c, c is meant for a failed b too.

@@ -16,6 +16,10 @@ from movidesk.context import ALARMS_LOOKED, LOOK_EVERY, Context
 from movidesk.journal import JournalError, standby_folder
 from movidesk.rules import call_states
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from movidesk.journal.emergency import Kept
+
 OK, ERROR = "ok", "error"
 
 
@@ -127,13 +131,13 @@ def _keep(context: Context, channel: Channel, verb: str, arguments: dict[str, st
         _say_lost(channel, verb, event, _save(context, channel, event, "and recorded with the call's next verb"))
 
 
-def _say_lost(channel: Channel, verb: str, event: dict | None, why: str) -> None:
+def _say_lost(channel: Channel, verb: str, event: Kept | None, why: str) -> None:
     """Say that an event is kept nowhere, if there is a reason why."""
     if event is not None and why:
         channel.say(f"{verb} of call {event['call_id'] or channel.uniqueid} IS LOST: {why}", 0)
 
 
-def _save(context: Context, channel: Channel, event: dict, until: str = "until the journal is back") -> str:
+def _save(context: Context, channel: Channel, event: Kept, until: str = "until the journal is back") -> str:
     """Append to the emergency file, and say where it is; returns why that could not be done, or ''."""
     from movidesk.journal import emergency
 
@@ -144,14 +148,15 @@ def _save(context: Context, channel: Channel, event: dict, until: str = "until t
         return str(error)
 
 
-def _record_there(context: Context, channel: Channel, event: dict | None, unsaved: str) -> str:
+def _record_there(context: Context, channel: Channel, event: Kept | None, unsaved: str) -> str:
     """Record the event in the standby. unsaved: why no file has it, or ''; returns why it is lost, or ''."""
     from movidesk.journal import emergency
 
+    if event is None:
+        return ""
     try:
-        if event is not None:
-            _take_in(context, channel)  # the standby may have been locked too
-            emergency.record(context.journal, context.config, event)
+        _take_in(context, channel)  # the standby may have been locked too
+        emergency.record(context.journal, context.config, event)
     except ValueError as error:  # it makes no sense, and will make none when it is taken in
         channel.say(f"{event['kind']}: {error}")
         return unsaved
@@ -168,7 +173,7 @@ def _ask_there(context: Context, channel: Channel, arguments: dict[str, str]) ->
         channel.say(f"received failed: {error}")
 
 
-def _emergency_event(context: Context, channel: Channel, verb: str, arguments: dict[str, str]) -> dict | None:
+def _emergency_event(context: Context, channel: Channel, verb: str, arguments: dict[str, str]) -> Kept | None:
     """What emergency.take_in needs to record the verb later; None where a caller asks again, which is nothing new.
 
     call_id: empty where the channel knows of none.

@@ -7,12 +7,19 @@ from __future__ import annotations
 
 import os
 import re
-from collections import namedtuple
 
+from movidesk import NamedTuple
 from movidesk.agi import caller, variables
 from movidesk.agi.channel import Channel
 from movidesk.context import Context
 from movidesk.rules import call_states
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from movidesk.agi.successor import Successor
+    from movidesk.journal import Call, Recorded
 
 LEAVING_MESSAGE = "message"  # MOVIDESK_ENDING while the caller leaves one
 
@@ -105,7 +112,7 @@ def moved(context: Context, channel: Channel, peer: str = "") -> bool:
     return news
 
 
-def hand_over(context: Context, channel: Channel, peer: str):
+def hand_over(context: Context, channel: Channel, peer: str) -> Successor | None:
     """Make the channel that takes over the call of this one its caller's; that successor.Successor, or None where nobody does.
 
     Needs no journal, and does nothing the second time.
@@ -113,9 +120,10 @@ def hand_over(context: Context, channel: Channel, peer: str):
     from movidesk.agi import successor
 
     heir = successor.find(channel, peer)
+    if heir is None:
+        return None
     try:
-        if heir is not None:
-            successor.adopt(channel, context.config, heir)
+        successor.adopt(channel, context.config, heir)
     except successor.Gone:
         return None
     except successor.NotAdopted as error:
@@ -187,19 +195,18 @@ def link(context: Context, channel: Channel, recording: str = "") -> bool:
     return _record(context, channel, call_states.LINK, recording=recording)
 
 
-def _arrive(context: Context, channel: Channel, queue: str, mode: str = call_states.CONTROL):
+def _arrive(context: Context, channel: Channel, queue: str, mode: str = call_states.CONTROL) -> Call:
     """The channel's open call in this queue, begun where there is none."""
     return context.journal.calls.arrive(
         context.config["pbx", "name"], caller.began_on(channel), queue, caller.client_number(channel), mode,
         caller.arrival_time(context, channel), caller.variable_or_empty(channel, "UNIQUEID") or channel.uniqueid)
 
 
-def _record(context: Context, channel: Channel, kind: str, recording: str = "", **fields) -> bool:
+def _record(context: Context, channel: Channel, kind: str, recording: str = "", extension: str = "", queue: str = "",
+            held: bool = False) -> bool:
     call_id = caller.call_id(context, channel)
-    if recording:
-        fields["link"] = _link(context, call_id, recording)
-    done = context.journal.calls.record(call_id, kind, uniqueid=channel.uniqueid,
-                                  number=caller.client_number(channel), **fields)
+    done = context.journal.calls.record(call_id, kind, extension, _link(context, call_id, recording), queue,
+                                        caller.client_number(channel), channel.uniqueid, held=held)
     return _tell(channel, call_id, done)
 
 
@@ -212,7 +219,7 @@ def _link(context: Context, call_id: str, recording: str) -> str:
     return links.link(context.config, context.journal.calls.find(call_id), recording, context.clock())
 
 
-def _tell(channel: Channel, call_id: str, done) -> bool:
+def _tell(channel: Channel, call_id: str, done: Recorded) -> bool:
     """Say on the console what was recorded, or why nothing was; True where something was."""
     channel.say(f"{call_id}: {done.kind or f'ignored, {done.reason}'}", 3)
     return done.kind is not None
@@ -230,9 +237,13 @@ def _extension(context: Context, extension: str) -> str:
     return extension
 
 
-#: What a verb runs: a function of the context, the channel and the named arguments, which says whether there is something new to
-#: deliver; and the names of its arguments, in the order in which the dialplan gives them. All of them may be left out.
-Verb = namedtuple("Verb", "run arguments")
+class Verb(NamedTuple):
+    """What a verb runs: a function of the context, the channel and the named arguments, which says whether there is something
+    new to deliver."""
+
+    run: Callable[..., bool]
+    arguments: tuple[str, ...]  # their names, in the order in which the dialplan gives them; all of them may be left out
+
 
 #: Scripts, FastAGI paths and the journal's events have these names.
 VERBS = {

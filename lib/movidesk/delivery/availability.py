@@ -16,13 +16,13 @@ from movidesk.journal.limits import CUT, FAILED
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Protocol
+    from typing import Optional, Protocol
 
     from movidesk.delivery.api import Client, Outcome, Rejected, Retry
     from movidesk.journal.standby import Owner
     from movidesk.rules.trial import Trial
 
-    Failures = Callable[[], Trial] | None  # see Sending.send
+    Failures = Optional[Callable[[], Trial]]  # see Sending.send
 
     class Needed(Owner, Protocol):
         """What Sending needs of a movidesk.context.Context."""

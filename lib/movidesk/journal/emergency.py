@@ -21,6 +21,33 @@ from itertools import islice
 
 from movidesk.rules import call_states
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import IO, Any, TypedDict
+
+    from movidesk.config import Config
+    from movidesk.journal import Journal
+
+    class Kept(TypedDict):
+        """An event in the emergency file: what a verb knows of it. The dialplan writes the same (movidesk-keep)."""
+
+        kind: str              # one of KINDS
+        at: float              # epoch seconds
+        arrived: float | None  # when the caller came, epoch seconds; None where the dialplan does not say
+        uniqueid: str          # of the channel on which the caller came
+        queue: str             # '' where none is known
+        call_id: str           # '' where the channel knows of none
+        number: str            # the caller's, as Movidesk gets it
+        extension: str         # of the agent; '' for none
+        link: str              # of the recording; '' for none
+        channel: str           # of `moved`: the unique id of the channel on which the call goes on; else ''
+        left: str              # of `hangup`: where the caller goes (CallStore.hang_up)
+        leaving: str           # of `moved`: the unique id of the channel that the call leaves; else ''
+        held: bool             # of `lost`: whether the caller is leaving a message
+
+    Parsed = Mapping[str, Any]  # a line of the file as JSON has it: anything may stand in it
+
 SHARED = "/var/tmp"  # every process of the machine knows this place, whatever its environment
 TAKING = ".taking"  # ending of a file that is taken in
 BATCH = 20       # lines that are recorded while a verb of one of their calls may wait
@@ -32,7 +59,7 @@ KINDS = frozenset({call_states.RECEIVED, call_states.TRANSFERRED, call_states.CO
 _TEXTS = ("kind", "call_id", "uniqueid", "queue", "number", "extension", "link")
 
 
-def paths(config) -> list[str]:
+def paths(config: Config) -> list[str]:
     """Where the emergency lines of this configuration may be, best first.
 
     All but the first are found without its content: it may be missing when a line is written, and back when it is taken in.
@@ -42,12 +69,12 @@ def paths(config) -> list[str]:
     return beside + [os.path.join(folder, config.own_name + ".emergency") for folder in folders]
 
 
-def save(config, event: dict) -> str:
+def save(config: Config, event: Kept) -> str:
     """Append one event; returns the file it is in. Raises OSError where no place takes it."""
     import json  # a verb that only looks does without
 
     line = json.dumps(event).encode() + b"\n"
-    trouble = None
+    trouble = OSError("there is no place for the emergency file")
     for path in paths(config):
         try:
             file = _open_locked(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -98,7 +125,7 @@ def _is_at(file: int, path: str) -> bool:
         return False
 
 
-def waiting(config) -> list[tuple[str, float]]:
+def waiting(config: Config) -> list[tuple[str, float]]:
     """The emergency files that hold events, and when (epoch seconds) each was last written."""
     found = []
     for path in paths(config):
@@ -112,7 +139,7 @@ def waiting(config) -> list[tuple[str, float]]:
     return found
 
 
-def take_in(journal, config, uniqueid: str = "") -> tuple[int, list[str]]:
+def take_in(journal: Journal, config: Config, uniqueid: str = "") -> tuple[int, list[str]]:
     """Move all emergency lines into the journal; returns how many, and the lines that made no sense.
 
     uniqueid: record only this channel's lines, and leave the files as they are; they are ignored when the files are taken in.
@@ -135,6 +162,7 @@ def take_in(journal, config, uniqueid: str = "") -> tuple[int, list[str]]:
 def _lines(path: str, text: bytes) -> list[bytes]:
     """The lines with this text of the file that is taken in, and then of the one that is written: while that is locked, nobody
     renames it to the other. Raises OSError."""
+    newer: IO[bytes]
     try:
         newer = os.fdopen(_open_locked(path, os.O_RDONLY), "rb")
     except FileNotFoundError:
@@ -161,9 +189,10 @@ def _at(line: bytes) -> float:
 class _Taker:
     """Records lines. taken: how many it did; nonsense: what is wrong with the others."""
 
-    def __init__(self, journal, config):
+    def __init__(self, journal: Journal, config: Config):
         self._journal, self._config = journal, config
-        self.taken, self.nonsense = 0, []
+        self.taken = 0
+        self.nonsense: list[str] = []
 
     def in_order(self, uniqueid: bytes = b"") -> None:
         """One channel's lines, or all, of all files in order of time: a call's lines may be in several. The files stay."""
@@ -206,11 +235,12 @@ class _Taker:
         finally:
             os.close(file)
 
-    def _batches(self, path: str, size: int = BATCH, done=os.unlink) -> None:
+    def _batches(self, path: str, size: int = BATCH, done: Callable[[str], None] = os.unlink) -> None:
         """Record a file's lines from the first to the last, then let done(path) remove them."""
         import threading  # time.sleep fails under libfaketime, with which bench/faults.py sets clocks
 
-        offset, begun = 0, None
+        offset = 0
+        begun: int | None = None
         while True:
             try:
                 lines = os.fdopen(_open_locked(path, os.O_RDONLY), "rb")
@@ -229,7 +259,7 @@ class _Taker:
                 offset += sum(map(len, batch))
             threading.Event().wait(PAUSE)  # also before the last look: the dialplan writes without a lock (movidesk-keep)
 
-    def _record(self, path: str, lines, uniqueid: bytes = b"") -> None:
+    def _record(self, path: str, lines: Iterable[bytes], uniqueid: bytes = b"") -> None:
         import json
 
         for line in lines:
@@ -244,7 +274,7 @@ class _Taker:
                 self.nonsense.append(f"{path}: {line[:MAX_LINE]!r}: {error}")
 
 
-def record(journal, config, event: dict) -> None:
+def record(journal: Journal, config: Config, event: Parsed) -> None:
     """Record what `save` was given; nothing where the journal has it.
 
     Raises ValueError, KeyError, TypeError or OverflowError where it makes no sense.
@@ -277,14 +307,15 @@ def record(journal, config, event: dict) -> None:
                          event["queue"], event["number"], uniqueid, arrived=came or at, at=at, held=event.get("held") is True)
 
 
-def _text(event: dict, field: str) -> str:
+def _text(event: Parsed, field: str) -> str:
     """A field that older lines lack."""
-    if not isinstance(event.get(field, ""), str):
-        raise TypeError(f"{field} {event[field]!r:.40} is not a string")
-    return event.get(field, "")
+    text = event.get(field, "")
+    if not isinstance(text, str):
+        raise TypeError(f"{field} {text!r:.40} is not a string")
+    return text
 
 
-def _is_here(journal, uniqueid: str, came: float | None, at: float) -> bool:
+def _is_here(journal: Journal, uniqueid: str, came: float | None, at: float) -> bool:
     """Whether the journal has this arrival: the same visit, or, where the dialplan did not say when the caller came, a call
     of the channel in whose time it falls."""
     if came is not None:
@@ -293,7 +324,7 @@ def _is_here(journal, uniqueid: str, came: float | None, at: float) -> bool:
     return at <= (call.ended or at) if call else journal.calls.began_late(uniqueid)
 
 
-def _time(value) -> float:
+def _time(value: Any) -> float:
     at = float(value)
     if not 0 < at <= time.time() + 86400:
         raise ValueError(f"{at!r} is not a time, or lies in the future")
