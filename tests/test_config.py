@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from movidesk import config
 from movidesk.config import ConfigError, nights, values
-from movidesk.config.options import OPTIONS, Secret
+from movidesk.config.options import OPTIONS, SECRET_KEYS, Secret
 from movidesk.config.pattern import Pattern
 
 TOKEN = "155cac97-f203-4bb8-86e1-aa4cb8781f3e"
@@ -408,10 +408,28 @@ def test_load_never_raises_and_every_option_has_a_value(load, data):
     found["recordings", "link"].format(file="f", date="d", id="i", queue="q", extension="e")
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.sampled_from([(section, key) for section, keys in OPTIONS.items() for key in keys if key != "token_file"]),
-       st.text(max_size=40) | st.from_regex(r"https?://[a-z.:{}!0-9\[\]/@?#]{0,30}", fullmatch=True))
+def plain(value):
+    return value.reveal() if isinstance(value, Secret) else value
+
+
+# One line, and no comment in it: what stands behind "=" is the value.
+VALUES = st.text(st.characters(blacklist_categories=("Cc", "Cs", "Zl", "Zp"), blacklist_characters=";#"), max_size=40)
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from([(section, key) for section, keys in OPTIONS.items() for key in keys]),
+       VALUES | st.from_regex(r"https?://[a-z.:{}!0-9\[\]/@?]{0,30}", fullmatch=True)
+       | st.from_regex(r"/[a-z]{1,9}|[0-9]{1,5}|[a-z0-9]{16,20}|127.0.0.1:[0-9]{1,4}|yes|no|none", fullmatch=True))
 def test_any_value_is_taken_or_named(load, name, text):
-    section, key = name
-    value = text.replace("\r", "").replace("\n", "")
-    load(f"[{section}]\n{key} = {value}\n")
+    (section, key), value = name, text.strip()
+    default = load("")[name]
+    found = load(f"[{section}]\n{key} = {text}\n")
+    named = [problem for problem in found.all_problems() if problem.startswith(f"{load.path}:2: [{section}] {key}")]
+    try:
+        expected = OPTIONS[section][key][0](value) if value else default
+    except ValueError as error:
+        shown = f"{len(value)} characters" if key in SECRET_KEYS else repr(value)
+        assert named == [f"{load.path}:2: [{section}] {key}: {shown} {error}"]
+        assert plain(found[name]) == plain(default)
+    else:
+        assert named == [] and plain(found[name]) == plain(expected)
