@@ -39,10 +39,11 @@ STEPS = [Upgrade.install, Upgrade.restart, Upgrade.reload]
 
 
 def place(product: Path) -> None:
-    """Put this version's files in the place of those that are there, as pip and `make install` do."""
+    """Put this version's files in the place of those that are there, as pip does: the old ones are moved away, then deleted."""
     for name in ("agi", "dialplan", "lib/movidesk"):
-        shutil.rmtree(product / name)
+        old = (product / name).rename(product / (name + ".old"))
         shutil.copytree(CHECKOUT / name, product / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.rmtree(old)
 
 
 @pytest.fixture(params=["service", "scripts"])
