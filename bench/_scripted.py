@@ -15,8 +15,8 @@ from _judge import TOKEN_PARTS, Story, Visit
 from movidesk_rehearsal.rehearsal import QUEUE, Rehearsal
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-import peer as peers  # noqa: E402 (the scripted Asterisk that the tests use)
-from peer import Peer  # noqa: E402
+from support import peer as peers  # noqa: E402 (the scripted Asterisk that the tests use)
+from support.peer import Peer  # noqa: E402
 
 peers.TIMEOUT = 60  # seconds: AGI() has none of its own, and waits in a frozen service until that goes on or is killed
 

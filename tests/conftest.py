@@ -8,24 +8,12 @@ import pytest
 from movidesk.journal import emergency
 from movidesk_sim.model import EXAMPLE_TOKEN, Limit, Movidesk
 from movidesk_sim.web import serve
+from support.clocks import Clock
 
 
 def pytest_addoption(parser):
     parser.addoption("--asterisk", default=None, metavar="VERSION",
                      help="major version of the Asterisk that tests/pbx runs on (default: an installed one, else 22)")
-
-
-class Clock:
-    """Epoch seconds that only a test moves."""
-
-    def __init__(self, now: float = 1_700_000_000.0):
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        self.now += seconds
 
 
 @pytest.fixture(autouse=True)

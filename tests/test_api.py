@@ -23,6 +23,7 @@ from movidesk.config.options import Secret
 from movidesk.delivery import api, exchange
 from movidesk.delivery.api import Answer, Delivered, Rejected, Retry
 from movidesk_sim import model
+from support.waits import free_port
 
 TOKEN = "155cac97-f203-4bb8-86e1-aa4cb8781f3e"
 ARRIVED, AT = 1525194000.0, 1525194120.0  # 2018-05-01T17:00:00Z and two minutes later
@@ -337,11 +338,6 @@ def test_an_answer_is_a_code_an_extension_or_nonsense(text):
 
 
 # -- over real sockets -------------------------------------------------------------------------------------------------
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
-
 
 def cut(connection):
     connection.shutdown(socket.SHUT_RDWR)

@@ -25,6 +25,7 @@ from movidesk.rules import rate_limit
 from movidesk.rules.trial import FIRST_RETRY, LONGEST_RETRY, TOKEN_RETRY, backoff
 from movidesk_sim.control import Fault
 from movidesk_sim.model import Limit
+from support.waits import until
 
 OTHER_TOKEN = "00000000-0000-0000-0000-00000000cafe"
 AGENTS = [f"60{number:02d}" for number in range(20)]
@@ -87,14 +88,6 @@ def office(simulator, write_config, clock):
     made.book.close()
 
 
-def wait_until(condition, seconds=5.0):
-    end = time.monotonic() + seconds
-    pause = threading.Event()
-    while not condition():
-        assert time.monotonic() < end, f"did not come about in {seconds:g} s"
-        pause.wait(0.005)
-
-
 def is_complete(office, call_id):
     ticket = office.model.tickets[call_id]
     return ticket.complete and ticket.state == "completed" and not office.model.problems
@@ -143,7 +136,7 @@ def test_completed_meets_a_slow_answer_and_is_sent_again(office):
     call_id = office.talked()
     office.fault(COMPLETED, delay=0.8)
     assert office.until_settled() == pytest.approx(2)
-    wait_until(lambda: len(office.heard(COMPLETED)) == 2)  # the slow one is heard too, after the second
+    until(lambda: len(office.heard(COMPLETED)) == 2)  # the slow one is heard too, after the second
     assert is_complete(office, call_id) and office.model.duplicates == 1
 
 
@@ -189,8 +182,8 @@ def test_a_burst_of_429s_is_one_strike(office, running, under_ten_a_minute):
     office.fault("asterisk_transferedCall", status=429, retry_after="60", count=4, delay=0.2)
     under_ten_a_minute(0)
     running.trigger.pull()
-    wait_until(lambda: len(office.heard()) == 4)
-    wait_until(lambda: [job.event.note for job in office.book.outbox.jobs(PENDING)].count("HTTP 429") == 4)
+    until(lambda: len(office.heard()) == 4)
+    until(lambda: [job.event.note for job in office.book.outbox.jobs(PENDING)].count("HTTP 429") == 4)
     assert office.book.limits.pause_left() == 60
 
 
@@ -549,7 +542,7 @@ def test_a_new_event_wakes_the_loop_at_once(office, running):
     for _ in range(3):
         call_id = office.talked()
         running.trigger.pull()
-        wait_until(lambda: office.book.overview.totals()["pending"] == 0)
+        until(lambda: office.book.overview.totals()["pending"] == 0)
         assert is_complete(office, call_id)
     assert time.monotonic() - begun < worker.IDLE / 2
 
@@ -561,7 +554,7 @@ def test_a_thread_that_cannot_start_ends_nothing(office, running, monkeypatch, c
         office.talked()
         office.fault(COMPLETED, delay=0.4)  # the only thread is busy meanwhile
         running.trigger.pull()
-        wait_until(lambda: office.book.limits.requests_in_window() == 2)
+        until(lambda: office.book.limits.requests_in_window() == 2)
     start = threading.Thread.start
 
     def refuse(thread):
@@ -573,12 +566,12 @@ def test_a_thread_that_cannot_start_ends_nothing(office, running, monkeypatch, c
         for number in range(worker.WORKERS + 1):
             office.talked()
             running.trigger.pull()
-            wait_until(lambda: caplog.text.count("can't start new thread") == number + 1)
-    wait_until(lambda: office.book.overview.totals()["pending"] == 2 * (worker.WORKERS + 1))
+            until(lambda: caplog.text.count("can't start new thread") == number + 1)
+    until(lambda: office.book.overview.totals()["pending"] == 2 * (worker.WORKERS + 1))
     assert running.thread.is_alive()
     office.clock.advance(LEASE + 1)
     running.trigger.pull()
-    wait_until(lambda: office.book.overview.totals()["pending"] == 0)
+    until(lambda: office.book.overview.totals()["pending"] == 0)
     assert office.model.problems == [] and office.model.duplicates == 0
 
 
@@ -586,10 +579,10 @@ def test_a_retry_wakes_the_loop_when_it_is_due(office, running):
     office.talked()
     office.fault(COMPLETED, status=500)
     running.trigger.pull()
-    wait_until(lambda: "HTTP 500" in [job.event.note for job in office.book.outbox.jobs(PENDING)])
+    until(lambda: "HTTP 500" in [job.event.note for job in office.book.outbox.jobs(PENDING)])
     office.clock.advance(10)
     running.trigger.pull()
-    wait_until(lambda: office.book.overview.totals()["pending"] == 0)
+    until(lambda: office.book.overview.totals()["pending"] == 0)
 
 
 class Together:
@@ -611,7 +604,7 @@ def test_several_calls_go_out_at_once_but_each_in_its_order(office, running):
     calls = [office.talked() for _ in range(worker.WORKERS)]
     office.context._client = together = Together(worker.WORKERS)
     running.trigger.pull()
-    wait_until(lambda: office.book.overview.totals()["pending"] == 0)
+    until(lambda: office.book.overview.totals()["pending"] == 0)
     for call_id in calls:
         assert [event for sent, event in together.sent if sent == call_id] == ["transferred", "completed"]
 
@@ -631,11 +624,11 @@ def test_the_loop_outlives_what_it_did_not_expect(office, running, monkeypatch, 
     office.context._client.send = lambda *_, **__: 1 / 0
     for words in ("journal: locked", "looking for work failed", f"{call_id}: transferred: delivery failed"):
         running.trigger.pull()
-        wait_until(lambda: words in caplog.text)
+        until(lambda: words in caplog.text)
     monkeypatch.undo()
     office.clock.advance(LEASE)
     running.trigger.pull()
-    wait_until(lambda: office.book.overview.totals()["pending"] == 0)
+    until(lambda: office.book.overview.totals()["pending"] == 0)
     assert is_complete(office, call_id)
 
 

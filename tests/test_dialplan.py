@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from dialplan_text import DialplanText
+from support.dialplan_text import DialplanText
 
 ROOT = pathlib.Path(__file__).parent.parent
 DIALPLAN = ROOT / "dialplan"

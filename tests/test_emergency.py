@@ -23,7 +23,7 @@ from movidesk.agi import runner
 from movidesk.config import load
 from movidesk.context import Context
 from movidesk.journal import Journal, emergency
-from peer import Peer
+from support.peer import Peer
 
 
 @pytest.fixture

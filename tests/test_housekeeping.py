@@ -22,7 +22,7 @@ from movidesk.pbx import heartbeat, sweep
 from movidesk.recordings import conversion
 from movidesk.rules import call_states
 from movidesk.service import Service
-from peer import until
+from support.waits import until
 from test_emergency import event_of
 from test_recordings import talk
 

@@ -18,28 +18,16 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-import owed
 from movidesk import journal
 from movidesk.journal import DELIVERED, HOLD, LEASE, PENDING, REFUSED, WINDOW, Journal, JournalError, schema, store
 from movidesk.rules import call_states, rate_limit
+from support import owed
+from support.clocks import Clock
 
-NOON = 1_800_000_000.0
+NOON = 1_700_000_000.0
 LIMIT = 10
 RELEASED = Path(__file__).parent / "released"  # what the version before wrote, and its statements
 FORK = multiprocessing.get_context("fork")
-
-
-class Clock:
-    def __init__(self, now=NOON):
-        self.now = now
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return Clock()
 
 
 @pytest.fixture

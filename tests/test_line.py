@@ -7,19 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-import owed
 from movidesk.journal import Journal
 from movidesk.rules import call_states, rate_limit, waiting_line
+from support import owed
+from support.clocks import Clock
 
 PACE = (6.0, 30.0)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class LineMachine(RuleBasedStateMachine):
@@ -186,11 +179,6 @@ class LineMachine(RuleBasedStateMachine):
 
 TestLineMachine = LineMachine.TestCase
 TestLineMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

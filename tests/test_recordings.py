@@ -29,7 +29,8 @@ from movidesk.rules import call_states
 from movidesk.web import recordings as web_recordings
 from movidesk.web import server
 from movidesk.web.recordings import Refused, part
-from peer import Peer, until
+from support.peer import Peer
+from support.waits import free_port, until_it_listens
 
 SECRET = "0123456789abcdef0123456789abcdef"
 DAY = 86400
@@ -299,17 +300,18 @@ def test_the_access_log_has_no_signature(port, context, caplog):
 
 
 @pytest.mark.skipif(not shutil.which("nginx"), reason="no nginx")
-def test_nginx_alone_serves_the_same_links(tmp_path, folder, context, clock, free_port):
+def test_nginx_alone_serves_the_same_links(tmp_path, folder, context, clock):
     clock.now = time.time()  # nginx has a clock of its own
-    config = NGINX % {"home": tmp_path, "port": free_port, "location": nginx_location()
+    port = free_port()
+    config = NGINX % {"home": tmp_path, "port": port, "location": nginx_location()
                       .replace("/var/spool/asterisk/monitor", str(folder)).replace("THE-SECRET", SECRET)}
     (tmp_path / "nginx.conf").write_text(config)
     os.chmod(tmp_path, 0o755)
     process = subprocess.Popen(["nginx", "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf"), "-g", "daemon off;"])
     try:
-        wait_for_port(free_port)
-        assert ask(free_port, link(context))[::2] == (200, SOUND)
-        answers = {why: ask(free_port, target)[0] for why, target in refused_links(context, clock, folder).items()}
+        until_it_listens(port)
+        assert ask(port, link(context))[::2] == (200, SOUND)
+        answers = {why: ask(port, target)[0] for why, target in refused_links(context, clock, folder).items()}
         assert {why: status for why, status in answers.items() if status != 403 and why != "the folder"} == {}
     finally:
         process.terminate()
@@ -330,22 +332,6 @@ def nginx_location() -> str:
     text = (os.path.join(os.path.dirname(__file__), "..", "docs", "operations.md"))
     with open(text, encoding="utf-8") as file:
         return re.search(r"```nginx\n(.*?)```", file.read(), re.DOTALL).group(1)
-
-
-@pytest.fixture
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
-
-
-def wait_for_port(port: int) -> None:
-    def answers() -> bool:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
-            return False
-        return True
-    until(answers)
 
 
 # -- files -----------------------------------------------------------------------------------------------------------

@@ -12,10 +12,10 @@ import sysconfig
 
 import pytest
 
-import peer as asterisk
 from movidesk.agi import variables, verbs
 from movidesk.journal import Journal, emergency
-from peer import ARGUMENTS, Peer
+from support import peer as asterisk
+from support.peer import ARGUMENTS, Peer
 
 ROOT = pathlib.Path(__file__).parent.parent
 QUEUE = "77"

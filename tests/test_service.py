@@ -26,7 +26,8 @@ from movidesk.context import Context
 from movidesk.journal import Journal
 from movidesk.pbx import heartbeat
 from movidesk_sim.model import EXAMPLE_TOKEN
-from peer import ARGUMENTS, Peer, until
+from support.peer import ARGUMENTS, Peer
+from support.waits import until
 
 QUEUE = "77"
 AGI = os.path.join(os.path.dirname(__file__), "..", "agi")

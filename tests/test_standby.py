@@ -24,7 +24,8 @@ from movidesk.pbx import sweep
 from movidesk.service import Service
 from movidesk_sim.model import Limit, Movidesk
 from movidesk_sim.web import serve
-from peer import Peer, until
+from support.peer import Peer
+from support.waits import until
 
 QUEUE = "77"
 

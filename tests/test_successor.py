@@ -15,7 +15,7 @@ from movidesk.config import load
 from movidesk.context import Context
 from movidesk.journal import Journal, emergency, standby
 from movidesk.rules import call_states
-from peer import Peer
+from support.peer import Peer
 
 WAITER, CUSTOMER, AGENT = "PJSIP/5254-00000002", "PJSIP/trunk-00000001", "PJSIP/5252-00000003"
 CALL = "pbx1-1700000000.2"

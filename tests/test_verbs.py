@@ -9,7 +9,6 @@ from contextlib import closing, suppress
 
 import pytest
 
-import peer as asterisk
 from movidesk import config
 from movidesk.agi import runner, variables, verbs
 from movidesk.agi.channel import ChannelGone
@@ -20,7 +19,8 @@ from movidesk.journal.call_store import CallStore
 from movidesk.rules.trial import TOKEN_RETRY
 from movidesk_sim.control import Fault
 from movidesk_sim.model import EXAMPLE_TOKEN
-from peer import Peer
+from support import peer as asterisk
+from support.peer import Peer
 
 QUEUE = "77"
 CALLER = "1700000000.1"

@@ -24,7 +24,7 @@ from movidesk.pbx import ami
 from movidesk.recordings import signatures
 from movidesk.web import made_calls, server
 from movidesk.web import recordings as web_recordings
-from peer import until
+from support.waits import until
 
 SECRET, TOKEN, MARK = "0123456789abcdef0123456789abcdef", "the-token-of-the-tests", "strange"
 NAME = "pbx1-1.1.wav"

@@ -22,7 +22,7 @@ from movidesk.journal import Journal
 from movidesk.made_calls import dialler
 from movidesk.pbx import ami
 from movidesk.web import made_calls, server
-from peer import until
+from support.waits import until
 
 TOKEN, PASSWORD, AMI_SECRET = "the-token-of-the-tests", "the-password-of-tests", "the-ami-secret-of-it"
 ASKED = {"source": "5252", "destination": "4733990777"}

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-import peer as asterisk
 from movidesk.agi.channel import Channel, ChannelGone, ProtocolError
-from peer import Before, Peer, words
+from support import peer as asterisk
+from support.peer import Before, Peer, words
 
 ENVIRONMENT = b"agi_uniqueid: 1700000000.1\nagi_callerid: 4733990777\n"
 

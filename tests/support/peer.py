@@ -11,10 +11,10 @@ import os
 import socket
 import subprocess
 import threading
-import time
 from contextlib import contextmanager, suppress
 
 from movidesk.agi.channel import Channel
+from support.waits import TIMEOUT
 
 EOF = None
 DEAD = b"511 Command Not Permitted on a dead channel or intercept routine\n"
@@ -27,20 +27,6 @@ FAILED = b"200 result=-1\n"
 #: Arguments with which each verb does its work; those that are not here need none.
 ARGUMENTS = {"received": ["77"], "arrived": ["77"], "start_transferred": ["77", "5252"], "start_canceled": ["77"],
              "link": ["https://pbx.example.com/a.wav"]}
-
-TIMEOUT = 10  # seconds after which a test that waits for the other side fails
-
-
-def until(condition, seconds: float = TIMEOUT):
-    """Wait until `condition()` is true, and return it; AssertionError where it does not become so in time."""
-    end = time.monotonic() + seconds
-    while True:
-        found = condition()
-        if found:
-            return found
-        assert time.monotonic() < end, f"waited {seconds:g} s in vain"
-        time.sleep(0.01)
-
 
 class Before(bytes):
     """Sent before the true answer, not in its place."""

@@ -1,0 +1,1 @@
+"""What tests share: clocks, waits, the other side of a channel, journals and their calls."""
