@@ -1,11 +1,11 @@
-"""Options of the whole test run, and what its tests share: a clock, a simulator, a configuration file."""
+"""Options of the whole test run, and what its tests share: a clock, a journal, a simulator, a configuration file."""
 from __future__ import annotations
 
 import time
 
 import pytest
 
-from movidesk.journal import emergency
+from movidesk.journal import Journal, emergency
 from movidesk_sim.model import EXAMPLE_TOKEN, Limit, Movidesk
 from movidesk_sim.web import serve
 from support.clocks import Clock
@@ -26,6 +26,14 @@ def own_emergency_place(tmp_path, monkeypatch):
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
+
+
+@pytest.fixture
+def journal(tmp_path, clock):
+    """An empty journal at tmp_path/journal.db."""
+    journal = Journal(str(tmp_path / "journal.db"), clock)
+    yield journal
+    journal.close()
 
 
 @pytest.fixture

@@ -549,7 +549,7 @@ def by_name(peer):
         one.close()
 
 
-def test_a_name_that_is_not_resolved_in_time_holds_nobody_and_nothing_is_sent_late(by_name, resolver):
+def test_an_unresolved_name_holds_nobody_and_nothing_is_sent_late(by_name, resolver):
     begun = time.monotonic()
     result = by_name().send("received", **FIELDS)
     assert result == Retry(None, "no connection within 0.6 s (is the name resolved?)", None)
@@ -579,7 +579,7 @@ def test_exchanges_that_wait_for_a_resolver_do_not_pile_up(by_name, resolver):
     assert client.send("received", **FIELDS) == Delivered('"5252"')
 
 
-def test_a_connection_that_is_kept_open_is_not_closed_by_an_exchange_that_is_over(client):
+def test_an_exchange_that_is_over_does_not_close_a_kept_connection(client):
     sender = client(timeout=0.2)
     for _ in range(3):
         assert sender.send("received", **FIELDS) == Delivered('"5252"')

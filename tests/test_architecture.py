@@ -142,7 +142,7 @@ def test_only_the_journal_has_sql():
     assert {module for module in inside if not module.startswith("movidesk.journal")} == set()
 
 
-def test_the_simulator_uses_nothing_of_the_product_but_its_configuration_and_rules():
+def test_the_simulator_uses_only_configuration_and_rules_of_the_product():
     """It must not err where the product errs."""
     known = modules()
     for module, path in modules("movidesk_sim").items():

@@ -264,7 +264,7 @@ def test_importing_the_verbs_is_cheap():
 
 
 @pytest.mark.parametrize("package", ["rules", "config", "journal", "agi", "delivery", "recordings", "made_calls", "pbx"])
-def test_importing_a_package_loads_none_of_its_parts_but_those_that_scripts_need(package):
+def test_importing_a_package_loads_only_the_parts_that_scripts_need(package):
     loaded = loaded_by(f"import movidesk.{package}")
     assert "typing" not in loaded
     assert {module for module in loaded if module.split(".")[0] == "movidesk"} <= LOADED | {f"movidesk.{package}"}

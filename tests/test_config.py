@@ -243,7 +243,7 @@ BAD = [
 
 
 @pytest.mark.parametrize("section, key, text, reason", BAD)
-def test_bad_values_are_named_with_file_line_section_key_and_reason_and_have_their_default(
+def test_a_bad_value_is_named_with_its_place_and_replaced_by_the_default(
         load, section, key, text, reason):
     head = with_token("\n; a comment\n")
     found = load(head + ("" if section == "movidesk" else f"[{section}]\n") + f"{key} = {text}\n")

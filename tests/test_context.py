@@ -10,7 +10,7 @@ OTHER = "00000000-1111-2222-3333-444444444444"
 REFUSED = Retry(None, "HTTP 401", 401)
 
 
-def test_a_refused_token_silences_and_a_new_one_in_the_file_is_taken_up_without_a_restart(write_config, clock):
+def test_a_new_token_in_the_file_ends_the_silence_without_a_restart(write_config, clock):
     context = Context(load(write_config()), clock)
     old = context.client
     context.heard(REFUSED)

@@ -93,7 +93,7 @@ def is_complete(office, call_id):
     return ticket.complete and ticket.state == "completed" and not office.model.problems
 
 
-def test_an_agent_whom_a_late_arrival_is_given_is_freed_by_its_ending_next(office):
+def test_the_agent_of_a_late_arrival_is_freed_by_the_next_event(office):
     """Movidesk keeps an agent for a caller who is gone: nothing that frees nobody comes before the end of that."""
     late, other = (office.book.calls.arrive("pbx1", f"1.{number}", "77", "47") for number in (1, 2))
     office.book.calls.hang_up(late.call_id)
@@ -237,7 +237,7 @@ def test_once_says_whether_movidesk_took_all(office):
     assert office.delivery.once() is True
 
 
-def test_the_events_of_a_call_arrive_in_order_and_no_call_waits_for_another(office):
+def test_a_calls_events_arrive_in_order_and_no_call_waits_for_another(office):
     slow, quick = office.talked(), office.talked()
     office.fault("asterisk_transferedCall", status=500)
     office.delivery.once()
@@ -249,7 +249,7 @@ def test_the_events_of_a_call_arrive_in_order_and_no_call_waits_for_another(offi
     assert is_complete(office, slow) and is_complete(office, quick)
 
 
-def test_without_queue_control_completed_goes_out_as_the_other_document_has_it(office):
+def test_without_queue_control_completed_has_the_other_documents_endpoint(office):
     call = office.book.calls.arrive("pbx1", "1.1", "77", "47", "watch")
     office.book.calls.record(call.call_id, "start_transferred", extension=AGENTS[0])
     office.book.calls.hang_up(call.call_id)
@@ -429,7 +429,7 @@ def test_one_refusal_of_a_token_that_works_silences_nobody(office):
     assert office.until_settled() == TOKEN_RETRY and not alarms.standing(office.context)
 
 
-def test_a_token_that_worked_and_is_revoked_is_believed_after_two_requests(office):
+def test_a_revoked_token_is_believed_to_be_refused_after_two_requests(office):
     office.context.heard(api.Delivered(""))
     for _ in range(3):
         office.talked()
@@ -450,7 +450,7 @@ def test_what_is_recorded_after_an_event_that_fails_has_it_tried_at_once(office)
     assert refused(office) == [("transferred", call_id)]
 
 
-def test_a_refused_token_silences_everything_and_a_new_one_resumes_at_once(office, write_config):
+def test_a_refused_token_stops_all_requests_and_a_new_one_resumes_them(office, write_config):
     call_id = office.talked()
     office.model.token = OTHER_TOKEN
     assert office.delivery.once() is False

@@ -6,7 +6,6 @@ import json
 import multiprocessing
 import os
 import resource
-import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -23,7 +22,10 @@ from movidesk.agi import runner
 from movidesk.config import load
 from movidesk.context import Context
 from movidesk.journal import Journal, emergency
+from support.journals import event_of, kinds, lock
 from support.peer import Peer
+
+CALL = "pbx1-17.1"
 
 
 @pytest.fixture
@@ -44,18 +46,6 @@ def run(context, verb, *arguments, **peer):
     return peer
 
 
-def lock(path):
-    """Another process holds the journal's write lock."""
-    other = sqlite3.connect(path, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    return other
-
-
-def kinds(journal, call_id="pbx1-17.1"):
-    call = journal.calls.find(call_id)
-    return [event.kind for event in journal.calls.events(call)] if call else []
-
-
 def test_events_of_a_locked_journal_are_kept_and_taken_in_in_order(context, monkeypatch):
     monkeypatch.setattr("movidesk.journal.store.BUSY_TIMEOUT", 0.05)
     path = context.journal.path
@@ -68,7 +58,7 @@ def test_events_of_a_locked_journal_are_kept_and_taken_in_in_order(context, monk
     other.close()
     journal = Journal(path)
     assert emergency.take_in(journal, context.config) == (3, [])
-    assert kinds(journal) == ["received", "transferred", "completed"]
+    assert kinds(journal, CALL) == ["received", "transferred", "completed"]
     assert emergency.take_in(journal, context.config) == (0, [])
 
 
@@ -81,13 +71,13 @@ def test_taking_in_twice_after_a_crash_records_nothing_twice(context):
     emergency.take_in(context.journal, context.config)
     Path(path).write_bytes(lines)
     emergency.take_in(context.journal, context.config)
-    assert kinds(context.journal) == ["received", "canceled"]
-    assert context.journal.calls.find("pbx1-17.1").arrived == 1_700_000_000.0
+    assert kinds(context.journal, CALL) == ["received", "canceled"]
+    assert context.journal.calls.find(CALL).arrived == 1_700_000_000.0
     calls = context.journal.calls
-    assert [event.at for event in calls.events(calls.find("pbx1-17.1"))] == [1_700_000_000.0, 1_700_000_009.0]
+    assert [event.at for event in calls.events(calls.find(CALL))] == [1_700_000_000.0, 1_700_000_009.0]
 
 
-def test_an_arrival_that_was_recorded_before_the_trouble_begins_no_second_call(context):
+def test_an_arrival_recorded_before_the_trouble_begins_no_second_call(context):
     """The journal fails between the arrival and the question; by the time the line is taken in, the call has ended."""
     call = context.journal.calls.arrive("pbx1", "17.1", "77", "1", arrived=1_700_000_000.0)
     emergency.save(context.config, {"kind": "received", "at": 1_700_000_000.5, "uniqueid": "17.1", "queue": "77",
@@ -135,18 +125,18 @@ def test_lines_of_one_call_in_several_files_are_taken_in_in_order_of_time(contex
     monkeypatch.setattr(emergency, "paths", lambda config: [config["journal", "path"] + end for end in (".first", ".emergency")])
     lines(context, ("hangup", 1_700_000_009.0, {}))
     emergency.take_in(context.journal, context.config, whose)
-    assert kinds(context.journal) == ["received", "transferred", "completed"]
+    assert kinds(context.journal, CALL) == ["received", "transferred", "completed"]
     emergency.take_in(context.journal, context.config)
     assert len(context.journal.overview.last_calls(5)) == 1 and emergency.waiting(context.config) == []
 
 
-def test_an_arrival_whose_line_was_out_of_reach_when_the_call_ended_begins_no_second_call(context):
+def test_an_arrival_taken_in_after_its_calls_end_begins_no_second_call(context):
     lines(context, ("hangup", 1_700_000_009.0, {}))
     emergency.take_in(context.journal, context.config)
     lines(context, ("received", 1_700_000_000.0, {}))
     emergency.take_in(context.journal, context.config)
-    assert [call.call_id for call in context.journal.overview.last_calls(5)] == ["pbx1-17.1"]
-    assert kinds(context.journal) == ["received", "canceled"]
+    assert [call.call_id for call in context.journal.overview.last_calls(5)] == [CALL]
+    assert kinds(context.journal, CALL) == ["received", "canceled"]
 
 
 def test_lines_of_a_first_visit_do_not_touch_the_second(context):
@@ -173,10 +163,10 @@ def test_an_arrival_in_the_file_and_a_call_that_went_on_are_one(write_config, mo
     run(context, "hangup", **came(stamp, MOVIDESK_ID=known))
     now[0] -= jump
     emergency.take_in(context.journal, context.config)
-    assert [call.call_id for call in context.journal.overview.last_calls(5)] == ["pbx1-17.1"]
+    assert [call.call_id for call in context.journal.overview.last_calls(5)] == [CALL]
 
 
-def test_a_second_visit_of_which_nothing_reached_the_journal_is_a_call_of_its_own(context, monkeypatch):
+def test_a_second_visit_that_only_the_file_has_is_a_call_of_its_own(context, monkeypatch):
     now = time.time()
     run(context, "received", "77", **came(f"{now:.3f}"))
     run(context, "lost", **came(f"{now:.3f}", MOVIDESK_ID="pbx1-17.1"))
@@ -188,7 +178,7 @@ def test_a_second_visit_of_which_nothing_reached_the_journal_is_a_call_of_its_ow
         ("pbx1-17.1-2", "canceled"), ("pbx1-17.1", "lost")]
 
 
-def test_a_visit_of_which_only_the_hangup_reaches_the_journal_is_recorded_once(context):
+def test_a_visit_whose_hangup_alone_reaches_the_journal_is_recorded_once(context):
     """Also where that hangup is run again, because its script was killed before it said ok."""
     now = time.time()
     run(context, "received", "77", **came(f"{now:.3f}"))
@@ -209,7 +199,7 @@ def test_a_caller_who_only_asks_again_is_no_event(context, monkeypatch):
 def test_a_time_of_arrival_that_makes_no_sense_is_not_taken(context, stamp):
     before = time.time()
     run(context, "received", "77", **came(stamp))
-    assert before <= context.journal.calls.find("pbx1-17.1").arrived <= time.time()
+    assert before <= context.journal.calls.find(CALL).arrived <= time.time()
 
 
 def test_a_hangup_in_the_file_brings_what_the_dialplan_saw(context, monkeypatch):
@@ -217,8 +207,8 @@ def test_a_hangup_in_the_file_brings_what_the_dialplan_saw(context, monkeypatch)
     now = time.time()
     away(context, monkeypatch, "hangup", **came(f"{now:.3f}", MOVIDESK_ANSWERED_BY="5252"))
     emergency.take_in(context.journal, context.config)
-    assert kinds(context.journal) == ["received", "transferred", "completed"]
-    assert context.journal.calls.find("pbx1-17.1").arrived == float(f"{now:.3f}")
+    assert kinds(context.journal, CALL) == ["received", "transferred", "completed"]
+    assert context.journal.calls.find(CALL).arrived == float(f"{now:.3f}")
 
 
 @pytest.mark.parametrize("hangup_away", [False, True])
@@ -232,14 +222,14 @@ def test_a_message_that_is_left_while_the_journal_is_away_keeps_its_link(context
         emergency.take_in(context.journal, context.config)
     else:
         run(context, "hangup", **variables)
-    assert [(event.kind, event.link) for event in context.journal.calls.events(context.journal.calls.find("pbx1-17.1"))] == [
+    assert [(event.kind, event.link) for event in context.journal.calls.events(context.journal.calls.find(CALL))] == [
         ("received", ""), ("lost", "https://pbx.example.com/rec/a-message.wav")]
 
 
 def test_a_wrong_token_puts_nothing_into_the_emergency_file(write_config):
     context = Context(load(write_config(movidesk={"token": "no-guid"})))
     assert run(context, "received", "77")["MOVIDESK_CODE"] == "E"
-    assert kinds(context.journal) == ["received"] and not os.path.exists(context.journal.path + ".emergency")
+    assert kinds(context.journal, CALL) == ["received"] and not os.path.exists(context.journal.path + ".emergency")
 
 
 @pytest.mark.parametrize("line", [b"nonsense\n", b"{}\n", b'{"kind": "canceled", "at": "soon", "call_id": "x"}\n',
@@ -267,7 +257,7 @@ def test_a_damaged_journal_is_kept_and_a_fresh_one_begun(context, tmp_path, caps
     assert run(context, "canceled")["MOVIDESK_RESULT"] == "ok"
     kept = [name for name in os.listdir(tmp_path) if "damaged" in name]
     assert len(kept) == 1 and kept[0] in capsys.readouterr().err
-    assert kinds(Journal(path)) == ["canceled"]
+    assert kinds(Journal(path), CALL) == ["canceled"]
 
 
 def test_a_full_disk_loses_nothing(context, tmp_path):
@@ -324,14 +314,9 @@ def test_what_waits_of_a_call_is_recorded_before_its_next_event(context, monkeyp
                                  "call_id": "pbx1-17.1", "extension": "", "link": "https://pbx.example.com/a.wav"})
     run(context, "canceled")
     once = ["received", "link", "canceled"]
-    assert kinds(context.journal) == once and kinds(context.journal, "pbx1-17.2") == []
+    assert kinds(context.journal, CALL) == once and kinds(context.journal, "pbx1-17.2") == []
     assert emergency.take_in(context.journal, context.config) == (3, [])
-    assert kinds(context.journal) == once and kinds(context.journal, "pbx1-17.2") == ["received"]
-
-
-def event_of(number: int, kind: str, at: float = 0.0) -> dict:
-    return {"kind": kind, "at": 1_700_000_000.0 + number + at, "arrived": 1_700_000_000.0 + number, "uniqueid": f"17.{number}",
-            "queue": "77", "number": "1", "call_id": f"pbx1-17.{number}", "extension": "5252", "link": ""}
+    assert kinds(context.journal, CALL) == once and kinds(context.journal, "pbx1-17.2") == ["received"]
 
 
 def test_a_verb_does_not_wait_until_a_long_file_is_taken_in(context, monkeypatch):
@@ -369,7 +354,7 @@ class Died(BaseException):
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from([None, *range(12)])), min_size=1, max_size=8))
-def test_whatever_dies_while_it_takes_in_loses_nothing_and_tells_nothing_twice(steps):
+def test_whatever_dies_while_it_takes_in_loses_and_repeats_nothing(steps):
     """Verbs save events of a few calls; between them somebody takes in, and dies at the n-th thing that it does."""
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(emergency, "BATCH", 2)
@@ -408,7 +393,7 @@ def test_whatever_dies_while_it_takes_in_loses_nothing_and_tells_nothing_twice(s
                 {"hangup": "completed"}.get(verb, verb) for verb in verbs_]
 
 
-def test_what_is_saved_while_its_file_is_being_removed_goes_to_the_next_file(context, monkeypatch):
+def test_what_is_saved_while_its_file_is_removed_goes_to_the_next_file(context, monkeypatch):
     import fcntl
 
     flock, before = fcntl.flock, [lambda: emergency.take_in(context.journal, context.config)]
@@ -513,11 +498,11 @@ def test_the_second_place_is_the_configurations(write_config, monkeypatch, tmp_p
     with open(path, "w") as file:
         file.write(whole)
     context = Context(load(path))
-    assert emergency.take_in(context.journal, context.config) == (1, []) and kinds(context.journal) == ["canceled"]
+    assert emergency.take_in(context.journal, context.config) == (1, []) and kinds(context.journal, CALL) == ["canceled"]
 
 
 @pytest.mark.parametrize("shared_can_be_written", [True, False])
-def test_asterisk_and_the_service_have_different_folders_for_temporary_files(write_config, monkeypatch, tmp_path,
+def test_asterisk_and_the_service_may_have_different_temporary_folders(write_config, monkeypatch, tmp_path,
                                                                              shared_can_be_written):
     """What a script keeps in Asterisk's environment is found in the service's, where any place is known to both; else by
     scripts."""
@@ -540,7 +525,7 @@ def test_asterisk_and_the_service_have_different_folders_for_temporary_files(wri
     assert emergency.take_in(context.journal, context.config) == (int(not shared_can_be_written), [])
 
 
-def test_a_process_that_is_frozen_with_the_lock_costs_a_verb_seconds_and_no_event(context, monkeypatch, tmp_path):
+def test_a_process_frozen_with_the_lock_costs_a_verb_seconds_and_no_event(context, monkeypatch, tmp_path):
     monkeypatch.setattr("movidesk.journal.file_lock.PATIENCE", 0.1)
     beside, elsewhere = context.journal.path + ".emergency", str(tmp_path / "elsewhere")
     monkeypatch.setattr(emergency, "paths", lambda config: [beside, elsewhere])

@@ -141,7 +141,7 @@ def test_the_unit_leaves_asterisks_shared_memory_alone():
     assert settings("RemoveIPC") == ["no"]
 
 
-def test_the_dialplan_looks_at_the_file_that_is_beside_the_default_journal():
+def test_the_dialplan_looks_at_the_file_beside_the_default_journal():
     assert f"${{STAT(M,{heartbeat.path_beside('/var/lib/movidesk/journal.db')})}}" in DIALPLAN
     limit, = set(re.findall(r"\$\{age\} [<>]= -?(\d+)", DIALPLAN))
     # whole seconds: known after four, and three times what a busy service takes

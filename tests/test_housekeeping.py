@@ -22,9 +22,9 @@ from movidesk.pbx import heartbeat, sweep
 from movidesk.recordings import conversion
 from movidesk.rules import call_states
 from movidesk.service import Service
+from support.journals import event_of
+from support.recordings import talk
 from support.waits import until
-from test_emergency import event_of
-from test_recordings import talk
 
 ROOT = Path(__file__).parent.parent
 DAY = 86400
@@ -164,7 +164,7 @@ def test_a_service_that_starts_while_cron_delivers_waits_for_nothing(neglected, 
             service.fastagi.server_close()
 
 
-def test_a_long_conversion_keeps_the_next_round_from_converting_not_from_delivering(neglected, simulator):
+def test_a_long_conversion_does_not_keep_the_next_round_from_delivering(neglected, simulator):
     with open(neglected["journal", "path"] + ".convert", "w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         once(neglected)
@@ -200,7 +200,7 @@ def test_recordings_that_cannot_be_deleted_keep_no_old_call(neglected, caplog):
 
 
 @pytest.mark.parametrize("rounds", ["once", "for good"])
-def test_a_journal_that_opens_and_takes_nothing_keeps_no_event_of_the_standby(neglected, simulator, monkeypatch, rounds):
+def test_a_journal_that_takes_nothing_holds_up_no_event_of_the_standby(neglected, simulator, monkeypatch, rounds):
     """As on a full disk."""
     context = Context(neglected)
     with standby.use(context, "its disk is full") as other:

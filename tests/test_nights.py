@@ -73,7 +73,7 @@ def test_at_night_the_simulator_has_another_limit():
     assert [limit.admit(at("20:00:00")) for _ in range(4)] == [0, 0, 0, 60]
 
 
-def test_what_the_simulator_took_at_night_counts_in_the_first_minute_of_the_day():
+def test_what_the_simulator_took_at_night_counts_in_the_days_first_minute():
     limit = Limit(2, night="19:00-07:00")
     for second in range(50, 60):
         assert limit.admit(at(f"06:59:{second:02d}")) == 0

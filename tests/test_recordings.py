@@ -9,7 +9,6 @@ import socket
 import subprocess
 import threading
 import time
-import wave
 from contextlib import contextmanager, suppress
 from urllib.parse import quote, unquote, urlsplit
 
@@ -29,12 +28,13 @@ from movidesk.rules import call_states
 from movidesk.web import recordings as web_recordings
 from movidesk.web import server
 from movidesk.web.recordings import Refused, part
+from support.journals import deliver_now
 from support.peer import Peer
+from support.recordings import NAME, talk
 from support.waits import free_port, until_it_listens
 
 SECRET = "0123456789abcdef0123456789abcdef"
 DAY = 86400
-NAME = "pbx1-1700000000.1.wav"
 SOUND = bytes(range(256)) * 40
 
 
@@ -190,7 +190,7 @@ def signed(name: str, clock) -> str:
 
 @pytest.mark.parametrize("name", ["../secret.txt", "..", ".", "", "/etc/passwd", "a\0b", "monitor/../" + NAME, "link.wav",
                                   "folder", "pipe"])
-def test_even_a_valid_signature_leads_to_nothing_but_plain_files_of_the_folder(port, clock, folder, name):
+def test_a_valid_signature_leads_only_to_plain_files_of_the_folder(port, clock, folder, name):
     (folder / "link.wav").symlink_to(folder.parent / "secret.txt")
     (folder / "folder").mkdir()
     os.mkfifo(folder / "pipe")
@@ -432,12 +432,6 @@ def test_a_message_that_cannot_be_copied_costs_the_call_only_its_link(settings, 
 
 # -- conversion ------------------------------------------------------------------------------------------------------
 
-def talk(folder, name: str = NAME) -> None:
-    with wave.open(str(folder / name), "wb") as file:
-        file.setparams((1, 2, 8000, 0, "NONE", ""))
-        file.writeframes(bytes(16000))
-
-
 def end_call(context, folder, kinds=("received", "transferred", "hangup")) -> None:
     """A call whose recording is there at its end."""
     talk(folder)
@@ -451,17 +445,6 @@ def told_links(context) -> list[tuple[str, str, float]]:
     call = context.journal.calls.find("pbx1-1700000000.1")
     return [(event.kind, urlsplit(event.link).path[5:], event.due) for event in context.journal.calls.events(call)
             if event.kind in (call_states.COMPLETED, call_states.LINK)]
-
-
-def tell_all(journal) -> list:
-    """Deliver what may go; the events."""
-    told = []
-    while True:
-        job, _ = journal.outbox.take(1000)
-        if job is None:
-            return [job.event for job in told]
-        journal.outbox.delivered(job, "")
-        told.append(job)
 
 
 @pytest.fixture
@@ -501,7 +484,7 @@ def test_an_event_whose_link_may_be_out_keeps_its_file(converting, folder, clock
     """HOLD is over, and the delivery takes the event while its file is about to be converted."""
     monkeypatch.setitem(conversion.TOOLS, "mp3", ("cp IN OUT",))
     end_call(converting, folder)
-    assert [event.kind for event in tell_all(converting.journal)] == ["received", "transferred", "completed"]
+    assert [job.event.kind for job in deliver_now(converting.journal)] == ["received", "transferred", "completed"]
     waiting, = converting.journal.outbox.conversions()
     clock.advance(HOLD)
     taken, _ = converting.journal.outbox.take(1000)
@@ -519,10 +502,10 @@ def test_while_a_file_is_converted_its_event_is_nobody_elses(converting, folder,
     claimed = journal.outbox.claim_conversion(*waiting, conversion.CLAIM)
     assert claimed and journal.outbox.claim_conversion(*waiting, conversion.CLAIM) is None and journal.outbox.conversions() == []
     clock.advance(conversion.PATIENCE)
-    assert [event.kind for event in tell_all(journal)] == ["received", "transferred", "completed"]
+    assert [job.event.kind for job in deliver_now(journal)] == ["received", "transferred", "completed"]
     assert journal.outbox.conversions() == []
     assert journal.outbox.end_conversion(claimed, "https://pbx.example.com/rec/new.mp3")
-    assert [event.link for event in tell_all(journal)] == ["https://pbx.example.com/rec/new.mp3"]
+    assert [job.event.link for job in deliver_now(journal)] == ["https://pbx.example.com/rec/new.mp3"]
 
 
 @pytest.mark.parametrize("first", ["another converts it", "it is delivered"])
@@ -542,7 +525,7 @@ def test_whoever_dies_converting_leaves_a_link_that_plays(converting, folder, cl
     clock.advance(conversion.CLAIM)
     if first == "another converts it":
         conversion.work_off(converting)
-    told = tell_all(converting.journal)
+    told = [job.event for job in deliver_now(converting.journal)]
     assert conversion.work_off(converting) == 0
     assert [event.kind for event in told] == ["received", "transferred", "completed", "link"]
     assert (folder / os.path.basename(urlsplit(told[-1].link).path)).exists()
@@ -560,7 +543,7 @@ def test_a_reboot_leaves_the_conversion_its_time(settings, clock, folder, monkey
     monkeypatch.setattr("movidesk.journal.store._boot_id", lambda: "two")
     after = Context(config, clock, wake=lambda: None)
     clock.advance(70)
-    assert [event.kind for event in tell_all(after.journal)] == ["received", "transferred", "completed"]
+    assert [job.event.kind for job in deliver_now(after.journal)] == ["received", "transferred", "completed"]
     assert conversion.work_off(after) == 1 and told_links(after)[1][1] == NAME[:-4] + ".mp3"
 
 

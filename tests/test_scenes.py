@@ -64,7 +64,7 @@ class Scene(Product):
         return self
 
 
-def test_an_agent_who_was_busy_elsewhere_is_news_again_once_it_was_offered():
+def test_an_agent_who_was_busy_elsewhere_is_news_once_it_was_offered():
     """Six callers and one agent: Movidesk says 4 while none of the queue's calls is with an agent. 18 requests and the first
     questions fit into 110 s."""
     scene = Scene({77: ["5252"]}, [(77, number * 0.5, 1.0, FOR_EVER) for number in range(6)])
@@ -212,7 +212,7 @@ def test_who_is_behind_a_caller_whose_questions_fail_is_served(how):
 
 
 @pytest.mark.parametrize("how", ["500", "403", "cut"])
-def test_where_nothing_else_is_sent_the_next_caller_shows_whose_failure_it_is(how):
+def test_where_only_one_fails_the_next_caller_shows_whose_failure_it_is(how):
     scene = Failing({77: ["5252"], 78: ["5001"]}, [(78, 0, 1, FOR_EVER), (77, 20, 10, 400.0), (77, 23, 10, FOR_EVER)],
                     failing={1}, how=how).run()
     print(scene.answered(), scene.tried[:20])

@@ -357,7 +357,7 @@ def test_events_out_of_order_are_refused_and_noted(bench, steps, complaint):
     assert len(bench.problems) == 1 and complaint in bench.problems[0]
 
 
-def test_the_second_ending_of_the_same_kind_is_refused_unless_it_is_the_same_event(bench):
+def test_a_second_ending_is_refused_unless_it_is_the_same_event(bench):
     bench.in_call("c1")
     assert bench.ended("c1", completedDate="2018-05-01T17:20") == 200
     assert bench.ended("c1", completedDate="2018-05-01T17:20") == 200

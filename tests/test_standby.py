@@ -140,7 +140,7 @@ def test_a_call_that_changes_journals_is_told_once_and_whole(machine, model, awa
     assert (ticket.state, ticket.agent, ticket.complete, model.problems) == ("completed", "5252", True, [])
 
 
-def test_what_the_standby_has_told_is_not_told_again_after_a_crash_in_the_merge(machine, model, monkeypatch):
+def test_a_crash_in_the_merge_repeats_nothing_that_the_standby_has_told(machine, model, monkeypatch):
     context = machine.context()
     context.journal.close()
     with standby.use(context, "a test"):
@@ -176,7 +176,7 @@ def test_what_a_crash_has_left_of_one_standby_is_no_part_of_the_next(machine, mo
         assert other.journal.calls.find("pbx1-1.1").state == "canceled" and other.journal.overview.open_calls() == []
 
 
-def test_a_service_that_cannot_start_without_its_journal_delivers_what_the_standby_owes(machine, model):
+def test_before_its_journal_is_back_a_service_delivers_from_the_standby(machine, model):
     """systemd starts it again every two seconds."""
     context = machine.context()
     context.journal.close()
@@ -289,7 +289,7 @@ def test_places_go_there_and_back(machine, clock):
 
 
 @pytest.mark.parametrize("begun", [True, False], ids=["a verb has begun the standby", "nobody has"])
-def test_what_movidesk_took_while_the_journal_went_is_noted_in_the_standby(machine, model, clock, short_locks, monkeypatch,
+def test_what_movidesk_took_as_the_journal_went_is_noted_in_the_standby(machine, model, clock, short_locks, monkeypatch,
                                                                            begun):
     context = machine.context(clock=clock)
     call = context.journal.calls.arrive("pbx1", "1.1", QUEUE, "1")
@@ -333,7 +333,7 @@ def test_what_movidesk_took_and_no_standby_knows_is_told_again(machine, model, c
 
 
 @pytest.mark.parametrize("visit", [1, 2])
-def test_an_agent_who_answered_before_the_journal_went_proves_that_its_caller_was_asked_for(machine, model, visit):
+def test_an_answer_before_the_journal_went_proves_that_it_was_asked_for(machine, model, visit):
     """The standby that could not read the journal tells no arrival again: Movidesk would name another agent, or refuse it."""
     for number in range(visit):
         peer = machine.run("received", QUEUE)
@@ -356,7 +356,7 @@ def test_an_agent_who_answered_before_the_journal_went_proves_that_its_caller_wa
     assert all(ticket.complete for ticket in model.tickets.values()) and not model.problems
 
 
-def test_a_damaged_journal_that_a_frozen_process_takes_over_holds_up_no_caller(machine, model, monkeypatch):
+def test_a_process_frozen_in_a_takeover_of_the_journal_holds_up_no_caller(machine, model, monkeypatch):
     monkeypatch.setattr("movidesk.journal.file_lock.PATIENCE", 0.2)
     path = machine.state / "journal.db"
     path.write_bytes(b"no journal at all" * 1000)
@@ -398,7 +398,7 @@ def test_which_phones_refuse_goes_there_and_back(machine, clock):
     assert known[1].call != new.id
 
 
-def test_a_channel_whose_call_has_just_ended_gets_another_id_in_the_standby(machine):
+def test_after_its_call_ended_a_channel_gets_another_id_in_the_standby(machine):
     machine.run("received", QUEUE)
     context = machine.context()
     context.journal.calls.hang_up("pbx1-17.1")

@@ -15,6 +15,7 @@ from movidesk.config import load
 from movidesk.context import Context
 from movidesk.journal import Journal, emergency, standby
 from movidesk.rules import call_states
+from support.journals import kinds
 from support.peer import Peer
 
 WAITER, CUSTOMER, AGENT = "PJSIP/5254-00000002", "PJSIP/trunk-00000001", "PJSIP/5252-00000003"
@@ -73,10 +74,6 @@ def journal(settings):
     book.close()
 
 
-def kinds(journal, call_id=CALL):
-    return [event.kind for event in journal.calls.events(journal.calls.find(call_id))]
-
-
 # -- the verb ----------------------------------------------------------------------------------------------------------
 
 def test_the_channel_that_took_her_place_gets_the_handler_and_the_call(settings, console, journal):
@@ -94,7 +91,7 @@ def test_whom_the_agent_talks_to_gets_all_that_belongs_to_the_call(settings, con
     journal.calls.arrive("pbx1", "1700000000.2", "77", "5254", arrived=CAME)
     variables = {"MOVIDESK_ID": CALL, "MOVIDESK_ANSWERED_BY": "5252", "MOVIDESK_RECORDING": "/rec/a.wav"}
     run(settings, "moved", CUSTOMER, **functions({CUSTOMER: who("1700000000.1")}), **variables)
-    assert kinds(journal) == ["received", "transferred"]
+    assert kinds(journal, CALL) == ["received", "transferred"]
     given_ = [line.split(" ", 4)[3:] for line in told(console) if line.startswith("dialplan")]
     assert [CUSTOMER, f'__MOVIDESK_ID "{CALL}"'] in given_ and [CUSTOMER, 'MOVIDESK_ANSWERED_BY "5252"'] in given_
     assert given_[-1] == [CUSTOMER, 'CHANNEL(hangup_handler_push) "movidesk-hangup,s,1"']
@@ -106,14 +103,14 @@ def test_where_nobody_goes_on_the_call_ends(settings, console, journal, there):
     (console.parent / "answer").write_text(f"Channel '{CUSTOMER}' not found\n")
     journal.calls.arrive("pbx1", "1700000000.2", "77", "5254", arrived=CAME)
     run(settings, "moved", **there)
-    assert kinds(journal) == ["received", "canceled"]
+    assert kinds(journal, CALL) == ["received", "canceled"]
 
 
 def test_a_console_that_does_not_answer_is_said_and_the_call_goes_on(write_config, journal):
     journal.calls.arrive("pbx1", "1700000000.2", "77", "5254", arrived=CAME)
     peer = run(write_config(pbx={"asterisk": "/nowhere/asterisk -rx"}), "moved", **TOOK_HER_PLACE)
     assert any("up to a minute late" in line and "/nowhere/asterisk" in line for line in peer.console)
-    assert (journal.calls.find(CALL).channel, kinds(journal)) == ("1700000000.1", ["received"])
+    assert (journal.calls.find(CALL).channel, kinds(journal, CALL)) == ("1700000000.1", ["received"])
 
 
 def test_a_variable_with_a_quote_never_reaches_the_console(settings, console, journal):
@@ -123,7 +120,7 @@ def test_a_variable_with_a_quote_never_reaches_the_console(settings, console, jo
     assert told(console) == [] and any("up to a minute late" in line for line in peer.console)
 
 
-def test_the_call_that_the_customer_had_before_is_completed_with_its_recording(settings, console, journal, tmp_path):
+def test_the_customers_call_before_is_completed_with_its_recording(settings, console, journal, tmp_path):
     (tmp_path / "monitor").mkdir()
     (tmp_path / "monitor" / "pbx1-1700000000.1.wav").write_bytes(b"x" * 1000)
     (console.parent / "answer").write_text(
@@ -134,11 +131,11 @@ def test_the_call_that_the_customer_had_before_is_completed_with_its_recording(s
     run(settings, "moved", **{**TOOK_HER_PLACE, "ASTSPOOLDIR": str(tmp_path)})
     first = journal.calls.find("pbx1-1700000000.1")
     assert (first.state, journal.calls.events(first)[-1].link) == ("completed", "https://pbx.example.com/rec/pbx1-1700000000.1.wav")
-    assert kinds(journal) == ["received"]
+    assert kinds(journal, CALL) == ["received"]
     assert f"mixmonitor stop {CUSTOMER} 0x7" in told(console) and f"mixmonitor stop {CUSTOMER} 0x8" not in told(console)
 
 
-def test_behind_a_local_channel_the_agents_own_phone_is_asked_whom_it_talks_to(settings, journal):
+def test_behind_a_local_channel_the_agents_phone_tells_whom_it_talks_to(settings, journal):
     journal.calls.arrive("pbx1", "1700000000.2", "77", "5254", arrived=CAME)
     journal.calls.record(CALL, call_states.TRANSFERRED, "5252")
     there = functions({AGENT: who("1700000000.3", MOVIDESK_HANDLER="1700000000.2", BRIDGEPEER=CUSTOMER),
@@ -265,7 +262,7 @@ def test_who_comes_back_to_the_own_queue_without_an_answer_goes_on(journal):
 @limits(deadline=None, max_examples=60)
 @given(st.lists(st.tuples(st.sampled_from(["arrive", "move", "answer", "leave", "hang up"]), st.integers(0, 2),
                           st.integers(0, 2))))
-def test_whatever_moves_where_a_channel_has_one_open_call_at_most_and_each_call_one_ending(tmp_path_factory, steps):
+def test_moves_leave_each_channel_one_open_call_and_each_call_one_ending(tmp_path_factory, steps):
     journal = Journal(str(tmp_path_factory.mktemp("moves") / "journal.db"), clock=lambda: 1700000000.0)
     try:
         carried = [""] * 3  # the id of the call that each channel is on
@@ -289,7 +286,7 @@ def test_whatever_moves_where_a_channel_has_one_open_call_at_most_and_each_call_
         journal.close()
 
 
-def test_an_emergency_line_that_is_taken_in_twice_undoes_no_later_transfer(journal, write_config):
+def test_a_line_that_is_taken_in_twice_undoes_no_later_transfer(journal, write_config):
     call = journal.calls.arrive("pbx1", "1.1", "77", "5254", arrived=1.7e9)
     line = {"kind": "moved", "at": 1.7e9 + 5, "arrived": 1.7e9, "uniqueid": "1.1", "queue": "77", "call_id": call.call_id,
             "number": "4733990777", "extension": "", "link": "", "channel": "1.2", "leaving": "1.1", "left": "", "held": False}

@@ -145,7 +145,7 @@ def test_a_call_that_is_transferred_while_asterisk_is_asked_goes_on(context, mon
     assert context.journal.calls.find(call.call_id).ended is None
 
 
-def test_a_call_that_begins_on_the_channel_that_took_the_place_of_another_is_alive_with_it(context, swept, console):
+def test_a_call_on_a_channel_that_took_the_place_of_another_is_alive(context, swept, console):
     first = arrive(context, "1.1")
     context.journal.calls.move(first.call_id, "1.2", "4733990002")
     context.journal.calls.hang_up(first.call_id)

@@ -61,7 +61,7 @@ def test_what_others_meet_meanwhile_keeps_an_event(record, taken, others, expect
     assert is_set_aside(record, taken, others) is expected
 
 
-def test_the_others_are_watched_for_as_long_as_the_event_fails_but_not_longer_than_the_period():
+def test_others_are_watched_while_the_event_fails_for_a_period_at_most():
     assert trial.watched_since(Trial(100, 200, 1, 150)) == 100
     assert trial.watched_since(Trial(100, 1000, 1, 150)) == 1000 - trial.PERIOD
 
@@ -70,7 +70,7 @@ def test_the_others_are_watched_for_as_long_as_the_event_fails_but_not_longer_th
     (trial.REJECT_TRIES, 100.0, True), (trial.REJECT_TRIES, 150.0, True), (trial.REJECT_TRIES, 99.0, False),
     (trial.REJECT_TRIES, 0.0, False), (trial.REJECT_TRIES - 1, 150.0, False),
 ])
-def test_a_refusal_is_believed_where_movidesk_took_something_since_the_first(attempts, taken, expected):
+def test_a_refusal_is_believed_if_movidesk_took_something_since_the_first(attempts, taken, expected):
     assert trial.is_believed(Trial(100, 140, 0, 100), attempts, taken) is expected
 
 
@@ -94,13 +94,13 @@ def tries(jitters, taken):
 
 
 @given(jitters, st.sampled_from([1.0, 10.0, 30.0]))
-def test_an_event_that_fails_while_others_are_taken_is_set_aside_within_three_minutes(jitters, every):
+def test_an_event_that_fails_alone_among_others_is_set_aside_in_3_minutes(jitters, every):
     at = next(at for at, record in tries(jitters, lambda now: now - now % every) if is_set_aside(record))
     assert SPAN <= at <= 180
 
 
 @given(jitters, st.floats(1, 15), st.integers(0, 1))
-def test_two_events_that_fail_for_ever_are_both_set_aside_within_three_minutes(jitters, every, others):
+def test_two_events_that_fail_for_ever_are_both_set_aside_in_3_minutes(jitters, every, others):
     assert any(is_set_aside(record, int((at - trial.watched_since(record) + 1000) / every), others)
                for at, record in tries(jitters, lambda now: now - now % every) if at <= 180)
 
@@ -116,7 +116,7 @@ def test_one_success_of_others_after_an_outage_sets_nothing_aside(jitters):
 
 
 @given(jitters)
-def test_an_event_that_fails_alone_may_be_probed_within_two_minutes_and_is_tried_more_and_more_seldom(jitters):
+def test_an_event_that_fails_alone_is_tried_more_and_more_seldom(jitters):
     made = list(tries(jitters, lambda now: 0.0))
     moments = [at for at, _ in made]
     assert next(at for (_, before), (at, after) in zip(made, made[1:]) if trial.may_probe(before, after)) <= 120

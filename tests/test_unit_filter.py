@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from movidesk.recordings import conversion
-from test_recordings import NAME, talk
+from support.recordings import NAME, talk
 
 UNIT = (Path(__file__).parent.parent / "etc" / "movidesk.service").read_text()
 #: Name -> number on x86_64 and on aarch64; None where that has none.

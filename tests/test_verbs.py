@@ -147,7 +147,7 @@ def test_received_when_nothing_answers(write_config):
     assert f"movidesk: {CALL}: receivedCall: the connection was refused or cut" in peer.console
 
 
-def test_a_name_that_is_not_resolved_holds_the_caller_for_three_timeouts_and_nobody_asks_meanwhile(write_config, monkeypatch):
+def test_an_unresolved_name_holds_one_caller_for_three_timeouts(write_config, monkeypatch):
     settings = write_config(movidesk={"url": "https://movidesk.example/public/v1", "timeout": "0.2"})
     let_go, asked_for = threading.Event(), []
 
@@ -489,7 +489,7 @@ def test_a_missing_file_stops_no_event(write_config, tmp_path, monkeypatch):
     ("[journal]\npath = j.db\n", ":2: [journal] path: 'j.db' must be an absolute path"),
     ("[pbx]\nname = my pbx\n", ":2: [pbx] name: 'my pbx' must be"),
 ])
-def test_without_knowing_where_the_journal_is_nothing_is_recorded_elsewhere(write_config, tmp_path, monkeypatch, text, said):
+def test_if_the_journals_place_is_unknown_nothing_is_recorded_elsewhere(write_config, tmp_path, monkeypatch, text, said):
     place = tmp_path / "default.db"
     monkeypatch.setitem(options.OPTIONS["journal"], "path", (options.OPTIONS["journal"]["path"][0], str(place)))
     settings = tmp_path / "movidesk.conf"

@@ -1,6 +1,6 @@
 """The web servers: limits on connections, requests and time; bad clients; several ports in one process.
 
-What is served is in test_recordings.py and test_made.py.
+What is served is in test_web_recordings.py and test_web_made_calls.py.
 """
 from __future__ import annotations
 

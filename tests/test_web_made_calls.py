@@ -18,7 +18,6 @@ import requests
 from movidesk.config import ConfigError, load
 from movidesk.config.options import Secret
 from movidesk.context import Context
-from movidesk.journal import Journal
 from movidesk.made_calls import dialler
 from movidesk.pbx import ami
 from movidesk.web import made_calls, server
@@ -232,41 +231,34 @@ def test_the_simulators_button_and_a_pbx_that_returns_no_id(simulator):
 LINK = "https://pbx.example.com/rec/1.wav"
 
 
-@pytest.fixture
-def book(tmp_path, clock):
-    journal = Journal(str(tmp_path / "journal.db"), clock)
-    yield journal
-    journal.close()
-
-
-def told(book, call) -> list[tuple[str, str]]:
-    return [(event.kind, event.link) for event in book.calls.events(call)]
+def told(journal, call) -> list[tuple[str, str]]:
+    return [(event.kind, event.link) for event in journal.calls.events(call)]
 
 
 @pytest.mark.parametrize("links, events", [
     ([""], []), ([LINK], [("link", LINK)]), ([LINK, LINK], [("link", LINK)]),
     (["", LINK, LINK], [("link", LINK)]),  # the sweep was first
 ])
-def test_the_end_of_a_made_call_is_its_link(book, links, events):
-    call = book.calls.dial("pbx1", "1700000000.abc", "5252", "4733990777")
+def test_the_end_of_a_made_call_is_its_link(journal, links, events):
+    call = journal.calls.dial("pbx1", "1700000000.abc", "5252", "4733990777")
     assert (call.call_id, call.extension, call.state) == ("pbx1-1700000000.abc", "5252", "dialled")
     for link in links:
-        book.calls.hang_up(call.call_id, link)
-    assert (book.calls.find(call.call_id).state, told(book, call)) == ("ended", events)
+        journal.calls.hang_up(call.call_id, link)
+    assert (journal.calls.find(call.call_id).state, told(journal, call)) == ("ended", events)
 
 
-def test_a_link_that_comes_after_the_end(book):
-    call = book.calls.dial("pbx1", "1700000000.abc", "5252", "4733990777")
-    book.calls.hang_up(call.call_id)
-    assert book.calls.record(call.call_id, "link", link=LINK).kind == "link"
-    assert told(book, call) == [("link", LINK)]
+def test_a_link_that_comes_after_the_end(journal):
+    call = journal.calls.dial("pbx1", "1700000000.abc", "5252", "4733990777")
+    journal.calls.hang_up(call.call_id)
+    assert journal.calls.record(call.call_id, "link", link=LINK).kind == "link"
+    assert told(journal, call) == [("link", LINK)]
 
 
-def test_a_call_that_was_answered_is_not_in_vain(book):
-    call = book.calls.dial("pbx1", "1700000000.abc", "5252", "4733990777")
-    book.calls.hang_up(call.call_id, LINK)
-    book.calls.dial_failed(call.call_id, "the connection was lost")
-    assert book.calls.find(call.call_id).code == ""
+def test_a_call_that_was_answered_is_not_in_vain(journal):
+    call = journal.calls.dial("pbx1", "1700000000.abc", "5252", "4733990777")
+    journal.calls.hang_up(call.call_id, LINK)
+    journal.calls.dial_failed(call.call_id, "the connection was lost")
+    assert journal.calls.find(call.call_id).code == ""
 
 
 # -- for what --------------------------------------------------------------------------------------------------------

@@ -4,7 +4,9 @@ from __future__ import annotations
 import itertools
 import re
 import sqlite3
-from contextlib import ExitStack, closing
+import wave
+from contextlib import ExitStack, closing, contextmanager
+from datetime import datetime, timezone
 from pathlib import Path
 
 from movidesk.config import Config
@@ -15,8 +17,10 @@ from movidesk_sim.control import Fault
 from movidesk_sim.model import Ticket
 
 ANSWERED = ["receivedCall", "transferedCall", "completedCall"]
+ASKED_TWICE = ["receivedCall", *ANSWERED]
 CANCELED = ["receivedCall", "canceledCall"]
 LOST = ["receivedCall", "lostCall"]
+HOLIDAY, CLOSED, NOBODY_ONLINE = "0", "1", "2"  # codes that Movidesk answers
 AGENTS = ("5252", "5253")
 RECORDINGS = "https://pbx.example.com/rec/"
 # A head of the line that asks every second, a message of a few seconds, nothing said about places.
@@ -253,3 +257,45 @@ class Office:
         self.settle()
         assert self.model.problems == []
         assert [ticket.to_json() for ticket in self.rehearsal.tickets() if not ticket.complete] == []
+
+
+def close(office, code):
+    """Bring Movidesk's group into the state in which it answers `code`."""
+    today = datetime.now(timezone.utc).date().isoformat()
+    office.model.groups[77].holidays = [today] if code == HOLIDAY else []
+    office.model.groups[77].closes = "00:00" if code == CLOSED else "24:00"
+    for agent in office.model.agents.values():
+        agent.online = code != NOBODY_ONLINE
+
+
+def sound(path):
+    """The recording's seconds and its loudest sample; fails for a file that is not a whole WAV."""
+    with wave.open(str(path)) as file:
+        frames = file.readframes(file.getnframes())
+        assert len(frames) == 2 * file.getnframes()
+        samples = [int.from_bytes(frames[i:i + 2], "little", signed=True) for i in range(0, len(frames), 2)]
+        return file.getnframes() / file.getframerate(), max(map(abs, samples), default=0)
+
+
+def recording(office, link):
+    """The file that a ticket's link names."""
+    assert link.startswith(RECORDINGS)
+    return office.monitor / link[len(RECORDINGS):]
+
+
+@contextmanager
+def scripts_begin(office, line: str):
+    """Every script has this first line in place of its own."""
+    scripts = {path: path.read_text() for path in (office.pbx.agi_dir / "movidesk").iterdir()}
+    for path, text in scripts.items():
+        path.write_text(line + "\n" + text.partition("\n")[2])
+    try:
+        yield
+    finally:
+        for path, text in scripts.items():
+            path.write_text(text)
+
+
+def no_python(office):
+    """The scripts' interpreter is not there, as a context manager."""
+    return scripts_begin(office, "#!/nonexistent/bin/python3 -IS")

@@ -19,7 +19,7 @@ import pytest
 from movidesk.journal import Journal
 from movidesk_rehearsal.phones import RINGS, answers
 from movidesk_rehearsal.rehearsal import wait_for
-from office import ANSWERED, LOST, Office
+from office import ANSWERED, LOST, Office, no_python, scripts_begin
 
 PEOPLE = "people,s,1"  # MOVIDESK_FALLBACK: the phone of 5253, whom Movidesk has not been asked for
 PROMPT = 5.0  # seconds until an event of the call is recorded, also where its verbs wait for a lock first
@@ -218,23 +218,6 @@ def configured(section: str, line: str):
         yield
         office.configure({})
     return trouble
-
-
-@contextmanager
-def scripts_begin(office, line: str):
-    """Every script has this first line in place of its own."""
-    scripts = {path: path.read_text() for path in (office.pbx.agi_dir / "movidesk").iterdir()}
-    for path, text in scripts.items():
-        path.write_text(line + "\n" + text.partition("\n")[2])
-    try:
-        yield
-    finally:
-        for path, text in scripts.items():
-            path.write_text(text)
-
-
-def no_python(office):
-    return scripts_begin(office, "#!/nonexistent/bin/python3 -IS")
 
 
 def other_python(office):

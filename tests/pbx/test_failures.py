@@ -10,8 +10,7 @@ import pytest
 
 from movidesk_rehearsal.phones import RINGS, Agent, Caller, answers
 from movidesk_rehearsal.rehearsal import Rehearsal, wait_for
-from office import ANSWERED, DIALPLAN, LOST
-from test_queue import ASKED_TWICE
+from office import ANSWERED, ASKED_TWICE, DIALPLAN, LOST
 
 PROMPT = 1.0  # seconds; a channel that waited for any of these faults would be held for longer
 
@@ -90,7 +89,7 @@ def test_the_answer_is_not_held_by_a_slow_transferred(service_office):
     office.ticket(caller, "completed", ANSWERED)
 
 
-def test_without_the_service_a_refused_completed_waits_for_the_next_delivery(scripts_office):
+def test_without_the_service_a_refused_event_waits_for_the_next_delivery(scripts_office):
     office = scripts_office
     office.fault("completedCall", status=500)
     office.agent("5252", answers())
@@ -258,7 +257,7 @@ def test_an_answer_that_is_no_extension_is_never_dialled(scripts_office, answer,
 
 # Movidesk refuses the token
 
-def test_a_refused_token_is_said_on_the_console_and_a_new_one_needs_no_restart(tree, tmp_path):
+def test_a_refused_token_is_on_the_console_and_a_new_one_needs_no_restart(tree, tmp_path):
     with Rehearsal(tree, tmp_path, variables={"MOVIDESK_FALLBACK": "reception,s,1"}, more=DIALPLAN) as rehearsal:
         token, rehearsal.model.token = rehearsal.model.token, "0a1b2c3d-0000-4000-8000-000000000000"
         with Agent(rehearsal.pbx, "5252", answers()):

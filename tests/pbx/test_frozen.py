@@ -156,7 +156,7 @@ def test_a_caller_who_waits_in_agi_and_hangs_up(service_office, frozen):
 
 
 @pytest.mark.parametrize("jump", [3600, -3600], ids=["an hour on", "an hour back"])
-def test_a_clock_that_is_set_switches_the_service_off_for_one_beat_at_most(service_office, frozen, jump):
+def test_a_clock_that_is_set_hides_the_service_for_one_beat_at_most(service_office, frozen, jump):
     office = service_office
     at = time.time() - jump
     os.utime(frozen.path, (at, at))  # as the file looks right after such a jump

@@ -7,8 +7,7 @@ import pytest
 
 from movidesk_rehearsal.phones import RINGS, answers
 from movidesk_rehearsal.rehearsal import wait_for
-from office import ANSWERED, CANCELED, LOST
-from test_queue import CLOSED, close, recording, sound
+from office import ANSWERED, CANCELED, CLOSED, LOST, close, recording, sound
 
 
 def while_movidesk_is_asked(office):

@@ -28,7 +28,7 @@ def passed_over(office) -> list[str]:
         r"^.*\] [^\"]*Movidesk queue 77: (\w+) is not rung for \S+: its phone is (\w+)", office.console(), re.MULTILINE)]
 
 
-def test_an_agent_in_a_call_of_its_own_is_not_rung_and_another_is_asked_for_at_once(office):
+def test_an_agent_in_a_call_of_its_own_is_not_rung_but_replaced_at_once(office):
     agent = office.agent("5252", answers(after=9.0))
     office.agent("5253", answers())
     own = own_call(office, "5252")
@@ -67,7 +67,7 @@ def test_the_check_can_be_turned_off(service_office):
     assert passed_over(office) == []
 
 
-def test_the_music_goes_on_while_the_caller_waits_and_while_a_phone_is_passed_over(service_office):
+def test_the_music_goes_on_while_the_caller_waits_or_a_phone_is_skipped(service_office):
     office = service_office
     office.model.agents["5253"].online = False
     office.all_in_calls()

@@ -3,39 +3,24 @@ from __future__ import annotations
 
 import re
 import time
-import wave
 from datetime import datetime, timezone
 
 import pytest
 
 from movidesk_rehearsal.phones import BUSY, DECLINES, RINGS, answers
-from office import ANSWERED, CANCELED, LOST, RECORDINGS
-
-ASKED_TWICE = ["receivedCall"] + ANSWERED
-HOLIDAY, CLOSED, NOBODY_ONLINE = "0", "1", "2"
-
-
-def close(office, code):
-    """Bring Movidesk's group into the state in which it answers `code`."""
-    today = datetime.now(timezone.utc).date().isoformat()
-    office.model.groups[77].holidays = [today] if code == HOLIDAY else []
-    office.model.groups[77].closes = "00:00" if code == CLOSED else "24:00"
-    for agent in office.model.agents.values():
-        agent.online = code != NOBODY_ONLINE
-
-
-def sound(path):
-    """The recording's seconds and its loudest sample; fails for a file that is not a whole WAV."""
-    with wave.open(str(path)) as file:
-        frames = file.readframes(file.getnframes())
-        assert len(frames) == 2 * file.getnframes()
-        samples = [int.from_bytes(frames[i:i + 2], "little", signed=True) for i in range(0, len(frames), 2)]
-        return file.getnframes() / file.getframerate(), max(map(abs, samples), default=0)
-
-
-def recording(office, link):
-    assert link.startswith(RECORDINGS)
-    return office.monitor / link[len(RECORDINGS):]
+from office import (
+    ANSWERED,
+    ASKED_TWICE,
+    CANCELED,
+    CLOSED,
+    HOLIDAY,
+    LOST,
+    NOBODY_ONLINE,
+    RECORDINGS,
+    close,
+    recording,
+    sound,
+)
 
 
 def test_answered(office):

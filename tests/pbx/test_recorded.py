@@ -167,7 +167,7 @@ def test_a_message_in_a_box_and_the_caller_hangs_up(box_office, after):
     assert 1 < seconds(fetch(link)) < 5
 
 
-def test_each_message_of_a_box_has_a_link_of_its_own_also_when_the_box_is_emptied(box_office):
+def test_each_message_of_a_box_has_its_link_also_when_the_box_is_emptied(box_office):
     office = box_office
     links = []
     for spoken in 1.5, 3.0:

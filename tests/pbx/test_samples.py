@@ -10,8 +10,7 @@ import pytest
 from dialplan_map import DialplanMap, unknown
 from movidesk_rehearsal.phones import BUSY, RINGS, answers
 from movidesk_rehearsal.rehearsal import Rehearsal, wait_for
-from office import ANSWERED, CANCELED, LOST, RECORDINGS, SETTINGS, Office
-from test_queue import ASKED_TWICE, CLOSED, close, recording, sound
+from office import ANSWERED, ASKED_TWICE, CANCELED, CLOSED, LOST, RECORDINGS, SETTINGS, Office, close, recording, sound
 
 DID, SECOND_DID, DIRECT_DID = "4733990777", "4733990778", "4733990779"
 TALKED, LEFT = ["startTransferedCall", "completedCall"], ["startCanceledCall"]

@@ -11,9 +11,21 @@ from movidesk.journal import Journal
 from movidesk_rehearsal.asterisk import free_port
 from movidesk_rehearsal.phones import RINGS, answers
 from movidesk_rehearsal.rehearsal import Rehearsal, wait_for
-from office import ANSWERED, CANCELED, DIALPLAN, LOST, RECORDINGS, SETTINGS, VARIABLES, Office, shorten_prompts
-from test_fail_open import no_python
-from test_queue import CLOSED, close, sound
+from office import (
+    ANSWERED,
+    CANCELED,
+    CLOSED,
+    DIALPLAN,
+    LOST,
+    RECORDINGS,
+    SETTINGS,
+    VARIABLES,
+    Office,
+    close,
+    no_python,
+    shorten_prompts,
+    sound,
+)
 
 TALKED = ["startTransferedCall", "completedCall"]
 LEFT = ["startCanceledCall"]

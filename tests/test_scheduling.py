@@ -3,7 +3,7 @@ always progress. A hypothesis machine drives callers, answers, hang-ups and dead
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -11,6 +11,7 @@ from movidesk.journal import Journal
 from movidesk.rules import call_states, rate_limit, waiting_line
 from support import owed
 from support.clocks import Clock
+from support.journals import arrive, deliver_now
 
 PACE = (6.0, 30.0)
 
@@ -38,7 +39,7 @@ class LineMachine(RuleBasedStateMachine):
     @rule(queue=st.sampled_from(["1", "2"]))
     def arrive(self, queue: str) -> None:
         self.count += 1
-        call = self.journal.calls.arrive("p", f"{self.count:04d}", queue, "1")
+        call = self.journal.calls.arrive("pbx", f"{self.count:04d}", queue, "1")
         self.looking[call.call_id] = self.clock.now
         self.look(call, "4")
 
@@ -159,7 +160,7 @@ class LineMachine(RuleBasedStateMachine):
 
     def somebody_is_served(self, queue: str) -> None:
         self.count += 1
-        call = self.journal.calls.arrive("p", f"{self.count:04d}", queue, "1")
+        call = self.journal.calls.arrive("pbx", f"{self.count:04d}", queue, "1")
         if self.journal.scheduler.turn(call, self.limit, pace=PACE).request_id:
             self.sent.append(self.clock.now)
             if self.journal.scheduler.answered(call, "5259", "", "5259", pace=PACE)[0]:
@@ -178,35 +179,26 @@ class LineMachine(RuleBasedStateMachine):
 
 
 TestLineMachine = LineMachine.TestCase
+
+
 TestLineMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
-
-
-@pytest.fixture
-def journal(clock):
-    with_journal = Journal(":memory:", clock)
-    yield with_journal
-    with_journal.close()
 
 
 def test_what_is_known_of_a_phone_holds_also_within_one_look(clock):
     """The steady clock runs on between two readings of it."""
     ticks = iter(range(10**9))
     journal = Journal(":memory:", clock, steady=lambda: clock.now + next(ticks) / 1e6)
-    first = journal.calls.arrive("p", "1", "1", "1")
+    first = journal.calls.arrive("pbx", "1", "1", "1")
     for _ in range(2):
         assert journal.scheduler.turn(journal.calls.find(first.call_id), 100, refusal="UNAVAILABLE").request_id
         journal.scheduler.answered(first, "5252", "", "")
     journal.calls.hang_up(first.call_id)
     clock.now += 10
-    second = journal.calls.arrive("p", "2", "1", "1")
+    second = journal.calls.arrive("pbx", "2", "1", "1")
     assert journal.scheduler.turn(second, 100).request_id
     journal.scheduler.answered(second, "5252", "", "")
     assert not journal.scheduler.turn(journal.calls.find(second.call_id), 100, refusal="UNAVAILABLE").request_id
     journal.close()
-
-
-def arrive(journal, number: int, queue: str = "1"):
-    return journal.calls.arrive("p", str(number), queue, "1")
 
 
 def test_only_the_first_asks_and_the_others_learn_their_place(journal):
@@ -222,7 +214,7 @@ def test_the_next_asks_at_once_when_the_one_before_it_was_served(journal):
     assert journal.scheduler.turn(second, 10).request_id
 
 
-def test_the_head_asks_at_once_when_a_completed_was_delivered_and_not_before_its_pace(journal, clock):
+def test_the_head_asks_when_a_completed_was_delivered_else_at_its_pace(journal, clock):
     talking, waiting = arrive(journal, 1), arrive(journal, 2)
     assert journal.scheduler.turn(talking, 10).request_id
     journal.scheduler.answered(talking, "5252", "", "")
@@ -239,7 +231,7 @@ def test_the_head_asks_at_once_when_a_completed_was_delivered_and_not_before_its
     assert journal.scheduler.turn(waiting, 10).request_id
 
 
-def test_a_refused_phone_is_replaced_at_once_and_the_caller_keeps_its_place(journal):
+def test_after_a_refusal_the_caller_asks_at_once_and_keeps_its_place(journal):
     first, second = arrive(journal, 1), arrive(journal, 2)
     assert journal.scheduler.turn(first, 10).request_id
     journal.scheduler.answered(first, "5252", "", "")
@@ -265,7 +257,7 @@ def test_who_hangs_up_leaves_the_line_at_once(journal):
     assert journal.scheduler.turn(second, 10).position == 1
 
 
-def test_who_leaves_a_message_leaves_the_line_at_once_and_is_reported_when_it_hangs_up(journal, clock):
+def test_who_leaves_a_message_leaves_the_line_and_is_told_at_hangup(journal, clock):
     first, second = arrive(journal, 1), arrive(journal, 2)
     assert journal.scheduler.turn(first, 10).request_id
     journal.scheduler.answered(first, "", "4", "4")
@@ -278,7 +270,7 @@ def test_who_leaves_a_message_leaves_the_line_at_once_and_is_reported_when_it_ha
 
 def test_a_caller_behind_asks_nothing_however_often_it_looks(journal):
     arrive(journal, 1)
-    first, second = journal.calls.find("p-1"), arrive(journal, 2)
+    first, second = journal.calls.find("pbx-1"), arrive(journal, 2)
     journal.scheduler.turn(first, 10)
     for _ in range(100):
         journal.scheduler.turn(second, 10)
@@ -300,7 +292,7 @@ def test_a_code_is_told_to_the_line_that_it_was_for_and_to_no_later_one(journal,
     assert journal.scheduler.turn(second, 10).code == code
 
 
-def test_an_arrival_that_was_never_asked_for_is_registered_late_but_not_before_live_callers(journal, clock):
+def test_a_late_arrival_is_not_told_before_live_callers(journal, clock):
     gone, live = arrive(journal, 1), arrive(journal, 2)
     journal.calls.hang_up(gone.call_id)
     assert journal.scheduler.turn(live, 10).request_id
@@ -324,53 +316,22 @@ def test_heads_of_several_queues_take_turns(journal, clock):
     assert abs(asked.count("1") - asked.count("2")) <= 1
 
 
-@pytest.mark.parametrize("klass, free, demand, expected", [
-    (rate_limit.SCREEN, 1, rate_limit.Demand(5, 5, 5, True), True),
-    (rate_limit.SCREEN, 0, rate_limit.Demand(), False),
-    (rate_limit.HEAD, 1, rate_limit.Demand(1, 0, 0, True), False),
-    (rate_limit.HEAD, 2, rate_limit.Demand(1, 0, 9, True), True),
-    (rate_limit.FREEING, 1, rate_limit.Demand(0, 1, 0, True), False),
-    (rate_limit.FREEING, 2, rate_limit.Demand(0, 1, 0, True), True),
-    (rate_limit.PROBE, 4, rate_limit.Demand(0, 0, 0, True), False),
-    (rate_limit.PROBE, 5, rate_limit.Demand(0, 0, 0, True), True),
-    (rate_limit.SLACK, 5, rate_limit.Demand(0, 0, 0, True), False),
-    (rate_limit.SLACK, 6, rate_limit.Demand(0, 0, 0, True), True),
-    (rate_limit.SLACK, 3, rate_limit.Demand(lately=True), False),
-    (rate_limit.SLACK, 4, rate_limit.Demand(lately=True), True),
-    (rate_limit.SLACK, 1, rate_limit.Demand(), True),
-])
-def test_who_goes_when_places_are_few(klass, free, demand, expected):
-    assert rate_limit.may_go(klass, free, demand, 10) is expected
+def told_now(journal) -> list[tuple[str, str]]:
+    """Deliver what may go now; the call's id and the kind of each event, in order."""
+    return [(job.call.call_id, job.event.kind) for job in deliver_now(journal)]
 
 
-def test_what_others_follow_at_once_needs_places_for_all_of_them_as_far_as_there_are_so_many():
-    assert not rate_limit.may_go(rate_limit.SLACK, 1, rate_limit.Demand(), 10, places=2)
-    assert rate_limit.may_go(rate_limit.SLACK, 2, rate_limit.Demand(), 10, places=2)
-    assert rate_limit.may_go(rate_limit.SLACK, 1, rate_limit.Demand(), 1, places=2)
-
-
-def tell_all(journal):
-    """Deliver what may go now; the events in order."""
-    told = []
-    while True:
-        job, _ = journal.outbox.take(10)
-        if job is None:
-            return told
-        journal.outbox.delivered(job, "")
-        told.append((job.call.call_id, job.event.kind))
-
-
-def test_calls_that_nobody_waits_for_are_told_one_after_the_other_and_leave_places_while_callers_come(journal, clock):
+def test_events_nobody_waits_for_go_call_by_call_and_leave_places(journal, clock):
     gone = [arrive(journal, number) for number in range(12)]
     for call in gone:
         journal.calls.hang_up(call.call_id)
     live = arrive(journal, 99)
     assert journal.scheduler.turn(live, 10).request_id
     journal.scheduler.answered(live, "", "1", "1")
-    told = tell_all(journal)
+    told = told_now(journal)
     assert len(told) == 6, "places of ten are left for the next caller"
     clock.now += 10 * rate_limit.WINDOW + 1
-    told += tell_all(journal)
+    told += told_now(journal)
     assert len(told) == 16
     assert told == [(call.call_id, kind) for call in gone for kind in ("received", "canceled")][:16]
 
@@ -387,123 +348,12 @@ def test_what_nobody_waits_for_ages_and_gets_a_place(journal, clock):
     sent = []
     for _ in range(400):
         clock.now += 1
-        journal.scheduler.turn(journal.calls.find("p-101"), 10)
+        journal.scheduler.turn(journal.calls.find("pbx-101"), 10)
         job, _ = journal.outbox.take(10)
         if job:
             sent.append(job.event.kind)
             journal.outbox.delivered(job, "")
     assert "canceled" in sent
-
-
-def test_a_pause_grows_with_repeated_429s_and_an_answer_ends_the_row(journal, clock):
-    journal.limits.close_window(60)
-    assert journal.scheduler.turn(arrive(journal, 1), 10).reason.endswith("(429)")
-    clock.now += 61
-    journal.limits.close_window(60)
-    clock.now += 100
-    assert not journal.scheduler.turn(journal.calls.find("p-1"), 10).request_id
-    clock.now += 21
-    assert journal.scheduler.turn(journal.calls.find("p-1"), 10).request_id
-    journal.scheduler.answered(journal.calls.find("p-1"), "", "4", "4")
-    assert journal.notes.get("closed") is None
-
-
-@pytest.mark.parametrize("strikes, until, sent, expected", [
-    (0, 0.0, 100.0, 1),
-    (1, 160.0, 100.0, 1),   # it was under way when the first came
-    (1, 160.0, 159.9, 1),
-    (1, 160.0, 160.0, 2),
-    (3, 160.0, 500.0, 4),
-    (0, 160.0, 100.0, 1),   # the pause was that of a cut connection: this is the proof
-])
-def test_a_burst_of_429s_is_one_strike(strikes, until, sent, expected):
-    assert rate_limit.strikes_after(strikes, until, sent) == expected
-
-
-def test_four_429s_of_one_burst_are_one_pause(journal, clock):
-    """The answers come one after the other, each with the seconds that are left."""
-    sent = clock.now
-    for late in range(4):
-        clock.now = sent + late
-        journal.limits.close_window(60 - late, sent)
-    assert journal.limits.pause_left() == 57
-    clock.now = sent + 60
-    assert journal.scheduler.turn(arrive(journal, 1), 10).request_id
-    journal.limits.close_window(60, clock.now)
-    assert journal.limits.pause_left() == 120
-
-
-@pytest.mark.parametrize("used, limit, expected", [
-    (0, 10, False), (8, 10, False), (9, 10, True), (10, 10, True), (12, 10, True), (1, 1, True), (0, 2, False),
-    (998, 1000, False),
-])
-def test_which_cut_connections_may_stand_for_a_429(used, limit, expected):
-    assert rate_limit.is_suspect(used, limit) is expected
-
-
-@pytest.mark.parametrize("rate, used, expected", [
-    (10, 4, 5), (10, 9, 5), (5, 4, 2), (2, 1, 1), (1, 0, 1), (300, 200, 150), (300, 2, 150),
-    (rate_limit.UNLIMITED, 400, 400), (rate_limit.UNLIMITED, 3, 10),
-])
-def test_how_far_our_rate_is_lowered(rate, used, expected):
-    assert rate_limit.lowered(rate, used) == expected
-
-
-@given(limit=st.integers(1, rate_limit.UNLIMITED), part=st.floats(0, 1), seconds=st.floats(0, 1e5), more=st.floats(0, 1e4))
-def test_a_lowered_rate_recovers_fully_and_is_never_above_the_limit(limit, part, seconds, more):
-    rate = rate_limit.lowered(limit, int(limit * part))
-    assert 1 <= rate <= limit and (rate < limit or limit == 1)
-    now = rate_limit.recovered(limit, rate, seconds)
-    assert rate <= now <= rate_limit.recovered(limit, rate, seconds + more) <= limit
-    assert rate_limit.recovered(limit, rate, 100 * rate_limit.RECOVER_EVERY) == limit
-
-
-def claim_all(journal, limit) -> int:
-    count = 0
-    while journal.limits.claim(limit, rate_limit.SCREEN, rate_limit.Demand()).request_id:
-        count += 1
-    return count
-
-
-def test_a_429_without_our_fault_lowers_the_rate_and_it_recovers(journal, clock):
-    for _ in range(4):
-        journal.limits.claim(10, rate_limit.SCREEN, rate_limit.Demand())
-    assert journal.limits.close_window(60, clock.now, 10) is True
-    assert journal.limits.close_window(60, clock.now, 10) is False, "the same burst"
-    assert journal.limits.rate(10) == 5 and journal.limits.rate(7) == 7
-    clock.now += rate_limit.WINDOW
-    assert claim_all(journal, 10) == 5
-    assert journal.limits.close_window(60, clock.now, 10) is False, "said already"
-    assert journal.limits.rate(10) == 2, "lower still"
-    rates = []
-    for _ in range(12):
-        clock.now += rate_limit.RECOVER_EVERY
-        rates.append(claim_all(journal, 10))
-    assert rates == [3, 4, 5, 6, 7, 8, 10, 10, 10, 10, 10, 10]
-
-
-def test_a_429_when_our_own_window_is_full_lowers_nothing(journal, clock):
-    assert claim_all(journal, 10) == 10
-    assert journal.limits.close_window(60, clock.now, 10) is False
-    assert journal.limits.rate(10) == 10 and journal.limits.pause_left()
-
-
-def test_a_suspected_429_is_a_pause_and_no_strike(journal, clock):
-    for _ in range(9):
-        arrive(journal, _)
-        journal.limits.claim(10, rate_limit.SCREEN, rate_limit.Demand())
-    assert journal.limits.suspect_429(10, 60) and journal.limits.suspect_429(10, 60)
-    assert journal.limits.pause_left() == 60
-    assert "cut a connection" in journal.scheduler.turn(journal.calls.find("p-1"), 10).reason
-    clock.now += 61
-    for _ in range(9):
-        journal.limits.claim(10, rate_limit.SCREEN, rate_limit.Demand())
-    assert not journal.limits.suspect_429(10, 60), "nothing was taken since: it is an outage"
-    journal.limits.answered()
-    assert journal.limits.suspect_429(10, 60) and journal.limits.pause_left() == 60
-    journal.limits.close_window(60, clock.now - 1)
-    assert journal.limits.pause_left() == 60, "the first 429 is the first strike"
-    assert not Journal(":memory:", clock).limits.suspect_429(10, 60)
 
 
 def test_a_new_boot_makes_the_old_steady_clock_harmless(tmp_path, monkeypatch):
@@ -528,42 +378,3 @@ def test_a_new_boot_makes_the_old_steady_clock_harmless(tmp_path, monkeypatch):
     steady.now += 2 * rate_limit.WINDOW
     assert after.outbox.take(10)[0].event.kind == "lost"
     after.close()
-
-
-def test_a_slow_request_counts_from_its_answer(journal, clock):
-    claim = journal.scheduler.turn(arrive(journal, 1), 1).request_id
-    clock.now += 5
-    journal.limits.count_from_now(claim)
-    clock.now += 57
-    assert journal.limits.requests_in_window() == 1
-    clock.now += 4
-    assert journal.limits.requests_in_window() == 0
-
-
-def test_a_phone_that_refused_and_answers_after_all_shows_that_there_are_more_agents(clock):
-    """One agent talks, the other has refused lately: Movidesk said 4 with one taken. When the second answers, two are taken."""
-    queue = waiting_line.Queue("77", news=False, full=1)
-    assert waiting_line.after_answer(queue, "5253", "", 2, clock(), waiting_line.PACE, doubtful=True).full == waiting_line.UNKNOWN
-    assert waiting_line.after_answer(queue, "5253", "", 1, clock(), waiting_line.PACE, doubtful=True).full == 1
-
-
-def test_an_agent_in_a_call_stays_one_of_the_queue_however_long_ago_named(clock):
-    journal = Journal(":memory:", clock)
-    talk = journal.calls.arrive("pbx1", "1.1", "77", "4733990001")
-    assert journal.scheduler.turn(talk, 10).request_id
-    journal.scheduler.answered(talk, "5252", "", "5252")
-    journal.calls.record(talk.call_id, call_states.TRANSFERRED)
-    clock.now += waiting_line.MEMBER_LASTS + 1
-    other = journal.calls.arrive("pbx1", "1.2", "77", "4733990002")
-    assert journal.scheduler.turn(other, 10).request_id
-    journal.scheduler.answered(other, "5253", "", "5253")
-    assert journal.agents.with_callers("77") == 2
-
-
-def test_who_picks_up_a_call_that_was_offered_to_another_is_one_of_the_queue(clock):
-    journal = Journal(":memory:", clock)
-    call = journal.calls.arrive("pbx1", "1.1", "77", "4733990001")
-    assert journal.scheduler.turn(call, 10).request_id
-    journal.scheduler.answered(call, "5252", "", "5252")
-    journal.calls.record(call.call_id, call_states.TRANSFERRED, extension="5299")
-    assert journal.agents.with_callers("77") == 1

@@ -1,0 +1,14 @@
+"""Recordings as Asterisk writes them."""
+from __future__ import annotations
+
+import wave
+from pathlib import Path
+
+NAME = "pbx1-1700000000.1.wav"  # of the call pbx1-1700000000.1
+
+
+def talk(folder: Path, name: str = NAME) -> None:
+    """A second of silence, in a WAV file of this name."""
+    with wave.open(str(folder / name), "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes(bytes(16000))
