@@ -78,13 +78,13 @@ def test_movidesk_away_ends_with_any_answer(context, clock, trouble, answer):
 
 
 @pytest.mark.parametrize("status, words", [
-    (302, "Movidesk takes nothing since %s (HTTP 302): events are kept, callers go to MOVIDESK_FALLBACK or wait; the address "
-          "leads elsewhere"),
-    (411, "Movidesk takes nothing since %s (HTTP 411): events are kept, callers go to MOVIDESK_FALLBACK or wait; a proxy on "
-          "the way drops"),
-    (408, "Movidesk takes nothing since %s (HTTP 408): events are kept, callers go to MOVIDESK_FALLBACK or wait; a proxy on "
-          "the way may"),
-    (425, "Movidesk takes nothing since %s (HTTP 425): "),
+    (302, "Movidesk accepts no request since %s (HTTP 302): events are kept, callers go to MOVIDESK_FALLBACK or wait; the "
+          "address leads elsewhere"),
+    (411, "Movidesk accepts no request since %s (HTTP 411): events are kept, callers go to MOVIDESK_FALLBACK or wait; a proxy "
+          "removes"),
+    (408, "Movidesk accepts no request since %s (HTTP 408): events are kept, callers go to MOVIDESK_FALLBACK or wait; a proxy "
+          "may"),
+    (425, "Movidesk accepts no request since %s (HTTP 425): "),
     (500, "Movidesk does not answer since %s (HTTP 500): events are kept, callers go to MOVIDESK_FALLBACK or wait; see "
           "movidesk check"),
 ])
@@ -141,7 +141,7 @@ def test_nobody_sends(context, clock):
     since = alarms.local(clock())
     pending(context)
     clock.advance(alarms.IDLE_AFTER)
-    assert text(context) == f"events wait since {since} and nobody sends them: is movidesk serve running?"
+    assert text(context) == f"events wait since {since} and no process sends them: is movidesk serve running?"
     assert context.journal.outbox.take(10)[0]
     assert names(context) == []
 
@@ -178,7 +178,7 @@ def test_refused_events(context, end):
     pending(context)
     job, _ = context.journal.outbox.take(10)
     context.journal.outbox.rejected(job, "HTTP 400: no such queue")
-    assert text(context) == "1 events are set aside, first received of pbx1-1.1 (HTTP 400: no such queue): see movidesk outbox"
+    assert text(context) == "1 event is set aside, the first: received of pbx1-1.1 (HTTP 400: no such queue): see movidesk outbox"
     assert getattr(context.journal.outbox, end)(job.event.id)
     assert names(context) == []
 
@@ -230,7 +230,7 @@ def test_a_phone_that_takes_no_calls(context, clock, reason, times):
         assert names(context) == []
         refuse(context, f"1.{number}", "5252", reason)
     assert names(context) == ["phones"]
-    assert f"5252 ({reason or 'no reason known'}, {times} times since {since})" in text(context)
+    assert f"5252 ({reason or 'unknown reason'}, {times} times since {since})" in text(context)
     assert "registered" in text(context) and "go offline in Movidesk" in text(context)
     call = context.journal.calls.arrive("pbx1", "1.9", "77", "4733990001")
     context.journal.scheduler.answered(call, "5252", "", "")
@@ -281,7 +281,7 @@ def test_the_log_hears_of_begin_hour_and_end(clock, caplog):
 
 def test_the_documentation_lists_every_alarm():
     folder = Path(__file__).parent.parent
-    owners = [line.split()[0] for line in alarms.__doc__.split("its end\n")[1].split("\n\n")[0].splitlines()]
+    owners = [line.split()[0] for line in alarms.__doc__.split("  ends\n")[1].split("\n\n")[0].splitlines()]
     assert set(re.findall(r'\bAlarm\(\s*"(\w+)"', Path(alarms.__file__).read_text(encoding="utf-8"))) == set(owners)
     for page, title in (("docs/operations.md", "## Alarms"), ("docs/pt-BR/operations.md", "## Alarmes")):
         text = (folder / page).read_text(encoding="utf-8").split(f"\n{title}\n")[1]

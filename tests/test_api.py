@@ -436,7 +436,7 @@ class NoTls:
 
 def test_tls_that_is_none(client, nothing_leaks):
     result = client(tls=NoTls(), scheme="https").send("lost", **FIELDS)
-    assert result == Retry(None, "TLS: the certificate or the handshake was refused", None)
+    assert result == Retry(None, "TLS: the certificate is not trusted, or the handshake failed", None)
 
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl to make a certificate")
@@ -447,7 +447,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(client, nothing_leaks,
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
     sender = client(tls=tls, scheme="https")
-    assert sender.send("lost", **FIELDS) == Retry(None, "TLS: the certificate or the handshake was refused", None)
+    assert sender.send("lost", **FIELDS) == Retry(None, "TLS: the certificate is not trusted, or the handshake failed", None)
     assert sender.peer.requests == []
 
 
@@ -489,7 +489,7 @@ def drip(first, then):
 def test_a_body_that_drips_is_given_up(client, head):
     begun = time.monotonic()
     result = client(drip(b"HTTP/1.1 " + head + b"\r\n", b"x"), timeout=0.2).send("lost", **FIELDS)
-    assert result == Retry(None, "no whole answer within 0.6 s", None)
+    assert result == Retry(None, "no complete answer within 0.6 s", None)
     assert 0.6 <= time.monotonic() - begun < 2
     drip.stop.set()
 
@@ -498,7 +498,7 @@ def test_a_body_that_drips_is_given_up(client, head):
 def test_headers_that_drip_are_given_up_and_their_connection_is_closed(client, first):
     begun = time.monotonic()
     result = client(drip(first, b"x"), timeout=0.2).send("lost", **FIELDS)
-    assert result == Retry(None, "no whole answer within 0.6 s", None)
+    assert result == Retry(None, "no complete answer within 0.6 s", None)
     assert 0.6 <= time.monotonic() - begun < 2
     ended(exchanges())
     drip.stop.set()
@@ -552,7 +552,7 @@ def by_name(peer):
 def test_an_unresolved_name_holds_nobody_and_nothing_is_sent_late(by_name, resolver):
     begun = time.monotonic()
     result = by_name().send("received", **FIELDS)
-    assert result == Retry(None, "no connection within 0.6 s (is the name resolved?)", None)
+    assert result == Retry(None, "no connection within 0.6 s (does DNS work?)", None)
     assert 0.6 <= time.monotonic() - begun < 1.5
     resolver.go.set()
     ended(exchanges())
@@ -562,7 +562,7 @@ def test_an_unresolved_name_holds_nobody_and_nothing_is_sent_late(by_name, resol
 def test_a_name_that_cannot_be_resolved(by_name, resolver):
     resolver.fails = True
     resolver.go.set()
-    assert by_name().send("received", **FIELDS) == Retry(None, "the host's name cannot be resolved", None, sent=False)
+    assert by_name().send("received", **FIELDS) == Retry(None, "the host name cannot be resolved", None, sent=False)
 
 
 def test_exchanges_that_wait_for_a_resolver_do_not_pile_up(by_name, resolver):
@@ -571,7 +571,7 @@ def test_exchanges_that_wait_for_a_resolver_do_not_pile_up(by_name, resolver):
         result = client.send("received", **FIELDS)
         if "not sent" in result.why:
             break
-    assert result.why == f"not sent, {exchange.MOST} requests wait already (are names resolved?)"
+    assert result.why == f"not sent, {exchange.MOST} requests are waiting already (does DNS work?)"
     assert len(exchanges()) == exchange.MOST
     resolver.go.set()
     ended(exchanges())

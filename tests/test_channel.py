@@ -99,7 +99,7 @@ def test_the_first_value_of_a_name_holds():
 
 @pytest.mark.parametrize("line", [b"hello\n", b"agi_forged\n", b"Host: 127.0.0.1\n", b"GET / HTTP/1.1\n", b"\xff\xfe\n"])
 def test_a_line_that_is_no_environment_is_refused(line):
-    with pytest.raises(ProtocolError, match="no line of an AGI environment"):
+    with pytest.raises(ProtocolError, match="not a line of an AGI environment"):
         channel_of(ENVIRONMENT + line + b"\n")
 
 

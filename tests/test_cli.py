@@ -52,7 +52,7 @@ def arrive(book, uniqueid="1.1", queue="77", number="4733990777", **more):
     return book.calls.arrive("pbx1", uniqueid, queue, number, **more)
 
 
-SET_ASIDE = "1 events are set aside, first received of pbx1-3.1 (HTTP 400: no such id): see movidesk outbox"
+SET_ASIDE = "1 event is set aside, the first: received of pbx1-3.1 (HTTP 400: no such id): see movidesk outbox"
 
 
 def refuse(book, uniqueid="1.1", why="HTTP 400: no such id"):
@@ -88,7 +88,7 @@ def test_the_installed_command(movidesk):
                           env={**os.environ, "MOVIDESK_CONFIG": movidesk.path})
     assert (done.returncode, done.stdout) == (MISUSE, "")
     assert done.stderr.splitlines()[-1] == (
-        "movidesk outbox: error: argument --replay: takes an event's number or 'all', not 'x'")
+        "movidesk outbox: error: argument --replay: must be an event's number or 'all', not 'x'")
 
 
 # -- configuration and journal that do not serve -----------------------------------------------------------------------
@@ -106,13 +106,13 @@ def test_what_sends_needs_a_sound_configuration(movidesk, command):
     movidesk.configure(movidesk={"timeout": "soon"})
     status, out, err = movidesk(*command)
     assert (status, out) == (TROUBLE, "")
-    assert err.startswith(f"movidesk: {movidesk.path}:") and "[movidesk] timeout: 'soon' is no number" in err
+    assert err.startswith(f"movidesk: {movidesk.path}:") and "[movidesk] timeout: 'soon' is not a number" in err
 
 
 def test_what_only_looks_names_the_trouble_and_goes_on(movidesk, book):
     movidesk.configure(movidesk={"token": "x"})
     status, out, _ = movidesk("status")
-    assert status == TROUBLE and "[movidesk] token: 1 characters is no GUID" in out and "nobody waits" in out
+    assert status == TROUBLE and "[movidesk] token: 1 characters is not a GUID" in out and "nobody waits" in out
     assert movidesk("calls")[:2] == (GOOD, "no calls yet\n")
 
 
@@ -137,19 +137,19 @@ def test_the_status_while_the_standby_takes_the_place_of_a_locked_journal(movide
         with standby.use(Context(config.load(movidesk.path)), "another program holds its lock"):
             pass
         status, out, err = movidesk("status")
-        assert status == TROUBLE and "takes its place" in out and "another program holds its lock" in out
+        assert status == TROUBLE and "replaces it" in out and "another program holds its lock" in out
         assert ("nobody waits" in out) == (lock == "IMMEDIATE") and not err
-        assert any("takes its place" in text for text in json.loads(movidesk("status", "--json")[1])["trouble"])
+        assert any("replaces it" in text for text in json.loads(movidesk("status", "--json")[1])["trouble"])
 
 
 # -- an empty journal --------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("command, out", [
-    ("calls", "no calls yet\n"), ("outbox", "the outbox is empty: Movidesk has everything\n")])
+    ("calls", "no calls yet\n"), ("outbox", "the outbox is empty: Movidesk has received all events\n")])
 def test_an_empty_journal(movidesk, command, out):
     status, found, err = movidesk(command)
     assert (status, found) == (GOOD, out)
-    assert "journal.db: no journal yet; the first call, or movidesk serve, begins" in err
+    assert "journal.db: no journal yet; the first call, or movidesk serve, creates" in err
 
 
 def test_the_status_of_an_empty_journal(movidesk):
@@ -190,9 +190,9 @@ def test_the_status_of_the_limit(movidesk, book, monkeypatch):
         book.scheduler.turn(arrive(book, f"1.{_}", f"7{_}"), 1000)
     assert book.limits.close_window(50, limit=1000)
     _, out, _ = movidesk("status")
-    assert re.search(r"requests +2 of 500 in the last minute\n +lowered from 1000: other programs use the account, .*; it "
-                     r"rises step "
-                     r"by step\n +none is sent for (50|49) s: Movidesk asked for a pause \(429\)\n", out)
+    assert re.search(r"requests +2 of 500 in the last minute\n +lowered from 1000: other programs use the account, .*; "
+                     r"the rate rises step by step\n +no request is sent for (50|49) s: "
+                     r"Movidesk asked for a pause \(429\)\n", out)
     facts = json.loads(movidesk("status", "--json")[1])["requests"]
     assert 49 < facts.pop("paused") <= 50
     assert facts == {"used": 2, "limit": 1000, "rate": 500, "night": False, "why": "Movidesk asked for a pause (429)"}
@@ -202,7 +202,7 @@ def test_the_status_at_night(movidesk, write_config):
     hour = int(time.strftime("%H", time.gmtime()))
     write_config(movidesk={"night": f"{(hour - 2) % 24:02d}:30-{(hour + 2) % 24:02d}:30", "time_zone": "UTC"})
     _, out, _ = movidesk("status")
-    assert re.search(r"requests +0 in the last minute, no limit\n +the limit of the night is in force \(night = "
+    assert re.search(r"requests +0 in the last minute, no limit\n +the night limit applies \(night = "
                      rf"{(hour - 2) % 24:02d}:30-{(hour + 2) % 24:02d}:30, UTC\)\n", out)
     facts = json.loads(movidesk("status", "--json")[1])["requests"]
     assert (facts["limit"], facts["night"]) == (None, True)

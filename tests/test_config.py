@@ -189,48 +189,48 @@ BAD = [
     ("movidesk", "url", "https://api.movidesk.com/#x", "must be a plain http or https address"),
     ("movidesk", "url", "https://api.movidesk.com:99999/", "must be a plain http or https address"),
     ("movidesk", "url", "https://[::1", "must be a plain http or https address"),
-    ("movidesk", "requests_per_minute", "0", "must lie between 1 and 100000"),
-    ("movidesk", "requests_per_minute", "100001", "must lie between 1 and 100000"),
+    ("movidesk", "requests_per_minute", "0", "must be between 1 and 100000"),
+    ("movidesk", "requests_per_minute", "100001", "must be between 1 and 100000"),
     ("movidesk", "night", "19-7", "must be two times, such as 19:00-07:00"),
     ("movidesk", "night", "19:00-24:00", "must be two times, such as 19:00-07:00"),
     ("movidesk", "night", "19:00-19:00", "must leave at least 10 minutes of night and of day"),
     ("movidesk", "night", "19:00-18:59", "must leave at least 10 minutes of night and of day"),
-    ("movidesk", "night_requests_per_minute", "0", "must lie between 1 and 100000"),
-    ("movidesk", "night_requests_per_minute", "no", "is no whole number"),
+    ("movidesk", "night_requests_per_minute", "0", "must be between 1 and 100000"),
+    ("movidesk", "night_requests_per_minute", "no", "is not a whole number"),
     ("movidesk", "time_zone", "../etc/passwd", "must be the name of a time zone"),
-    ("movidesk", "requests_per_minute", "ten", "is no whole number"),
-    ("movidesk", "requests_per_minute", "9.5", "is no whole number"),
-    ("movidesk", "requests_per_minute", "9" * 900, "is no whole number|must lie between"),
-    ("movidesk", "timeout", "0", "must lie between 0.1 and 15"),
-    ("movidesk", "timeout", "16", "must lie between 0.1 and 15"),
-    ("movidesk", "timeout", "nan", "must lie between 0.1 and 15"),
-    ("movidesk", "timeout", "5s", "is no number"),
+    ("movidesk", "requests_per_minute", "ten", "is not a whole number"),
+    ("movidesk", "requests_per_minute", "9.5", "is not a whole number"),
+    ("movidesk", "requests_per_minute", "9" * 900, "is not a whole number|must be between"),
+    ("movidesk", "timeout", "0", "must be between 0.1 and 15"),
+    ("movidesk", "timeout", "16", "must be between 0.1 and 15"),
+    ("movidesk", "timeout", "nan", "must be between 0.1 and 15"),
+    ("movidesk", "timeout", "5s", "is not a number"),
     ("movidesk", "token_file", "movidesk.token", "must be an absolute path"),
     ("pbx", "name", "pbx 1", "must be 1 to 64 letters"),
     ("pbx", "name", "x" * 65, "must be 1 to 64 letters"),
     ("pbx", "name", "pbxé", "must be 1 to 64 letters"),
-    ("pbx", "extension_pattern", "[0-9", "is no regular expression"),
-    ("pbx", "extension_pattern", "[0-9]{99999999999}", "is no regular expression"),
+    ("pbx", "extension_pattern", "[0-9", "is not a regular expression"),
+    ("pbx", "extension_pattern", "[0-9]{99999999999}", "is not a regular expression"),
     ("pbx", "extension_pattern", "([0-9]+)*", "might take for ever"),
     ("pbx", "report_transfer", "never", "must be one of: answer, ring"),
     ("pbx", "report_transfer", "Ring", "must be one of: answer, ring"),
-    ("line", "ask_every", "0", "must lie between 1 and 3600"),
-    ("line", "ask_at_least_every", "inf", "must lie between 1 and 3600"),
+    ("line", "ask_every", "0", "must be between 1 and 3600"),
+    ("line", "ask_at_least_every", "inf", "must be between 1 and 3600"),
     ("journal", "path", "journal.db", "must be an absolute path"),
     ("journal", "path", "~/journal.db", "must be an absolute path"),
-    ("journal", "path", "/var/lib/\0journal.db", "characters that do not print"),
+    ("journal", "path", "/var/lib/\0journal.db", "characters that cannot be printed"),
     ("movidesk", "url", "https://api..movidesk.com", "must be a plain http or https address"),
     ("movidesk", "url", f"https://{'x' * 64}.com", "must be a plain http or https address"),
-    ("journal", "keep_days", "0", "must lie between 1 and 36500"),
-    ("journal", "keep_days", "-1", "must lie between 1 and 36500"),
+    ("journal", "keep_days", "0", "must be between 1 and 36500"),
+    ("journal", "keep_days", "-1", "must be between 1 and 36500"),
     ("recordings", "link", "/rec/{file}", "must begin with http:// or https://"),
-    ("recordings", "link", "https://pbx/{uniqueid}", r"knows no \{uniqueid\}"),
-    ("recordings", "link", "https://pbx/{}", r"knows no \{\}"),
-    ("recordings", "link", "https://pbx/{0}", r"knows no \{0\}"),
-    ("recordings", "link", "https://pbx/{file.__class__}", r"knows no \{file.__class__\}"),
-    ("recordings", "link", "https://pbx/{file", "is no template"),
-    ("recordings", "link", "https://pbx/{file!z}", "is no template"),
-    ("recordings", "link", "https://pbx/{file:d}", "is no template"),
+    ("recordings", "link", "https://pbx/{uniqueid}", r"has no field \{uniqueid\}"),
+    ("recordings", "link", "https://pbx/{}", r"has no field \{\}"),
+    ("recordings", "link", "https://pbx/{0}", r"has no field \{0\}"),
+    ("recordings", "link", "https://pbx/{file.__class__}", r"has no field \{file.__class__\}"),
+    ("recordings", "link", "https://pbx/{file", "is not a template"),
+    ("recordings", "link", "https://pbx/{file!z}", "is not a template"),
+    ("recordings", "link", "https://pbx/{file:d}", "is not a template"),
     ("recordings", "link", "https://pbx/ {file}", "must be one address"),
     ("recordings", "link", "https://pbx/\n  {file}", "must be one address"),
     ("agid", "listen", "a..b:4573", "must be ADDRESS:PORT"),
@@ -262,7 +262,7 @@ def test_a_bad_value_is_named_with_its_place_and_replaced_by_the_default(
 def test_a_file_that_is_no_configuration_is_told_at_once(load, lines):
     begun = time.monotonic()
     found = load(with_token(lines))
-    assert "it is no movidesk.conf" in problem(found) and time.monotonic() - begun < 1
+    assert "it is not a movidesk.conf" in problem(found) and time.monotonic() - begun < 1
     with pytest.raises(ConfigError):
         found.require("journal", form=False)  # nobody knows where it is
 
@@ -277,14 +277,14 @@ def test_thousands_of_unknown_keys_are_told_within_a_second(load):
 def test_a_secret_is_read_from_plain_files_only(load, tmp_path):
     os.mkfifo(tmp_path / "fifo")
     for path in "/dev/zero", tmp_path / "fifo":
-        assert problem(load(f"[movidesk]\ntoken_file = {path}\n")).endswith(f"{path}: is no plain file")
+        assert problem(load(f"[movidesk]\ntoken_file = {path}\n")).endswith(f"{path}: is not a regular file")
 
 
 @pytest.mark.parametrize("zone, shown", [("America/Sao_Paolo", "America/Sao_Paolo"), ("Brasilia", "Brasilia")])
 def test_a_time_zone_that_is_none_matters_only_where_there_is_a_night(load, zone, shown):
     assert load(with_token(f"time_zone = {zone}\n")).all_problems() == []
     found = load(with_token(f"night = 19:00-07:00\ntime_zone = {zone}\n"))
-    assert problem(found).startswith(f"{load.path}:4: [movidesk] time_zone: {shown!r} is no time zone that this machine knows")
+    assert problem(found).startswith(f"{load.path}:4: [movidesk] time_zone: {shown!r} is not a time zone that this machine knows")
     assert nights.limit_at(found, 1_800_000_000.0) == 10
     with pytest.raises(ConfigError):
         found.require("movidesk")
@@ -303,8 +303,8 @@ def test_a_bad_value_stops_only_what_needs_it(load):
                                  TOKEN.replace("a", "g"), "x", "´" + TOKEN])
 def test_a_token_that_is_no_guid_is_not_shown(load, bad):
     said = problem(load(f"[movidesk]\ntoken = {bad}\n"))
-    assert said.startswith(f"{load.path}:2: [movidesk] token: {len(bad)} characters is no GUID")
-    assert bad not in said.replace("is no GUID", "") or bad == "x"
+    assert said.startswith(f"{load.path}:2: [movidesk] token: {len(bad)} characters is not a GUID")
+    assert bad not in said.replace("is not a GUID", "") or bad == "x"
 
 
 @pytest.mark.parametrize("text", [
@@ -323,7 +323,7 @@ def test_a_token_in_the_wrong_place_is_not_shown(load, text):
 @pytest.mark.parametrize("text, line, reason", [
     ("url = x\n[movidesk]\n", 1, "a setting before any [section]"),
     ("[movidesk]\ntimeout = 1\ntimeout = 2\n", 3, "[movidesk] timeout is set twice"),
-    ("[pbx]\nname = a\n[movidesk]\n[pbx]\n", 4, "section [pbx] stands twice"),
+    ("[pbx]\nname = a\n[movidesk]\n[pbx]\n", 4, "section [pbx] appears twice"),
     ("[movidesk]\ntimeout 5\n", 2, "not of the form 'key = value'"),
     ("[movidesk]\ntimeout: 5\n", 2, "not of the form 'key = value'"),
     ("[movidesk]\n= 5\n", 2, "not of the form 'key = value'"),
@@ -373,8 +373,8 @@ def test_a_token_from_a_file(load, tmp_path):
 
 
 @pytest.mark.parametrize("content, reason", [
-    (None, "No such file or directory"), (b"", "is no GUID"), (TOKEN[:-1].encode(), "is no GUID"),
-    (b"token = " + TOKEN.encode(), "is no GUID"), (b"\xff\xfe" + TOKEN.encode(), "is not ASCII text")])
+    (None, "No such file or directory"), (b"", "is not a GUID"), (TOKEN[:-1].encode(), "is not a GUID"),
+    (b"token = " + TOKEN.encode(), "is not a GUID"), (b"\xff\xfe" + TOKEN.encode(), "is not ASCII text")])
 def test_a_token_file_that_holds_none(load, tmp_path, content, reason):
     file = tmp_path / "token"
     if content is not None:

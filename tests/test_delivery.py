@@ -371,7 +371,7 @@ def test_an_event_that_is_never_accepted_holds_up_nobody(office, status):
     arrived = {call_id: at for at, (call_id, _, got) in heard if got == 200}
     assert all(arrived[call_id] <= 20 * number + 5 for number, call_id in enumerate(others[:-1], 1))
     assert refused(office) == [("completed", poisoned)]
-    assert re.fullmatch(rf"HTTP {status} \([345] tries failed while other requests were taken\)",
+    assert re.fullmatch(rf"HTTP {status} \([345] tries failed while other requests were accepted\)",
                         office.book.outbox.jobs(REFUSED)[0].event.note)
     assert not office.context.silence() and not office.context.rest(300)
 
@@ -483,7 +483,7 @@ def test_no_token_in_the_log_and_in_the_journal(office, caplog):
     with open(office.book.path, "rb") as file, open(office.book.path + "-wal", "rb") as wal:
         kept = (file.read() + wal.read()).lower()
     logged = " ".join(r.getMessage() for r in caplog.records if not r.name.startswith("movidesk_sim")).lower()
-    assert "completed refused" in logged and office.model.token.lower() not in logged
+    assert "completed set aside" in logged and office.model.token.lower() not in logged
     assert office.model.token.encode().lower() not in kept
     assert "your token is ***" in office.book.outbox.jobs(REFUSED)[0].event.note
 
@@ -622,7 +622,7 @@ def test_the_loop_outlives_what_it_did_not_expect(office, running, monkeypatch, 
     call_id = office.talked()
     monkeypatch.setattr(office.context, "_client", Together(1))
     office.context._client.send = lambda *_, **__: 1 / 0
-    for words in ("journal: locked", "looking for work failed", f"{call_id}: transferred: delivery failed"):
+    for words in ("journal: locked", "looking for the next event failed", f"{call_id}: transferred: delivery failed"):
         running.trigger.pull()
         until(lambda: words in caplog.text)
     monkeypatch.undo()

@@ -137,7 +137,7 @@ def test_both_commands_start_it(neglected, command, tools):
     try:
         until(lambda: is_kept_in_order(neglected, book), 20)
         done = once(neglected)
-        assert (done.returncode, done.stdout) == (0, "") and f"is at work with {book.path}: nothing" in done.stderr
+        assert (done.returncode, done.stdout) == (0, "") and f"already delivers from {book.path}: nothing" in done.stderr
     finally:
         process.kill()
         process.communicate()
@@ -243,7 +243,7 @@ def test_a_frozen_service_is_said(neglected, simulator):
         assert once(neglected).returncode == 0
         os.utime(alive.path, (time.time() - heartbeat.FROZEN - 5,) * 2)
         done = once(neglected)
-    assert done.returncode == 1 and "has shown no life for 1" in done.stderr and "systemctl restart movidesk" in done.stderr
+    assert done.returncode == 1 and "has not responded for 1" in done.stderr and "systemctl restart movidesk" in done.stderr
 
 
 def test_a_lock_file_that_cannot_be_made_is_tried_again(neglected, monkeypatch, caplog):

@@ -501,7 +501,7 @@ def test_while_a_file_is_converted_its_event_is_nobody_elses(converting, folder,
     clock.advance(HOLD - 1)
     claimed = journal.outbox.claim_conversion(*waiting, conversion.CLAIM)
     assert claimed and journal.outbox.claim_conversion(*waiting, conversion.CLAIM) is None and journal.outbox.conversions() == []
-    clock.advance(conversion.PATIENCE)
+    clock.advance(conversion.TIMEOUT)
     assert [job.event.kind for job in deliver_now(journal)] == ["received", "transferred", "completed"]
     assert journal.outbox.conversions() == []
     assert journal.outbox.end_conversion(claimed, "https://pbx.example.com/rec/new.mp3")
@@ -556,7 +556,7 @@ def test_no_file_is_begun_when_the_time_is_over(converting, folder, monkeypatch)
 def test_check_names_the_missing_tool(settings, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     problems = dict(all_checks(settings(convert="opus")))
-    assert problems["recordings as .opus"].startswith("no tool makes .opus files: install opusenc or ffmpeg")
+    assert problems["recordings as .opus"].startswith("no tool for .opus files: install opusenc or ffmpeg")
 
 
 def test_a_message_that_is_converted_is_told_with_its_link(converting, folder, monkeypatch):

@@ -112,4 +112,4 @@ def test_the_verbs_say_what_became_of_it(path, clock, write_config, capsys):
     with open(path, "r+b") as file:
         file.write(b"x" * 100)
     assert Context(load(write_config()), clock).journal.overview.totals()["open"] == 0
-    assert f"it is kept as {path}.damaged-" in capsys.readouterr().err
+    assert f"it was renamed to {path}.damaged-" in capsys.readouterr().err

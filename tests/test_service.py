@@ -320,7 +320,7 @@ def test_a_port_that_is_taken(write_config):
 
 
 @pytest.mark.parametrize("change, said", [
-    ({"movidesk": {"token": "no-guid"}}, ":3: [movidesk] token: 7 characters is no GUID"),
+    ({"movidesk": {"token": "no-guid"}}, ":3: [movidesk] token: 7 characters is not a GUID"),
     ({"movidesk": {"token": None}}, "[movidesk] token is missing"),
     ({"pbx": {"report_transfer": "never"}}, "[pbx] report_transfer: 'never' must be one of: answer, ring"),
     ({"colours": {"red": "1"}}, "unknown section [colours]"),

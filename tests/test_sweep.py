@@ -81,7 +81,7 @@ def test_an_asterisk_that_does_not_answer_ends_nothing(context, swept, command, 
 
 
 def test_an_asterisk_that_hangs_ends_nothing(context, swept, monkeypatch):
-    monkeypatch.setattr("movidesk.pbx.console.PATIENCE", 0.2)
+    monkeypatch.setattr("movidesk.pbx.console.TIMEOUT", 0.2)
     arrive(context, "1.1")
     assert swept("sh -c 'sleep 60'") == {} and "no answer within 0.2 s" in context.journal.notes.get(NOT_TOLD)[0]
 

@@ -161,7 +161,7 @@ def test_an_unresolved_name_holds_one_caller_for_three_timeouts(write_config, mo
     first = run(settings, "received", QUEUE)
     assert 0.6 <= time.monotonic() - begun < 2
     assert (first[variables.CODE], first[variables.RESULT]) == ("E", "ok")
-    assert first.console[-1].endswith("(is the name resolved?)")
+    assert first.console[-1].endswith("(does DNS work?)")
     let_go.set()
     assert asked_for == ["movidesk.example"]
 
@@ -447,7 +447,7 @@ def test_what_is_wrong_elsewhere_in_the_configuration_stops_no_event(write_confi
 
 
 @pytest.mark.parametrize("change, said", [
-    ({"movidesk": {"token": "no-guid"}}, ["[movidesk] token", "is no GUID"]),
+    ({"movidesk": {"token": "no-guid"}}, ["[movidesk] token", "is not a GUID"]),
     ({"movidesk": {"token": None}}, ["[movidesk] token is missing"]),
     ({"movidesk": {"url": "http://example.com"}}, ["[movidesk] url", "must be https"])], ids=str)
 def test_received_without_a_sound_configuration(write_config, book, change, said):

@@ -178,7 +178,7 @@ def test_over_the_limit_a_connection_is_closed_at_once(port, app, monkeypatch, c
         connection.close()
 
 
-@pytest.mark.parametrize("address, said", [("127.0.0.1", "Address already in use"), ("no-such-host.invalid", "no IPv4 address")])
+@pytest.mark.parametrize("address, said", [("127.0.0.1", "Address already in use"), ("no-such-host.invalid", "not an IPv4")])
 def test_a_port_that_cannot_be_had(address, said):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         place = (address, taken.getsockname()[1])
@@ -262,7 +262,7 @@ def test_a_port_serves_what_its_section_asks_for(both):
     gate.set()
     assert call(recordings_port, 1).status_code == 403
     answer = requests.get(f"http://127.0.0.1:{calls_port}{link(config)}", headers={"Authorization": TOKEN}, timeout=10)
-    assert (answer.status_code, answer.text) == (404, "there is /call, and /monitor")
+    assert (answer.status_code, answer.text) == (404, "the paths are /call and /monitor")
 
 
 # -- malformed requests ----------------------------------------------------------------------------------------------

@@ -118,7 +118,7 @@ def test_an_agent_of_another_technology(movidesk):
     (ami.BUSY, 409, "extension 5252 is busy"),
     (ami.NO_ANSWER, 504, "extension 5252 did not answer"),
     (ami.UNREACHABLE, 502, "extension 5252 cannot be reached: its phone is off, not registered, or declined"),
-    (ami.AmiError("Connection refused"), 503, "Asterisk cannot be asked for the call: Connection refused"),
+    (ami.AmiError("Connection refused"), 503, "Asterisk cannot be reached for the call: Connection refused"),
 ])
 def test_no_call(movidesk, outcome, status, text):
     client = movidesk(auth="none")
@@ -385,7 +385,7 @@ def test_odd_requests(movidesk, data, status):
 
 def test_what_is_no_http(movidesk):
     answer = movidesk(auth="none").raw(b"nonsense\r\n\r\n")
-    assert answer.startswith(b"HTTP/1.1 400 ") and answer.endswith(b"\r\n\r\nnot understood: GET or POST /call")
+    assert answer.startswith(b"HTTP/1.1 400 ") and answer.endswith(b"\r\n\r\ninvalid request: use GET or POST /call")
 
 
 def test_a_slow_client_is_hung_up_on(movidesk, monkeypatch):

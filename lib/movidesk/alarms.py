@@ -1,20 +1,20 @@
-"""Alarms: trouble that does not go away by itself and needs an admin. Each has one owner, one text and one end.
+"""Alarms: problems that do not go away by themselves and need an admin.
 
-    name       its owner                        its end
-    config     Config: problems of the file     the file is mended
-    token      Sending.heard: 401 or 403        Movidesk takes this token, or the file has another
-    away       Sending.heard: no answer, 5xx    Movidesk takes a request, or refuses one in another way
-    pause      Limits.close_window: 429         the pause is over
-    idle       the journal: nobody sends        a request is sent
-    journal    standby.use: it is unusable      standby.end: it can be used again
-    refused    the journal: events set aside    `movidesk outbox --replay` or `--dismiss`
-    emergency  emergency.save                   emergency.take_in
-    damaged    recovery.set_aside               the file that it kept is moved away
-    asterisk   sweep.recover: no answer         Asterisk answers
-    phones     Scheduler.turn: calls not taken  the phone takes a call, or is not named for an hour
+    name       begins                             ends
+    config     Config: problems of the file       the file is corrected
+    token      Sending.heard: 401 or 403          Movidesk accepts this token, or the file has another
+    away       Sending.heard: no answer, 5xx      Movidesk accepts a request, or rejects one with another status
+    pause      Limits.close_window: 429           the pause is over
+    idle       the journal: due events stay       a request is sent
+    journal    standby.use: it is unusable        standby.end: it can be used again
+    refused    the journal: events set aside      `movidesk outbox --replay` or `--dismiss`
+    emergency  emergency.save                     emergency.take_in
+    damaged    recovery.set_aside                 the file that it kept is moved away
+    asterisk   sweep.recover: no answer           Asterisk answers
+    phones     Scheduler.turn: calls not answered the phone answers a call, or is not offered for an hour
 
-None is switched on or off: `standing` reads what the owners keep, so an alarm ends when its cause does. `movidesk status`
-shows it, the service logs it, and once an hour the first verb that runs says it on Asterisk's console.
+No code switches an alarm on or off: `standing` derives it from stored facts, so an alarm ends with its cause. `movidesk status`
+shows the alarms, the service logs them, and once an hour the first verb that runs shows them on Asterisk's console.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Callable
 
-SAY_EVERY = 3600.0  # seconds between two times that an alarm is said in one place
-#: Seconds that a trouble may last before it is an alarm; a restart or a short pause is none.
+SAY_EVERY = 3600.0  # seconds until an alarm is repeated in the same place
+#: How many seconds a problem must last to become an alarm; a restart or a short pause does not.
 AWAY_AFTER, PAUSE_AFTER, NOT_TOLD_AFTER, IDLE_AFTER = 60.0, 60.0, 300.0, 600.0
 
-#: How often in a row a phone does not take its call before somebody must look: one that is off, and one that nobody answers. For
-#: an agent in another call nobody must. And the seconds after which a refusal is old.
+#: How often in a row a phone must fail to raise an alarm: a phone that is off, and one that nobody answers. An agent in another
+#: call raises none. REFUSAL_OLD: seconds after which a failure no longer counts.
 DEAD_TIMES, UNANSWERED_TIMES, REFUSAL_OLD = 2, 3, 3600.0
 
 
@@ -52,9 +52,9 @@ class Alarm(NamedTuple):
 
 
 def standing(context: Context) -> list[Alarm]:
-    """All alarms that stand now, in the order in which to mend them.
+    """All current alarms, the most urgent first.
 
-    Where the journal cannot be read, the alarm `journal` says why, and those that only it knows are missing.
+    If the journal cannot be read, the alarm `journal` gives the reason, and alarms that depend on its content are missing.
     """
     found = without_journal(context.config)
     urgent = [alarm for alarm in found if alarm.name in ("config", "journal")]
@@ -69,18 +69,18 @@ def standing(context: Context) -> list[Alarm]:
 
 
 def without_journal(config: Config) -> list[Alarm]:
-    """The alarms that are known without a look into the journal."""
+    """The alarms that do not depend on the journal's content."""
     problems = config.all_problems()
     found = [Alarm("config", "; ".join(problems))] if problems else []
     if standby_folder.in_use(config):
-        found.append(Alarm("journal", f"the journal cannot be used: a second one in memory ({standby_folder.folder(config)}) "
-                                      f"takes its place, and callers are served. The cause: {standby.reason(config)}"))
+        found.append(Alarm("journal", f"the journal cannot be used; a second one in memory ({standby_folder.folder(config)}) "
+                                      f"replaces it, and calls go on. The cause: {standby.reason(config)}"))
     for path, since in emergency.waiting(config):
-        found.append(Alarm("emergency", f"events wait in {path} since {local(since)}: the journal could not take them; "
-                                        "movidesk serve (or deliver) takes them in"))
+        found.append(Alarm("emergency", f"events wait in {path} since {local(since)}: the journal could not record them; "
+                                        "movidesk serve (or deliver) imports them"))
     for path, since in kept_aside(config["journal", "path"]):
-        found.append(Alarm("damaged", f"the journal was damaged at {local(since)} and is kept as {path}: see docs/operations.md, "
-                                      "\"A damaged journal\", then move it away"))
+        found.append(Alarm("damaged", f"the journal was damaged at {local(since)} and was renamed to {path}: see "
+                                      "docs/operations.md, \"A damaged journal\", then move that file elsewhere"))
     return found
 
 
@@ -89,22 +89,22 @@ def _refused(book: journal.Journal) -> list[Alarm]:
     if not refused:
         return []
     event, call, _ = book.outbox.jobs(REFUSED, 1)[0]
-    return [Alarm("refused", f"{refused} events are set aside, first {event.kind} of {call.call_id} ({event.note}): see "
-                             "movidesk outbox")]
+    return [Alarm("refused", f"{refused} {'event is' if refused == 1 else 'events are'} set aside, the first: {event.kind} of "
+                             f"{call.call_id} ({event.note}): see movidesk outbox")]
 
 
 def _of_office(context: Context, book: journal.Journal) -> list[Alarm]:
-    """What is wrong with Asterisk and its phones."""
+    """Problems of Asterisk and its phones."""
     found = []
     not_told = book.notes.get(NOT_TOLD)
     if not_told and _lasts(context, not_told[1], NOT_TOLD_AFTER):
-        found.append(Alarm("asterisk", f"Asterisk has not said since {local(not_told[1])} which calls are alive, so calls that "
-                                       f"died with it stay open: {not_told[0]}"))
+        found.append(Alarm("asterisk", f"Asterisk has not listed its channels since {local(not_told[1])}, so calls whose channel "
+                                       f"is gone stay open: {not_told[0]}"))
     phones = ", ".join(_phone(refusal) for refusal in book.agents.refusals() if _is_alarming(refusal, book.steady()))
     if phones:
-        found.append(Alarm("phones", f"phones do not take the calls that Movidesk offers them: {phones}. Is each on, "
-                                     "registered, and dialled as MOVIDESK_DIAL_PREFIX says? Whoever is away should go offline "
-                                     "in Movidesk"))
+        found.append(Alarm("phones", f"phones do not answer the calls that Movidesk offers: {phones}. Is each phone on and "
+                                     "registered, and is MOVIDESK_DIAL_PREFIX right? Agents who are away should go offline in "
+                                     "Movidesk"))
     return found
 
 
@@ -115,11 +115,11 @@ def _is_alarming(refusal: waiting_line.Refusal, now: float) -> bool:
 
 
 def _phone(refusal: waiting_line.Refusal) -> str:
-    return f"{refusal.extension} ({refusal.reason or 'no reason known'}, {refusal.times} times since {local(refusal.since)})"
+    return f"{refusal.extension} ({refusal.reason or 'unknown reason'}, {refusal.times} times since {local(refusal.since)})"
 
 
 def _of_movidesk(context: Context, book: journal.Journal) -> list[Alarm]:
-    """Why nothing goes to Movidesk: only the reason that explains the others."""
+    """Why no request reaches Movidesk: one alarm, the one that explains the others."""
     refused = context.refused_token()
     if refused:
         return [Alarm("token", f"Movidesk refuses the token since {local(refused[1])} ({refused[0]}): put a valid one into "
@@ -131,7 +131,7 @@ def _of_movidesk(context: Context, book: journal.Journal) -> list[Alarm]:
                                "and nothing else was sent: the token may have been revoked")]
     away = book.notes.get(AWAY)
     if away and _lasts(context, away[1], AWAY_AFTER):
-        cause = "Movidesk does not answer" if away_status(away[0]) >= 500 else "Movidesk takes nothing"
+        cause = "Movidesk does not answer" if away_status(away[0]) >= 500 else "Movidesk accepts no request"
         only = book.notes.failed_alone(AWAY)
         alone = f"; only {only} was sent" if only else ""
         return [Alarm("away", f"{cause} since {local(away[1])} ({away[0]}){alone}: events are kept, callers go to "
@@ -139,49 +139,48 @@ def _of_movidesk(context: Context, book: journal.Journal) -> list[Alarm]:
     pause = book.limits.pause_left()
     if away or pause:
         return [] if pause <= PAUSE_AFTER else [Alarm(
-            "pause", f"Movidesk asked for a pause, {pause:.0f} s of it are left (429): does another program use this account? "
-                     "Then lower requests_per_minute")]
+            "pause", f"Movidesk asked for a pause (429), {pause:.0f} s are left: if another program uses this account, lower "
+                     "requests_per_minute")]
     idle = book.next_events.unsent_since(IDLE_AFTER)
-    return [Alarm("idle", f"events wait since {local(idle)} and nobody sends them: is movidesk serve running?")
+    return [Alarm("idle", f"events wait since {local(idle)} and no process sends them: is movidesk serve running?")
             ] if idle else []
 
 
 def away_status(why: str) -> int:
-    """The status in the reason why Movidesk takes nothing; 999 where there was no answer."""
+    """The HTTP status in the reason of an outage; 999 if there was no answer."""
     found = re.match(r"HTTP ([0-9]+)", why)
     return int(found.group(1)) if found else 999
 
 
 def advice(status: int) -> str:
-    """What to look at where Movidesk, or something that answers in its place, takes nothing."""
+    """What an admin should check when every request gets this status."""
     if status < 400:
-        return ("the address leads elsewhere: look at url in movidesk.conf, and whether a proxy or a login page answers "
+        return ("the address leads elsewhere: check url in movidesk.conf, and whether a proxy or a login page answers "
                 "(HTTPS_PROXY)")
     if status == 411:
-        return ("a proxy on the way drops Content-Length: 0 from requests: let it pass them unchanged, or go without it "
-                "(HTTPS_PROXY)")
+        return ("a proxy removes Content-Length: 0 from requests: let it pass them unchanged, or do not use it (HTTPS_PROXY)")
     if status in (400, 404, 405):
-        return ("something answers that does not know the API: look at the path of url in movidesk.conf, and whether a proxy "
-                "or a maintenance page answers in Movidesk's place")
+        return ("a server answers that does not know the API: check the path of url in movidesk.conf, and whether a proxy or a "
+                "maintenance page answers instead of Movidesk")
     if status < 500:
-        return "a proxy on the way may answer so: look at HTTPS_PROXY, and ask Movidesk's support"
+        return "a proxy may give this answer: check HTTPS_PROXY, and ask Movidesk's support"
     return "see movidesk check"
 
 
 def _lasts(context: Context, since: float, seconds: float) -> bool:
-    """Whether a trouble has lasted so long; True also if the clock was set back to before it began."""
+    """Whether a problem has lasted this long; True also if the clock was set back to before it began."""
     return not 0.0 <= context.clock() - since < seconds
 
 
 def say_on_console(context: Context, say: Callable[[str], None]) -> None:
-    """Say what stands, each alarm once an hour for the whole PBX. say: one line to Asterisk's console."""
+    """Show the current alarms, each once an hour for the whole PBX. say: writes one line to Asterisk's console."""
     for alarm in standing(context):
         if context.journal.notes.acquire_timer("alarm_said_" + alarm.name, SAY_EVERY):
             say(alarm.text)
 
 
 class Log:
-    """Writes to the service's log: an alarm when it begins, again every hour, and when it ends."""
+    """Writes an alarm to the service's log when it begins, every hour, and when it ends."""
 
     def __init__(self, log: logging.Logger, steady: Callable[[], float] = time.monotonic):
         self._log, self._steady = log, steady
@@ -198,5 +197,5 @@ class Log:
 
 
 def local(epoch: float) -> str:
-    """A time as people on this machine read it."""
+    """A time as text, in this machine's time zone."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(epoch))

@@ -1,4 +1,4 @@
-"""What `movidesk check` looks at: each check is a name and its problem, '' where all is well."""
+"""The checks of `movidesk check`: each is a name and its problem, '' if there is none."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from movidesk.journal import standby_folder
 
 
 def all_checks(config: Config) -> Iterator[tuple[str, str]]:
-    """Yield (name, problem) for every check, in the order in which an admin would mend them."""
+    """Yield (name, problem) for every check, in the order in which an admin should fix the problems."""
     yield f"configuration {config.path}", "; ".join(config.all_problems())
     if not os.path.exists(config.path):
-        return  # the rest would look at what nobody has set up
+        return  # without a configuration the other checks make no sense
     yield "configuration is not readable by everybody", _readable_by_all(config.path)
     yield f"journal {config['journal', 'path']}", _journal(config)
     yield f"second journal in {config['journal', 'standby']}", standby_problem(config)
@@ -38,7 +38,7 @@ def _place(address: tuple[str, int]) -> str:
 
 def _readable_by_all(path: str) -> str:
     if os.stat(path).st_mode & stat.S_IROTH:
-        return f"it holds the token: chown root:asterisk, chmod 0640 {path}"
+        return f"it contains the token: chown root:asterisk, chmod 0640 {path}"
     return ""
 
 
@@ -51,15 +51,15 @@ def _journal(config: Config) -> str:
 
 
 def standby_problem(config: Config) -> str:
-    """Why the standby could not take the journal's place, and what to do; '' where it could. Leaves nothing behind."""
+    """Why the standby journal could not be used, and what to do; '' if it could. Leaves no file behind."""
     place, own = config["journal", "standby"], standby_folder.folder(config)
-    advice = ("while the journal cannot be used, callers would be offered no agents; [journal] standby must be a folder in "
-              "memory where Asterisk's user can write")
+    advice = ("while the journal cannot be used, callers would not reach an agent; [journal] standby must be a folder in memory "
+              "that Asterisk's user can write to")
     try:
         if os.path.lexists(own):
             about = os.lstat(own)
             if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.geteuid() or about.st_mode & 0o077:
-                return f"{own} belongs to somebody else: remove it; {advice}"
+                return f"{own} belongs to another user or is not a private folder: remove it; {advice}"
             place = own
         with tempfile.TemporaryFile(dir=place) as file:
             file.write(b"0" * 4096)
@@ -69,15 +69,15 @@ def standby_problem(config: Config) -> str:
 
 
 def _reachable(config: Config) -> str:
-    """Whether anything answers there. Sent without the token, so that it counts for no account."""
+    """Check that a server answers. The request has no token, so it does not count for the account's limit."""
     import requests
 
     try:
         requests.head(config["movidesk", "url"], timeout=config["movidesk", "timeout"], allow_redirects=False)
     except requests.exceptions.SSLError:
-        return "its certificate is not trusted by this machine"
+        return "this machine does not trust its certificate"
     except requests.RequestException as error:
-        return f"no answer ({type(error).__name__}): look at the network, the firewall, the proxy"
+        return f"no answer ({type(error).__name__}): check the network, the firewall and the proxy"
     return ""
 
 
@@ -96,7 +96,7 @@ def _converts(config: Config) -> str:
     try:
         conversion.tool(config["recordings", "convert"])
     except conversion.NotConverted as error:
-        return f"{error}; until then links name the unconverted files"
+        return f"{error}; until then links lead to the unconverted files"
     return ""
 
 
@@ -104,16 +104,16 @@ def _listening(config: Config) -> str:
     try:
         socket.create_connection(config["agid", "listen"], timeout=2).close()
     except OSError as error:
-        return f"{error.strerror or error}: is movidesk serve running? Calls go on with the scripts, more slowly"
+        return f"{error.strerror or error}: is movidesk serve running? Meanwhile calls use the scripts, which are slower"
     return ""
 
 
 def _manager(config: Config) -> str:
-    """Whether Asterisk takes the login with which made calls are ordered."""
+    """Check the login to Asterisk's manager that made calls use."""
     from movidesk.pbx import ami
 
     try:
         ami.try_login(*config.manager)
     except ami.AmiError as error:
-        return f"{error}: see docs/made-calls.md for the lines in manager.conf"
+        return f"{error}: docs/made-calls.md has the lines for manager.conf"
     return ""

@@ -1,4 +1,4 @@
-"""The `movidesk` command: run the service, look at the calls, check the installation.
+"""The `movidesk` command: run the service, show calls and events, check the installation.
 
 Exit status: 0 good, 1 trouble, 2 misuse.
 """
@@ -23,9 +23,9 @@ from movidesk.pbx import heartbeat
 from movidesk.rules import call_states
 
 GOOD, TROUBLE, MISUSE = 0, 1, 2
-ROUND_SECONDS = 50.0  # after which `deliver --once` begins no other event
-ONCE_SECONDS = 30.0  # for which `deliver --once` waits for the request limit: cron starts the next round after 60
-#: Where programs of the system are, such as asterisk and runuser: cron's PATH has none of them.
+ROUND_SECONDS = 50.0  # `deliver --once` begins no further event after this time
+ONCE_SECONDS = 30.0  # how long `deliver --once` waits for the request limit: cron starts the next run after 60
+#: Folders of system programs such as asterisk and runuser, which are not in cron's PATH.
 SYSTEM_PATH = ("/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/bin", "/usr/bin", "/bin")
 
 
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments[:1] == ["simulate"]:
         return _simulate(arguments[1:])
     options = _parser().parse_args(arguments)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the token is in this process's memory
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would contain the token
     os.environ["PATH"] = os.pathsep.join(dict.fromkeys([*filter(None, os.environ.get("PATH", "").split(os.pathsep)),
                                                         *SYSTEM_PATH]))
     try:
@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="movidesk", description="Connects Asterisk with Movidesk's telephony API.",
-        epilog="Exit status: 0 good, 1 trouble, 2 misuse. Times are local; on the wire they are UTC.")
+        epilog="Exit status: 0 good, 1 trouble, 2 misuse. Times are local; Movidesk receives UTC.")
     parser.add_argument("--version", action="version", version="movidesk-agi " + __version__)
     parser.add_argument("--config", metavar="FILE", help=f"default: ${config.PATH_VARIABLE}, else {config.DEFAULT_PATH}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -63,17 +63,17 @@ def _parser() -> argparse.ArgumentParser:
     command("serve", serve, "answer FastAGI and deliver events, until stopped")
     command("deliver", deliver, "deliver events without FastAGI").add_argument(
         "--once", action="store_true", help="send what is due, then exit (for cron)")
-    command("status", status, "show the line, the window of requests and what waits").add_argument(
+    command("status", status, "show the waiting line, the requests of the last minute and the waiting events").add_argument(
         "--json", action="store_true", help="for programs")
-    command("calls", show_calls, "show the last calls and what became of each event").add_argument(
+    command("calls", show_calls, "show the last calls and the status of each event").add_argument(
         "-n", type=_count, default=20, metavar="COUNT", help="how many calls (20)")
-    outbox = command("outbox", show_outbox, "show the events that wait or were refused, and why")
+    outbox = command("outbox", show_outbox, "show the events that wait or were set aside (refused), and why")
     what = outbox.add_mutually_exclusive_group()
-    for name, text in (("--replay", "send a refused event once more"),
+    for name, text in (("--replay", "send a refused event again"),
                        ("--dismiss", "give up a refused event: it is never sent, and its alarm ends")):
         what.add_argument(name, metavar="EVENT", type=_event, default=argparse.SUPPRESS, help=text + "; its number, or 'all'")
     command("check", check, "check configuration, journal and connections")
-    commands.add_parser("simulate", help="run a stand-in for Movidesk to rehearse against (see simulate --help)")
+    commands.add_parser("simulate", help="run a simulator of Movidesk for tests (see simulate --help)")
     return parser
 
 
@@ -88,7 +88,7 @@ def _event(text: str) -> int | None:
     if text == "all":
         return None
     if not text.isascii() or not text.isdigit():
-        raise argparse.ArgumentTypeError(f"takes an event's number or 'all', not {text!r}")
+        raise argparse.ArgumentTypeError(f"must be an event's number or 'all', not {text!r}")
     return int(text)
 
 
@@ -130,7 +130,7 @@ def deliver(options: argparse.Namespace, settings: config.Config) -> int:
 
 
 def _deliver_once(context: Context) -> int:
-    """One round of everything, for cron: delivery within the minute, and housekeeping, which the next round may find at work."""
+    """One run, for cron: deliver within the minute, then do housekeeping, which may last into the next run."""
     from movidesk.housekeeping import Housekeeping, RestingDelivery, at_work
 
     housekeeping = Housekeeping(context)
@@ -144,14 +144,14 @@ def _deliver_once(context: Context) -> int:
 
 
 def _leave_it_to_the_other(path: str) -> int:
-    """Another process delivers what the journal at `path` holds, unless it is frozen."""
+    """Another process delivers the events of the journal at `path`: say so, and whether that process is frozen."""
     silent = heartbeat.silent_for(path)
     if silent > heartbeat.FROZEN:
-        print(f"movidesk: nothing is delivered: movidesk serve keeps {path} to itself and has shown no life for {silent:.0f} "
+        print(f"movidesk: nothing is delivered: movidesk serve holds the lock of {path} and has not responded for {silent:.0f} "
               f"s; restart it (systemctl restart movidesk), or remove {heartbeat.path_beside(path)} if it does not run here",
               file=sys.stderr)
         return TROUBLE
-    print(f"movidesk: movidesk serve, or another movidesk deliver, is at work with {path}: nothing is done twice",
+    print(f"movidesk: movidesk serve, or another movidesk deliver, already delivers from {path}: nothing to do",
           file=sys.stderr)
     return GOOD
 
@@ -163,7 +163,7 @@ def status(options: argparse.Namespace, settings: config.Config) -> int:
 
 
 def _facts(settings: config.Config) -> facts.Facts:
-    """What `status` knows; where the standby takes the place of a journal that cannot be read, only what is wrong."""
+    """The facts for `status`; only the problems if the journal cannot be read and the standby replaces it."""
     try:
         settings.require("journal")
         return facts.read(settings, _open(settings))
@@ -176,7 +176,7 @@ def _facts(settings: config.Config) -> facts.Facts:
 def _open(settings: config.Config) -> journal.Journal:
     path = settings["journal", "path"]
     if not os.path.exists(path) and os.path.isdir(os.path.dirname(path)):
-        print(f"movidesk: {path}: no journal yet; the first call, or movidesk serve, begins it", file=sys.stderr)
+        print(f"movidesk: {path}: no journal yet; the first call, or movidesk serve, creates it", file=sys.stderr)
     return journal.Journal(path)
 
 
@@ -193,7 +193,7 @@ def show_calls(options: argparse.Namespace, settings: config.Config) -> int:
 
 
 def _state(call: journal.Call) -> str:
-    """A made call that did not come about has the reason in its code."""
+    """The call's state; for a made call that failed also the reason, which is in its code."""
     return f"{call.state}: {call.code}" if call.mode == call_states.MADE and call.code else call.state
 
 
@@ -220,7 +220,7 @@ def show_outbox(options: argparse.Namespace, settings: config.Config) -> int:
             again = "" if status_ == journal.REFUSED or event.due <= book.steady() else facts.span(event.due - book.steady())
             rows.append((event.id, alarms.local(event.at), call.call_id, event.kind, status_, event.attempts, again, event.note))
     headers = ("event", "at", "call", "kind", "status", "tries", "again in", "why")
-    print(_table(rows, headers) if rows else "the outbox is empty: Movidesk has everything")
+    print(_table(rows, headers) if rows else "the outbox is empty: Movidesk has received all events")
     return TROUBLE if any(row[4] == journal.REFUSED for row in rows) else GOOD
 
 
@@ -251,7 +251,7 @@ def check(options: argparse.Namespace, settings: config.Config) -> int:
 
 
 def _table(rows: Sequence[tuple[object, ...]], headers: tuple[str, ...] = ()) -> str:
-    """A table for a terminal: what callers and Movidesk sent is shown, and never obeyed."""
+    """A table for a terminal. Control characters in texts from outside are replaced."""
     shown = [["".join(c if c.isprintable() else "?" for c in str(cell)) for cell in row] for row in rows]
     return tabulate(shown, headers, tablefmt="simple" if headers else "plain", disable_numparse=True)
 

@@ -1,4 +1,4 @@
-"""The context that verbs, delivery and the service work at: configuration, journal and API client in one place."""
+"""The context of verbs, delivery and service: configuration, journal and API client in one object."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
     from movidesk.delivery.api import Client
 
-#: The journal's notes: why Asterisk does not say which calls are alive (since when it does not); when verbs last looked for
-#: alarms. Those about requests are in movidesk.delivery.availability.
+#: Notes in the journal: why and since when Asterisk does not list its channels; when verbs last checked for alarms. Those about
+#: requests are in movidesk.delivery.availability.
 NOT_TOLD, ALARMS_LOOKED = "not_told", "alarms_looked"
-LOOK_EVERY = 60        # seconds between two looks for alarms by verbs
+LOOK_EVERY = 60        # seconds between two checks for alarms by verbs
 
 
 class Context(Sending):
-    """What the verbs work with: configuration, journal, API. Each is opened when it is first needed.
+    """Configuration, journal and API client. Each is opened on first use.
 
-    An event needs no network and no HTTP library: the client is imported by the first request.
+    Recording an event needs no network and no HTTP library: the first request imports the client.
     """
 
     def __init__(self, config: Config, clock: Callable[[], float] = time.time, wake: Callable[[], object] | None = None,
@@ -39,7 +39,7 @@ class Context(Sending):
     @property
     def journal(self) -> Journal:
         if self._journal is None:
-            # Whatever else is wrong with the configuration: while it says where the journal is, no event is lost.
+            # Other problems of the configuration do not matter here: no event is lost while the journal's path is known.
             self.config.require("journal", "pbx", form=False)
             path = self.config["journal", "path"]
             try:
@@ -53,19 +53,19 @@ class Context(Sending):
 
     @property
     def has_journal(self) -> bool:
-        """Whether the journal is open: then a problem of the configuration has kept no event from it."""
+        """Whether the journal is open, so that events can be recorded in spite of problems in the configuration."""
         return self._journal is not None
 
     def set_aside(self) -> None:
-        """Keep a damaged journal under another name, and begin a fresh one with what can still be read of it."""
+        """Rename a damaged journal, and create a new one with the unfinished calls that can still be read."""
         from movidesk.journal.recovery import set_aside
 
         self._journal = None
         done = set_aside(self.config["journal", "path"], self.clock)
         if done:
             kept, unfinished = done
-            print(f"movidesk: the journal was damaged: it is kept as {kept}, and a fresh one begun; {unfinished} unfinished "
-                  "calls of it could be read and go on", file=sys.stderr)
+            print(f"movidesk: the journal was damaged: it was renamed to {kept}, and a new one was created; {unfinished} "
+                  "unfinished calls could be read and go on", file=sys.stderr)
 
     @property
     def client(self) -> Client:
@@ -79,7 +79,7 @@ class Context(Sending):
 
     @property
     def pace(self) -> tuple[float, float]:
-        """The shortest and the longest time between two questions of a waiting head, in seconds."""
+        """The shortest and the longest interval between two requests of a queue's first caller, in seconds."""
         return self.config["line", "ask_every"], self.config["line", "ask_at_least_every"]
 
     def wake(self) -> None:
@@ -90,5 +90,5 @@ class Context(Sending):
             wakeup.pull(wakeup.path_beside(self.config["journal", "path"]))
 
     def with_journal(self, journal: Journal) -> Context:
-        """The same on another journal, whose events no delivery loop waits for."""
+        """A context with another journal. Its `wake` does nothing, because no delivery loop serves that journal."""
         return Context(self.config, self.clock, lambda: None, self.is_script, journal)

@@ -1,4 +1,4 @@
-"""What `movidesk status` knows: the line, the calls, the request limit, the outbox, and what is wrong."""
+"""The facts of `movidesk status`: waiting line, calls, request limit, outbox and alarms."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from movidesk.rules.rate_limit import UNLIMITED
 
 
 class Line(TypedDict):
-    """The line of one queue."""
+    """The waiting line of one queue."""
 
     queue: str
     waiting: int    # callers
-    longest: float  # seconds since the first of them came
+    longest: float  # seconds since the first of them arrived
 
 
 class Calls(TypedDict):
-    """How many calls there are."""
+    """Numbers of calls."""
 
     open: int
     with_agents: int
@@ -31,33 +31,33 @@ class Calls(TypedDict):
 class Requests(TypedDict):
     """The request limit."""
 
-    used: int          # requests of the last minute
-    limit: int | None  # requests a minute that are in force; None: no limit
-    night: bool        # whether that is the limit of the night
-    rate: int          # what we allow ourselves of it
-    paused: float      # seconds for which nothing is sent
-    why: str           # the reason; '' while there is no pause
+    used: int          # requests in the last minute
+    limit: int | None  # the current limit in requests a minute; None: no limit
+    night: bool        # whether that is the night limit
+    rate: int          # the rate that we use of it
+    paused: float      # seconds until requests are sent again
+    why: str           # the reason of the pause; '' if there is none
 
 
 class Outbox(TypedDict):
-    """How many events wait, and how many are set aside."""
+    """Numbers of events that wait, and that are set aside (refused)."""
 
     pending: int
     refused: int
 
 
 class Facts(TypedDict):
-    """What `movidesk status --json` prints. Where no journal can be read all but `trouble` is None."""
+    """What `movidesk status --json` prints. If no journal can be read, all but `trouble` is None."""
 
     line: list[Line] | None
     calls: Calls | None
     requests: Requests | None
     outbox: Outbox | None
-    trouble: list[str]  # the text of each alarm that stands
+    trouble: list[str]  # the texts of all alarms
 
 
 def read(settings: Config, journal: Journal) -> Facts:
-    """Everything. Raises JournalError."""
+    """All facts. Raises JournalError."""
     now = time.time()
     open_calls, totals = journal.overview.open_calls(), journal.overview.totals()
     waiting: dict[str, list[Call]] = {}
@@ -74,7 +74,7 @@ def read(settings: Config, journal: Journal) -> Facts:
 
 
 def without_journal(settings: Config, error: JournalError) -> Facts:
-    """Only what is wrong, for the journal cannot be read."""
+    """Only the problems, because the journal cannot be read."""
     return {"line": None, "calls": None, "requests": None, "outbox": None,
             "trouble": [*(alarm.text for alarm in alarms.without_journal(settings)), str(error)]}
 
@@ -87,7 +87,7 @@ def _requests(settings: Config, journal: Journal, now: float) -> Requests:
 
 
 def rows(facts: Facts, settings: Config) -> list[tuple[str, str]]:
-    """The facts for people: a heading and a text in each row."""
+    """The facts as rows of a table, with a heading and a text."""
     found: list[tuple[str, str]] = []
     if facts["line"] is not None:
         found += [("line", f"queue {line['queue']}: {line['waiting']} waiting, the first for {span(line['longest'])}")
@@ -109,17 +109,17 @@ def _say_requests(facts: Requests, settings: Config) -> list[str]:
     night = settings["movidesk", "night"]
     if facts["night"] and night:
         begins, ends = (f"{minute // 60:02d}:{minute % 60:02d}" for minute in night)
-        texts.append(f"the limit of the night is in force (night = {begins}-{ends}, {settings['movidesk', 'time_zone']})")
+        texts.append(f"the night limit applies (night = {begins}-{ends}, {settings['movidesk', 'time_zone']})")
     if facts["rate"] < limit:
-        texts.append(f"lowered from {facts['limit'] or 'no limit'}: other programs use the account, for Movidesk answered 429 "
-                     "although we had sent less; it rises step by step")
+        texts.append(f"lowered from {facts['limit'] or 'no limit'}: other programs use the account, because Movidesk answered "
+                     "429 although we had sent less; the rate rises step by step")
     if facts["paused"]:
-        texts.append(f"none is sent for {facts['paused']:.0f} s: {facts['why']}")
+        texts.append(f"no request is sent for {facts['paused']:.0f} s: {facts['why']}")
     return texts
 
 
 def span(seconds: float) -> str:
-    """A length of time as H:MM:SS, or M:SS."""
+    """A duration as H:MM:SS or M:SS."""
     minutes, rest = divmod(int(max(0, seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

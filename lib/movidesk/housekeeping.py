@@ -1,9 +1,9 @@
-"""What is to be done besides answering and delivering, the same for `movidesk serve`, `deliver` and `deliver --once`.
+"""The background jobs of `movidesk serve`, `deliver` and `deliver --once`, besides answering AGI and delivering events.
 
-    every minute     the emergency file is taken in, calls that died with Asterisk are ended, alarms are looked for
-    every hour       calls and recordings past their keep_days are deleted
-    every 5 seconds  recordings are converted, where [recordings] convert is set
-    every second     while the standby takes the journal's place, its events are delivered, and the journal is tried again
+    every minute     import the emergency file, end calls whose channel is gone, check for alarms
+    every hour       delete calls and recordings older than keep_days
+    every 5 seconds  convert recordings, if [recordings] convert is set
+    every second     while the standby replaces the journal: deliver its events, and try the journal again
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ log = logging.getLogger("movidesk.housekeeping")
 Done = TypeVar("Done")
 
 PRUNE_EVERY = 3600.0   # seconds
-PRUNED = "pruned"      # timer of all processes together
-PRUNE_SECONDS = 10.0   # the longest that `once` prunes
-CONVERT_SECONDS = 30.0  # after which `once` begins no other file
+PRUNED = "pruned"      # a timer that all processes share
+PRUNE_SECONDS = 10.0   # `once` prunes at most this long
+CONVERT_SECONDS = 30.0  # `once` begins no further file after this time
 STANDBY_LOOK = 1.0     # seconds
-HOLD_AGAIN = 60.0      # seconds until the lock is tried again whose file could not be made
-BEGINS = 0.2           # seconds until the next look for work while a standby begins or ends
-REST = 0.05            # seconds between two steps of pruning, in which events are recorded
+HOLD_AGAIN = 60.0      # seconds until the lock file is tried again if it could not be created
+BEGINS = 0.2           # seconds until the next try while a standby begins or ends
+PRUNE_BREAK = 0.05     # seconds between two steps of pruning, so that events can be recorded
 
 
 def open_journal(context: Context) -> None:
-    """Open a context's journal, so that what is wrong with it is said at the start. Raises JournalError."""
+    """Open a context's journal, so that a problem shows at the start. Raises JournalError."""
     try:
         _ = context.journal
     except JournalError:
-        deliver_standby(context)  # at each try of systemd or cron: nothing else would, and agents would stay in call
+        deliver_standby(context)  # systemd or cron tries again and again; otherwise agents would stay "in call" meanwhile
         raise
 
 
 class RestingDelivery(Delivery):
-    """Pauses while the standby takes the journal's place: its events are delivered from there."""
+    """A Delivery that pauses while the standby replaces the journal: `deliver_standby` sends its events."""
 
     def take(self) -> tuple[Job | None, float | None]:
         try:
@@ -60,7 +60,7 @@ class RestingDelivery(Delivery):
 
 
 class Housekeeping:
-    """Housekeeping at a context. wake: wakes the delivery where there is something new to deliver; stop: ends the threads."""
+    """The background jobs of a context. wake: wakes the delivery if there are new events; stop: ends the threads."""
 
     def __init__(self, context: Context, wake: Callable[[], None] = lambda: None, stop: threading.Event | None = None):
         self._context, self._wake = context, wake
@@ -68,7 +68,7 @@ class Housekeeping:
         self.sweep_now = threading.Event()  # set: sweep before the minute is over
 
     def start(self) -> None:
-        """Do it all in threads of its own."""
+        """Run all jobs, each in its own thread."""
         trouble = standby_problem(self._context.config)
         if trouble:
             log.warning("[journal] standby: %s", trouble)
@@ -80,11 +80,11 @@ class Housekeeping:
             threading.Thread(target=target, name=name, daemon=True).start()
 
     def recover(self) -> None:
-        """The first part of one round; raises what it meets (JournalError, OSError)."""
+        """The first part of one run: sweep, and log alarms. Raises JournalError, OSError."""
         try:
             back = standby.end(self._context)
         except JournalError:
-            deliver_standby(self._context)  # nothing else would, and agents would stay in call
+            deliver_standby(self._context)  # otherwise agents would stay "in call"
             raise
         if back:
             sweep.recover(self._context)
@@ -93,7 +93,7 @@ class Housekeeping:
                 log.error("alarm %s: %s", alarm.name, alarm.text)
 
     def once(self) -> int:
-        """The rest of one round, in bounded time; returns how many links were let go."""
+        """The rest of one run, in bounded time. Returns the number of links that may now be sent."""
         if self._context.journal.notes.acquire_timer(PRUNED, PRUNE_EVERY):
             self._prune(PRUNE_SECONDS)
         if self._context.config["recordings", "convert"]:
@@ -101,7 +101,7 @@ class Housekeeping:
         return 0
 
     def _sweep_on(self) -> None:
-        """At the start, at the first call after a restart of Asterisk, and once a minute."""
+        """Sweep at the start, at the first call after a restart of Asterisk, and once a minute."""
         alarm_log = alarms.Log(log)
 
         def sweep_once() -> None:
@@ -113,7 +113,7 @@ class Housekeeping:
 
         while not self._stop.is_set():
             self.sweep_now.clear()
-            self._safely("the minute's look for dead calls and alarms", sweep_once)
+            self._safely("the sweep and the check for alarms", sweep_once)
             self.sweep_now.wait(sweep.EVERY)
 
     def _stand_by(self) -> None:
@@ -121,7 +121,7 @@ class Housekeeping:
             self._safely("the standby journal", self._look_at_standby)
 
     def _look_at_standby(self) -> None:
-        """Deliver the standby's events, and go back as soon as the journal can be used."""
+        """Deliver the standby's events, and return to the journal as soon as it can be used."""
         if standby_folder.in_use(self._context.config) and self._is_back():
             self.sweep_now.set()
             self._wake()
@@ -145,29 +145,29 @@ class Housekeeping:
                 self._wake()
 
     def _prune(self, seconds: float = float("inf")) -> None:
-        """Forget old calls, in small steps between which events are recorded, and delete old recordings."""
+        """Delete old recordings, and old calls in small steps, so that events can be recorded in between."""
         self._safely("deleting old recordings", lambda: files.delete_old(self._context.config, self._context.clock()))
         self._safely("pruning the journal", lambda: self._prune_journal(seconds))
 
     def _prune_journal(self, seconds: float) -> None:
         begun = time.monotonic()
         while self._context.journal.outbox.prune(self._context.config["journal", "keep_days"]):
-            if self._stop.wait(REST) or time.monotonic() - begun > seconds:
+            if self._stop.wait(PRUNE_BREAK) or time.monotonic() - begun > seconds:
                 return
 
     def _convert(self, seconds: float = float("inf")) -> int:
-        """Convert what waits for it, and let the links go; of several processes one does."""
+        """Convert waiting recordings and release their links. A lock lets only one process do it."""
         with locked(self._context.journal.path + ".convert", fcntl.LOCK_EX | fcntl.LOCK_NB) as mine:
             return conversion.work_off(self._context, seconds) if mine else 0
 
     def _hold_place(self) -> None:
-        """While this runs, `movidesk deliver --once` leaves the work to it."""
+        """Hold the lock that keeps `movidesk deliver --once` from delivering as well."""
         def hold() -> None:
             with at_work(self._context.journal.path, once=False):
                 self._stop.wait()
 
         while not self._stop.is_set():
-            self._safely("the lock that keeps movidesk deliver --once from this work", hold)
+            self._safely("the lock against movidesk deliver --once", hold)
             self._stop.wait(HOLD_AGAIN)
 
     @staticmethod
@@ -176,21 +176,21 @@ class Housekeeping:
             return action()
         except (JournalError, OSError) as error:
             log.error("%s failed: %s", what, error)
-        except Exception:  # the edge of these threads: the next round tries again
+        except Exception:  # the outermost level of these threads: the next round tries again
             log.exception("%s failed", what)
         return None
 
 
 def at_work(journal: str, once: bool) -> AbstractContextManager[bool]:
-    """A lock that says: this process delivers the events of this journal. once: for one round, and only alone; False if another
-    process delivers already. Otherwise for good: waits for a round that is under way, and shares the lock with other services."""
+    """The lock of a process that delivers the events of this journal. once: an exclusive lock for one run; it yields False if
+    another process delivers already. Otherwise a shared lock for a service: it waits until a current run has ended."""
     return locked(journal + ".deliver", fcntl.LOCK_EX | fcntl.LOCK_NB if once else fcntl.LOCK_SH)
 
 
 @contextmanager
 def locked(path: str, how: int) -> Iterator[bool]:
-    """Hold a file lock, which ends with its process; True if it is ours. Whoever can read the file may take it. Raises
-    OSError."""
+    """Hold a lock (flock) on a file; yields whether we got it. It ends with the process. Anybody who can read the file can lock
+    it. Raises OSError."""
     file = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:
         try:

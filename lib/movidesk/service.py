@@ -1,6 +1,6 @@
-"""`movidesk serve`: the FastAGI server and the delivery loop, in one process.
+"""`movidesk serve`: the FastAGI server, the delivery loop, housekeeping and the web servers, in one process.
 
-An accelerator and never a single point of failure: where it does not answer, the dialplan runs the same verbs as scripts.
+It makes verbs faster but is not a single point of failure: if it does not answer, the dialplan runs the same verbs as scripts.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
 log = logging.getLogger("movidesk.service")
 
 SESSION_TIMEOUT = 30.0  # seconds in which Asterisk must send its next line
-SESSION_LIFE = 300.0    # seconds; the longest verb asks Movidesk, and that takes three time-outs
-MAX_SESSIONS = 1000     # connections at once; one more is closed, and the dialplan runs the script
+SESSION_LIFE = 300.0    # seconds; the longest verb sends a request, which takes at most three time-outs
+MAX_SESSIONS = 1000     # simultaneous connections; any more are closed, and the dialplan runs the script
 
 # Need packages or memory for settings that few have; the service loads them at its start where they are set.
 LOADED_WITH_SETTINGS = ("movidesk.web", "movidesk.made_calls", "movidesk.pbx.ami", "movidesk.cli")
 
 
 class LoggedChannel(Channel):
-    """A channel whose console lines stand in the service's log too."""
+    """A channel whose console lines also go to the service's log."""
 
     def say(self, text: str, level: int = 1) -> None:
         log.log({0: logging.ERROR, 1: logging.WARNING}.get(level, logging.INFO), "%s", text)
@@ -75,9 +75,9 @@ class Session(socketserver.StreamRequestHandler):
 
 
 class FastAGI(Listener):
-    """Answers `agi://HOST:PORT/VERB` with the handlers of `verbs` (see runner.run). Over MAX_SESSIONS the verb runs as a script.
+    """Runs verbs for `agi://HOST:PORT/VERB` (see runner.run). Over MAX_SESSIONS the dialplan runs the script instead.
 
-    saw: is given the unique id of each session's channel. beat: called by the accept loop twice a second at least.
+    saw: called with the unique id of each session's channel. beat: the accept loop calls it at least twice a second.
     """
 
     def __init__(self, address: tuple[str, int], context: Context, saw: Callable[[str], None] = lambda uniqueid: None,
@@ -96,7 +96,7 @@ class FastAGI(Listener):
 class Service:
     """The service's parts; `run` returns when `stop` is called or on SIGTERM or SIGINT.
 
-    Raises ConfigError, JournalError or OSError (the port is taken) before it begins to serve.
+    Raises ConfigError, JournalError or OSError (the port is in use) before it begins to serve.
     """
 
     def __init__(self, config: Config):
@@ -121,12 +121,12 @@ class Service:
     def run(self) -> None:
         signal.signal(signal.SIGTERM, self.stop)
         signal.signal(signal.SIGINT, self.stop)
-        # A signal may reach any thread, but its handler runs in this one, and only when this one wakes up.
+        # A signal may arrive in any thread, but its handler runs in this one, and only after this one wakes up.
         signal.set_wakeup_fd(self._trigger.fileno(), warn_on_full_buffer=False)
         threads: dict[str, Callable[[], None]] = {"fastagi": self.fastagi.serve_forever}
         if self.web:
             threads["web"] = self.web.run
-        self.heartbeat.beat()  # before the first caller comes: an old file may be there
+        self.heartbeat.beat()  # before the first caller comes: the file may be old
         for name, target in threads.items():
             threading.Thread(target=target, name=name, daemon=True).start()
         self.housekeeping.start()
@@ -142,7 +142,7 @@ class Service:
         log.info("stopped")
 
     def _open_web(self) -> Web | None:
-        """The web servers that are configured, None for none. What they need is loaded only then."""
+        """Start the configured web servers; None if there are none. Their libraries are imported only if needed."""
         config = self.context.config
         if not (config["recordings", "publish"] or config["made_calls", "listen"]):
             return None
@@ -167,7 +167,7 @@ class Service:
 
     def _saw(self, uniqueid: str) -> None:
         if self._restarts.seen(uniqueid):
-            log.warning("Asterisk was restarted (channel %s shows it): calls that died with it are ended now", uniqueid)
+            log.warning("Asterisk was restarted (see channel %s): calls whose channel is gone are ended now", uniqueid)
             self.housekeeping.sweep_now.set()
 
 
@@ -186,11 +186,11 @@ def _pat_watchdog() -> None:
 
 
 def tell_systemd(state: str) -> None:
-    """Tell systemd (Type=notify) how the service is; does nothing where systemd did not ask. Raises OSError."""
+    """Report the service's state to systemd (Type=notify). Does nothing without systemd. Raises OSError."""
     import socket
 
     address = os.environ.get("NOTIFY_SOCKET", "")
     if address:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
-            notify.settimeout(1.0)  # a systemd that does not read must not hold up the accept loop
+            notify.settimeout(1.0)  # if systemd does not read, the accept loop must not block
             notify.sendto(state.encode(), "\0" + address[1:] if address[0] == "@" else address)

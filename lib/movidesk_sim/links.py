@@ -7,7 +7,7 @@ import requests
 
 from movidesk_sim.model import Ticket
 
-PATIENCE = 5.0  # seconds for each link
+TIMEOUT = 5.0  # seconds for each link
 
 
 def check_links(tickets: Iterable[Ticket]) -> list[dict[str, str | int]]:
@@ -17,7 +17,7 @@ def check_links(tickets: Iterable[Ticket]) -> list[dict[str, str | int]]:
 
 def _look(link: str) -> dict[str, int]:
     try:
-        answer = requests.head(link, timeout=PATIENCE, allow_redirects=False)
+        answer = requests.head(link, timeout=TIMEOUT, allow_redirects=False)
     except requests.RequestException:
         return {"status": 0, "length": 0}
     return {"status": answer.status_code, "length": int(answer.headers.get("Content-Length") or 0)}

@@ -8,7 +8,7 @@ import requests
 
 from movidesk_sim.model import MAX_ID, Movidesk
 
-PATIENCE = 60.0  # seconds for the PBX's answer; Movidesk's own is not known
+TIMEOUT = 60.0  # seconds for the PBX's answer; Movidesk's own is not known
 
 
 def make_call(model: Movidesk, lock: AbstractContextManager, *, source: str, destination: str, url: str,
@@ -25,7 +25,7 @@ def make_call(model: Movidesk, lock: AbstractContextManager, *, source: str, des
     login = (auth["user"], auth["password"]) if "user" in auth else None
     body = {"source": source, "destination": destination} if method == "POST" else None
     try:
-        answer = requests.request(method, url, json=body, headers=headers, auth=login, timeout=PATIENCE)
+        answer = requests.request(method, url, json=body, headers=headers, auth=login, timeout=TIMEOUT)
     except requests.RequestException as error:
         return {"status": 0, "text": type(error).__name__, "call_id": ""}
     call_id = _call_id(method, answer) if answer.status_code == 200 else ""

@@ -52,7 +52,7 @@ def frozen(service_office):
 
 def warnings(office, begin: int = 0) -> int:
     """How often the console said that the service is passed by."""
-    return sum("has shown no life" in line and "Executing" not in line for line in office.console()[begin:].splitlines())
+    return sum("has not responded" in line and "Executing" not in line for line in office.console()[begin:].splitlines())
 
 
 def test_three_callers_of_a_frozen_service_reach_agents(service_office, frozen):

@@ -174,8 +174,8 @@ def test_a_supervisor_listens(office):
 def test_asterisk_is_down(office):
     office.pbx.stop()
     answer = office.click()
-    assert (answer["status"], answer["text"]) == (503, "Asterisk cannot be asked for the call: Connection refused")
-    assert "ended: Asterisk cannot be asked" in office.last_line()
+    assert (answer["status"], answer["text"]) == (503, "Asterisk cannot be reached for the call: Connection refused")
+    assert "ended: Asterisk cannot be reached" in office.last_line()
     office.pbx.start()
     office.agent(AGENT, BUSY)
     assert office.click()["status"] == 409

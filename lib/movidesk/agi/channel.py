@@ -197,7 +197,7 @@ class Channel(AGI):
             if name == "HANGUP" and not colon:
                 self.hung_up = True
             elif not colon or not name.startswith("agi_"):
-                raise ProtocolError(f"{line[:200]!r} is no line of an AGI environment")
+                raise ProtocolError(f"{line[:200]!r} is not a line of an AGI environment")
             else:
                 self.env.setdefault(name, value.strip())
         raise ProtocolError(f"an AGI environment of more than {MAX_ENVIRONMENT} lines")

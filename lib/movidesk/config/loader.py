@@ -1,7 +1,7 @@
-"""movidesk.conf: one table of options, read with line numbers, refused with file, line and reason.
+"""Reads movidesk.conf. Each problem is kept with its file, line and reason.
 
-A bad value never stops an event from being recorded: `Config` keeps every problem it found and the default in the
-value's place, and only what needs the bad value refuses to go on (`require`).
+A bad value never keeps an event from being recorded: `Config` uses the default instead and keeps the problem. Only code that
+needs the value raises an error (`require`).
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ PATH_VARIABLE = "MOVIDESK_CONFIG"
 
 
 class ConfigError(Exception):
-    """The configuration cannot serve; the text names file, line, key and reason, and never a token."""
+    """The configuration cannot be used; the text names file, line, key and reason, and never a token."""
 
 
 class Config(Values):
-    """The settings, as `config["pbx", "name"]`, with the problems that were found beside them.
+    """The settings, as `config["pbx", "name"]`, and the problems found in the file.
 
-    Every option has a value: what could not be read has its default, and its problem says so.
+    Every option has a value. An invalid one has its default, and `problems` names it.
     """
 
     def __init__(self, path: str):
@@ -44,20 +44,20 @@ class Config(Values):
 
     if not TYPE_CHECKING:  # Values has the types
         def __getitem__(self, name):
-            # Defaults are parsed when they are asked for: a script needs few of them, and each costs its milliseconds.
+            # Defaults are parsed on first use: a script needs few of them, and parsing all would take milliseconds.
             if name not in self._values:
                 parse, default = OPTIONS[name[0]][name[1]]
                 self._values[name] = parse(default) if default else Secret("") if name[1] in SECRET_KEYS else ""
             return self._values[name]
 
     def complain(self, section: str, text: str) -> None:
-        """Keep a problem; a token that stood in the wrong place is not repeated in it."""
+        """Keep a problem. A token in the text (it may stand in the wrong place of the file) is masked."""
         self.problems.setdefault(section, []).append(re.sub(GUID, "***", text))
 
     def require(self, *sections: str, form: bool = True) -> Config:
-        """This configuration, when these sections (default: all) and the file's form are sound; else ConfigError.
+        """Return this configuration if these sections (default: all) and the file's syntax are valid; raise ConfigError if not.
 
-        form: False lets a file pass that is missing, or of which the rest could be read.
+        form: False accepts a file that is missing or has syntax errors elsewhere.
         """
         for section in (*([""] if form else []), *(sections or OPTIONS)):
             for text in self.problems.get(section, ()):
@@ -65,18 +65,18 @@ class Config(Values):
         return self
 
     def agent(self, name: str) -> str:
-        """The extension in the name of a channel or queue member ([pbx] agent_channel); what is no such name stays."""
+        """The extension in the name of a channel or queue member ([pbx] agent_channel); `name` itself if it does not match."""
         found = self["pbx", "agent_channel"].fullmatch(name)
         return found.group(1) if found else name
 
     @property
     def own_name(self) -> str:
-        """The name of this configuration's files in folders that others use too; known without its content."""
+        """The name of this configuration's files in shared folders; it depends only on the user and the path."""
         return f"movidesk-{os.geteuid()}-{os.path.abspath(self.path).replace(os.sep, '-').strip('-')[-150:]}"
 
     @property
     def manager(self) -> tuple[tuple[str, int], str, Secret]:
-        """Asterisk's manager, as the functions of ami.py take it: address, user, secret."""
+        """Address, user and secret of Asterisk's manager, as the functions of ami.py take them."""
         return self["made_calls", "ami"], self["made_calls", "ami_user"], self["made_calls", "ami_secret"]
 
     def all_problems(self) -> list[str]:
@@ -84,12 +84,12 @@ class Config(Values):
 
 
 def config_path() -> str:
-    """Where the configuration is: $MOVIDESK_CONFIG, else /etc/asterisk/movidesk.conf."""
+    """The path of the configuration: $MOVIDESK_CONFIG, or /etc/asterisk/movidesk.conf."""
     return os.environ.get(PATH_VARIABLE) or DEFAULT_PATH
 
 
 def load(path: str | None = None) -> Config:
-    """Read movidesk.conf. Never raises for its content: see `Config.problems` and `Config.require`."""
+    """Read movidesk.conf. Its content raises no error: see `Config.problems` and `Config.require`."""
     config = Config(path or config_path())
     try:
         with open(config.path, encoding="utf-8-sig") as file:
@@ -99,8 +99,8 @@ def load(path: str | None = None) -> Config:
         config.complain("", f"{config.path}: {reason}; copy the commented sample etc/movidesk.conf there")
         return config
     if len(text) > MAX_FILE or any(len(line) > MAX_LINE for line in text.splitlines()):
-        for section in "", "journal":  # nobody knows where the journal is
-            config.complain(section, f"{config.path}: has more than {MAX_FILE} characters, or {MAX_LINE} in a line: it is no "
+        for section in "", "journal":  # the journal's path is unknown, too
+            config.complain(section, f"{config.path}: has more than {MAX_FILE} characters, or {MAX_LINE} in a line: it is not a "
                                      "movidesk.conf")
         return config
     parser = configparser.ConfigParser(
@@ -111,7 +111,7 @@ def load(path: str | None = None) -> Config:
     except configparser.Error as error:
         config.complain("", _form_problem(config.path, text, error))
         if type(error) is not configparser.ParsingError:
-            # The reading stopped there: nobody knows where the journal is.
+            # Parsing stopped at this line, so the journal's path is unknown.
             config.complain("journal", _form_problem(config.path, text, error))
             return config
     lines = _line_numbers(text)
@@ -130,7 +130,7 @@ def load(path: str | None = None) -> Config:
 
 
 def _check_night(config: Config, lines: dict[tuple[str, str], int]) -> None:
-    """The time zone is looked up only where there is a night."""
+    """Check the time zone, but only if a night is set."""
     section, zone = "movidesk", config["movidesk", "time_zone"]
     if not config["movidesk", "night"]:
         return
@@ -145,7 +145,7 @@ def _check_night(config: Config, lines: dict[tuple[str, str], int]) -> None:
 
 
 def _check_made_calls(config: Config) -> None:
-    """Made calls are off, or complete and closed to strangers."""
+    """Made calls must be off, or completely configured and protected by a login or token."""
     section, listen, auth = "made_calls", config["made_calls", "listen"], config["made_calls", "auth"]
     if not listen or config.problems.get(section):
         return
@@ -166,7 +166,7 @@ def _form_problem(path: str, text: str, error: configparser.Error) -> str:
     if isinstance(error, configparser.DuplicateOptionError):
         return f"{path}:{error.lineno}: [{error.section}] {error.option} is set twice"
     if isinstance(error, configparser.DuplicateSectionError):
-        return f"{path}:{error.lineno}: section [{error.section}] stands twice"
+        return f"{path}:{error.lineno}: section [{error.section}] appears twice"
     lineno = error.errors[0][0] if isinstance(error, configparser.ParsingError) and error.errors else 1
     return f"{path}:{lineno}: not of the form 'key = value'"
 
@@ -191,13 +191,13 @@ def _read_section(config: Config, lines: dict[tuple[str, str], int], section: st
 
 
 def _read_secret_file(config: Config, section: str, key: str) -> None:
-    """Take a secret from the file that `<key>_file` names, where it does."""
+    """Read a secret from the file that `<key>_file` names, if it is set."""
     path = str(config[section, key + "_file"])
     if not path:
         return
     try:
         if os.path.exists(path) and not os.path.isfile(path):
-            raise ValueError("is no plain file")  # to read a FIFO waits for a writer
+            raise ValueError("is not a regular file")  # reading a FIFO would wait for a writer
         with open(path, encoding="ascii") as file:
             config._values[section, key] = OPTIONS[section][key][0](file.read(MAX_SECRET_FILE).strip())
     except (OSError, ValueError) as error:

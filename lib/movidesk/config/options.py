@@ -1,6 +1,6 @@
-"""The options of movidesk.conf: how the text of each becomes its value, and its default.
+"""The options of movidesk.conf: a parser and a default for each.
 
-A parser raises ValueError for a text that is none of its values; the message follows on `KEY: TEXT`.
+A parser raises ValueError for an invalid text. The message continues the text `KEY: TEXT`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Secret:
-    """A value that does not print: `reveal()` is the only way to it."""
+    """A value that is not printed: only `reveal()` returns it."""
 
     __slots__ = ("_value",)
 
@@ -51,10 +51,10 @@ def _matching(pattern: str, what: str, make: Callable[[str], Value]) -> Callable
     return parse
 
 
-_guid = _matching(GUID, "is no GUID (Movidesk: Settings, Account, Parameters, Environment: 36 characters, 8-4-4-4-12)", Secret)
-# These characters need no quoting, neither here nor in nginx's configuration.
+_guid = _matching(GUID, "is not a GUID (Movidesk: Settings, Account, Parameters, Environment: 36 characters, 8-4-4-4-12)", Secret)
+# Neither movidesk.conf nor nginx's configuration needs quotes for these characters.
 _secret = _matching(r"[0-9A-Za-z_+/=.-]{16,128}",
-                    "must be 16 to 128 letters, digits, or _ + / = . - (openssl rand -hex 24 makes one)", Secret)
+                    "must be 16 to 128 letters, digits, or _ + / = . - (openssl rand -hex 24 generates one)", Secret)
 _name = _matching(r"[A-Za-z0-9._-]{1,64}", "must be 1 to 64 letters, digits, '.', '_' or '-'", str)
 _channel_part = _matching(r"[A-Za-z0-9_./@-]{1,80}",
                           "must be part of a channel's name, such as PJSIP/ or @from-internal/n", str)
@@ -62,17 +62,17 @@ _caller_number = _matching(r"\+?[0-9]{1,20}", "must be a number: digits, with or
 
 _zone = _matching(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+){0,2}", "must be the name of a time zone, such as America/Sao_Paulo", str)
 
-SHORTEST_NIGHT = 10  # minutes, of the night and of the day: see movidesk.config.nights
+SHORTEST_NIGHT = 10  # minutes; the shortest night, and the shortest day: see movidesk.config.nights
 _HOST = r"[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})*"
 
 
 def _url(text: str) -> str:
-    # A pattern, not urllib.parse: every script reads this file, and that module costs as much as the journal.
+    # A pattern, not urllib.parse: every script reads this file, and importing that module takes as long as opening the journal.
     address = re.fullmatch(rf"(https?)://({_HOST}|\[[0-9A-Fa-f:.]+\])(:[0-9]{{1,5}})?(/[^\s?#]*)?", text)
     if not address or int((address.group(3) or ":0")[1:]) > 65535:
         raise ValueError("must be a plain http or https address, without user, query or fragment")
     if address.group(1) == "http" and address.group(2) not in ("localhost", "127.0.0.1", "[::1]"):
-        raise ValueError("must be https: the token travels in it (plain http is for a simulator on this machine)")
+        raise ValueError("must be https, because the request contains the token (plain http is for a simulator on this machine)")
     return text.rstrip("/")
 
 
@@ -81,9 +81,9 @@ def _number(kind: Callable[[str], Number], low: float, high: float) -> Callable[
         try:
             value = kind(text)
         except ValueError:
-            raise ValueError(f"is no {'whole number' if kind is int else 'number'}") from None
+            raise ValueError(f"is not a {'whole number' if kind is int else 'number'}") from None
         if not low <= value <= high:
-            raise ValueError(f"must lie between {low} and {high}")
+            raise ValueError(f"must be between {low} and {high}")
         return value
 
     return parse
@@ -124,7 +124,7 @@ def _path(text: str) -> str:
     if not os.path.isabs(text):
         raise ValueError("must be an absolute path")
     if not text.isprintable():
-        raise ValueError("holds characters that do not print")
+        raise ValueError("contains characters that cannot be printed")
     return text
 
 
@@ -134,13 +134,13 @@ def _link(text: str) -> str:
     try:
         parts = [part for part in Formatter().parse(text) if part[1] is not None]
     except ValueError as error:
-        raise ValueError(f"is no template: {error}") from None
+        raise ValueError(f"is not a template: {error}") from None
     if any(form or conversion for _, _, form, conversion in parts):
-        raise ValueError("is no template: only names may stand in { }")
+        raise ValueError("is not a template: only names are allowed in { }")
     fields = {field or "" for _, field, _, _ in parts}
     unknown = fields - {"file", "date", "id", "queue", "extension"}
     if unknown:
-        raise ValueError(f"knows no {{{'}, {'.join(sorted(unknown))}}}; it may use {{file}} {{date}} {{id}} {{queue}} "
+        raise ValueError(f"has no field {{{'}, {'.join(sorted(unknown))}}}; it may use {{file}} {{date}} {{id}} {{queue}} "
                          "{extension}")
     if not text.startswith(("http://", "https://")):
         raise ValueError("must begin with http:// or https://")
@@ -159,19 +159,19 @@ def _listen(text: str) -> tuple[str, int]:
 def _manager(text: str) -> tuple[str, int]:
     address = _listen(text)
     if not is_loopback(address):
-        raise ValueError("must be on loopback (127.0.0.1:5038): AMI sends its secret in the clear")
+        raise ValueError("must be on loopback (127.0.0.1:5038), because AMI sends its secret in clear text")
     return address
 
 
 def is_loopback(address: tuple[str, int]) -> bool:
-    """Whether only this machine reaches an address to listen on."""
+    """Whether only this machine can connect to a listening address."""
     return address[0] == "localhost" or re.fullmatch(r"127(\.[0-9]{1,3}){3}", address[0]) is not None
 
 
 def _prefixes(text: str) -> tuple[str, ...]:
     found = tuple(part.strip() for part in text.split(","))
     if not all(re.fullmatch(r"\+|\+?[0-9]{1,20}", part) for part in found):
-        raise ValueError("must be prefixes of numbers with commas between, such as 0, 47, +55")
+        raise ValueError("must be prefixes of numbers, separated by commas, such as 0, 47, +55")
     return found
 
 
@@ -190,7 +190,7 @@ OPTIONS: dict[str, dict[str, tuple[Callable[[str], object], str]]] = {
         "night": (_night, ""),
         "night_requests_per_minute": (_night_limit, "none"),
         "time_zone": (_zone, "America/Sao_Paulo"),
-        "timeout": (_number(float, 0.1, 15), "5"),  # an answer takes at most three: less than journal.LEASE
+        "timeout": (_number(float, 0.1, 15), "5"),  # a request takes at most three of these: less than journal.LEASE
     },
     "pbx": {
         "name": (_name, _hostname()),

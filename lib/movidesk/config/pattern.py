@@ -1,7 +1,7 @@
-"""Regular expressions from the configuration that meet texts from outside, such as Movidesk's answers.
+"""Regular expressions from the configuration that are applied to input from outside, such as Movidesk's answers.
 
-Python's re tries one way to match after the other, and `([0-9]+)*x` has 2^30 of them in 30 digits: one answer would stop
-the service for good. So texts are short, and the ways are counted beforehand.
+Python's re uses backtracking: for `([0-9]+)*x` and 30 digits it tries 2^30 ways to match, and one answer would block the
+service for ever. So the input is short, and patterns with too many ways to match are rejected.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 import re
 
-MAX_TEXT = 128        # characters; the longest extension that the API takes, and more than the name of a channel has (80)
-MAX_WAYS = 2_500_000  # most of a second
+MAX_TEXT = 128        # characters; the longest extension of the API, and longer than a channel's name (80)
+MAX_WAYS = 2_500_000  # these take almost a second
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,9 +21,9 @@ else:
 
 
 class Pattern:
-    """A regular expression that whole, short texts match; its classes (\\d, \\w) are of ASCII.
+    """A regular expression for short texts, which must match completely; \\d and \\w mean ASCII.
 
-    Raises ValueError for what is no regular expression, or might take long.
+    Raises ValueError for an invalid regular expression, and for one that might take too long.
     """
 
     def __init__(self, text: str):
@@ -31,21 +31,21 @@ class Pattern:
             self._regex = re.compile(text, re.ASCII)
             ways = _ways(_parser.parse(text, re.ASCII))
         except (re.error, OverflowError, RecursionError) as error:
-            raise ValueError(f"is no regular expression: {error}") from None
+            raise ValueError(f"is not a regular expression: {error}") from None
         if ways > MAX_WAYS:
-            raise ValueError("might take for ever: repeat no group that repeats something, and use few * and +")
+            raise ValueError("might take for ever: do not repeat a group that contains a repetition, and use few * and +")
         self.pattern, self.groups = text, self._regex.groups
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Pattern) and self.pattern == other.pattern
 
     def fullmatch(self, text: str) -> re.Match[str] | None:
-        """The match of the whole text, or None; None for every text of more than MAX_TEXT characters."""
+        """The match of the whole text, or None. A text of more than MAX_TEXT characters never matches."""
         return self._regex.fullmatch(text) if len(text) <= MAX_TEXT else None
 
 
 def _ways(tree: _parser.SubPattern) -> int:
-    """At most so many ways there are for a parsed pattern to match a text of MAX_TEXT characters; capped."""
+    """An upper bound of the ways in which a parsed pattern can match a text of MAX_TEXT characters; capped."""
     ways = 1
     value: Any  # what it is depends on the kind, which nothing documents
     for kind, value in tree.data:

@@ -1,7 +1,7 @@
-"""Movidesk's telephony API: the eight endpoints of its two documents, one pooled session, three outcomes.
+"""Movidesk's telephony API: the endpoints of its two documents, a client with a connection pool, and the outcomes of a request.
 
-Sources: "API de Movidesk - Telefonía - Con control de la cola" and "Telephony - No queue control". This
-module loads requests: import it only where a request is about to be made.
+Sources: "API de Movidesk - Telefonía - Con control de la cola" and "Telephony - No queue control". This module imports requests,
+which is slow: import it only right before a request.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from http.cookiejar import DefaultCookiePolicy
 from typing import NamedTuple, Union
 
 import requests
-from urllib3.exceptions import (  # HTTPError: a host's name is none
+from urllib3.exceptions import (  # HTTPError: an invalid host name
     HTTPError,
     NameResolutionError,
     NewConnectionError,
@@ -28,10 +28,10 @@ from movidesk.config.options import Secret
 from movidesk.config.pattern import Pattern
 from movidesk.delivery.exchange import Adapter, Exchanges, TooLate
 
-MAX_BODY = 8192             # bytes of an answer that are read; the true ones have a few
-RETRY_AFTER_DEFAULT = 60.0  # seconds, where a 429 names none: the window is a minute
-RETRY_AFTER_MAX = 86400.0   # seconds; what asks for more is a mistake
-RETRY_AFTER_SIZE = 64       # characters; a date has 29
+MAX_BODY = 8192             # bytes of an answer that are read; Movidesk's answers have a few
+RETRY_AFTER_DEFAULT = 60.0  # seconds, if a 429 has no Retry-After: the window is a minute
+RETRY_AFTER_MAX = 86400.0   # seconds; a higher value must be a mistake
+RETRY_AFTER_SIZE = 64       # characters that are read; a date has 29
 
 
 class Param(NamedTuple):
@@ -39,7 +39,7 @@ class Param(NamedTuple):
 
     name: str         # Movidesk's
     field: str        # ours, as `query` takes it
-    size: int | None  # characters; None where the document sets no limit
+    size: int | None  # characters; None if the document names no maximum ("max")
     required: bool
 
 
@@ -58,7 +58,7 @@ _EXTENSION = Param("branchLine", "extension", 128, True)
 
 
 def _date(name: str, field: str) -> Param:
-    return Param(name, field, None, True)  # optional in some renderings of the documents: always sent
+    return Param(name, field, None, True)  # optional in some versions of the documents; we always send it
 
 
 #: Event -> endpoint.
@@ -85,61 +85,61 @@ ENDPOINTS = {
 
 
 class ParameterError(ValueError):
-    """A value that the API's documents do not allow; the text names the endpoint, the parameter and the value."""
+    """A value that the API's documents do not allow; the text names endpoint, parameter and value."""
 
 
 class NonsenseAnswer(ValueError):
-    """receivedCall answered something that is neither a code nor an extension."""
+    """The answer to receivedCall is neither a code nor an extension."""
 
 
 log = logging.getLogger("movidesk.delivery.api")
-# urllib3 logs addresses, and the token travels in ours: at DEBUG each one, as a warning where an answer is malformed.
+# urllib3 logs addresses, and ours contain the token: each one at DEBUG level, and as a warning if an answer is malformed.
 logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 
 class Delivered(NamedTuple):
-    """Movidesk took the request."""
+    """Movidesk accepted the request."""
 
     text: str  # its answer
 
 
 class Retry(NamedTuple):
-    """Nobody knows, or Movidesk wants the request again."""
+    """The request must be sent again: there was no answer, or one that asks for another try."""
 
-    after: float | None  # seconds that Movidesk asked for
+    after: float | None  # seconds that Movidesk asked us to wait
     why: str
     status: int | None   # None: there was no answer
-    cut: bool = False    # the connection stood, and was closed unanswered
-    sent: bool = True    # False: the request certainly never left
+    cut: bool = False    # there was a connection, and the other side closed it without an answer
+    sent: bool = True    # False: the request was certainly not sent
 
 
 class Rejected(NamedTuple):
-    """Movidesk refused the request."""
+    """Movidesk rejected the request."""
 
     why: str
     status: int
 
 
-#: What a request came to.
+#: The outcome of a request.
 Outcome = Union[Delivered, Retry, Rejected]
 
 
 class Answer(NamedTuple):
-    """What receivedCall answered: an extension or a code; the other is ''."""
+    """The answer to receivedCall: an extension or a code; the other is ''."""
 
     extension: str
     code: str  # "0" to "4"
 
 
 def utc(epoch: float) -> str:
-    """Epoch seconds as the API wants dates: `YYYY-MM-DDTHH:MM:SS` in UTC."""
+    """Epoch seconds as a date for the API: `YYYY-MM-DDTHH:MM:SS` in UTC."""
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(epoch))
 
 
 def query(event: str, **fields: object) -> dict[str, str]:
-    """The query of an event's request, without the token; dates are given as epoch seconds.
+    """The query parameters of an event's request, without the token. Dates are epoch seconds (float).
 
-    Raises ParameterError where a required value is missing or one is longer than its document allows.
+    Raises ParameterError if a required value is missing or a value is longer than the document allows.
     """
     found = {}
     for param in ENDPOINTS[event].params:
@@ -149,19 +149,19 @@ def query(event: str, **fields: object) -> dict[str, str]:
         if not text and param.required and param.field != "link":
             raise ParameterError(f"{where} is missing")
         if param.name == "queueId" and not re.fullmatch(r"[0-9]{1,10}", text):
-            raise ParameterError(f"{where} {text!r} is no number of at most 10 digits")
+            raise ParameterError(f"{where} {text!r} is not a number of at most 10 digits")
         if param.size and len(text) > param.size:
-            raise ParameterError(f"{where} has {len(text)} characters, Movidesk takes {param.size}: {text[:40]!r}...")
+            raise ParameterError(f"{where} has {len(text)} characters, Movidesk accepts {param.size}: {text[:40]!r}...")
         if text or param.required:
             found[param.name] = text
     return found
 
 
 def outcome(status: int | None, text: str = "", retry_after: str | None = None, now: float = 0.0) -> Outcome:
-    """What a request came to. Pure.
+    """The outcome of a request. A pure function.
 
-    status: of the answer, None where there was none (text then says why). retry_after: the header's value.
-    401 and 403 are Retry: nothing is thrown away for a wrong token.
+    status: of the answer, None if there was none (then text is the reason). retry_after: the header's value.
+    401 and 403 are Retry: no event is given up because of an invalid token.
     """
     said = _clean(text)
     if status is None:
@@ -178,25 +178,25 @@ def outcome(status: int | None, text: str = "", retry_after: str | None = None, 
 
 
 def retry_seconds(header: str | None, now: float) -> float | None:
-    """Retry-After as seconds from now, from its number or its date form (RFC 9110, 10.2.3); None if it is neither."""
+    """Retry-After in seconds from now, given as a number or a date (RFC 9110, 10.2.3); None if it is neither."""
     text = (header or "").strip()
     if re.fullmatch(r"[0-9]{1,9}", text):
         return min(float(text), RETRY_AFTER_MAX)
-    from dateutil import parser  # slow to load, and seldom needed
+    from dateutil import parser  # slow to import, and seldom needed
 
     try:
         date = parser.parse(text[:RETRY_AFTER_SIZE], default=datetime(1, 1, 1, tzinfo=timezone.utc))
-        if date.year == 1:  # dateutil makes a date of any number; this text names no year
+        if date.year == 1:  # dateutil turns any number into a date; this text has no year
             return None
         return min(max(date.timestamp() - now, 0.0), RETRY_AFTER_MAX)
-    except (ValueError, OverflowError):  # also where a zone is more than a day away
+    except (ValueError, OverflowError):  # also if the zone's offset is more than a day
         return None
 
 
 def parse_answer(text: str, extension_pattern: Pattern) -> Answer:
-    """receivedCall's answer: a JSON string, a bare word or a number, of which the first word counts.
+    """Parse the answer to receivedCall: a JSON string, a bare word or a number. Its first word counts.
 
-    Raises NonsenseAnswer, with the text, for what is neither a code nor of the extension's pattern.
+    Raises NonsenseAnswer, with the text, if that is neither a code nor matches extension_pattern.
     """
     try:
         value = json.loads(text)
@@ -214,23 +214,23 @@ def parse_answer(text: str, extension_pattern: Pattern) -> Answer:
 
 
 def _clean(text: str) -> str:
-    """A text from outside as one short printable line."""
+    """A text from outside, as one short printable line."""
     return " ".join("".join(c if c.isprintable() else " " for c in text[:2000]).split())[:200]
 
 
 class _Session(requests.Session):
-    """Follows no redirect, and does not look at it either: to find out where it points requests reads its whole body,
-    however long and slow, and stumbles over an address that is none."""
+    """A session that ignores redirects. To find a redirect's target, requests would read the whole body, however long and slow,
+    and raise errors for invalid addresses."""
 
     def get_redirect_target(self, resp: requests.Response) -> None:
         return None
 
 
 class Client:
-    """The API over one pooled, kept-alive session; usable from several threads.
+    """The API over a pool of persistent connections; several threads may use it.
 
-    timeout: seconds for the connection and for each read; the whole exchange, with the resolving of the name, may take three
-    times as long, and what has not been sent by then is never sent.
+    timeout: seconds for the connection and for each read. The whole exchange, including name resolution, may take three times as
+    long; a request that has not been sent by then is never sent.
     """
 
     def __init__(self, url: str, token: Secret, timeout: float = 5.0, connections: int = 8,
@@ -252,9 +252,9 @@ class Client:
         self._session.close()
 
     def send(self, event: str, **fields: object) -> Outcome:
-        """Send one event; returns its outcome. Raises ParameterError before anything is sent.
+        """Send one event and return its outcome. Raises ParameterError before anything is sent.
 
-        No exception leaves that holds the address: the token travels in it.
+        No exception with the address in its text is raised, because the address contains the token.
         """
         endpoint = ENDPOINTS[event]
         params = query(event, **fields)
@@ -266,14 +266,14 @@ class Client:
 
     def _exchange(self, endpoint: Endpoint, params: dict[str, str]) -> tuple[int, str, str | None]:
         params = {"token": self._token.reveal(), **params}
-        # With a POST requests sends Content-Length: 0, without which IIS answers 411.
-        # A redirect is not followed: it would carry the token to wherever it points.
+        # For a POST requests sends Content-Length: 0; without it IIS answers 411.
+        # Redirects are not followed: the other server would receive the token.
         with self._session.request(endpoint.method, f"{self._url}/{endpoint.path}", params=params,
                                    timeout=self._timeout, allow_redirects=False, stream=True) as response:
-            # Chunks are then read by http.client, which bounds their lines; urllib3 for Python 3.9 does not (CVE-2026-97689).
+            # Then http.client reads the chunks. It limits their lines; urllib3 for Python 3.9 does not (CVE-2026-97689).
             response.raw.chunked = False
             body = bytearray()
-            for chunk in response.iter_content(1):  # more would wait until so much has come, however slowly
+            for chunk in response.iter_content(1):  # a larger size would wait until that many bytes have come
                 body += chunk
                 if len(body) > MAX_BODY:
                     break
@@ -284,23 +284,23 @@ class Client:
 
 
 def _is_cut(error: Exception) -> bool:
-    """Whether a connection was there and the other side closed it instead of answering."""
+    """Whether there was a connection and the other side closed it without an answer."""
     inner = error.args[0] if isinstance(error, requests.ConnectionError) and error.args else None
     return isinstance(inner, ProtocolError) and isinstance(inner.args[-1], OSError)
 
 
 def _has_not_left(error: Exception) -> bool:
-    """Whether there was no connection over which the request could have left."""
+    """Whether the request was certainly not sent, because there was no connection."""
     inner = error.args[0] if isinstance(error, requests.ConnectionError) and error.args else None
     return isinstance(error, requests.ConnectTimeout) or isinstance(getattr(inner, "reason", None), NewConnectionError)
 
 
 def _reason(error: Exception, timeout: float) -> str:
-    """Why a request failed, in words of our own: requests' texts hold the address, and so the token."""
+    """Why a request failed, in our own words: the error texts of requests contain the address with the token."""
     if isinstance(error, TooLate):
         return str(error)
     if isinstance(error, requests.exceptions.SSLError):
-        return "TLS: the certificate or the handshake was refused"
+        return "TLS: the certificate is not trusted, or the handshake failed"
     if isinstance(error, requests.ConnectTimeout):
         return f"no connection within {timeout:g} s"
     if isinstance(error, requests.Timeout):
@@ -310,7 +310,7 @@ def _reason(error: Exception, timeout: float) -> str:
     if _is_cut(error):
         return "the connection was cut"
     if isinstance(getattr(error.args[0] if error.args else None, "reason", None), NameResolutionError):
-        return "the host's name cannot be resolved"
+        return "the host name cannot be resolved"
     if isinstance(error, (requests.ConnectionError, requests.exceptions.ChunkedEncodingError)):
         return "the connection was refused or cut"
     return f"the request failed ({type(error).__name__})"

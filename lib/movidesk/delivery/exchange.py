@@ -1,7 +1,7 @@
-"""One HTTP exchange with a deadline for the whole of it, the resolving of names included, which no socket's timeout bounds.
+"""One HTTP exchange with a deadline for all of it, including name resolution, to which no socket timeout applies.
 
-It runs in a thread of its own. If it is not over in time its connection is closed, and what has not been sent by then is
-never sent: a request that left late would be counted by nobody, and could overtake another.
+It runs in its own thread. If it does not end in time, its connection is closed, and a request that has not been sent by then is
+never sent: a late request would not count for the limit, and could overtake another one.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from urllib3.poolmanager import ProxyManager
 
 Result = TypeVar("Result")
 
-MOST = 32  # exchanges at once, those among them that were given up and still wait for a resolver
+MOST = 32  # simultaneous exchanges, including those that were given up and still wait for name resolution
 
-_current = threading.local()  # .exchange: that of this thread
+_current = threading.local()  # .exchange: the exchange of this thread
 
 
 class TooLate(Exception):
-    """The exchange was not over in time, or could not begin; the text says what was missing."""
+    """The exchange did not end in time, or could not begin; the text says why."""
 
 
 class Exchanges:
@@ -36,9 +36,9 @@ class Exchanges:
         self._free = threading.BoundedSemaphore(MOST)
 
     def run(self, work: Callable[[], Result], seconds: float) -> Result:
-        """The result of work(), or its exception; raises TooLate where it takes longer than so many seconds."""
+        """Return the result of work(), or raise its exception; raise TooLate if it takes longer than `seconds`."""
         if not self._free.acquire(blocking=False):
-            raise TooLate(f"not sent, {MOST} requests wait already (are names resolved?)")
+            raise TooLate(f"not sent, {MOST} requests are waiting already (does DNS work?)")
         exchange = _Exchange(work, seconds, self._free.release)
         try:
             exchange.start()
@@ -49,7 +49,7 @@ class Exchanges:
 
 
 class _Exchange(threading.Thread, Generic[Result]):
-    """The work in its thread. given_up and socket change under the lock."""
+    """The work in its thread. The lock protects _given_up and _socket."""
 
     def __init__(self, work: Callable[[], Result], seconds: float, release: Callable[[], None]):
         super().__init__(name="exchange", daemon=True)
@@ -65,11 +65,11 @@ class _Exchange(threading.Thread, Generic[Result]):
         _current.exchange = self
         try:
             self._result = self._work()
-        except BaseException as error:  # whatever it is, `result` raises it
+        except BaseException as error:  # `result` raises it again
             self._error = error
         finally:
             with self._lock:
-                self._socket = None  # it may serve another exchange from here on
+                self._socket = None  # another exchange may use it from now on
             self._over.set()
             self._release()
 
@@ -78,19 +78,19 @@ class _Exchange(threading.Thread, Generic[Result]):
             with self._lock:
                 self._given_up = True
                 if self._socket is None:
-                    raise TooLate(f"no connection within {self._seconds:g} s (is the name resolved?)")
+                    raise TooLate(f"no connection within {self._seconds:g} s (does DNS work?)")
                 _cut(self._socket)
-            raise TooLate(f"no whole answer within {self._seconds:g} s")
+            raise TooLate(f"no complete answer within {self._seconds:g} s")
         if self._error is not None:
             raise self._error
         return self._result
 
     def uses(self, connection: HTTPConnection) -> None:
-        """The exchange is about to send over this connection. Raises TooLate where nobody waits for it any more."""
+        """Called before the exchange sends over this connection. Raises TooLate if the exchange was given up."""
         with self._lock:
             if self._given_up:
                 raise TooLate("given up before it was sent")
-            self._socket = connection.sock  # the connection itself may let go of it while the answer is read
+            self._socket = connection.sock  # the connection itself may drop it while the answer is read
 
 
 def _cut(sock: socket.socket) -> None:
@@ -99,8 +99,8 @@ def _cut(sock: socket.socket) -> None:
 
 
 class _Http(HTTPConnection):
-    """A connection that tells its exchange when it is used. Both moments are needed: a new connection is made after the
-    request was begun (http) or before it (https); one that is kept open is not made anew."""
+    """A connection that calls `uses` of its exchange. Both methods are needed: a new connection is opened after putrequest (http)
+    or before it (https), and a persistent one is not opened again."""
 
     def connect(self) -> None:
         super().connect()
@@ -129,7 +129,7 @@ class _HttpsPool(HTTPSConnectionPool):
 
 
 class Adapter(HTTPAdapter):
-    """requests' adapter over such connections, also those to a proxy."""
+    """The adapter of requests, with these connections; also for proxies."""
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:  # as requests has it
         super().init_poolmanager(connections, maxsize, block, **options)

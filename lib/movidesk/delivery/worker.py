@@ -4,10 +4,10 @@ r"""Sends the journal's events to Movidesk: in order per call, several calls at 
        |  \--retry-------> pending, due later (backoff with jitter, or what Retry-After says)
        \-----rejected----> refused, after a few tries: visible and replayable, the call's later events go on
 
-A 400 or 404 is a rejection after a few tries, any other failure after some more: where Movidesk takes others
+A 400 or 404 is a rejection after a few tries, any other failure after some more, if Movidesk accepts other requests meanwhile
 (movidesk.rules.trial).
 
-At least once: an event is leased while it is sent; where its sender dies, the lease ends and it is sent again.
+Delivery is at least once: an event is leased while it is sent. If its sender dies, the lease ends and it is sent again.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from movidesk.rules import call_states, trial
 
 log = logging.getLogger("movidesk.delivery.worker")
 
-WORKERS = 4            # requests under way at once
-IDLE = 5.0             # seconds between two looks at the journal when nobody pulls the trigger
-STANDBY_SECONDS = 5.0  # after which `deliver_standby` begins no other event: meanwhile nobody goes back to the journal
+WORKERS = 4            # simultaneous requests
+IDLE = 5.0             # seconds until the journal is read again if no process pulls the trigger
+STANDBY_SECONDS = 5.0  # `deliver_standby` begins no further event after this time: meanwhile no process can return to the journal
 
 
 def pause(seconds: float) -> None:
-    """Sleep. Under libfaketime, with which bench/faults.py sets clocks, time.sleep fails."""
+    """Sleep. time.sleep fails under libfaketime, with which bench/faults.py changes clocks."""
     threading.Event().wait(seconds)
 
 
 def event_name(job: Job) -> str:
-    """The endpoint of an event: a completed call is told differently without queue control."""
+    """The name of an event's endpoint: a completed call without queue control has a different one."""
     if job.event.kind == call_states.COMPLETED and job.call.mode == call_states.WATCH:
         return "start_completed"
     return job.event.kind
@@ -49,20 +49,20 @@ class Delivery:
     def __init__(self, context: Sending, jitter: Callable[[], float] = random.random):
         self.context = context
         self._jitter = jitter
-        self._stop = threading.Event()  # set: nothing is begun any more
+        self._stop = threading.Event()  # set: begin no further event
 
     def take(self) -> tuple[Job | None, float | None]:
-        """The next job and 0, or None and the seconds to wait (None: nothing is pending). See Outbox.take."""
+        """Return the next job and 0, or None and the seconds to wait (None: no event is pending). See Outbox.take."""
         silence = self.context.silence() or self.context.rest(trial.LONGEST_RETRY)
         if silence:
             return None, silence
         return self.context.journal.outbox.take(self.context.limit())
 
     def deliver(self, job: Job, probe_for: Job | None = None, refused: bool = False) -> bool:
-        """Send one event and note what came of it; True where Movidesk took it.
+        """Send one event and record its outcome. Returns True if Movidesk accepted it.
 
-        probe_for: the event of the same call that has just failed, before which this one is sent (movidesk.rules.trial).
-        refused: whether that one was refused, which a refusal of this one does not explain.
+        probe_for: the event of the same call that has just failed, if this one is its probe (movidesk.rules.trial).
+        refused: whether that event was rejected; then a rejection of this one does not show the cause.
         """
         event, call = job.event, job.call
         try:
@@ -70,7 +70,7 @@ class Delivery:
                                              extension=event.extension, link=event.link, arrived=call.arrived, at=event.at)
         except api.ParameterError as error:
             self.context.journal.outbox.rejected(job, str(error))
-            log.error("%s: %s refused: %s", call.call_id, event.kind, error)
+            log.error("%s: %s set aside: %s", call.call_id, event.kind, error)
             return False
         try:
             self._note(job, exchange, probe_for, refused)
@@ -81,7 +81,7 @@ class Delivery:
         return isinstance(exchange.result, api.Delivered)
 
     def _note(self, job: Job, exchange: Exchange, probe_for: Job | None = None, refused: bool = False) -> None:
-        """Note what came of an event that was sent; see deliver."""
+        """Record the outcome of an event that was sent; see deliver."""
         event, call, book = job.event, job.call, self.context.journal
         result = self.context.note_exchange(job.request_id, exchange, event_name(job), call.call_id,
                                             lambda: book.trials.after_failure(event.id))
@@ -89,15 +89,15 @@ class Delivery:
             book.outbox.delivered(job, result.text, self._offered(job, result.text))
             log.info("%s: %s delivered", call.call_id, event.kind)
             if probe_for:
-                self._say_set_aside(probe_for, f"{event.kind} was taken and it was not")
+                self._say_set_aside(probe_for, f"Movidesk accepted {event.kind} but not this event")
         elif isinstance(result, api.Rejected):
             self._rejected(job, result.why, None if refused else probe_for)
         else:
             self._try_again(job, result)
 
     def _note_in_standby(self, job: Job, exchange: Exchange, error: JournalError) -> None:
-        """Note in the standby what Movidesk took, or it would send the event again. Raises the journal's error where that fails:
-        the standby could not read the journal, or there is no place for one."""
+        """Record in the standby that Movidesk accepted an event; otherwise the standby would send it again. Raises the journal's
+        error if that fails: the standby could not read the journal, or could not be created."""
         try:
             with standby.use(self.context, str(error)) as other:
                 call = other.journal.calls.find(job.call.call_id)
@@ -123,7 +123,7 @@ class Delivery:
         self._probe(job, before, refused=True)
 
     def _offered(self, job: Job, text: str) -> str:
-        """The agent whom Movidesk gives to an arrival that is told when its call is over; '' for none."""
+        """The agent in Movidesk's answer to a `received` event that is sent after the call; '' for none."""
         if job.event.kind != call_states.RECEIVED:
             return ""
         try:
@@ -133,7 +133,7 @@ class Delivery:
 
     def _try_again(self, job: Job, result: api.Retry) -> None:
         book, at_least = self.context.journal, result.after or 0.0
-        if result.status == 429:  # no failure of the event: nothing was looked at
+        if result.status == 429:  # does not count as a failure: Movidesk did not process the event
             wait = max(at_least, trial.backoff(job.event.attempts, self._jitter()))
             book.outbox.retry(job, wait, result.why)
             return self._say_again(job, wait, result.why)
@@ -142,12 +142,12 @@ class Delivery:
         before = book.trials.get(job.event.id)
         seconds = book.trials.failed(job, result.why, self._jitter(), at_least)
         if seconds is None:
-            return self._say_set_aside(job, f"{result.why}, while other requests were taken")
+            return self._say_set_aside(job, f"{result.why}, while other requests were accepted")
         self._say_again(job, seconds, result.why)
         self._probe(job, before)
 
     def _probe(self, job: Job, before: trial.Trial | None, refused: bool = False) -> None:
-        """Send the next event of the call, if nothing shows whether Movidesk takes others.
+        """Send the call's next event as a probe, if no other request shows whether Movidesk accepts any.
 
         before: the event's trial before its last try; refused: see deliver.
         """
@@ -162,23 +162,23 @@ class Delivery:
                 self.deliver(probe, probe_for=job, refused=refused)
 
     def _say_again(self, job: Job, seconds: float, why: str) -> None:
-        log.warning("%s: %s not taken, again in %.0f s: %s", job.call.call_id, job.event.kind, seconds, why)
+        log.warning("%s: %s failed, next try in %.0f s: %s", job.call.call_id, job.event.kind, seconds, why)
 
     def _say_set_aside(self, job: Job, why: str) -> None:
-        log.error("%s: %s refused: %s (movidesk outbox shows it, and can send it again)",
+        log.error("%s: %s set aside: %s (movidesk outbox shows it, and can send it again)",
                   job.call.call_id, job.event.kind, why)
 
     def once(self, seconds: float = 0.0, within: float | None = None) -> bool:
-        """Send what is due and allowed, and wait so many seconds at most for places in the window of requests: cron's minute is
-        shorter than the window. True where Movidesk took all that was sent.
+        """Send the events that are due, and wait at most `seconds` for the request limit, because cron's minute is shorter than
+        the limit's window. Returns True if Movidesk accepted all events that were sent.
 
-        within: after so many seconds no other event is begun; None: all that are due are sent, however long it takes.
+        within: begin no further event after this many seconds; None: send all that are due, however long it takes.
         """
         begun = time.monotonic()
         good, end = True, begun + seconds
         while True:
             if within is not None and time.monotonic() - begun >= within:
-                log.info("%d events are left after %.0f s, for the next round",
+                log.info("%d events are left after %.0f s, for the next run",
                          self.context.journal.overview.totals()["pending"], within)
                 return good
             job, wait = self.take()
@@ -192,14 +192,14 @@ class Delivery:
     def run(self, trigger: wakeup.Trigger, stop: threading.Event) -> None:
         """Deliver until `stop` is set; `trigger` wakes the loop at once.
 
-        It then ends with the exchanges that are under way, three timeouts later at most; the unit's TimeoutStopSec allows that.
+        Then it waits for the current exchanges, at most three timeouts; TimeoutStopSec in the systemd unit allows that.
         """
         free = threading.Semaphore(WORKERS)
 
         def work(job: Job) -> None:
             try:
                 self.deliver(job)
-            except Exception:  # the edge of the loop: the event's lease runs out and it is tried again
+            except Exception:  # the outermost level: the event's lease ends, and it is sent again
                 log.exception("%s: %s: delivery failed", job.call.call_id, job.event.kind)
             finally:
                 free.release()
@@ -218,7 +218,7 @@ class Delivery:
                 trigger.wait(wait)
 
     def _start(self, pool: ThreadPoolExecutor, work: Callable[[Job], None], job: Job) -> bool:
-        """Let a thread do the work; False where none can start: then nobody does it, and the event's lease runs out."""
+        """Run the work in a thread. Returns False if no thread can start; then the event's lease ends, and it is sent again."""
         taken = threading.Lock()
 
         def begin() -> None:
@@ -229,7 +229,7 @@ class Delivery:
             pool.submit(begin)
             return True
         except RuntimeError as error:
-            # The pool has queued it all the same, for a thread that runs already.
+            # The pool has queued it anyway; a running thread may take it.
             if not taken.acquire(blocking=False):
                 return True
             log.error("%s: %s is sent again in %.0f s: %s (see ulimit -u, and TasksMax= of the service)",
@@ -242,13 +242,13 @@ class Delivery:
         except JournalError as error:
             log.error("%s", error)
             return None, None
-        except Exception:  # the edge of the loop
-            log.exception("delivery: looking for work failed")
+        except Exception:  # the outermost level
+            log.exception("delivery: looking for the next event failed")
             return None, None
 
 
 def deliver_standby(context: Sending) -> None:
-    """Send the standby's events that are due and allowed now. Raises JournalError, OSError."""
+    """Send the standby's events that are due, within the limit. Raises JournalError, OSError."""
     if standby_folder.in_use(context.config):
         with standby.use(context, standby.reason(context.config)) as other:
             Delivery(other).once(within=STANDBY_SECONDS)

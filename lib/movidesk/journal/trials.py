@@ -34,7 +34,7 @@ class Trials:
             record = self.after_failure(job.event.id)
             began = trial.watched_since(record)
             if trial.is_set_aside(record, self._limits.taken_since(began), self._limits.failed_since(began, job.call.call_id)):
-                self._set_aside(job.event.id, f"{why} ({record.blamed} tries failed while other requests were taken)")
+                self._set_aside(job.event.id, f"{why} ({record.blamed} tries failed while other requests were accepted)")
                 return None
             return self._try_later(job, record, why, jitter, at_least)
 

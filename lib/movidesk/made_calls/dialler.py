@@ -1,7 +1,7 @@
-"""Made calls ("active call"): what Movidesk may ask for, and how Asterisk does it. web/made_calls.py hears Movidesk.
+"""Made calls ("active call"): checks a request and lets Asterisk dial. web/made_calls.py receives the HTTP requests.
 
-The agent's phone rings first; the answer comes when the agent has picked up, or did not: whoever gets an id has a
-call. Closed by default: no number may be dialled that [made_calls] allow does not list.
+The agent's phone rings first. The answer is sent when the agent has picked up, or has not: an id means that there is a call. By
+default no number may be dialled; [made_calls] allow lists the allowed prefixes.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from movidesk.rules import call_states
 
 log = logging.getLogger("movidesk.made_calls.dialler")
 
-SAME_CLICK = 10.0  # seconds in which the same pair is the same call
+SAME_CLICK = 10.0  # seconds; a second request for the same extension and number counts as a double click
 
 Originate = Callable[[tuple[str, int], str, Secret, ami.Fields, float], str]  # as ami.originate
 
 OUTBOUND, MONITOR = "movidesk-outbound", "movidesk-monitor"  # contexts of dialplan/outbound.conf
-INTERNATIONAL = ("+", "00")  # allowed only where `allow` says so, as are the prefixes of `deny`
+INTERNATIONAL = ("+", "00")  # like the prefixes of `deny`: only allowed if `allow` lists them
 
 _WHY_NOT = {
     ami.BUSY: (409, "extension %s is busy"),
@@ -38,7 +38,7 @@ _WHY_NOT = {
 
 
 class Refused(Exception):
-    """A request that leads to no call: the HTTP status, and one line for whoever asked."""
+    """A request without a call: the HTTP status, and one line for the client."""
 
     def __init__(self, status: int, text: str):
         super().__init__(text)
@@ -46,7 +46,7 @@ class Refused(Exception):
 
 
 class Dialler:
-    """Checks what is asked for and has Asterisk do it. originate: as ami.originate; clock: steady seconds."""
+    """Checks requests and lets Asterisk dial. originate: like ami.originate; clock: monotonic seconds."""
 
     def __init__(self, context: Context, originate: Originate = ami.originate, clock: Callable[[], float] = time.monotonic):
         self._context = context
@@ -59,9 +59,9 @@ class Dialler:
         self._asked: dict[str, deque[float]] = {}
 
     def call(self, source: str, destination: str) -> str:
-        """The id of the call from extension `source` to `destination`, whose agent has picked up. Raises Refused.
+        """Call `destination` from extension `source`, and return the call's id when the agent has picked up. Raises Refused.
 
-        The same pair within SAME_CLICK, or while the first is still under way, is the same call.
+        The same pair within SAME_CLICK, or while the first request is in progress, is the same call.
         """
         pair = self._extension(source), self._number(destination)
         with self._lock:
@@ -76,20 +76,20 @@ class Dialler:
         if first:
             try:
                 click.set_result(self._dial(*pair))
-            except Exception as error:  # whatever it was, those who wait for the same call get it too
+            except Exception as error:  # other requests that wait for the same call get the same error
                 with self._lock:
                     del self._clicks[pair]
                 click.set_exception(error)
         return click.result()
 
     def monitor(self, source: str, call_id: str) -> str:
-        """Let extension `source` listen to a made call that is under way; returns the call's id. Raises Refused."""
+        """Let extension `source` listen to a made call in progress; returns the call's id. Raises Refused."""
         if self._config["made_calls", "monitor"] != "yes":
             raise Refused(404, "monitoring is off: [made_calls] monitor")
         extension = self._extension(source)
         call = self._context.journal.calls.find(call_id)
         if call is None or call.mode != call_states.MADE or call.ended is not None:
-            raise Refused(404, "no made call with this id is under way")
+            raise Refused(404, "no made call with this id is in progress")
         with self._lock:
             self._count(extension, self._clock())
         self._ring(extension, {"Context": MONITOR, "Exten": "s", "CallerID": call.extension,
@@ -97,17 +97,17 @@ class Dialler:
         return call.call_id
 
     def _extension(self, text: str) -> str:
-        # The second pattern is ours: what it holds is no syntax of Dial() or AMI, whatever the admin's allows.
+        # The second pattern keeps out the syntax of Dial() and AMI, whatever the admin's pattern allows.
         pattern = self._context.config["pbx", "extension_pattern"]
         if not (pattern.fullmatch(text) and re.fullmatch(r"[0-9A-Za-z_.*-]+", text)):
-            raise Refused(400, "source is no extension: see [pbx] extension_pattern")
+            raise Refused(400, "source is not an extension: see [pbx] extension_pattern")
         return text
 
     def _number(self, text: str) -> str:
-        """The number to dial, without the marks that people write into numbers."""
+        """The number to dial, without spaces, brackets, dots and dashes."""
         number = re.sub(r"[ ().-]", "", text[:64])
         if not (self._config["made_calls", "number_pattern"].fullmatch(number) and re.fullmatch(r"\+?[0-9]+", number)):
-            raise Refused(400, "destination is no number: see [made_calls] number_pattern")
+            raise Refused(400, "destination is not a number: see [made_calls] number_pattern")
         allowed, denied = (max((len(prefix) for prefix in prefixes if number.startswith(prefix)), default=0)
                            for prefixes in (tuple(self._config["made_calls", "allow"]),
                                             (*INTERNATIONAL, *self._config["made_calls", "deny"])))
@@ -136,7 +136,7 @@ class Dialler:
         return call.call_id
 
     def _ring(self, extension: str, fields: ami.Fields) -> None:
-        """Have the extension's phone ring and go on in the dialplan. Raises Refused where nobody picks up."""
+        """Ring the extension's phone, and continue in the dialplan when it is answered. Raises Refused if nobody picks up."""
         config = self._config
         channel = config["made_calls", "dial_prefix"] + extension + config["made_calls", "dial_suffix"]
         try:
@@ -144,12 +144,12 @@ class Dialler:
                                       config["made_calls", "ring"])
         except ami.AmiError as error:
             log.error("Asterisk's manager at %s:%d: %s", *self._manager[0], error)
-            raise Refused(503, f"Asterisk cannot be asked for the call: {error}") from None
+            raise Refused(503, f"Asterisk cannot be reached for the call: {error}") from None
         if outcome != ami.ANSWERED:
             status, text = _WHY_NOT[outcome]
             raise Refused(status, text % extension)
 
 
 def _channel_id() -> str:
-    """A unique id much like Asterisk's own, known before the channel exists: the journal has the call by then."""
+    """A unique id similar to Asterisk's, created before the channel, so that the journal can record the call first."""
     return f"{int(time.time())}.{secrets.token_hex(6)}"

@@ -1,1 +1,1 @@
-"""What Asterisk is asked, by its console or its manager interface."""
+"""Access to Asterisk from outside a call: its console, its manager interface, the sweep and the heartbeat."""

@@ -1,4 +1,5 @@
-"""One order or question to Asterisk's manager interface, AMI: pyst2's manager made safe, so that nothing in it waits for ever."""
+"""One action or query over Asterisk's manager interface (AMI). Uses pyst2's manager, with time-outs where it would wait for
+ever."""
 
 from __future__ import annotations
 
@@ -22,23 +23,23 @@ Message = Any
 
 ANSWER = 5.0  # seconds for Asterisk's greeting, and for its answer to an action
 
-LAST_WORDS = 0.5  # seconds for the answer that Asterisk sent just before it closed the connection
+LAST_ANSWER = 0.5  # seconds to wait for an answer that Asterisk sent just before it closed the connection
 
 ANSWERED, BUSY, NO_ANSWER, UNREACHABLE = "answered", "busy", "no answer", "unreachable"
 
-# OriginateResponse's Reason: AST_CONTROL_RINGING, the phone rang for all the time. Any other failure is a plain 0 in
-# Asterisk 16 and 22: only the channel's Hangup tells a busy phone. It comes before or after, if there was a channel.
+# Reason in OriginateResponse: AST_CONTROL_RINGING, the phone rang until the time-out. Any other failure is 0 in Asterisk 16 and
+# 22: only the channel's Hangup event shows a busy phone. It comes before or after, if there was a channel.
 _RANG = "3"
 _CAUSES = {"17": BUSY, "18": NO_ANSWER, "19": NO_ANSWER}
-CAUSE = 0.5   # seconds for that Hangup
+CAUSE = 0.5   # seconds to wait for that Hangup event
 
 
 class AmiError(Exception):
-    """Asterisk cannot be asked, or does not do as asked; the text says why, without the secret."""
+    """Asterisk cannot be reached, or the action failed; the text gives the reason, without the secret."""
 
 
 class _Answers(queue.Queue[Message]):
-    """pyst2 waits for answers without a limit, also for those of an Asterisk that closed the connection."""
+    """A queue with a time-out. pyst2 waits for answers for ever, even after Asterisk closed the connection."""
 
     def get(self, block: bool = True, timeout: float | None = None) -> Message:
         timeout = timeout or ANSWER
@@ -49,7 +50,7 @@ class _Answers(queue.Queue[Message]):
 
 
 class _Manager(manager.Manager):  # type: ignore[misc]  # pyst2 has no types
-    """A connection of its own for each order. `events`: what is waited for; None at the connection's end."""
+    """A separate connection for each action. `events`: the events that we wait for; None when the connection ends."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,7 +63,7 @@ class _Manager(manager.Manager):  # type: ignore[misc]  # pyst2 has no types
         try:
             return super().send_action(dict(cdict), **kwargs)
         except (OSError, ValueError):  # ValueError: pyst2's reader has closed the file, perhaps after the answer
-            answer = self._response_queue.get(timeout=LAST_WORDS)
+            answer = self._response_queue.get(timeout=LAST_ANSWER)
             if not answer:
                 raise manager.ManagerSocketException(0, "the connection was lost") from None
             return answer
@@ -74,7 +75,7 @@ class _Manager(manager.Manager):  # type: ignore[misc]  # pyst2 has no types
             self.events.put(None)
 
     def leave(self) -> None:
-        """Log off and hang up. pyst2's threads end with the connection; its close() would wait for them."""
+        """Log off and close the connection, which ends pyst2's threads; its own close() would wait for them."""
         if not self.connected():
             return
         with suppress(manager.ManagerException):  # it does not answer, or is gone
@@ -91,7 +92,7 @@ class _Manager(manager.Manager):  # type: ignore[misc]  # pyst2 has no types
 
 @contextmanager
 def _logged_in(address: tuple[str, int], user: str, secret: Secret) -> Iterator[_Manager]:
-    """A connection for one order, which is left at the end. Raises AmiError for what pyst2 raises in it."""
+    """A logged-in connection for one action. Turns errors of pyst2 into AmiError."""
     connection = _Manager()
     try:
         connection.connect(*address)
@@ -115,7 +116,7 @@ def channels(address: tuple[str, int], user: str, secret: Secret) -> set[str]:
     with _logged_in(address, user, secret) as connection:
         answer = connection.send_action({"Action": "CoreShowChannels"})
         if answer.get_header("Response") != "Success":
-            raise AmiError(f"{answer.get_header('Message', 'CoreShowChannels was refused')} (it needs write = reporting)")
+            raise AmiError(f"{answer.get_header('Message', 'CoreShowChannels failed')} (it needs write = reporting)")
         while True:
             try:
                 event = connection.events.get(timeout=ANSWER)
@@ -130,7 +131,7 @@ def channels(address: tuple[str, int], user: str, secret: Secret) -> set[str]:
 
 
 def set_variables(address: tuple[str, int], user: str, secret: Secret, channel: str, values: list[tuple[str, str]]) -> bool:
-    """Set variables and functions of a channel, in order; False where there is no such channel.
+    """Set variables and functions of a channel, in order. Returns False if there is no such channel.
 
     The user needs write = call. Raises AmiError.
     """
@@ -138,7 +139,7 @@ def set_variables(address: tuple[str, int], user: str, secret: Secret, channel: 
         for name, value in values:
             answer = connection.send_action({"Action": "Setvar", "Channel": channel, "Variable": name, "Value": value})
             if answer.get_header("Response") != "Success":
-                why = answer.get_header("Message", "Setvar was refused")
+                why = answer.get_header("Message", "Setvar failed")
                 if "No such channel" in why:
                     return False
                 raise AmiError(f"{why} (it needs write = call)")
@@ -146,17 +147,17 @@ def set_variables(address: tuple[str, int], user: str, secret: Secret, channel: 
 
 
 def originate(address: tuple[str, int], user: str, secret: Secret, fields: Fields, ring: float) -> str:
-    """Have Asterisk call `fields["Channel"]` for `ring` seconds and, when it answers, lead it into the dialplan.
+    """Let Asterisk call `fields["Channel"]` for `ring` seconds, and send it to the dialplan when it answers.
 
-    fields: headers of the Originate action, with a ChannelId. Returns ANSWERED, or why
-    not, as soon as that is known. Raises AmiError.
+    fields: headers of the Originate action, with a ChannelId. Returns ANSWERED or the reason of the failure, as soon as it is
+    known. Raises AmiError.
     """
     action = "movidesk-" + secrets.token_hex(8)
     with _logged_in(address, user, secret) as connection:
         answer = connection.send_action({"Action": "Originate", "Async": "true", "ActionID": action,
                                          "Timeout": int(ring * 1000), **fields})
         if answer.get_header("Response") != "Success":
-            raise AmiError(answer.get_header("Message", "Originate was refused"))
+            raise AmiError(answer.get_header("Message", "Originate failed"))
         return _outcome(connection, action, str(fields["ChannelId"]), ring + ANSWER)
 
 
@@ -179,5 +180,5 @@ def _outcome(connection: _Manager, action: str, channel: str, seconds: float) ->
                 return NO_ANSWER
             response, deadline = event, time.monotonic() + CAUSE
     if response is None:
-        raise AmiError("what came of the call was not told: the user needs read = call")
+        raise AmiError("Asterisk did not report the result of the call: the user needs read = call")
     return _CAUSES.get(cause or "", UNREACHABLE)

@@ -1,11 +1,11 @@
-"""The heartbeat of `movidesk serve`: a file that is touched twice a second as long as FastAGI accepts connections.
+"""The heartbeat of `movidesk serve`: a file that is touched twice a second while FastAGI accepts connections.
 
-AGI() waits for a frozen service for ever, because the kernel accepts connections in its place. So `movidesk-verb` looks at
-the file's time first, and runs the script where the file is more than a few seconds old. Without the file it tries FastAGI:
-the service may run on another host. A clean stop removes the file; after kill -9 an old one is left, and scripts run.
+AGI() would wait for a frozen service for ever, because the kernel still accepts connections. So `movidesk-verb` first checks the
+file's time, and runs the script if the file is more than a few seconds old. Without the file it tries FastAGI, because the
+service may run on another host. A clean stop removes the file. After kill -9 an old file remains, and scripts run.
 
-The file stands beside the journal. It is a link to one in memory ([journal] standby) where there is such a place: a slow, full
-or read-only disk then neither holds up the accept loop nor makes a healthy service look frozen.
+The file is beside the journal. If possible it is a link to a file in memory ([journal] standby). Then a slow, full or read-only
+disk does not block the accept loop, and does not make a working service look frozen.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from movidesk.config import Config
 log = logging.getLogger("movidesk.pbx.heartbeat")
 
 EVERY = 0.5          # seconds between two touches
-FROZEN = 10.0        # seconds without one after which the service is certainly frozen: systemd would have killed it
+FROZEN = 10.0        # seconds without a touch after which the service is certainly frozen: systemd would have killed it
 
 
 def path_beside(journal: str) -> str:
@@ -29,7 +29,7 @@ def path_beside(journal: str) -> str:
 
 
 def silent_for(journal: str) -> float:
-    """For how many seconds the service of this journal has shown no life; 0.0 where there is no heartbeat."""
+    """For how many seconds the service of this journal has not touched its file; 0.0 if there is no file."""
     try:
         return max(0.0, time.time() - os.stat(path_beside(journal)).st_mtime)
     except OSError:
@@ -37,9 +37,9 @@ def silent_for(journal: str) -> float:
 
 
 class Heartbeat:
-    """The writing end. watchdog: called at each beat, to tell systemd; may raise OSError.
+    """Touches the file. watchdog: called at each beat, to notify systemd; may raise OSError.
 
-    If the file cannot be written that is logged once, and nothing stops: without it the dialplan tries FastAGI.
+    If the file cannot be written, that is logged once and the service goes on.
     """
 
     def __init__(self, config: Config, watchdog: Callable[[], None] = lambda: None,
@@ -51,14 +51,14 @@ class Heartbeat:
         self._well = True
 
     def beat(self) -> None:
-        """Called by the accept loop, as often as it likes."""
+        """Touch the file. The accept loop may call this at any rate."""
         if self._steady() - self._last < EVERY:
             return
         self._last = self._steady()
         try:
             try:
                 os.utime(self.path)
-            except (FileNotFoundError, PermissionError):  # the second: another user's service was here
+            except (FileNotFoundError, PermissionError):  # PermissionError: the file of another user's service
                 self._begin()
             self._watchdog()
             self._well = True
@@ -76,7 +76,7 @@ class Heartbeat:
         except OSError as error:
             log.info("the heartbeat file is on the journal's disk, not in memory: %s", error)
         if target == self.path:
-            _remove(self.path)  # a link that leads nowhere
+            _remove(self.path)  # a dangling link
             _make(self.path)
         elif not os.path.islink(self.path) or os.readlink(self.path) != target:
             _remove(self.path)
@@ -84,17 +84,17 @@ class Heartbeat:
         os.utime(self.path)
 
     def end(self) -> None:
-        """Remove the file: the service stops cleanly, and calls are refused at once by a closed port."""
+        """Remove the file when the service stops: connections to the closed port then fail at once."""
         for path in self.path, self._target:
             _remove(path)
 
 
 def _make(path: str) -> None:
-    """Make a file of ours, unless it is there; never through a link. Raises OSError where it is somebody else's."""
+    """Create our file if it does not exist, never through a link. Raises OSError if it belongs to another user."""
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o640)
     try:
         if os.fstat(file).st_uid != os.geteuid():
-            raise PermissionError(f"{path} belongs to somebody else")
+            raise PermissionError(f"{path} belongs to another user")
     finally:
         os.close(file)
 

@@ -1,8 +1,7 @@
-"""The sweep: calls whose channel is gone without an ending are ended as their state says.
+"""The sweep: ends calls whose channel is gone, according to their state.
 
-Asterisk is killed, the power fails, a handler cannot run: the journal then holds calls that no channel will ever end.
-What is alive is asked of Asterisk itself, never guessed from a call's age; an Asterisk that does not answer has told
-nothing, and nothing is ended then.
+If Asterisk is killed, the power fails or a hangup handler cannot run, the journal has calls that no channel will ever end. The
+sweep asks Asterisk for its channels and does not guess from a call's age. If Asterisk does not answer, no call is ended.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ EVERY = 60.0  # seconds
 
 
 class NotTold(Exception):
-    """Asterisk did not say which channels it has; the text says why and what to do."""
+    """Asterisk did not list its channels; the text gives the reason and says what to do."""
 
 
 class Restarts:
-    """Recognises a restart of Asterisk by the channels' unique ids, `epoch.counter`: the counter starts at 0 again."""
+    """Detects a restart of Asterisk from the channels' unique ids, `epoch.counter`: the counter restarts at 0."""
 
     def __init__(self) -> None:
         self._newest = (0, 0)
@@ -42,9 +41,9 @@ class Restarts:
 
 
 def recover(context: Context) -> int:
-    """Take the emergency file into the journal, then sweep; returns how many events and calls that was.
+    """Import the emergency file, then sweep. Returns the number of events imported and calls ended.
 
-    If Asterisk does not say what is alive, nothing is ended, and an alarm stands until it does.
+    If Asterisk does not list its channels, no call is ended, and an alarm begins.
     """
     try:
         standby.end(context)
@@ -55,7 +54,7 @@ def recover(context: Context) -> int:
     for text in nonsense:
         log.error("emergency file: %s", text)
     if taken:
-        log.warning("%d events of the emergency file are in the journal now", taken)
+        log.warning("%d events imported from the emergency file", taken)
     try:
         swept = sweep(context.journal, context.config)
         context.journal.notes.remove(NOT_TOLD)
@@ -66,13 +65,13 @@ def recover(context: Context) -> int:
 
 
 def live_channels(config: Config) -> set[str]:
-    """The unique ids of Asterisk's channels, from where [pbx] asterisk says. Raises NotTold."""
+    """The unique ids of Asterisk's channels, from the source in [pbx] asterisk. Raises NotTold."""
     command = config["pbx", "asterisk"]
     return _from_manager(config) if command == "ami" else _from_console(command)
 
 
 def _from_manager(config: Config) -> set[str]:
-    from movidesk.pbx import ami  # pyst2's manager, which few need
+    from movidesk.pbx import ami  # imports pyst2's manager, which few PBXs need
 
     try:
         return ami.channels(*config.manager)
@@ -89,15 +88,15 @@ def _from_console(command: str) -> set[str]:
     found = set()
     for line in text.splitlines():
         if line.count("!") < 13:
-            continue  # Asterisk's greeting, a warning of the console
+            continue  # a greeting or a warning
         found.add(line.rpartition("!")[2].strip())
     return found
 
 
 def sweep(journal: Journal, config: Config) -> int:
-    """End the calls whose channel is gone; returns how many. Raises NotTold where Asterisk does not say what is alive.
+    """End the calls whose channel is gone, and return their number. Raises NotTold if Asterisk does not list its channels.
 
-    The journal is read first: a call that begins meanwhile is not among those that are compared.
+    The journal is read first, so that a call that begins meanwhile is not compared.
     """
     unended = journal.overview.unended()
     if not unended:
@@ -107,7 +106,7 @@ def sweep(journal: Journal, config: Config) -> int:
     for call in unended:
         channel = call.channel or call.uniqueid
         if channel not in alive:
-            done = journal.calls.hang_up(call.call_id, channel=channel)  # it may have moved to another channel meanwhile
+            done = journal.calls.hang_up(call.call_id, channel=channel)  # not if it has moved to another channel meanwhile
             if done.kind:
                 swept += 1
                 log.warning("%s: its channel is gone: %s", call.call_id, done.kind)

@@ -1,12 +1,12 @@
-"""Recordings made smaller after their calls, by a tool that the machine has: lame, opusenc or ffmpeg.
+"""Converts recordings after their calls, with lame, opusenc or ffmpeg.
 
-A call's end is told at once and without a link; the link waits in the journal for its file (`CallStore.hang_up`, converts)
-and is sent when that is complete. Where no tool is there, or it fails, the link goes out for the file as it is; so it
-does, after journal.HOLD, where nobody converts.
+The end of a call is reported at once, without a link. The link waits in the journal for its file (`CallStore.hang_up`, converts)
+and is sent when the file is complete. If there is no tool, or it fails, the link of the unconverted file is sent; also after
+journal.HOLD, if no process converts it.
 
-No link ever names a file that is gone. Before a file is converted its event is claimed, so that nobody delivers it meanwhile;
-the old file is deleted when the new one's link is in the journal. A process that dies before that leaves the old link and the
-old file; one that dies after it leaves the new link and both files.
+A link never names a file that is gone. Before a file is converted its event is claimed, so that it is not delivered meanwhile.
+The old file is deleted when the new link is in the journal. A process that dies before that leaves the old link and the old file;
+one that dies after it leaves the new link and both files.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from movidesk.recordings import links
 
 log = logging.getLogger("movidesk.recordings.conversion")
 
-EVERY = 5.0        # seconds between two looks for work
-PATIENCE = 900.0   # seconds for one file
-CLAIM = PATIENCE + 60.0  # seconds for which its event belongs to the process that converts it
+EVERY = 5.0        # seconds between two checks for waiting files
+TIMEOUT = 900.0    # seconds for one file
+CLAIM = TIMEOUT + 60.0  # seconds for which its event belongs to the process that converts it
 
-#: Ending -> commands that make it, the best first; IN and OUT stand for the files.
+#: File name extension -> commands that create it, the best first; IN and OUT stand for the files.
 TOOLS = {
     "mp3": ("lame --quiet -V 6 IN OUT", "ffmpeg -nostdin -loglevel error -y -i IN -q:a 6 OUT"),
     "opus": ("opusenc --quiet IN OUT", "ffmpeg -nostdin -loglevel error -y -i IN -c:a libopus OUT"),
@@ -47,21 +47,21 @@ class Owner(Protocol):
 
 
 class NotConverted(Exception):
-    """The file stays as it is; the text says why."""
+    """The file was not converted; the text gives the reason."""
 
 
 def tool(ending: str) -> list[str]:
-    """The command that makes such files on this machine. Raises NotConverted where there is none."""
+    """The command that creates such files on this machine. Raises NotConverted if none is installed."""
     for command in TOOLS[ending]:
         if shutil.which(command.split()[0]):
             return command.split()
-    raise NotConverted(f"no tool makes .{ending} files: install {' or '.join(command.split()[0] for command in TOOLS[ending])}")
+    raise NotConverted(f"no tool for .{ending} files: install {' or '.join(command.split()[0] for command in TOOLS[ending])}")
 
 
 def convert(path: str, ending: str) -> str:
-    """Make the converted form of a recording, and return its path. The recording stays. Raises NotConverted.
+    """Convert a recording and return the path of the new file. The recording itself stays. Raises NotConverted.
 
-    The new file has its name only when it is whole and on disk.
+    The new file gets its name only when it is complete and on disk.
     """
     target = os.path.splitext(path)[0] + "." + ending
     if os.path.exists(path):
@@ -70,7 +70,7 @@ def convert(path: str, ending: str) -> str:
         command = [{"IN": path, "OUT": part}.get(word, word) for word in tool(ending)]
         try:
             done = subprocess.run(["nice", *command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                  stderr=subprocess.PIPE, timeout=PATIENCE)
+                                  stderr=subprocess.PIPE, timeout=TIMEOUT)
             if done.returncode != 0:
                 said = done.stderr.decode("utf-8", "replace").strip().splitlines()
                 raise NotConverted(f"{command[0]}: {said[-1] if said else f'exit status {done.returncode}'}")
@@ -80,12 +80,12 @@ def convert(path: str, ending: str) -> str:
         except (OSError, subprocess.TimeoutExpired) as error:
             raise NotConverted(f"{command[0]}: {error}") from None
     if not os.path.exists(target):
-        raise NotConverted(f"{path} is not there")
+        raise NotConverted(f"{path} does not exist")
     return target
 
 
 def work_off(context: Owner, seconds: float = float("inf")) -> int:
-    """Convert what waits for it, and let its links go; returns how many. No file is begun after so many seconds."""
+    """Convert the waiting recordings, release their links, and return their number. Begin no further file after `seconds`."""
     begun, count = time.monotonic(), 0
     for job, name in context.journal.outbox.conversions():
         if time.monotonic() - begun >= seconds:
@@ -106,14 +106,14 @@ def _convert(context: Owner, job: Job, path: str) -> None:
         return
     if context.journal.outbox.end_conversion(job, links.link(context.config, job.call, target, context.clock())):
         _remove(path)
-    else:  # another process took the event over, say after this machine was suspended
-        log.warning("%s: its link names %s already: both files stay", job.call.call_id, os.path.basename(path))
+    else:  # another process has claimed the event, for example because this machine was suspended
+        log.warning("%s: its link already names %s: both files stay", job.call.call_id, os.path.basename(path))
 
 
 def _remove(path: str) -> None:
     try:
         os.unlink(path)
     except FileNotFoundError:
-        pass  # a process that died before us had deleted it
+        pass  # a process that died had already deleted it
     except OSError as error:
         log.warning("%s is converted, but cannot be deleted: %s", path, error)

@@ -1,4 +1,5 @@
-"""The files of recordings and messages: their names, and how long they are kept. Loads little: scripts use it."""
+"""The files of recordings and messages: their names, and how long they are kept. Scripts use this module, so it imports
+little."""
 
 from __future__ import annotations
 
@@ -7,17 +8,17 @@ import re
 
 from movidesk.config import Config
 
-UNKNOWN = "movidesk"  # in the names of files whose call the dialplan does not know
+UNKNOWN = "movidesk"  # the file name prefix if the dialplan does not know the call's id
 
-#: Endings of app_voicemail's files, the best to listen to first; .WAV is its name for WAV with GSM in it.
+#: File name extensions of app_voicemail, the best quality first; it uses .WAV for GSM in a WAV file.
 MESSAGE_ENDINGS = (".wav", ".WAV", ".gsm")
 
 
 def own_message(message: str, folder: str, call_id: str) -> str:
-    """A message in a voicemail box, under a name of our own in `folder`; '' where there is none.
+    """Copy a message from a voicemail box to `folder` and return the path of the copy; '' if there is no message.
 
-    A box numbers its messages anew when one is deleted: a link to msg0000 would soon play what somebody else said.
-    message: VM_MESSAGEFILE, a path without its ending. Raises OSError where the folder takes no file.
+    A box renumbers its messages when one is deleted, so a link to msg0000 would soon play another caller's message.
+    message: VM_MESSAGEFILE, a path without its extension. Raises OSError if the copy fails.
     """
     for ending in MESSAGE_ENDINGS:
         if os.path.exists(message + ending):
@@ -25,7 +26,7 @@ def own_message(message: str, folder: str, call_id: str) -> str:
             path = os.path.join(folder, name)
             os.makedirs(folder, exist_ok=True)
             if not os.path.exists(path):
-                import shutil  # costs a script as much as an event; most have no message to copy
+                import shutil  # slow to import: as long as recording an event; most calls have no message
 
                 shutil.copyfile(message + ending, path + ".part")
                 os.rename(path + ".part", path)
@@ -34,19 +35,19 @@ def own_message(message: str, folder: str, call_id: str) -> str:
 
 
 def own_names(config: Config) -> re.Pattern[str]:
-    """The names that we give to files, and those that they have while they are made (a copy, a conversion).
+    """A pattern for our file names, including temporary names during a copy or conversion.
 
-    They begin with the call's id: [pbx] name, Asterisk's systemname, epoch.counter or, of made calls, epoch.hex, and the
-    visit; or with UNKNOWN and the channel's unique id where the dialplan did not know the call's.
+    They begin with the call's id: [pbx] name, Asterisk's systemname, epoch.counter (made calls: epoch.hex), and the visit; or
+    with UNKNOWN and the channel's unique id if the dialplan did not know the call's id.
     """
     return re.compile(rf"\.?({re.escape(config['pbx', 'name'])}|{UNKNOWN})-([\w.-]+-)?[0-9]+\.([0-9]+|[0-9a-f]{{12}})(-[0-9]+)?"
                       r"(-message)?\.(wav|mp3|opus|gsm)(\.part)?", re.ASCII)
 
 
 def delete_old(config: Config, now: float) -> list[str]:
-    """Delete what is older than keep_days, where those are set, and return its names: only such as we give to files.
+    """Delete our files that are older than keep_days, if it is set, and return their names.
 
-    Raises OSError where the folder cannot be read, or a file not be deleted; the others are deleted then.
+    Raises OSError if the folder cannot be read or a file cannot be deleted; the other files are deleted anyway.
     """
     days = config["recordings", "keep_days"]
     if not days:

@@ -1,4 +1,4 @@
-"""The address under which Movidesk finds a recording."""
+"""The address of a recording, for the ticket."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from movidesk.journal import Call
 
-WAV_HEADER = 44  # bytes; a recording of this size holds no sound
+WAV_HEADER = 44  # bytes; a recording of this size contains no sound
 
 
 def link(config: Config, call: Call | None, recording: str, now: float) -> str:
-    """The address of a recording: what is one already, else the file's name in [recordings] link; '' for none.
+    """The address of a recording: `recording` itself if it is an address, otherwise the file's name inserted in [recordings]
+    link; '' if there is none.
 
-    call: the journal's Call, None where it is not known. now: epoch seconds.
+    call: the journal's Call, None if it is not known. now: epoch seconds.
     """
     recording = recording.strip()
     template = config["recordings", "link"]
@@ -39,7 +40,7 @@ def link(config: Config, call: Call | None, recording: str, now: float) -> str:
 
 
 def is_silent(path: str) -> bool:
-    """Whether a recording on this machine is missing or holds no sound. Only absolute paths are looked at."""
+    """Whether a recording on this machine is missing or contains no sound. Only absolute paths are checked."""
     if not os.path.isabs(path):
         return False
     try:
@@ -47,4 +48,4 @@ def is_silent(path: str) -> bool:
     except FileNotFoundError:
         return True
     except OSError:
-        return False  # not ours to see: the web server may
+        return False  # we may not read it, but the web server may

@@ -1,10 +1,10 @@
-"""Signatures of links: who has the link may listen, until it expires.
+"""Signatures of links: anybody who has the link may listen until it expires.
 
-Links are signed in the format of nginx's secure_link module, not with itsdangerous: the same link is served by nginx
-alone or by `movidesk serve` (web/recordings.py), the scripts that write links at hangup load nothing more for it, and there is
-no dependency. A link ends in `?expires=EPOCH&signature=S`, where S is the URL-safe base64 of the MD5 of
-`EPOCH/FILE SECRET`. That is no HMAC, but the secret stands last, so nothing can be appended, and to forge a signature
-without the secret takes a preimage of MD5, which nobody can find.
+Links are signed in the format of nginx's secure_link module, not with itsdangerous. So nginx alone or `movidesk serve`
+(web/recordings.py) can serve the same link, the scripts that write links at hangup import nothing more, and there is no
+dependency. A link ends in `?expires=EPOCH&signature=S`, where S is the URL-safe base64 of the MD5 of `EPOCH/FILE SECRET`. That is
+not an HMAC, but the secret comes last, so nothing can be appended, and to forge a signature without the secret one must find a
+preimage of MD5, which is infeasible.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from movidesk.config.options import Secret
 
 
 def signature(name: str, expires: int, secret: Secret) -> str:
-    """What proves that the file may be heard until `expires` (epoch seconds)."""
+    """The signature of a link to the file that is valid until `expires` (epoch seconds)."""
     text = f"{expires}/{name} {secret.reveal()}"
     digest = hashlib.md5(text.encode("utf-8", "surrogateescape"), usedforsecurity=False).digest()
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
@@ -33,7 +33,7 @@ def sign(link: str, name: str, config: Config, now: float) -> str:
 
 
 def is_allowed(name: str, expires: str, given: str, secret: Secret, now: float) -> bool:
-    """Whether a link's signature is ours and has not expired. Takes equally long whatever is wrong with it."""
+    """Whether a link's signature is valid and has not expired. Takes the same time for every kind of error."""
     until = int(expires) if re.fullmatch(r"[0-9]{1,12}", expires, re.ASCII) else 0
     genuine = hmac.compare_digest(signature(name, until, secret).encode(), given.encode("utf-8", "surrogateescape"))
     return genuine & (until >= now)

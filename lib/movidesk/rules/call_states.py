@@ -1,7 +1,7 @@
-"""The life of a call: its states, what moves it on, and its id. Pure; the journal applies it.
+"""The states of a call, the events that change them, and call ids. Pure functions; the journal applies them.
 
-Three kinds of call share one state machine. `ENDED` states are final: each call id gets exactly one ending, whatever arrives
-twice, late or out of order.
+Three kinds of call share one state machine. The states in `ENDED` are final: each call id gets exactly one ending, even if events
+arrive twice, late or out of order.
 
     control   received -> waiting <-> offered -> transferred -> completed | canceled | lost
     watch     arrived -> transferred -> completed, or start_canceled
@@ -17,14 +17,14 @@ COMPLETED, CANCELED, LOST = "completed", "canceled", "lost"
 ARRIVED, START_TRANSFERRED, START_CANCELED = "arrived", "start_transferred", "start_canceled"
 DIALLED, FINISHED = "dialled", "ended"
 LINK = "link"
-HANGUP = "hangup"  # a verb: the event is the ending that the call then gets
-MOVED = "moved"  # no event for Movidesk: the call continues on another channel
+HANGUP = "hangup"  # a verb; the event is the call's ending
+MOVED = "moved"  # a verb, not an event for Movidesk: the call continues on another channel
 
 ENDED = frozenset({COMPLETED, CANCELED, LOST, START_CANCELED, FINISHED})
 
 #: Codes of receivedCall after which no agent will answer (queue control document, "Identificación de códigos").
 CLOSED_CODES = frozenset("012")
-#: Codes after which the document wants us to ask again.
+#: Codes after which the document asks us to repeat the request.
 BUSY_CODES = frozenset("34")
 
 MAX_ID = 256
@@ -54,9 +54,9 @@ def first_state(mode: str) -> str:
 
 
 def move(mode: str, state: str, event: str) -> str | None:
-    """The state that `event` leads to, or None where it contradicts the call's life and must be ignored.
+    """The state after `event`; None if the event is not possible in this state and must be ignored.
 
-    A link moves nothing and fits every state: recordings are often ready after the end.
+    A link is possible in every state and does not change it: recordings are often ready after the call's end.
     """
     if event == LINK:
         return state
@@ -64,7 +64,7 @@ def move(mode: str, state: str, event: str) -> str | None:
 
 
 def ending_at_hangup(mode: str, state: str, code: str) -> str | None:
-    """The ending that a hangup means; None where the call has one already.
+    """The ending of a call whose channel hangs up in this state; None if the call has ended already.
 
     code: the last code of receivedCall, or ''.
     """
@@ -80,26 +80,26 @@ def ending_at_hangup(mode: str, state: str, code: str) -> str | None:
 
 
 def mode_of(event: str) -> str:
-    """The mode of a call of which only this event is known (its journal was lost, say)."""
+    """The mode of a call if only this event is known (for example because the journal was lost)."""
     if event in (START_TRANSFERRED, START_CANCELED):
         return WATCH
     return MADE if event == LINK else CONTROL
 
 
 def state_before(event: str) -> str:
-    """The state in which `event` makes sense, for a call of which nothing else is known."""
+    """A state in which `event` is possible, for a call of which only this event is known."""
     if event == COMPLETED:
         return TRANSFERRED
     if event == LINK:
-        return FINISHED  # all that is left to tell of it
+        return FINISHED  # after this event there is nothing more to report
     return first_state(mode_of(event))
 
 
 def call_id(pbx: str, uniqueid: str, visit: int = 1) -> str:
-    """`<pbx>-<uniqueid>`, and `-2`, `-3` where the channel enters a queue again after its call has ended.
+    """`<pbx>-<uniqueid>`, with `-2`, `-3` if the channel enters a queue again after its call has ended.
 
-    Where Asterisk's systemname already is the prefix it is not repeated. Raises ValueError for an empty unique id and
-    for a result longer than the 256 characters that the API takes.
+    If the unique id already begins with the prefix (Asterisk's systemname), it is not repeated. Raises ValueError if the unique
+    id is empty or the result is longer than the 256 characters that the API accepts.
     """
     if not uniqueid:
         raise ValueError("the channel has no unique id")
@@ -107,12 +107,12 @@ def call_id(pbx: str, uniqueid: str, visit: int = 1) -> str:
     base = uniqueid if uniqueid.startswith(prefix) else prefix + uniqueid
     result = base if visit == 1 else f"{base}-{visit}"
     if len(result) > MAX_ID:
-        raise ValueError(f"the call id {result[:40] + '...'!r} has {len(result)} characters; Movidesk takes {MAX_ID}")
+        raise ValueError(f"the call id {result[:40] + '...'!r} has {len(result)} characters; Movidesk accepts {MAX_ID}")
     return result
 
 
 def client_number(caller_id: str) -> str:
-    """The caller's number as Movidesk gets it: digits and a leading `+`, else `anonymous`."""
+    """The caller's number for Movidesk: digits with an optional leading `+`; `anonymous` if there are no digits."""
     digits = "".join(c for c in caller_id if c in "0123456789")
     if not digits:
         return "anonymous"

@@ -1,6 +1,7 @@
-"""The budget: which request goes next when Movidesk takes ten a minute for the whole account. Pure; the journal applies it.
+"""The request limit: which request goes next, as Movidesk accepts only ten a minute per account. Pure functions; the journal
+applies them.
 
-The journal counts the requests of the last `WINDOW` seconds; what is free of the limit is given by who is waiting for it:
+The journal counts the requests of the last `WINDOW` seconds. What is left of the limit is given out by class:
 
     SCREEN     transferred: the agent talks already and has no screen yet
     HEAD       the first in line asks, and has reason to
@@ -20,37 +21,37 @@ from movidesk import NamedTuple
 
 SCREEN, HEAD, FREEING, PROBE, COMPLETED, SLACK = range(6)
 
-#: Seconds for which a request counts: Movidesk's minute, and half a second for the network between its clock and ours.
+#: Seconds during which a request counts: Movidesk's minute, plus half a second for the network.
 WINDOW = 60.5
 #: Seconds after which a waiting SLACK request is given a place, and the least time between two such favours. One in four
 #: minutes is 2.5 % of ten a minute: it fits between 180 answered calls an hour and the physical 200.
 PATIENCE = 240.0
-#: Seconds after which a PROBE that is due goes like a HEAD, and the least time between this and the last PROBE of any queue: at
-#: most three a minute, so that many quiet queues do not delay the ends of calls.
+#: Seconds after which a PROBE that is due goes like a HEAD, and the least time since the last PROBE of any queue. That allows at
+#: most three a minute, so that many quiet queues do not delay the endings of calls.
 PROBE_PATIENCE, PROBE_FAVOUR = 30.0, 20.0
-#: The part of the limit that a PROBE leaves free, and a SLACK request while anybody waits or rings, and while callers have
-#: come lately: the next must find a place, also when thousands of calls of an outage are to be told.
+#: The part of the limit that stays free of PROBE requests; of SLACK requests while somebody waits or rings; and of SLACK requests
+#: if a caller arrived recently. So a new caller finds a free request even while thousands of calls wait after an outage.
 PROBE_LEAVES, SLACK_LEAVES, SLACK_KEEPS = 0.4, 0.5, 0.3
 
-#: Seconds between two steps by which a lowered rate recovers, and the least to which "no limit" is lowered at once.
+#: Seconds between two steps in which a lowered rate recovers; the lowest rate after the first 429 if there was no limit.
 RECOVER_EVERY, LEAST_LOWERED = 120.0, 10
-#: Requests a minute that stand for no limit: more than one PBX can send.
+#: Requests a minute that mean "no limit": more than one PBX can send.
 UNLIMITED = 100_000
 
 
 class Demand(NamedTuple):
-    """What wants a place now."""
+    """The requests that wait at this moment."""
 
     screens: int = 0       # due events of the class SCREEN
-    heads: int = 0         # heads that go before the one who asks
+    heads: int = 0         # first callers of other queues that go before this request
     freeing: int = 0       # due events of the class FREEING
     anybody: bool = False  # whether anybody waits or rings
-    aged: int = 0          # SLACK requests that are due for their favour: 0 or 1
+    aged: int = 0          # SLACK requests that have aged and may go now: 0 or 1
     lately: bool = False   # whether a caller asked in the last ten windows
 
 
 def event_class(kind: str, somebody_waits: bool, had_agent: bool) -> int:
-    """The class of an event that is to be delivered; had_agent: its call was offered to one, whom its ending frees."""
+    """The class of an event; had_agent: the call was offered to an agent, whom its ending frees."""
     if kind in ("transferred", "start_transferred"):
         return SCREEN
     if kind == "completed" or had_agent and kind in ("canceled", "lost"):
@@ -59,9 +60,9 @@ def event_class(kind: str, somebody_waits: bool, had_agent: bool) -> int:
 
 
 def may_go(klass: int, free: int, demand: Demand, limit: int, aged: bool = False, places: int = 1) -> bool:
-    """Whether a request of this class may take one of `free` places; aged: it has waited past its PATIENCE.
+    """Whether a request of this class may go while `free` requests are left; aged: it has waited longer than its PATIENCE.
 
-    places: how many it needs free, where others are to follow it at once.
+    places: how many requests it needs, if others are to follow at once.
     """
     slack_aged = aged and klass == SLACK
     if aged:
@@ -81,27 +82,28 @@ def may_go(klass: int, free: int, demand: Demand, limit: int, aged: bool = False
 
 
 def strikes_after(strikes: int, until: float, sent: float) -> int:
-    """How many 429s in a row count, after one more to a request that left at `sent`; until: when the last pause ended.
+    """The number of 429s in a row after another one; sent: when its request was sent; until: when the last pause ended.
 
-    Requests that were under way together are refused together: only one that left after the pause is another strike.
+    Simultaneous requests get a 429 together. So only a 429 to a request that was sent after the pause counts as another one.
     """
     return strikes + 1 if sent >= until else max(1, strikes)
 
 
 def pause_after(retry_after: float, strikes: int) -> float:
-    """Seconds of silence after a 429: what Movidesk asked for, doubled with each further strike (blocking is said to
-    lengthen with every error) up to an hour."""
+    """The pause in seconds after a 429: what Movidesk asked for, doubled with each further 429 up to an hour (it is said to block
+    longer with every error)."""
     return max(retry_after, min(3600.0, retry_after * 2.0 ** min(strikes - 1, 12)))
 
 
 def lowered(rate: int, used: int) -> int:
-    """The requests a minute that we allow ourselves after a 429 below our limit, which means that other programs use the
-    account too: half of `rate`, at least one. Where there was no limit, about as many as we sent in the last minute (`used`)."""
+    """The new rate in requests a minute after a 429 below our limit, which means that other programs use the account too: half of
+    `rate`, at least one. If there was no limit, about as many as we sent in the last minute (`used`)."""
     return min(rate // 2, max(used, LEAST_LOWERED)) if rate == UNLIMITED else max(1, rate // 2)
 
 
 def recovered(limit: int, rate: int, seconds: float) -> int:
-    """A lowered rate so many seconds after the last 429: a quarter more, one at least, every RECOVER_EVERY, up to the limit."""
+    """A lowered rate some seconds after the last 429: every RECOVER_EVERY seconds it rises by a quarter (at least one), up to the
+    limit."""
     for _ in range(int(seconds // RECOVER_EVERY)):
         if rate >= limit:
             break
@@ -110,8 +112,8 @@ def recovered(limit: int, rate: int, seconds: float) -> int:
 
 
 def is_suspect(used: int, limit: int) -> bool:
-    """Whether a connection that was cut may stand for a 429: its request took one of the last two places of the limit.
+    """Whether a cut connection may mean a 429: its request was one of the last two that the limit allows.
 
-    Some clients of Movidesk's API saw this instead of a 429. used: requests in the window, this one among them.
+    Some clients of Movidesk's API saw this instead of a 429. used: requests in the window, including this one.
     """
     return used >= limit - 1

@@ -1,4 +1,4 @@
-"""The service's HTTP, loaded where [recordings] publish or [made_calls] listen is set: each has an address of its own.
+"""The service's HTTP servers, imported only if [recordings] publish or [made_calls] listen is set. Each has its own address.
 
     recordings  a Flask application: GET and HEAD of signed links
     made_calls  a Flask application: /call and /monitor

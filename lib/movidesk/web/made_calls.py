@@ -1,7 +1,7 @@
-"""Where Movidesk asks for made calls, by HTTP. Off by default; made_calls/dialler.py decides what is done.
+"""HTTP requests of Movidesk for made calls. Off by default; made_calls/dialler.py handles them.
 
     GET  /call?source=5252&destination=4733990777   the call's id as text      (POST: form or JSON, {"call_id": ...})
-    GET  /monitor?source=5250&call=ID               5250 listens to that call, where [made_calls] monitor = yes
+    GET  /monitor?source=5250&call=ID               5250 listens to that call, if [made_calls] monitor = yes
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from movidesk.web.server import MAX_BODY, REFUSED
 
 log = logging.getLogger("movidesk.web.made_calls")
 
-MAX_CALLS = 32  # at once: each keeps a worker waiting until the agent picks up; one more is refused
+MAX_CALLS = 32  # simultaneous requests: each blocks a worker until the agent picks up; any more are rejected
 
-TEXTS = {404: "there is /call, and /monitor", 413: f"the body has more than {MAX_BODY} bytes"}
+TEXTS = {404: "the paths are /call and /monitor", 413: f"the body has more than {MAX_BODY} bytes"}
 
 
 def create_app(config: Config, dialler: Dialler) -> Flask:
-    """/call and /monitor; each answer is one line of text, or JSON to a POST."""
+    """The application with /call and /monitor. Each answer is one line of text, or JSON for a POST."""
     app = Flask(__name__, static_folder=None)
     app.url_map.merge_slashes = False  # no redirects
     places = threading.BoundedSemaphore(MAX_CALLS)
 
     @app.before_request
     def admit() -> None:
-        """Also where there is no such path: a stranger learns nothing of the paths."""
+        """Check method and login first, even for unknown paths, so that strangers cannot find out which paths exist."""
         g.params = {}
         if REFUSED in request.environ:
             raise _refused(request.environ[REFUSED])
-        if request.method not in ("GET", "POST"):  # Flask would take a HEAD for a GET, and dial
+        if request.method not in ("GET", "POST"):  # Flask would treat a HEAD as a GET, and dial
             raise _refused(501)
         g.params = _read_params()
         _authenticate(config, g.params)
@@ -64,7 +64,7 @@ def create_app(config: Config, dialler: Dialler) -> Flask:
 
 
 def _refused(status: int) -> Refused:
-    return Refused(status, TEXTS.get(status, "not understood: GET or POST /call"))
+    return Refused(status, TEXTS.get(status, "invalid request: use GET or POST /call"))
 
 
 def _answer_error(error: Exception) -> Response:
@@ -74,8 +74,8 @@ def _answer_error(error: Exception) -> Response:
         return _reply(error.status, error.text)
     if isinstance(error, JournalError):
         log.error("%s", error)
-        return _reply(503, "the PBX cannot note the call: see its log")
-    log.error("a made call failed", exc_info=error)  # whoever asks must be told that there is no call
+        return _reply(503, "the PBX cannot record the call: see its log")
+    log.error("a made call failed", exc_info=error)  # the client must learn that there is no call
     return _reply(500, "the PBX failed: see its log")
 
 
@@ -93,14 +93,14 @@ def _read_params() -> dict[str, str]:
             params.update((name, str(value)) for name, value in json.loads(body).items())
         else:
             params.update(parse_qsl(body))
-        "".join(params.values()).encode()  # JSON can hold halves of characters, which are no text
+        "".join(params.values()).encode()  # JSON may contain lone surrogates, which are not valid text
     except (ValueError, RecursionError):
         raise Refused(400, "the body is neither a form nor a JSON object") from None
     return params
 
 
 def _authenticate(config: Config, params: dict[str, str]) -> None:
-    """Raises Refused unless the request bears the secret that is configured; compared in constant time."""
+    """Raises Refused unless the request has the configured secret; compared in constant time."""
     auth = config["made_calls", "auth"]
     scheme, _, credentials = request.headers.get("Authorization", "").strip().rpartition(" ")
     if auth == "login":
@@ -119,8 +119,8 @@ def _authenticate(config: Config, params: dict[str, str]) -> None:
 
 
 def _reply(status: int, text: str) -> Response:
-    """The answer, and its line in the log: no query, no secret, no whole number."""
-    # In a mangled request anything may stand anywhere, also the secret: what is no plain word is not repeated.
+    """Return the answer and log it, without query, secret and complete number."""
+    # In a malformed request the secret may be anywhere, so only plain words are logged.
     command = request.method if request.method in ("GET", "POST") else "?"
     path = request.environ["REQUEST_URI"].partition("?")[0]
     path = path if re.fullmatch("/[A-Za-z/._]{0,40}", path) else "?"

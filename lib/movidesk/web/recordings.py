@@ -1,7 +1,7 @@
-"""Recordings over HTTP: GET and HEAD of signed links, one file each, in parts where the player wants parts.
+"""Recordings over HTTP: GET and HEAD of signed links, with byte ranges.
 
-Whoever has no valid link gets one and the same 403, whatever is wrong: expired, altered, of another file, of another
-secret, or of none. Meant to stand on loopback behind nginx or Apache, which add TLS.
+Every invalid link gets the same 403, whatever is wrong with it: expired, changed, for another file, with another secret, or
+without a signature. Meant for loopback, behind nginx or Apache, which add TLS.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Refused(Exception):
 
 
 class _File(io.FileIO):
-    """A file whose size the client has been told: where it became shorter, an OSError ends the connection."""
+    """A file whose size was already sent to the client: if it becomes shorter, an OSError ends the connection."""
 
     def read(self, size: int | None = -1) -> bytes:
         data = super().read(size)
@@ -50,9 +50,9 @@ class _File(io.FileIO):
 
 
 def open_file(folder: str, name: str) -> io.FileIO:
-    """Open a plain file of this very folder: no links, no folders, no devices. Raises Refused(404)."""
+    """Open a regular file of this folder: no links, folders or devices. Raises Refused(404)."""
     try:
-        # NONBLOCK: to open a FIFO must not wait for its writer.
+        # NONBLOCK: opening a FIFO must not wait for a writer.
         place = os.open(os.path.join(folder, name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         log.warning("%r: %s", name, error.strerror)
@@ -64,9 +64,9 @@ def open_file(folder: str, name: str) -> io.FileIO:
 
 
 def part(wanted: str, size: int) -> tuple[int, int] | None:
-    """The first and the last byte that a Range header asks for, None for the whole file (RFC 9110, 14.2).
+    """The first and the last byte of a Range header; None for the whole file (RFC 9110, 14.2).
 
-    What is no single range of bytes is as if it were not there; one that begins behind the end raises Refused(416).
+    A header that is not a single byte range is ignored. A range that begins behind the end raises Refused(416).
     """
     found = re.fullmatch(r"bytes=([0-9]{0,18})-([0-9]{0,18})", wanted.replace(" ", ""), re.ASCII)
     if not found or found.group(0) == "bytes=-":
@@ -84,7 +84,7 @@ def part(wanted: str, size: int) -> tuple[int, int] | None:
 
 
 def create_app(config: Config, clock: Callable[[], float] = time.time) -> Flask:
-    """The recordings of [recordings] folder. Every path is a link, whose last part names the file: Flask routes none."""
+    """The application for [recordings] folder. The last part of any path is the file's name, so there are no Flask routes."""
     folder, secret = config["recordings", "folder"], config["recordings", "secret"]
     app = Flask(__name__, static_folder=None)
 
@@ -101,7 +101,7 @@ def create_app(config: Config, clock: Callable[[], float] = time.time) -> Flask:
 
 
 def _name(secret: Secret, now: float) -> str:
-    """The file that this link may have. Raises Refused(403)."""
+    """The name of the file for this link. Raises Refused(403) if the link is not valid."""
     path, _, query = request.environ["REQUEST_URI"].partition("?")
     name = unquote(path.rpartition("/")[2], errors="surrogateescape")
     fields = parse_qs(query, max_num_fields=16) if query.count("&") < 16 else {}
@@ -113,14 +113,14 @@ def _name(secret: Secret, now: float) -> str:
 
 
 def _send(file: io.FileIO) -> Response:
-    """The whole file, or the part of it that is asked for.
+    """Send the file, or the requested range of it.
 
-    Not by werkzeug's send_file: it answers a Range header that is no single range of bytes with 416 instead of the whole,
-    and reads a part in the worker, for as long as the player takes.
+    This does not use werkzeug's send_file. That would answer 416 to a Range header that is not a single byte range, instead of
+    sending the whole file, and would block a worker while a slow player reads a range.
     """
     size = os.fstat(file.fileno()).st_size
     try:
-        # We name no version of a file that If-Range could mean: it gets the whole.
+        # We send no validator (ETag), so a request with If-Range gets the whole file.
         span = None if "If-Range" in request.headers else part(request.headers.get("Range", ""), size)
     except Refused:
         file.close()
@@ -132,12 +132,12 @@ def _send(file: io.FileIO) -> Response:
         os.path.splitext(path)[1].lower(), "application/octet-stream")}
     if span:
         headers["Content-Range"] = f"bytes {begin}-{end}/{size}"
-    # wrap_file: waitress reads the file as the player takes it, up to Content-Length, and closes it.
+    # wrap_file: waitress reads the file as fast as the player does, up to Content-Length, and closes it.
     return _finish(Response(wrap_file(request.environ, file), 206 if span else 200, headers, direct_passthrough=True))
 
 
 def _refuse(error: Exception) -> Response:
-    """The answer to a request that failed, without repeating any of it."""
+    """The answer to a failed request. It does not repeat any part of the request."""
     if not isinstance(error, Refused):
         log.error("a request of %s failed", request.remote_addr, exc_info=error)
         error = Refused(500)
@@ -147,7 +147,7 @@ def _refuse(error: Exception) -> Response:
 def _finish(response: Response) -> Response:
     response.headers.update({"X-Content-Type-Options": "nosniff", "Cache-Control": "private",
                              "Referrer-Policy": "no-referrer"})
-    # Without the query: it is the key to the recording.
+    # Without the query, which gives access to the recording.
     log.info("%s %s %r %d", request.remote_addr, request.method if request.method in ("GET", "HEAD") else "?",
              re.split("[?&=]|%3[Ff]", request.environ["REQUEST_URI"])[0][:200], response.status_code)
     return response

@@ -1,11 +1,11 @@
-"""waitress, with the limits that a service on a PBX needs. Knows nothing of what is served.
+"""The waitress server, with the limits that a service on a PBX needs. It serves any WSGI application.
 
-One thread reads all requests and sends all answers: a slow client costs a socket and no thread. A worker gets a request when
-it has come whole. waitress itself bounds the size of a request and the number of workers, but four things are not as we need
-them: its limit of time begins anew with each byte, at its limit of connections it leaves callers waiting, its answers to
-malformed requests repeat parts of them, and it keeps connections open. Therefore the classes below take the places that
-waitress gives to its own (`channel_class`, `task_class`, `parser_class`). They are no documented interface of waitress: its
-version is pinned in requirements/, and tests/test_web.py fails where a newer one behaves otherwise.
+One thread reads all requests and sends all answers, so a slow client uses a socket but no thread. A worker gets a request when it
+is complete. waitress itself limits the size of a request and the number of workers, but four things do not fit: its time limit
+restarts with each byte, at its limit of connections it lets clients wait, its answers to malformed requests repeat parts of them,
+and it keeps connections open. So the classes below replace those of waitress (`channel_class`, `task_class`, `parser_class`).
+This is not a documented interface of waitress: its version is pinned in requirements/, and tests/test_web.py fails if a newer one
+behaves differently.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("movidesk.web")
 
-MAX_CONNECTIONS = 64      # to one address at once; one more is closed
-REQUEST_SECONDS = 10.0    # for a whole request to arrive
-ANSWER_SECONDS = 300.0    # for a whole answer to be made and taken; a player that wants more asks for the next part
+MAX_CONNECTIONS = 64      # simultaneous connections to one address; any more are closed
+REQUEST_SECONDS = 10.0    # for a complete request to arrive
+ANSWER_SECONDS = 300.0    # to create and send a complete answer; a player can then request the next range
 MAX_HEAD = 65536          # bytes of a request's first line and headers
 MAX_BODY = 8192           # bytes of its body
 CHUNK = 65536             # bytes that are read from a file at once
-WORKERS = 4               # threads for requests that wait for nothing
-LATE_EVERY = 0.1          # seconds between two looks for connections over their time
+WORKERS = 4               # threads for requests that do not block
+LATE_EVERY = 0.1          # seconds between two checks for connections over their time limit
 
-#: Key of a WSGI environment: the status that the application is to answer with, because the request is malformed or too large.
+#: Key of the WSGI environment: the status that the application must answer with, because the request is malformed or too large.
 REFUSED = "movidesk.refused"
 
 
@@ -59,18 +59,18 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
         consumed: int = super().received(data)
         body = self.body_rcv
         if body is not None and not self.error:
-            # As announced, before it is sent.
+            # The announced size, before the body has arrived.
             size = len(body) + body.chunk_remainder if self.chunked else self.content_length
             if size > MAX_BODY:
                 self.error = RequestEntityTooLarge("too large")
                 self.completed = True
         if self.completed:
-            self.expect_continue = False  # nothing is to come; waitress would say "100 Continue" and wait
+            self.expect_continue = False  # no body will follow; waitress would send "100 Continue" and wait
         return consumed
 
 
 class _Task(WSGITask):  # type: ignore[misc]  # waitress has no types
-    """One answer, made by the application also where the request is malformed; then the connection is closed."""
+    """One answer of the application, also to a malformed request; then the connection is closed."""
 
     def __init__(self, channel: _Channel, request: _Parser):
         super().__init__(channel, request)
@@ -84,7 +84,7 @@ class _Task(WSGITask):  # type: ignore[misc]  # waitress has no types
         environ: dict[str, object] = super().get_environment()
         if self.request.error:
             environ[REFUSED] = self.request.error.code
-        # waitress logs the path when a client has gone; in a mangled link the signature stands there.
+        # waitress logs the path when a client has gone; in a malformed link it may contain the signature.
         self.request.path = "(its path is not logged)"
         return environ
 
@@ -100,7 +100,7 @@ class _Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
         self.since, self.has_request = time.monotonic(), False
 
     def is_late(self, now: float) -> bool:
-        """Whether the request has not come, or the answer has not been taken, within its time."""
+        """Whether the request has not arrived, or the client has not read the answer, within the time limit."""
         if not self.has_request and (self.requests or self.close_when_flushed):
             self.since, self.has_request = now, True
         return now - self.since > (ANSWER_SECONDS if self.has_request else REQUEST_SECONDS)
@@ -109,8 +109,8 @@ class _Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
 class Server(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
     """Serves a WSGI application at one address.
 
-    setting: where the address comes from, for the error (OSError) of a port that is taken. sockets: what `wasyncore.loop`
-    looks after, with poll. workers: what makes the answers. Both may be shared by several servers.
+    setting: the setting with the address, for the error (OSError) if the port is in use. sockets: the map for `wasyncore.loop`.
+    workers: the thread pool. Several servers may share both.
     """
 
     channel_class = _Channel
@@ -127,39 +127,39 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
                 log_socket_errors=False)   # a player that goes away is no error
         except OSError as error:
             raise OSError(f"{setting} = {place}: {error.strerror}") from None
-        except ValueError:  # as waitress says that a name cannot be resolved
-            raise OSError(f"{setting} = {place}: no IPv4 address of this machine") from None
+        except ValueError:  # waitress raises it if a name cannot be resolved
+            raise OSError(f"{setting} = {place}: not an IPv4 address of this machine") from None
 
     def handle_accept(self) -> None:
         if len(self.active_channels) < MAX_CONNECTIONS:
             super().handle_accept()
             return
         log.error("%s: too many connections at once; one more was closed", self._setting)
-        with suppress(OSError):  # it has ended by itself
+        with suppress(OSError):  # the client has closed it
             accepted = self.accept()
             if accepted:
                 accepted[0].shutdown(socket.SHUT_WR)
                 accepted[0].close()
 
     def readable(self) -> bool:
-        """Asked at each turn of the loop, at least once a second: also ends the connections that are over their time."""
+        """The loop calls this at least once a second; it also closes the connections that are over their time limit."""
         now = time.monotonic()
         if now >= self._next_look:
             self._next_look = now + LATE_EVERY
             for channel in [channel for channel in self.active_channels.values() if channel.is_late(now)]:
                 log.info("%s: a connection of %s was too slow and was closed", self._setting, channel.addr[0])
                 channel.will_close = True
-                with suppress(OSError):  # so that the loop closes it though its client takes nothing
+                with suppress(OSError):  # so that the loop closes it even if its client reads nothing
                     channel.socket.shutdown(socket.SHUT_RDWR)
         is_readable: bool = super().readable()
         return is_readable
 
 
 class Web:
-    """The web servers of this process: one thread for all connections (`run`), and the workers that make the answers."""
+    """The web servers of this process: one thread for all connections (`run`), and a thread pool for the answers."""
 
     def __init__(self) -> None:
-        # It would log a warning for each request that finds the workers busy for a moment.
+        # It would log a warning for each request that must wait for a worker.
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         self._workers, self._threads = ThreadedTaskDispatcher(), WORKERS
         self._sockets: dict[int, object] = {}
@@ -169,7 +169,7 @@ class Web:
     def listen(self, setting: str, address: tuple[str, int], application: WSGIApplication, waiting: int = 0) -> tuple[str, int]:
         """Serve a WSGI application; returns the address, with its port. Raises OSError, which names the setting.
 
-        waiting: how many of its requests wait for something outside this process at once, each in a worker of its own.
+        waiting: how many of its requests may block at the same time, each in its own worker.
         """
         server = Server(setting, address, application, self._sockets, self._workers)
         self._servers.append(server)
@@ -177,14 +177,14 @@ class Web:
         return server.effective_host, int(server.effective_port)
 
     def run(self) -> None:
-        """Serve until `close`; then ports and connections are closed, and answers that are being made reach nobody."""
+        """Serve until `close`; then close ports and connections, and discard unfinished answers."""
         while not self._ended:
             try:
                 self._workers.set_thread_count(self._threads)
                 while not self._ended:
                     wasyncore.loop(1.0, use_poll=True, map=self._sockets, count=1)
-            except Exception:  # the edge of this thread, such as: no more threads for this user
-                log.exception("the web servers failed, and go on")
+            except Exception:  # the outermost level of this thread; for example: no more threads for this user
+                log.exception("the web servers failed and go on")
                 time.sleep(1.0)
         for server in self._servers:
             wasyncore.dispatcher.close(server)  # not yet its trigger
@@ -192,12 +192,12 @@ class Web:
                 channel.handle_close()
         self._workers.shutdown(timeout=0.5)
         with self._closing:
-            if not self._workers.threads:  # one that goes on would write to what has the trigger's number by then
+            if not self._workers.threads:  # a running one would write to whatever file then has the trigger's descriptor
                 for server in self._servers:
                     server.trigger.close()
 
     def close(self) -> None:
-        """Have `run` end, from any thread."""
+        """End `run`, from any thread."""
         with self._closing:
             if not self._ended:
                 self._ended = True
