@@ -1,4 +1,4 @@
-"""What a channel tells about its caller and its call; what it does not tell the journal knows, or nobody."""
+"""Reads a call's data from its channel: who calls, since when, and the call's id."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from movidesk.agi.channel import Channel, ChannelGone, ProtocolError
 from movidesk.context import Context
 from movidesk.rules import call_states
 
-LATEST = 86400  # seconds by which the dialplan's clock and ours may differ: a caller waits no longer
+LATEST = 86400  # seconds; MOVIDESK_ARRIVED may differ from our clock by at most this, because no caller waits longer
 
 
 def variable_or_empty(channel: Channel, name: str) -> str:
-    """A variable of the channel; '' also where the channel is gone, for the event is recorded all the same."""
+    """A variable of the channel; '' also if the channel is gone, because the event is recorded anyway."""
     try:
         return channel.get(name)
     except (ChannelGone, ProtocolError):
@@ -21,32 +21,32 @@ def variable_or_empty(channel: Channel, name: str) -> str:
 
 
 def arrival_time(context: Context, channel: Channel) -> float | None:
-    """When the dialplan saw the caller come, in epoch seconds; None where it does not say."""
+    """When the caller arrived according to the dialplan, in epoch seconds; None if it is not set."""
     text = variable_or_empty(channel, variables.ARRIVED)
     at = float(text) if re.fullmatch(r"[0-9]{1,10}(\.[0-9]{1,6})?", text) else 0.0
     return at if abs(context.clock() - at) < LATEST else None
 
 
 def began_on(channel: Channel) -> str:
-    """The unique id of the channel on which the call of this channel began. MOVIDESK_HANDLER is inherited, MOVIDESK_ARRIVED is
-    not: who knows when the call came is its caller, and not an agent's phone that makes a call of its own."""
+    """The unique id of the channel on which this channel's call began. MOVIDESK_HANDLER is inherited, MOVIDESK_ARRIVED is not: a
+    channel with MOVIDESK_ARRIVED is the caller's, and not an agent's phone that makes its own call."""
     return callers_uniqueid(channel) if variable_or_empty(channel, variables.ARRIVED) else channel.uniqueid
 
 
 def callers_uniqueid(channel: Channel) -> str:
-    """The unique id of the channel on which the caller came, also where this is the channel of whoever answered."""
+    """The unique id of the channel on which the caller came, also if this is the channel that answered."""
     return variable_or_empty(channel, variables.HANDLER) or channel.uniqueid
 
 
 def client_number(channel: Channel) -> str:
-    """The caller's number in the form that Movidesk takes; '' where it is withheld."""
+    """The caller's number in the form that Movidesk accepts; `anonymous` if it is withheld."""
     return call_states.client_number(channel.env.get("agi_callerid", ""))
 
 
 def call_id(context: Context, channel: Channel) -> str:
-    """The id of the channel's call: MOVIDESK_ID (an agent's channel inherits it), else the channel's last call.
+    """The id of the channel's call: MOVIDESK_ID (an agent's channel inherits it), or the id of the channel's last call.
 
-    Raises ChannelGone where the channel is gone and nothing is known of it.
+    Raises ChannelGone if the channel is gone and the journal does not know it.
     """
     known = ""
     gone: ChannelGone | None = None
@@ -60,9 +60,9 @@ def call_id(context: Context, channel: Channel) -> str:
     if call and (gone or call.ended is None):
         return call.call_id
     if gone:
-        raise gone  # it may be an agent's channel: no call is to begin under its name
-    # Where the caller came while the journal was away, the channel of whoever answers knows no id, but the caller's channel;
-    # so does a channel that took the caller's place since, which may have had a call of its own before.
+        raise gone  # it may be an agent's channel, on which no call must begin
+    # If the caller came while the journal could not be used, the channel that answers has no MOVIDESK_ID, but knows the caller's
+    # channel. So does a channel that has replaced the caller's, which may have had its own call before.
     uniqueid = channel.get(variables.HANDLER) or channel.uniqueid
     if call and not (uniqueid != channel.uniqueid and channel.get(variables.ARRIVED)):
         return call.call_id

@@ -1,7 +1,7 @@
-"""The channel that an AGI script or a FastAGI connection talks to: pyst2 0.5.1 made safe, in one place.
+"""The channel of an AGI script or a FastAGI connection: a safe layer over pyst2 0.5.1.
 
-pyst2's `AGI` knows Asterisk's commands. What it lacks is added here: values are quoted, the end of the
-channel is one exception, answers that span lines are read whole, nothing goes to stderr, and it works off the main thread.
+pyst2's `AGI` has Asterisk's commands. This module adds what it lacks: it quotes values, raises one exception when the channel
+ends, reads answers of several lines completely, writes nothing to stderr, and works in any thread.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 
 
 def _import_pyst2() -> Any:  # it has no types
-    """asterisk.agi, without the two modules that cost it more than all else that a script loads.
+    """Import asterisk.agi without pprint and six, which take longer to import than everything else in a script.
 
-    pprint (and through it dataclasses and inspect) serves only the noise that we silence, six only to tell that this is
-    Python 3: together 25 ms, as much as a whole event.
+    pyst2 needs pprint (which imports dataclasses and inspect) only for output that we discard, and six only to detect Python 3.
+    Together they take 25 ms, as long as a whole event.
     """
     stand_ins: dict[str, types.ModuleType] = {}
     if "asterisk.agi" not in sys.modules:
@@ -59,22 +59,22 @@ def _import_pyst2() -> Any:  # it has no types
 if not TYPE_CHECKING:
     AGI = _import_pyst2().AGI
 
-MAX_LINE = 65536      # bytes; longer lines are no AGI
-MAX_COMMAND = 2047    # bytes with the line's end; Asterisk 16 would read what is longer as two commands
+MAX_LINE = 65536      # bytes; AGI has no longer lines
+MAX_COMMAND = 2047    # bytes with the line break; Asterisk 16 would read a longer line as two commands
 MAX_SAID = 900        # bytes; each may need a backslash
 MAX_ENVIRONMENT = 256  # lines; Asterisk sends about 25
 
 
 class ChannelGone(Exception):
-    """The channel, or the connection to it, ended: EOF, a broken pipe, a time-out, or 511."""
+    """The channel, or the connection to it, has ended: EOF, a broken pipe, a time-out, or 511."""
 
 
 class ProtocolError(Exception):
-    """The peer does not speak AGI, or not as we do; the text shows what it sent."""
+    """The peer does not speak AGI correctly; the text shows what it sent."""
 
 
 class _Nowhere:
-    """pyst2 writes callers' numbers to stderr; here they end."""
+    """A stream that discards everything: pyst2 writes callers' numbers to stderr."""
 
     def write(self, text: str) -> None:
         pass
@@ -83,8 +83,8 @@ class _Nowhere:
 class Channel(AGI):
     """One channel. `reader` and `writer` are binary files; the environment is read at once.
 
-    Raises ChannelGone from any method once the peer is gone, ProtocolError where it speaks nonsense. A hangup alone ends
-    nothing: Asterisk answers commands about variables for as long as the script or the connection lasts.
+    Any method raises ChannelGone if the peer is gone, and ProtocolError if it sends an invalid line. A hangup alone raises
+    nothing: Asterisk answers commands about variables until the script or the connection ends.
     """
 
     def __init__(self, reader: Reader, writer: Writer):
@@ -103,30 +103,30 @@ class Channel(AGI):
 
     @property
     def arguments(self) -> list[str]:
-        """agi_arg_1, agi_arg_2, ... as they came."""
+        """agi_arg_1, agi_arg_2, ... unchanged."""
         found: list[str] = []
         while f"agi_arg_{len(found) + 1}" in self.env:
             found.append(self.env[f"agi_arg_{len(found) + 1}"])
         return found
 
     def get(self, name: str) -> str:
-        """The value of a variable or function on the channel; '' where it is not set. Cut at 1023 bytes by Asterisk."""
+        """The value of a variable or function on the channel; '' if it is not set. Asterisk cuts it at 1023 bytes."""
         value, data = self.execute("GET VARIABLE", name)["result"]
         return data if value == "1" else ""
 
     def set(self, name: str, value: object) -> None:
-        """Set a variable; line breaks become spaces, everything else arrives as it is."""
+        """Set a variable. Line breaks become spaces."""
         self.set_variable(name, str(value))
 
     def say(self, text: str, level: int = 1) -> None:
-        """One line on Asterisk's console, shown from verbosity `level` on. That it cannot be shown stops nothing."""
+        """Write one line to Asterisk's console, shown at verbosity `level` and higher. A ProtocolError is only printed."""
         line = ("movidesk: " + text).encode("utf-8", "replace")[:MAX_SAID].decode("utf-8", "ignore")
         try:
             self.verbose(line, level)
         except ProtocolError as error:
             print(f"{line} ({error})", file=sys.stderr)
 
-    # -- pyst2's pieces, replaced ----------------------------------------------------------------------------------
+    # -- methods of pyst2 that are replaced ------------------------------------------------------------------------
 
     def _quote(self, string: object) -> str:
         text = str(string).replace("\\", "\\\\").replace('"', '\\"')
@@ -136,18 +136,18 @@ class Channel(AGI):
     def send_command(self, command: str, *args: object) -> None:
         line = " ".join([command.strip(), *map(str, args)]).strip()
         if "\n" in line or "\r" in line:
-            raise ValueError(f"an AGI command holds a line break: {line[:80]!r}")
+            raise ValueError(f"an AGI command contains a line break: {line[:80]!r}")
         data = line.encode("utf-8", "surrogateescape") + b"\n"
         if len(data) > MAX_COMMAND:
             raise ValueError(f"an AGI command of more than {MAX_COMMAND} bytes: {line[:80]!r}")
         try:
             self.stdout.write(data)
             self.stdout.flush()
-        except (OSError, ValueError) as error:  # ValueError: the file was closed under us
+        except (OSError, ValueError) as error:  # ValueError: another thread closed the file
             raise ChannelGone(f"writing to Asterisk: {error}") from None
 
     def get_result(self, stdin: object = None) -> Result:
-        """The answer to a command, as pyst2 gives it: {'result': (value, data), ...}."""
+        """The answer to a command, in pyst2's form: {'result': (value, data), ...}."""
         line = self._read_answer()
         code, text = line[:3], line[4:]
         if code == "200":
@@ -163,7 +163,7 @@ class Channel(AGI):
         result, _, data = text.partition(" (")
         if not result.startswith("result="):
             raise ProtocolError(f"Asterisk answered {text[:200]!r}")
-        # A value with a line break in it comes as several lines; one that Asterisk cut has no closing bracket.
+        # A value with a line break comes as several lines. A value that Asterisk cut has no closing bracket.
         while data and not data.endswith(")") and len(data) < 1000:
             data += "\n" + self._read_line()
         value = result[len("result="):].split(" ")[0]
@@ -188,7 +188,7 @@ class Channel(AGI):
         return raw.rstrip(b"\r\n").decode("utf-8", "surrogateescape")
 
     def _read_environment(self) -> None:
-        """Read up to the empty line. The first value of a name holds: a forged line can only follow the true ones."""
+        """Read up to the empty line. The first value of a name counts, because a forged line can only follow the real ones."""
         for _ in range(MAX_ENVIRONMENT):
             line = self._read_line()
             if not line:

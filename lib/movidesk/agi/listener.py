@@ -1,4 +1,4 @@
-"""A TCP server with a bounded number of connections, each with a thread and a limited life."""
+"""A TCP server with a limit on the number of connections and on their age, and one thread per connection."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Request = Union[socket.socket, tuple[bytes, socket.socket]]
 
 
 class Listener(socketserver.ThreadingTCPServer):
-    """A thread for each connection, at most `places` at once; one more connection is closed.
+    """A server with one thread per connection. It accepts at most `places` connections at once and closes any more.
 
-    setting: where the address comes from, for the error (OSError) of a port that is taken. life: seconds after which a
-    connection is closed, however busy it seems; None for any.
+    setting: the setting with the address, for the error (OSError) if the port is in use. life: seconds after which a connection
+    is closed, even if it is active; None: no limit.
     """
 
     allow_reuse_address = True
@@ -46,7 +46,7 @@ class Listener(socketserver.ThreadingTCPServer):
         self._begun[request] = time.monotonic()
         try:
             super().process_request(request, client_address)
-        except RuntimeError as error:  # no more threads for this user, or no memory for one
+        except RuntimeError as error:  # too many threads, or no memory
             log.error("%s: a connection was closed: %s", self._setting, error)
             self._give_back(request)
             self.shutdown_request(request)
@@ -62,7 +62,7 @@ class Listener(socketserver.ThreadingTCPServer):
         self._places.release()
 
     def service_actions(self) -> None:
-        """Called twice a second by serve_forever: end the connections that are over their time."""
+        """serve_forever calls this twice a second: close the connections that are too old."""
         if not self._life:
             return
         for request, begun in list(self._begun.items()):
@@ -72,5 +72,5 @@ class Listener(socketserver.ThreadingTCPServer):
 
     @staticmethod
     def _cut(connection: socket.socket) -> None:
-        with suppress(OSError):  # it has ended by itself
+        with suppress(OSError):  # it has already ended
             connection.shutdown(socket.SHUT_RDWR)

@@ -1,13 +1,13 @@
-"""The channel that takes over a call from the caller's channel: an attended transfer, made by whoever waits or talks.
+"""The successor: the channel that takes over a call from the caller's channel in an attended transfer.
 
-A receptionist calls a queue, and connects a customer. What Asterisk then does, seen on 16 and 22:
+A receptionist calls a queue, and connects a customer. Asterisk 16 and 22 then do the following:
 
-  she still waits   the customer's channel takes the place of hers in the dialplan. It has the variables of both, hers first,
-                    and the data of her SHARED(), but no hangup handler of ours: hers fires at once, on her channel.
-  she talks         the customer's channel takes the place of hers beside the agent. It runs the dialplan it came from and
-                    has nothing of ours; her handler fires, and the agent's channel names the customer's in BRIDGEPEER.
+  she still waits   the customer's channel replaces hers in the dialplan. It has the variables of both, hers first, and the
+                    data of her SHARED(), but not our hangup handler: hers runs at once, on her channel.
+  she talks         the customer's channel replaces hers in the bridge with the agent. It runs the dialplan that it came from
+                    and has none of our variables. Her handler runs, and the agent's channel names the customer's in BRIDGEPEER.
 
-No dialplan function pushes a hangup handler on another channel, but the console and the manager do.
+No dialplan function pushes a hangup handler on another channel, but the console and the manager can.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from movidesk.pbx import console
 from movidesk.rules import call_states
 
 MOST = 1000   # characters; a longer answer to GET VARIABLE may have been cut by Asterisk
-_NO_CHANNEL = re.compile(r"Channel '.*' not found|No channel matching|Command '.*' failed")  # what the console says then
-_ENDS = "0123456789abcdef;"  # what a channel's name may end in
+_NO_CHANNEL = re.compile(r"Channel '.*' not found|No channel matching|Command '.*' failed")  # if there is none
+_ENDS = "0123456789abcdef;"  # possible last characters of a channel's name
 
-#: The variables that make a channel the caller's; "__": the channels that it dials inherit it.
+#: The variables of a caller's channel; "__": the channels that it dials inherit the variable.
 _VARIABLES = ((variables.ID, "__"), (variables.HANDLER, "__"), (variables.WATCHED, "__"), (variables.ARRIVED, ""),
               (variables.QUEUE, ""), (variables.ANSWERED_BY, ""),
               (variables.AGENT, ""), (variables.RECORDING, ""), (variables.ENDING, ""))
@@ -50,9 +50,9 @@ class NotAdopted(Exception):
 
 
 def find(channel: Channel, peer: str = "") -> Successor | None:
-    """Who goes on with the call of this channel, which hangs up; None where nobody does.
+    """The channel that continues the call of this channel, which hangs up; None if there is none.
 
-    peer: the name of the channel that the agent talks to, where the dialplan found another than this.
+    peer: the name of the channel that the agent talks to, if the dialplan found one that is not this channel.
     """
     own, handler, arrived = (channel.get(name) for name in ("CHANNEL(name)", variables.HANDLER, variables.ARRIVED))
     if not peer and arrived:
@@ -67,13 +67,14 @@ def find(channel: Channel, peer: str = "") -> Successor | None:
 
 
 def _was_dialled(channel: Channel, name: str, handler: str) -> bool:
-    """Whether somebody dialled that channel in this call, an agent who consults a colleague for instance: it inherited
-    MOVIDESK_HANDLER, and not MOVIDESK_ARRIVED, which only a caller's channel has."""
+    """Whether that channel was dialled in this call, for example by an agent who consults a colleague: then it has inherited
+    MOVIDESK_HANDLER, but not MOVIDESK_ARRIVED, which only a caller's channel has."""
     return _of(channel, name, variables.HANDLER) == handler and not _of(channel, name, variables.ARRIVED)
 
 
 def _talks_to(channel: Channel, own: str, handler: str) -> str:
-    """Whom the agent's phone talks to now, if it was called through a Local channel, which has left the call by then; else ''."""
+    """The channel that the agent's phone talks to, if it was dialled through a Local channel, which has left the call by now; or
+    ''."""
     called = re.match(r"Local/([0-9]+)@", channel.get(variables.AGENT))
     if not called:
         return ""
@@ -96,7 +97,7 @@ def _of(channel: Channel, name: str, variable: str) -> str:
 
 
 def _names(channel: Channel, end: str = "") -> list[str]:
-    """All channels' names that end so."""
+    """The names of all channels that end with `end`."""
     text = channel.get(f"CHANNELS({end + '$' if end else ''})")
     if len(text) < MOST or len(end) > 8:
         return text.split()
@@ -104,7 +105,7 @@ def _names(channel: Channel, end: str = "") -> list[str]:
 
 
 def _is_plain(text: str) -> bool:
-    """Whether a text stands for itself in a command of the console and in an argument of a function."""
+    """Whether a text needs no quotes in a console command and in an argument of a function."""
     return re.fullmatch(r"[0-9A-Za-z_.:;/@+*#-]*", text) is not None
 
 
@@ -119,7 +120,7 @@ def adopt(channel: Channel, config: Config, heir: Successor) -> None:
         values += [(f"SHARED({variables.CHANNEL})", heir.uniqueid), (variables.CHANNEL, heir.uniqueid),
                    ("CHANNEL(hangup_handler_push)", "movidesk-hangup,s,1")]
     if not all(_is_plain(value) for _, value in values if not value.startswith("movidesk-")):
-        raise NotAdopted(f"a variable of {channel.get('CHANNEL(name)')} holds characters that Asterisk's console does not take")
+        raise NotAdopted(f"a variable of {channel.get('CHANNEL(name)')} contains characters that the console does not accept")
     if config["pbx", "asterisk"] == "ami":
         _set_by_manager(config, heir, values)
     else:
@@ -128,11 +129,11 @@ def adopt(channel: Channel, config: Config, heir: Successor) -> None:
         if recording:
             _ask(config, heir, f'mixmonitor start {heir.name} "{recording},ab"')
     if _of(channel, heir.name, "UNIQUEID") != heir.uniqueid:
-        raise Gone()  # perhaps before the handler came, which then did not run
+        raise Gone()  # perhaps before it got the handler, which then did not run
 
 
 def stop_recording(config: Config, heir: Successor, call_id: str) -> None:
-    """Let the recording of an earlier call end, which the successor's channel goes on with. Raises Gone, NotAdopted."""
+    """Stop the recording of an earlier call that continues on the successor's channel. Raises Gone, NotAdopted."""
     if config["pbx", "asterisk"] == "ami":
         return
     for line in _ask(config, heir, f"mixmonitor list {heir.name}").splitlines():
@@ -142,7 +143,7 @@ def stop_recording(config: Config, heir: Successor, call_id: str) -> None:
 
 
 def _set_by_manager(config: Config, heir: Successor, values: list[tuple[str, str]]) -> None:
-    from movidesk.pbx import ami  # pyst2's manager, which few need
+    from movidesk.pbx import ami  # imports pyst2's manager, which few PBXs need
 
     try:
         if not ami.set_variables(*config.manager, heir.name, values):

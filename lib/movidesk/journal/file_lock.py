@@ -1,4 +1,4 @@
-"""A lock between processes on an open file, with a deadline: whoever holds it may be frozen or stopped."""
+"""A lock between processes on an open file, with a deadline, because the process that holds it may be frozen or stopped."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ if TYPE_CHECKING:
     from typing import IO
 
 PATIENCE = 3.0  # seconds
-LOOK = 0.0005   # seconds between two tries: shorter than the pause of whoever works in batches (emergency.PAUSE)
+LOOK = 0.0005   # seconds between two tries: shorter than the pause between two batches (emergency.PAUSE)
 
 
 def lock(file: IO[str] | int, exclusively: bool = True, patience: float | None = None) -> None:
-    """Lock an open file (or its descriptor) until it is closed. Raises TimeoutError where others hold the
-    lock for so many seconds (PATIENCE if not given)."""
+    """Lock an open file (or its descriptor) until it is closed. Raises TimeoutError if others hold the lock for `patience`
+    seconds (default: PATIENCE)."""
     import fcntl
 
     patience = PATIENCE if patience is None else patience

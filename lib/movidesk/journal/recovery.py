@@ -1,4 +1,4 @@
-"""A damaged journal is kept under another name, a fresh one begun, and what can still be read of the old one taken over."""
+"""Recovery from a damaged journal: rename it, create a new one, and copy the unfinished calls that can still be read."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 def set_aside(path: str, clock: Callable[[], float] = time.time) -> tuple[str, int] | None:
-    """Rename a damaged journal, and take over into a fresh one what Movidesk has not heard all of.
+    """Rename a damaged journal, and copy the calls that are not completely reported to a new one.
 
-    Returns the old one's new name and how many calls were taken over, or None where another process did it: those that find
-    the damage at once take turns, and look again before they touch the file. Raises JournalError, also where another process
-    takes its turn for too long, and OSError.
+    Returns the new name of the damaged file and the number of calls copied; None if another process has done it: processes that
+    find the damage at the same time wait for each other and check the file again. Raises JournalError, also if another process
+    takes too long, and OSError.
     """
     with _alone(path):
         try:
@@ -50,13 +50,13 @@ def _alone(path: str) -> Iterator[None]:
         try:
             file_lock.lock(lock)
         except TimeoutError as error:
-            raise JournalError(f"journal {path}: damaged, and {error} while it begins a fresh one; find a frozen one with "
+            raise JournalError(f"journal {path}: damaged, and {error} while it creates a new one; find a frozen process with "
                                f"fuser {lock.name}") from None
         yield
 
 
 def kept_aside(path: str) -> list[tuple[str, float]]:
-    """The damaged journals that set_aside has kept beside this one, and when (epoch seconds) each was last written."""
+    """The damaged journals beside this one, and when (epoch seconds) each was last written."""
     found = []
     for name in sorted(glob.glob(glob.escape(path) + ".damaged-*")):
         try:
@@ -68,9 +68,9 @@ def kept_aside(path: str) -> list[tuple[str, float]]:
 
 
 def _unfinished(path: str) -> list[tuple[Call, list[Event]]]:
-    """The calls of a damaged file that are open or owe events, with all their events, as far as it can be read.
+    """The calls of a damaged file that are open or have undelivered events, with all their events, as far as they can be read.
 
-    A bad page ends a walk through a table; one from each end finds what lies on both sides of it.
+    Reading a table ends at a damaged page. So each table is read from both ends, to find the rows on both sides of it.
     """
     file = sqlite3.connect(path)
     try:
@@ -92,5 +92,5 @@ def _walk(file: sqlite3.Connection, found: dict[int, Row], make: Callable[..., R
     try:
         for row in file.execute(sql):
             found[row[0]] = make(*row)
-    except (sqlite3.Error, TypeError):  # TypeError: rows of another form
+    except (sqlite3.Error, TypeError):  # TypeError: rows with other columns
         return

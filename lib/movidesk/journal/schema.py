@@ -1,16 +1,15 @@
-"""The journal's tables, and how an older file becomes one of this version.
+"""The journal's tables, and the migrations from older versions.
 
-Beside what is recorded (calls, events, requests, outcomes, queues, members, refusals, trials, notes) one table holds what
-could be read from the events. To read it there would take longer the more events wait, for every verb and every look at the
-line:
+Besides the recorded data (calls, events, requests, outcomes, queues, members, refusals, trials, notes) there is one derived
+table. A query on `events` would take longer the more events wait, and every verb needs it:
 
-    next_events     the event of each call that is to be sent next, in the order in which they are sent
+    next_events     the next event to send of each call, in the order of sending
 
-Triggers keep it, so that no statement anywhere can forget to. The view `owed_events` says what must be in it.
+Triggers update it, so that no statement can forget to. The view `owed_events` defines its content.
 
-After an upgrade the service of the version before runs until it is restarted, on a file that the first new script has migrated.
-So each statement of the version before must still work here: a migration drops nothing that it names. It names the index
-`events_urgent` (INDEXED BY), which nothing in this version reads.
+After an upgrade the service of the previous version runs until it is restarted, on a file that the first new script has migrated.
+So each statement of the previous version must still work: a migration drops nothing that they use. They use the index
+`events_urgent` (INDEXED BY), which no statement of this version uses.
 """
 
 from __future__ import annotations
@@ -167,7 +166,7 @@ MIGRATIONS = (
 
 
 def statements(script: str) -> list[str]:
-    """The single statements of a script; those within a trigger belong to it."""
+    """The statements of a script; a trigger with its inner statements is one."""
     found, begun = [], ""
     for piece in script.split(";"):
         begun += piece + ";"

@@ -1,12 +1,12 @@
-"""The standby: a second journal, in memory, for as long as the journal cannot be used (disk full, read-only, locked, no folder).
+"""The standby: a second journal in memory, used while the journal cannot be used (disk full, read-only, locked, no folder).
 
-Callers are still offered agents then, in order and within the limit: it is the same code on another file, in a folder of our own
-below [journal] standby, shared by the service and the scripts. Its events are in the emergency file too
-(movidesk.agi.runner), because memory does not outlast a reboot.
+Callers still reach agents, in order and within the limit. It is the same code with another file, in our own folder below
+[journal] standby, which the service and the scripts share. Its events are also in the emergency file (movidesk.agi.runner),
+because memory does not survive a reboot.
 
-    begun   by whoever finds the journal unusable; it takes over what can be read: open calls, places, the last requests
-    used    under a shared lock
-    ended   by whoever finds the journal usable again and the lock free: what happened goes back, with what Movidesk was told
+    begin   a process finds the journal unusable; it copies what can be read: open calls, places in line, the last requests
+    use     under a shared lock
+    end     a process finds the journal usable again and the lock free; it copies everything back, also what was delivered
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 
 from movidesk.journal import Journal, JournalError, file_lock, standby_folder
 
-PROBE_EVERY = 5.0  # seconds between two tries of scripts to go back to the journal: each may take journal.BUSY_TIMEOUT
+RETURN_EVERY = 5.0  # seconds between two tries of scripts to return to the journal: each may take journal.BUSY_TIMEOUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 
 def reason(config: Config) -> str:
-    """Why the journal cannot be used, in the words that began the standby."""
+    """Why the journal cannot be used: the reason with which the standby began."""
     try:
         with open(os.path.join(standby_folder.folder(config), "lock"), encoding="utf-8") as lock:
             return lock.read() or "the journal cannot be used"
@@ -56,14 +56,14 @@ def reason(config: Config) -> str:
 
 @contextmanager
 def _locked(config: Config, exclusively: bool, patience: float | None = None) -> Iterator[IO[str]]:
-    """Hold the standby's lock; gives its file. Raises OSError where it cannot be made, or is not free in time."""
+    """Hold the standby's lock; yields its file. Raises OSError if it cannot be created, or is not free in time."""
     own = standby_folder.folder(config)
     try:
         os.mkdir(own, 0o700)
     except FileExistsError:
         about = os.lstat(own)
         if not os.path.isdir(own) or os.path.islink(own) or about.st_uid != os.geteuid() or about.st_mode & 0o077:
-            raise PermissionError(f"{own} belongs to somebody else") from None
+            raise PermissionError(f"{own} belongs to another user or is not a private folder") from None
     with open(os.path.join(own, "lock"), "a+", encoding="utf-8") as lock:
         file_lock.lock(lock, exclusively, patience)
         yield lock
@@ -71,9 +71,10 @@ def _locked(config: Config, exclusively: bool, patience: float | None = None) ->
 
 @contextmanager
 def not_beginning(config: Config) -> Iterator[None]:
-    """As long as this is held no standby begins: one that copied an event which is handed out meanwhile would send it, too.
+    """While this is held no standby can begin. Otherwise a standby could copy an event that is handed out meanwhile, and both
+    would send it.
 
-    Raises TimeoutError while one begins or ends. Where there is no place for a standby none can begin.
+    Raises TimeoutError while one begins or ends. Does nothing if no standby can be created here.
     """
     with ExitStack() as held:
         try:
@@ -81,15 +82,15 @@ def not_beginning(config: Config) -> Iterator[None]:
         except TimeoutError:
             raise
         except OSError:
-            pass  # movidesk check and the service's start say so
+            pass  # movidesk check reports it, and the service at its start
         yield
 
 
 @contextmanager
 def use(context: AnyOwner, why: str) -> Iterator[AnyOwner]:
-    """A context that works on the standby, which is begun if it is not there, for the reason `why`.
+    """A context that uses the standby. Begins the standby if necessary, for the reason `why`.
 
-    Raises OSError or JournalError where the standby cannot be used either.
+    Raises OSError or JournalError if the standby cannot be used either.
     """
     while True:
         with _locked(context.config, exclusively=False):
@@ -111,8 +112,8 @@ def _begin(context: Owner) -> None:
     from movidesk.journal import standby_copy
 
     begun = standby_folder.journal(context.config) + ".new"
-    _remove(begun)               # of one that was killed while it began
-    _remove(standby_folder.journal(context.config))  # while it ended: SQLite would take an old -wal for the new file's
+    _remove(begun)               # left by a process that was killed while it began a standby
+    _remove(standby_folder.journal(context.config))  # or ended one: SQLite would use an old -wal with the new file
     book = Journal(begun, context.clock)
     book.close()
     standby_copy.begin(context.config["journal", "path"], begun, context.limit(), book.steady, context.clock)
@@ -120,23 +121,23 @@ def _begin(context: Owner) -> None:
 
 
 def _remove(path: str) -> None:
-    """Remove a journal's files; from the first on it counts as gone (in_use)."""
+    """Remove a journal's files. After the first one, in_use returns False."""
     for suffix in "", "-wal", "-shm":
         if os.path.exists(path + suffix):
             os.unlink(path + suffix)
 
 
 def end(context: Owner) -> bool:
-    """Go back to the journal if it can be used again; True where it is in use. False: somebody is still inside the standby.
+    """Return to the journal if it can be used again. True: the journal is in use; False: another process still uses the standby.
 
-    Raises JournalError while the journal cannot be used, OSError where the standby cannot be removed.
+    Raises JournalError while the journal cannot be used, OSError if the standby cannot be removed.
     """
     from movidesk.journal import standby_copy
 
     if not standby_folder.in_use(context.config):
         return True
     try:
-        context.journal.notes.set("standby", "")  # before the lock: where another program has the journal's this takes its time
+        context.journal.notes.set("standby", "")  # before the lock: this is slow if another program locks the journal
     except JournalError as error:
         if not error.damaged:
             raise
@@ -152,18 +153,18 @@ def end(context: Owner) -> bool:
 
 
 def leave_if_possible(context: Owner) -> None:
-    """Called before a verb while the standby is in use: JournalError, with the reason, unless it could be left.
+    """Called before a verb while the standby is in use. Raises JournalError, with the reason, unless the standby could be ended.
 
-    A script tries to end it now and then; in the service its own thread does, so that no verb waits.
+    A script tries to end it every RETURN_EVERY seconds. In the service a thread does, so that no verb waits.
     """
     tried = os.path.join(standby_folder.folder(context.config), "tried")
     try:
-        if context.is_script and not 0.0 <= time.time() - _time_of(tried) < PROBE_EVERY and end(context):
+        if context.is_script and not 0.0 <= time.time() - _time_of(tried) < RETURN_EVERY and end(context):
             return
     except JournalError as error:
         with suppress(OSError), open(tried, "ab"):
             os.utime(tried)
-        raise JournalError(str(error)) from None  # not marked as damaged: the journal that is in use is sound
+        raise JournalError(str(error)) from None  # not marked as damaged: the standby itself is fine
     except OSError as error:
         raise JournalError(f"{reason(context.config)}; the standby stays in use: {error}") from None
     raise JournalError(reason(context.config))

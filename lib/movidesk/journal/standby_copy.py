@@ -1,7 +1,6 @@
-"""What goes from one journal file into another: into the standby when it begins, and back when it ends
-(movidesk.journal.standby).
+"""Copies data between two journal files: into the standby when it begins, and back when it ends (movidesk.journal.standby).
 
-Both have this version's schema. Rows are copied with all their columns, whatever they are; only what triggers keep is left out.
+Both have this version's schema. Rows are copied with all their columns. The table that triggers maintain is left out.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ if TYPE_CHECKING:
 
     Row = dict[str, Any]  # a row of any table, by the names of its columns
 
-RECENT = 3600.0  # seconds for which a call that has ended is carried over: its channel may come back, and needs another id
-MOST = 1000      # calls that are carried over at most, the last ones
+RECENT = 3600.0  # seconds after its end for which a call is copied: its channel may come back, and then needs another id
+MOST = 1000      # ended calls that are copied at most, the last ones
 
-#: The note in the standby: the steady time at which it began, and the names of the notes that it took over, a line each.
+#: A note in the standby: the steady time at which it began, and the names of the notes that it copied, one on each line.
 BEGAN = "standby_began"
 
 
@@ -69,11 +68,11 @@ def _without(row: Row, *names: str) -> Row:
 
 
 def begin(path: str, standby: str, limit: int, steady: Callable[[], float], clock: Callable[[], float]) -> None:
-    """Take over into a fresh standby what its journal knows of now: open calls, those that ended lately, what is owed of them,
-    places, requests, notes.
+    """Copy the current data of the journal to a new standby: open calls and those that ended recently, with their events; places
+    in line, requests, notes.
 
-    Where the journal cannot be read, nobody knows what was sent lately: the window begins full, as if by requests spread evenly
-    over it. Raises JournalError where the standby cannot be written.
+    If the journal cannot be read, it is unknown how many requests were sent in the last minute. Then the window begins full, with
+    requests spread evenly over it. Raises JournalError if the standby cannot be written.
     """
     now = steady()
     found = _read_all(path, clock() - RECENT)
@@ -92,7 +91,7 @@ def begin(path: str, standby: str, limit: int, steady: Callable[[], float], cloc
 
 
 def _read_all(path: str, since: float) -> dict[str, list[Row]] | None:
-    """The rows to take over, of each table; None where the file cannot be read, or is another version's."""
+    """The rows to copy, for each table; None if the file cannot be read, or belongs to another version."""
     try:
         with closing(sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, timeout=BUSY_TIMEOUT)) as source:
             source.row_factory = sqlite3.Row
@@ -110,8 +109,8 @@ def _read_all(path: str, since: float) -> dict[str, list[Row]] | None:
 
 
 def _shared(file: sqlite3.Connection) -> list[str]:
-    """The tables that do not speak of single calls: what was sent, what queues and phones are known to be, notes. Of a phone that
-    refuses it is also known which call it refused last."""
+    """The tables without a reference to a call: requests, queues, phones, notes. `refusals` is one of them, although a phone's
+    row names the last call that it refused."""
     tables = [row[0] for row in file.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
                                              " AND name != 'calls'")]
     return [table for table in tables
@@ -120,12 +119,12 @@ def _shared(file: sqlite3.Connection) -> list[str]:
 
 
 def merge(standby: str, path: str) -> None:
-    """Bring what the standby knows back into its journal, in one transaction. Doing it twice adds nothing.
+    """Copy the standby's data back to the journal, in one transaction. Doing it twice adds nothing.
 
-    Raises JournalError where the journal cannot take it; nothing has changed then.
+    Raises JournalError if the journal cannot be written; then nothing has changed.
     """
     with closing(_open(standby)) as source, _writing(path) as file:
-        numbers = {}  # of a call here and there
+        numbers = {}  # number of a call in the standby -> number in the journal
         for call in source.execute("SELECT * FROM calls ORDER BY id").fetchall():
             events = source.execute("SELECT * FROM events WHERE call = ? ORDER BY id", (call["id"],)).fetchall()
             numbers[call["id"]] = _merge_call(file, dict(call), [dict(event) for event in events])
@@ -146,15 +145,14 @@ def merge(standby: str, path: str) -> None:
 
 
 def _merge_call(file: sqlite3.Connection, call: Row, events: list[Row]) -> int:
-    """Add the call, or move the one that is there on; its events, paired by kind and order, likewise. Returns its number
-    there."""
+    """Add the call or update it, and likewise its events, matched by kind and order. Returns its number in the journal."""
     known = file.execute("SELECT id, ended FROM calls WHERE call_id = ?", (call["call_id"],)).fetchone()
     if known is None:
         number = _insert(file, "calls", _without(call, "id"))
     else:
         number = int(known["id"])
         if known["ended"] is None:
-            # What a call begins with stays: a standby that could not read its journal may know the call by its end alone.
+            # Keep the call's first data: a standby that could not read its journal may only know the call's end.
             _update(file, "calls", number, _without(call, "id", "call_id", "uniqueid", "mode", "queue", "arrived"))
     here: dict[str, list[sqlite3.Row]] = {}
     for row in file.execute("SELECT id, kind, status FROM events WHERE call = ? ORDER BY id", (number,)).fetchall():

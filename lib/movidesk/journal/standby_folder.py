@@ -1,4 +1,4 @@
-"""Where the standby is (movidesk.journal.standby), and whether it is in use. Every verb looks, so this loads little."""
+"""The folder of the standby (movidesk.journal.standby), and whether it is in use. Every verb checks, so this imports little."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def folder(config: Config) -> str:
-    """The standby's own folder. Once made it stays, with the lock in it."""
+    """The standby's own folder. Once created it stays, with the lock in it."""
     return os.path.join(config["journal", "standby"], config.own_name + ".standby")
 
 
@@ -20,5 +20,5 @@ def journal(config: Config) -> str:
 
 
 def in_use(config: Config) -> bool:
-    """Whether the standby takes the journal's place now. Costs one look at a file."""
+    """Whether the standby is in use now. Only checks whether a file exists."""
     return os.path.exists(journal(config))

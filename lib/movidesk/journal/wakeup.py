@@ -1,7 +1,8 @@
-"""Wakes the delivery loop of `movidesk serve` from any process: a named pipe beside the journal (as nullmailer has it).
+"""Wakes the delivery loop of `movidesk serve` from any process, through a named pipe beside the journal (like nullmailer's
+trigger).
 
-Pulling costs one open and one write, waits for nothing and may fail: the event is on disk, the loop looks by itself
-every few seconds, and a missing reader only means that no service runs.
+Pulling the trigger opens the pipe and writes one byte. It never blocks, and it may fail: the event is on disk, the loop also
+checks every few seconds, and a missing reader only means that no service runs.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ def path_beside(journal: str) -> str:
 
 
 def pull(path: str) -> bool:
-    """Wake whoever waits on this trigger; False where nobody does."""
+    """Wake the process that waits on this trigger. Returns False if there is none."""
     try:
         pipe = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
     except OSError as error:
@@ -25,7 +26,7 @@ def pull(path: str) -> bool:
     try:
         os.write(pipe, b"!")
     except BlockingIOError:
-        return True  # the pipe is full of calls to wake up: one more adds nothing
+        return True  # the pipe is full, so the reader will wake up anyway
     except BrokenPipeError:
         return False
     finally:
@@ -34,18 +35,18 @@ def pull(path: str) -> bool:
 
 
 class Trigger:
-    """The waiting end. Raises OSError where the pipe cannot be made."""
+    """The reading end. Raises OSError if the pipe cannot be created."""
 
     def __init__(self, path: str):
         self.path = path
         if not os.path.exists(path):
             os.mkfifo(path, 0o660)
-        # Read and write: with a writer of our own the pipe never reports end of file.
+        # Open for reading and writing: with our own writer the pipe never reports end of file.
         self._pipe = os.open(path, os.O_RDWR | os.O_NONBLOCK)
 
     def wait(self, seconds: float) -> bool:
-        """Wait to be woken, at most so long; True where somebody pulled."""
-        import select  # which the pulling end, a script, does without
+        """Wait at most `seconds`; True if a process pulled the trigger."""
+        import select  # imported here because scripts, which only pull, do not need it
 
         ready, _, _ = select.select([self._pipe], [], [], max(0.0, seconds))
         if ready:
@@ -56,7 +57,7 @@ class Trigger:
         pull(self.path)
 
     def fileno(self) -> int:
-        """The pipe, for signal.set_wakeup_fd: what is written to it wakes the waiter."""
+        """The pipe's descriptor, for signal.set_wakeup_fd: a byte written to it ends `wait`."""
         return self._pipe
 
     def close(self) -> None:
