@@ -38,16 +38,14 @@ def with_scripts(tree, tmp_path_factory):
 
 @pytest.fixture
 def service_office(with_service):
-    office = Office(with_service)
-    yield office
-    office.close()
+    with Office(with_service) as office:
+        yield office
 
 
 @pytest.fixture
 def scripts_office(with_scripts):
-    office = Office(with_scripts)
-    yield office
-    office.close()
+    with Office(with_scripts) as office:
+        yield office
 
 
 @pytest.fixture(params=["service", "scripts"])

@@ -100,6 +100,12 @@ class Office:
         self.model.add_group(QUEUE, AGENTS)
         self.model.reset()
 
+    def __enter__(self) -> Office:
+        return self
+
+    def __exit__(self, *_exception) -> None:
+        self.close()
+
     def _forget_phones(self) -> None:
         """What a test before has taught of phones and agents holds no more."""
         with closing(sqlite3.connect(self.rehearsal.journal_path)) as journal:
@@ -180,6 +186,15 @@ class Office:
     def wait_asked(self, count: int = 1) -> None:
         """Wait until Movidesk was asked so many times for an agent."""
         wait_for(f"receivedCall ({count})", lambda: self.heard().count("receivedCall") >= count, instead=self.heard)
+
+    def wait_heard(self, what: str, count: int = 1) -> None:
+        """Wait until Movidesk has heard this so many times. Where no service runs, a look at it delivers, and sweeps too."""
+        def heard() -> bool:
+            if self.heard().count(what) < count and self.rehearsal.service_pid is None:
+                self.rehearsal.cli("deliver", "--once")
+            return self.heard().count(what) >= count
+
+        wait_for(f"Movidesk hears {what}", heard, instead=self.heard)
 
     def console(self) -> str:
         """What Asterisk logged since the test began."""

@@ -96,9 +96,8 @@ class MadeCalls(Office):
 
 @pytest.fixture
 def office(rehearsal):
-    office = MadeCalls(rehearsal)
-    yield office
-    office.close()
+    with MadeCalls(rehearsal) as office:
+        yield office
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])

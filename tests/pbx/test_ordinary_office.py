@@ -44,9 +44,8 @@ def ordinary(tree, tmp_path_factory):
 
 @pytest.fixture
 def office(ordinary):
-    office = Office(ordinary)
-    yield office
-    office.close()
+    with Office(ordinary) as office:
+        yield office
 
 
 def test_an_agents_phone_dies_in_the_talk(office):

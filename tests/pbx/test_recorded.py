@@ -49,9 +49,8 @@ def publishing(tree, tmp_path_factory):
 
 @pytest.fixture
 def office(publishing):
-    office = Office(publishing)
-    yield office
-    office.close()
+    with Office(publishing) as office:
+        yield office
 
 
 @pytest.fixture

@@ -103,9 +103,8 @@ def shorten_prompts(pbx) -> None:
 
 @pytest.fixture
 def office(running):
-    office = Office(running)
-    yield office
-    office.close()
+    with Office(running) as office:
+        yield office
 
 
 def on(*samples: str):
@@ -458,15 +457,11 @@ OWN = pytest.mark.parametrize("running, to", [("own-queue", DID), ("own-queue", 
                               indirect=["running"], ids=["queue", "group", "freepbx"])
 
 
-def told(office, what: str) -> None:
-    wait_for(f"Movidesk hears {what}", lambda: what in office.heard(), instead=office.heard)
-
-
 @OWN
 def test_own_answered(office, to):
     office.agent("5252")
     caller = office.call(to)
-    told(office, "startTransferedCall")
+    office.wait_heard("startTransferedCall")
     caller.hang_up()
     ticket = office.ticket(caller, "completed", TALKED)
     assert (ticket.agent, ticket.queue, ticket.queue_control) == ("5252", 77, False)

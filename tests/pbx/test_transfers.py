@@ -171,16 +171,14 @@ class TransferOffice(Office):
 
 @pytest.fixture(params=["served", "scripted"])
 def office(request):
-    office = TransferOffice(request.getfixturevalue(request.param))
-    yield office
-    office.close()
+    with TransferOffice(request.getfixturevalue(request.param)) as office:
+        yield office
 
 
 @pytest.fixture
 def service_office(served):
-    office = TransferOffice(served)
-    yield office
-    office.close()
+    with TransferOffice(served) as office:
+        yield office
 
 
 PROMPT = 3.0  # seconds; the sweep, which looks once a minute, would be later
@@ -188,25 +186,14 @@ PROMPT = 3.0  # seconds; the sweep, which looks once a minute, would be later
 
 @pytest.fixture
 def script_office(scripted):
-    office = TransferOffice(scripted)
-    yield office
-    office.close()
+    with TransferOffice(scripted) as office:
+        yield office
 
 
 def talk(office, seconds: float = 0.5) -> None:
     """Wait until so much of a talk is recorded."""
     wait_for("a talk is recorded", lambda: any(p.stat().st_size >= 44 + 16000 * seconds for p in office.monitor.glob("*.wav")),
              instead=office.console)
-
-
-def told(office, what: str, count: int = 1) -> None:
-    """Wait until Movidesk has heard this so many times. Where no service runs, a look at it delivers, and sweeps too."""
-    def heard() -> bool:
-        if office.heard().count(what) < count and office.rehearsal.service_pid is None:
-            office.rehearsal.cli("deliver", "--once")
-        return office.heard().count(what) >= count
-
-    wait_for(f"Movidesk hears {what}", heard, instead=office.heard)
 
 
 def recording(office, ticket):
@@ -235,7 +222,7 @@ def test_into_a_queue_where_nobody_is_free_and_the_caller_hangs_up(office):
     talk(office)
     agent.transfer("78")
     office.wait_music(caller)
-    told(office, "completedCall")
+    office.wait_heard("completedCall")
     path = recording(office, office.rehearsal.tickets()[0])
     whole = path.stat().st_size
     assert sound(path)[1] > 1000
@@ -273,13 +260,13 @@ def test_from_queue_control_into_a_watched_queue_and_back(office, to):
     talk(office)
     first_agent.transfer(to)
     second_agent.wait_ringing()
-    told(office, "completedCall")
+    office.wait_heard("completedCall")
     second_agent.answer()
-    told(office, "startTransferedCall")
+    office.wait_heard("startTransferedCall")
     wait_for("two recordings", lambda: sum(p.stat().st_size > 4000 for p in office.monitor.iterdir()) == 2)
     second_agent.transfer("78")
     office.wait_music(caller)
-    told(office, "completedCall", 2)
+    office.wait_heard("completedCall", 2)
     caller.hang_up()
     first, second, third = sorted(office.tickets(caller), key=lambda ticket: ticket.id)
     assert [(t.state, t.agent, t.queue) for t in (first, second, third)] == [
@@ -291,7 +278,7 @@ def test_from_queue_control_into_a_watched_queue_and_back(office, to):
 def test_from_a_watched_queue_into_another_that_nobody_answers(office):
     first_agent, second_agent = office.agent("5252", answers()), office.agent("5253", RINGS)
     caller = office.call("602")
-    told(office, "startTransferedCall")
+    office.wait_heard("startTransferedCall")
     first_agent.transfer("watched")
     second_agent.wait_ringing()
     caller.hang_up()
@@ -399,7 +386,7 @@ def test_connected_while_waiting_and_the_customer_hangs_up(office):
     office.all_in_calls()
     desk = Reception(office, "77")
     office.wait_music(desk.consultation)
-    told(office, "receivedCall")
+    office.wait_heard("receivedCall")
     desk.connect()
     office.wait_asked(office.heard().count("receivedCall") + 1)
     office.wait_music(desk.customer)
@@ -414,7 +401,7 @@ def test_the_number_is_the_customers_where_movidesk_knows_none_yet(office):
     office.wait_music(desk.consultation)
     desk.connect()
     office.agent("5252", answers())
-    told(office, "transferedCall")
+    office.wait_heard("transferedCall")
     desk.customer.hang_up()
     desk.ticket("completed", ["receivedCall 500", *ANSWERED], desk.customer.number)
 
@@ -445,7 +432,7 @@ def test_connected_in_the_talk(office, to, by):
     agent = office.agent("5252", answers(), audio=True)
     desk = Reception(office, to)
     talk(office)
-    told(office, "transferedCall")
+    office.wait_heard("transferedCall")
     desk.connect()
     office.wait_handed_over(desk.customer)
     spoken = max(p.stat().st_size for p in office.monitor.iterdir())
@@ -462,13 +449,13 @@ def test_connected_in_the_talk_and_passed_on_by_the_agent(service_office, again)
     office = service_office
     agent, other = office.agent("5252", answers(), audio=True), office.agent("5255", answers(), audio=True)
     desk = Reception(office, "77")
-    told(office, "transferedCall")
+    office.wait_heard("transferedCall")
     desk.connect()
     office.wait_handed_over(desk.customer)
     agent.transfer(again)
     other.wait_event("answered")
     if again == "78":
-        told(office, "transferedCall", 2)
+        office.wait_heard("transferedCall", 2)
     desk.customer.hang_up()
     desk.customer.wait()
     office.settle()
@@ -507,7 +494,7 @@ def test_the_customer_hangs_up_as_soon_as_she_is_connected(service_office, stage
         office.all_in_calls()
     agent = office.agent("5252", answers() if stage == "talking" else RINGS)
     desk = Reception(office, "up")
-    told(office, "transferedCall") if stage == "talking" else told(office, "receivedCall")
+    office.wait_heard("transferedCall") if stage == "talking" else office.wait_heard("receivedCall")
     if stage == "ringing":
         agent.wait_ringing()
     desk.phone.transfer_attended(desk.consultation)
@@ -531,7 +518,7 @@ def test_connected_twice_in_a_row(service_office):
     receptionist.wait_event("answered")
     first = office.call("up", number="5254")
     office.wait_music(first)
-    told(office, "receivedCall")
+    office.wait_heard("receivedCall")
     receptionist.transfer_attended(first)
     first.wait()
     office.wait_handed_over(inner.consultation)
@@ -559,9 +546,9 @@ def test_an_agent_connects_the_caller_with_another_queue(office, stage):
     elif stage == "ringing":
         other.wait_ringing()
     else:
-        told(office, "transferedCall", 2)
+        office.wait_heard("transferedCall", 2)
     desk.connect()
-    told(office, "completedCall")
+    office.wait_heard("completedCall")
     first, = [ticket for ticket in office.rehearsal.tickets() if ticket.queue == 77]
     assert (first.agent, office.heard(first.id)) == ("5252", ANSWERED)
     path = recording(office, first)
@@ -597,7 +584,7 @@ def test_the_customer_hangs_up_while_the_agent_talks_to_a_colleague(office, thre
         wait_for("all three talk", lambda: any("3" in line.split()[1:3] for line in bridges(office)),
                  instead=lambda: bridges(office))
     caller.hang_up()
-    told(office, "completedCall")
+    office.wait_heard("completedCall")
     first, = office.rehearsal.tickets()
     whole = recording(office, first).stat().st_size
     assert "5252" in "".join(office.pbx.channels()) and "5253" in "".join(office.pbx.channels())
@@ -620,9 +607,9 @@ def test_the_agent_consults_another_queue(office, to, heard, connects):
     caller = office.call()
     office.wait_talk(caller, agent)
     office.consult(agent, to, other)
-    told(office, heard[-2], 2 if to == "78" else 1)
+    office.wait_heard(heard[-2], 2 if to == "78" else 1)
     agent.hang_up() if connects else caller.hang_up()
-    told(office, "completedCall")
+    office.wait_heard("completedCall")
     first, = [ticket for ticket in office.rehearsal.tickets() if ticket.state == "completed"]
     assert (first.agent, first.number, office.heard(first.id)) == ("5252", caller.number, ANSWERED)
     call, = office.open_calls()
@@ -663,7 +650,7 @@ def test_a_customer_of_an_agent_behind_a_lasting_local_channel_hangs_up(office):
         caller = office.call()
         caller.wait_answered()
         agent.wait_event("answered", count=count)
-        told(office, "transferedCall", count)
+        office.wait_heard("transferedCall", count)
         caller.hang_up()
         wait_for("the call has ended", lambda: not office.open_calls(), PROMPT, office.open_calls)
         ticket, = office.tickets(caller)
@@ -677,7 +664,7 @@ def test_a_call_that_began_before_an_upgrade_ends_with_its_recording(office):
     agent = office.agent("5252", answers(), audio=True)
     caller = office.call()
     office.wait_talk(caller, agent)
-    told(office, "transferedCall")
+    office.wait_heard("transferedCall")
     channel, = [fields[0] for fields in office._channels() if fields[7:8] == [caller.number]]
     for variable in ("SHARED(MOVIDESK_CHANNEL)", "MOVIDESK_CHANNEL"):
         office.pbx.cli(f'dialplan set chanvar {channel} {variable} ""')
@@ -692,11 +679,11 @@ def test_a_call_that_began_before_an_upgrade_ends_with_its_recording(office):
 def test_connected_in_a_watched_queue(office, to, stage):
     agent = office.agent("5253", answers() if stage == "talking" else RINGS, audio=True)
     desk = Reception(office, to)
-    told(office, "startTransferedCall") if stage == "talking" else agent.wait_ringing()
+    office.wait_heard("startTransferedCall") if stage == "talking" else agent.wait_ringing()
     desk.connect()
     if stage == "answered later":
         agent.answer()
-        told(office, "startTransferedCall")
+        office.wait_heard("startTransferedCall")
     elif stage == "talking":
         office.wait_handed_over(desk.customer)
     desk.customer.hang_up()
@@ -727,7 +714,7 @@ def test_parked_and_the_caller_hangs_up(service_office):
     office = service_office
     agent = office.agent("5252", answers())
     caller = office.call()
-    told(office, "transferedCall")
+    office.wait_heard("transferedCall")
     agent.transfer("800")
     wait_for("the caller is parked", lambda: "801" in office.pbx.cli("parking show default"), instead=office.console)
     caller.hang_up()
@@ -754,10 +741,8 @@ def managed(tree, tmp_path):
         f"ami = 127.0.0.1:{port}", "ami_user = movidesk", "ami_secret = a-secret-of-the-tests"]}
     rehearsal = Rehearsal(tree, tmp_path, settings={**SETTINGS, **about}, variables=VARIABLES, more=DIALPLAN + SCENES)
     rehearsal.pbx.write("manager.conf", LEAST_RIGHTS % port)
-    with rehearsal:
-        office = TransferOffice(rehearsal)
+    with rehearsal, TransferOffice(rehearsal) as office:
         yield office
-        office.close()
 
 
 @pytest.mark.parametrize("stage", ["waiting", "talking"])
@@ -768,7 +753,7 @@ def test_connected_where_the_service_has_but_the_manager(managed, stage):
     else:
         office.agent("5252", answers())
     desk = Reception(office, "up")
-    told(office, "receivedCall" if stage == "waiting" else "transferedCall")
+    office.wait_heard("receivedCall" if stage == "waiting" else "transferedCall")
     desk.connect()
     office.wait_handed_over(desk.customer)
     desk.customer.hang_up()
@@ -784,7 +769,7 @@ def test_where_asterisk_cannot_be_told_the_next_look_brings_the_handler(service_
     office.all_in_calls()
     desk = Reception(office, "up")
     office.wait_music(desk.consultation)
-    told(office, "receivedCall")
+    office.wait_heard("receivedCall")
     restart(office, "asterisk = sh -c 'exit 7'")
     try:
         desk.connect()

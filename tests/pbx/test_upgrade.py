@@ -57,9 +57,8 @@ def office(request, tree, tmp_path):
     with Rehearsal(tree, tmp_path, product=tmp_path / "product", settings=SETTINGS, variables={**VARIABLES, **own},
                    more=DIALPLAN) as rehearsal:
         shorten_prompts(rehearsal)
-        office = Upgrade(rehearsal)
-        yield office
-        office.close()
+        with Upgrade(rehearsal) as office:
+            yield office
 
 
 @pytest.mark.parametrize("done", [1, 2, 3], ids=["files", "service", "dialplan"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 
 from movidesk_rehearsal.phones import DECLINES, RINGS, answers
-from movidesk_rehearsal.rehearsal import Rehearsal, wait_for
+from movidesk_rehearsal.rehearsal import Rehearsal
 from office import Office
 
 WATCHED = """
@@ -48,19 +48,14 @@ def watched(tree, tmp_path_factory):
 
 @pytest.fixture
 def office(watched):
-    office = Office(watched)
-    yield office
-    office.close()
-
-
-def told(office, what: str) -> None:
-    wait_for(f"Movidesk hears {what}", lambda: what in office.heard(), instead=office.heard)
+    with Office(watched) as office:
+        yield office
 
 
 def test_queue_answered(office):
     office.agent("5252")
     caller = office.call("600")
-    told(office, "startTransferedCall")
+    office.wait_heard("startTransferedCall")
     caller.hang_up()
     ticket = office.ticket(caller, "completed", TALKED)
     assert (ticket.agent, ticket.queue, ticket.queue_control) == ("5252", 77, False)
@@ -86,7 +81,7 @@ def test_a_phone_refuses_and_the_next_answers(office):
     office.agent("5252", DECLINES)
     office.agent("5253")  # a member of the form Local/5253@from-queue/n
     caller = office.call("600")
-    told(office, "startTransferedCall")
+    office.wait_heard("startTransferedCall")
     caller.hang_up()
     assert office.ticket(caller, "completed", TALKED).agent == "5253"
 
@@ -95,7 +90,7 @@ def test_a_ring_group_is_one_call_whoever_answers(office):
     office.agent("5252", RINGS)
     office.agent("5253", answers(after=0.3))
     caller = office.call("602")
-    told(office, "startTransferedCall")
+    office.wait_heard("startTransferedCall")
     caller.hang_up()
     assert office.ticket(caller, "completed", TALKED).agent == "5253"
 
@@ -105,7 +100,7 @@ def test_a_blind_transfer_ends_the_call_once_when_the_caller_does(office, to):
     first = office.agent("5252", answers())
     second = office.agent("5254", answers())
     caller = office.call(to)
-    told(office, "startTransferedCall")
+    office.wait_heard("startTransferedCall")
     first.transfer("5254")
     second.wait_event("answered")
     assert office.heard() == ["startTransferedCall"]
@@ -117,7 +112,7 @@ def test_an_attended_transfer_ends_the_call_once_when_the_caller_does(office):
     first = office.agent("5252", answers())
     office.agent("5254", answers())
     caller = office.call("602")
-    told(office, "startTransferedCall")
+    office.wait_heard("startTransferedCall")
     consultation = office.call("5254", number="5252")
     consultation.wait_answered()
     first.transfer_attended(consultation)
