@@ -5,10 +5,13 @@ import time
 
 import pytest
 
+from movidesk.config import load
+from movidesk.context import Context
 from movidesk.journal import Journal, emergency
 from movidesk_sim.model import EXAMPLE_TOKEN, Limit, Movidesk
 from movidesk_sim.web import serve
 from support.clocks import Clock
+from support.recordings import NAME, SECRET, SOUND
 
 
 def pytest_addoption(parser):
@@ -69,3 +72,28 @@ def write_config(tmp_path):
         return str(path)
 
     return write
+
+
+@pytest.fixture
+def monitor(tmp_path):
+    """The folder of the recordings, with one in it; secret.txt is beside the folder."""
+    path = tmp_path / "monitor"
+    path.mkdir()
+    (path / NAME).write_bytes(SOUND)
+    (tmp_path / "secret.txt").write_text("not for you")
+    return path
+
+
+@pytest.fixture
+def configured(write_config, monitor):
+    """configured(keep_days=3): a configuration with signed links and a publisher on a free port."""
+    def make(**more):
+        return load(write_config(recordings={"link": "https://pbx.example.com/rec/{file}", "folder": str(monitor),
+                                             "publish": "127.0.0.1:0", "secret": SECRET, **more}))
+    return make
+
+
+@pytest.fixture
+def publisher(configured, clock):
+    """The context of such a configuration."""
+    return Context(configured(), clock)

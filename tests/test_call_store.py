@@ -12,8 +12,6 @@ from support.journals import LIMIT, arrive, deliver_all, kinds
 NOON = 1_700_000_000.0
 
 
-# -- the life of a call ------------------------------------------------------------------------------------------------
-
 def test_an_answered_call(journal, clock):
     call = arrive(journal)
     journal.scheduler.answered(call, "5252", "", '"5252"')
@@ -201,3 +199,38 @@ def test_prune_forgets_what_ended_long_ago_and_owes_nothing(journal, clock):
     assert [call.call_id for call in reversed(journal.overview.last_calls(100))] == [pending, refused, still_open, young]
     rows = sqlite3.connect(journal.path).execute("SELECT count(*) FROM events WHERE call NOT IN (SELECT id FROM calls)")
     assert rows.fetchone() == (0,) and not any(journal.calls.find(call_id) for call_id in gone)
+
+
+# -- made calls --------------------------------------------------------------------------------------------------------
+
+LINK = "https://pbx.example.com/rec/1.wav"
+
+
+def told(journal, call) -> list[tuple[str, str]]:
+    return [(event.kind, event.link) for event in journal.calls.events(call)]
+
+
+@pytest.mark.parametrize("links, events", [
+    ([""], []), ([LINK], [("link", LINK)]), ([LINK, LINK], [("link", LINK)]),
+    (["", LINK, LINK], [("link", LINK)]),  # the sweep was first
+])
+def test_the_end_of_a_made_call_is_its_link(journal, links, events):
+    call = journal.calls.dial("pbx1", "1700000000.abc", "5252", "4733990777")
+    assert (call.call_id, call.extension, call.state) == ("pbx1-1700000000.abc", "5252", "dialled")
+    for link in links:
+        journal.calls.hang_up(call.call_id, link)
+    assert (journal.calls.find(call.call_id).state, told(journal, call)) == ("ended", events)
+
+
+def test_a_link_that_comes_after_the_end(journal):
+    call = journal.calls.dial("pbx1", "1700000000.abc", "5252", "4733990777")
+    journal.calls.hang_up(call.call_id)
+    assert journal.calls.record(call.call_id, "link", link=LINK).kind == "link"
+    assert told(journal, call) == [("link", LINK)]
+
+
+def test_a_call_that_was_answered_is_not_in_vain(journal):
+    call = journal.calls.dial("pbx1", "1700000000.abc", "5252", "4733990777")
+    journal.calls.hang_up(call.call_id, LINK)
+    journal.calls.dial_failed(call.call_id, "the connection was lost")
+    assert journal.calls.find(call.call_id).code == ""

@@ -169,8 +169,6 @@ class Lives(RuleBasedStateMachine):
 
 
 TestLives = Lives.TestCase
-
-
 TestLives.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 
 

@@ -11,8 +11,6 @@ from support.clocks import Clock
 from support.journals import LIMIT, arrive, claim
 from support.processes import race
 
-# -- the window of requests --------------------------------------------------------------------------------------------
-
 moments = st.lists(st.tuples(st.floats(0, 70), st.integers(1, 15)), min_size=1, max_size=20)
 
 

@@ -6,7 +6,6 @@ from support import owed
 from support.journals import LIMIT, arrive, claim, deliver_all
 from support.processes import race
 
-# -- delivery ----------------------------------------------------------------------------------------------------------
 
 def test_an_arrival_is_left_to_its_caller_until_the_call_has_ended(journal):
     call = arrive(journal)

@@ -179,8 +179,6 @@ class LineMachine(RuleBasedStateMachine):
 
 
 TestLineMachine = LineMachine.TestCase
-
-
 TestLineMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 
 

@@ -13,12 +13,8 @@ from support.journals import LIMIT, arrive, claim, deliver_all
 from support.processes import race
 
 NOON = 1_700_000_000.0
-
-
 RELEASED = Path(__file__).parent / "released"  # what the version before wrote, and its statements
 
-
-# -- migrations --------------------------------------------------------------------------------------------------------
 
 def version(path):
     return sqlite3.connect(path).execute("PRAGMA user_version").fetchone()[0]

@@ -17,6 +17,7 @@ from support.processes import in_processes
 
 # -- threads and processes ---------------------------------------------------------------------------------------------
 
+
 def test_one_journal_in_many_threads(journal):
     def work(number):
         for visit in range(10):

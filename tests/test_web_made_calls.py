@@ -10,13 +10,11 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 
 import pytest
 import requests
 
 from movidesk.config import ConfigError, load
-from movidesk.config.options import Secret
 from movidesk.context import Context
 from movidesk.made_calls import dialler
 from movidesk.pbx import ami
@@ -226,41 +224,6 @@ def test_the_simulators_button_and_a_pbx_that_returns_no_id(simulator):
     assert answer == {"status": 0, "text": "ConnectionError", "call_id": ""}
 
 
-# -- what the journal makes of it ------------------------------------------------------------------------------------
-
-LINK = "https://pbx.example.com/rec/1.wav"
-
-
-def told(journal, call) -> list[tuple[str, str]]:
-    return [(event.kind, event.link) for event in journal.calls.events(call)]
-
-
-@pytest.mark.parametrize("links, events", [
-    ([""], []), ([LINK], [("link", LINK)]), ([LINK, LINK], [("link", LINK)]),
-    (["", LINK, LINK], [("link", LINK)]),  # the sweep was first
-])
-def test_the_end_of_a_made_call_is_its_link(journal, links, events):
-    call = journal.calls.dial("pbx1", "1700000000.abc", "5252", "4733990777")
-    assert (call.call_id, call.extension, call.state) == ("pbx1-1700000000.abc", "5252", "dialled")
-    for link in links:
-        journal.calls.hang_up(call.call_id, link)
-    assert (journal.calls.find(call.call_id).state, told(journal, call)) == ("ended", events)
-
-
-def test_a_link_that_comes_after_the_end(journal):
-    call = journal.calls.dial("pbx1", "1700000000.abc", "5252", "4733990777")
-    journal.calls.hang_up(call.call_id)
-    assert journal.calls.record(call.call_id, "link", link=LINK).kind == "link"
-    assert told(journal, call) == [("link", LINK)]
-
-
-def test_a_call_that_was_answered_is_not_in_vain(journal):
-    call = journal.calls.dial("pbx1", "1700000000.abc", "5252", "4733990777")
-    journal.calls.hang_up(call.call_id, LINK)
-    journal.calls.dial_failed(call.call_id, "the connection was lost")
-    assert journal.calls.find(call.call_id).code == ""
-
-
 # -- for what --------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("source", ["", "5", "5252&PJSIP/00900", "PJSIP/5252", "5252\r\nAction: Command", "٥٢٥٢"])
@@ -388,14 +351,6 @@ def test_what_is_no_http(movidesk):
     assert answer.startswith(b"HTTP/1.1 400 ") and answer.endswith(b"\r\n\r\ninvalid request: use GET or POST /call")
 
 
-def test_a_slow_client_is_hung_up_on(movidesk, monkeypatch):
-    monkeypatch.setattr(server, "REQUEST_SECONDS", 0.3)
-    client = movidesk(auth="none")
-    started = time.monotonic()
-    assert client.raw(b"POST /call HTTP/1.1\r\nContent-Length: 10\r\n\r\nx").count(b"HTTP") <= 1
-    assert time.monotonic() - started < 3
-
-
 def test_too_many_connections(movidesk, monkeypatch):
     monkeypatch.setattr(server, "MAX_CONNECTIONS", 1)
     client = movidesk(auth="none")
@@ -408,84 +363,3 @@ def test_too_many_connections(movidesk, monkeypatch):
             client.get(destination="4733990778")
         client.pbx.gate.set()
         assert first.result().status_code == 200
-
-
-# -- an Asterisk that fails; what a real one does is in tests/pbx ----------------------------------------------------
-
-GREETING = b"Asterisk Call Manager/9.0.0\r\n"
-TAKEN = b"Response: Success\r\nMessage: Authentication accepted\r\n\r\n"
-QUEUED = b"Response: Success\r\nMessage: Originate successfully queued\r\n\r\n"
-FAILED = b"Event: OriginateResponse\r\nActionID: %s\r\nResponse: Failure\r\nReason: 0\r\n\r\n"
-
-
-class FakeAmi:
-    """A manager that says one thing to each action, and closes after the last."""
-
-    def __init__(self, *said: bytes, close: bool = True):
-        self.said, self.close, self.heard = said, close, b""
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.address = self._listener.getsockname()
-        threading.Thread(target=self._run, daemon=True).start()
-
-    def _run(self):
-        with self._listener, self._listener.accept()[0] as connection:
-            for text in self.said[:1]:
-                connection.sendall(text)
-            for text in self.said[1:]:
-                action = b""
-                while b"\r\n\r\n" not in action:
-                    data = connection.recv(4096)
-                    if not data:
-                        return
-                    action += data
-                self.heard += action
-                wanted = dict(line.split(b": ", 1) for line in action.split(b"\r\n") if line)
-                connection.sendall(text % wanted.get(b"ActionID", b"") if b"%s" in text else text)
-            while not self.close and connection.recv(4096):
-                pass
-
-
-def order(fake: FakeAmi) -> str:
-    return ami.originate(fake.address, "movidesk", Secret(AMI_SECRET), {"Channel": "PJSIP/5252", "ChannelId": "1.2"}, 0.2)
-
-
-@pytest.mark.parametrize("said, words", [
-    ((), "no answer within"), ((b"",), "no answer within"), ((b"SSH-2.0-OpenSSH\r\n",), "."),
-    ((GREETING,), "."), ((GREETING, TAKEN), "."), ((GREETING, TAKEN, QUEUED), "the connection was lost"),
-    ((GREETING, b"Response: Error\r\nMessage: Authentication failed\r\n\r\n"), "Authentication failed"),
-    ((GREETING, TAKEN, b"Response: Error\r\nMessage: Permission denied\r\n\r\n"), "Permission denied"),
-])
-def test_a_manager_that_fails(monkeypatch, said, words):
-    monkeypatch.setattr(ami, "ANSWER", 0.3)
-    started = time.monotonic()
-    with pytest.raises(ami.AmiError, match=words) as raised:
-        order(FakeAmi(*said))
-    assert time.monotonic() - started < 3 and AMI_SECRET not in str(raised.value) and str(raised.value)
-
-
-def test_a_manager_that_never_tells_what_came_of_it(monkeypatch):
-    monkeypatch.setattr(ami, "ANSWER", 0.3)
-    with pytest.raises(ami.AmiError, match="needs read = call"):
-        order(FakeAmi(GREETING, TAKEN, QUEUED, close=False))
-
-
-def test_a_hangup_of_another_channel_tells_nothing(monkeypatch):
-    other = b"Event: Hangup\r\nUniqueid: 9.9\r\nCause: 17\r\n\r\n"
-    assert order(FakeAmi(GREETING, TAKEN, QUEUED + other + FAILED, close=False)) == ami.UNREACHABLE
-
-
-def test_an_order_leaves_no_thread_behind(monkeypatch):
-    monkeypatch.setattr(ami, "ANSWER", 0.1)
-    before = set(threading.enumerate())
-    for said in (QUEUED + FAILED, QUEUED, b""):
-        for close in (True, False):
-            with suppress(ami.AmiError):
-                order(FakeAmi(GREETING, TAKEN, said, close=close))
-    until(lambda: set(threading.enumerate()) <= before)
-
-
-def test_nothing_listens():
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = free.getsockname()
-    with pytest.raises(ami.AmiError, match="Connection refused"):
-        ami.try_login(address, "movidesk", Secret(AMI_SECRET))

@@ -28,6 +28,7 @@ FAILED = b"200 result=-1\n"
 ARGUMENTS = {"received": ["77"], "arrived": ["77"], "start_transferred": ["77", "5252"], "start_canceled": ["77"],
              "link": ["https://pbx.example.com/a.wav"]}
 
+
 class Before(bytes):
     """Sent before the true answer, not in its place."""
 

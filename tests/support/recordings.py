@@ -5,6 +5,8 @@ import wave
 from pathlib import Path
 
 NAME = "pbx1-1700000000.1.wav"  # of the call pbx1-1700000000.1
+SOUND = bytes(range(256)) * 40
+SECRET = "0123456789abcdef0123456789abcdef"  # with which links are signed
 
 
 def talk(folder: Path, name: str = NAME) -> None:
