@@ -239,9 +239,9 @@ def test_a_console_line_that_is_refused_stops_nothing(fault):
 #: (bench/events.py).
 LOADED = {
     "movidesk", "movidesk.context", "movidesk.agi", "movidesk.agi.caller", "movidesk.agi.channel", "movidesk.agi.runner",
-    "movidesk.agi.variables", "movidesk.agi.verbs", "movidesk.config", "movidesk.config.loader", "movidesk.config.nights",
+    "movidesk.agi.variables", "movidesk.agi.verbs", "movidesk.config", "movidesk.config.loader",
     "movidesk.config.options", "movidesk.config.pattern", "movidesk.delivery", "movidesk.delivery.availability",
-    "movidesk.journal", "movidesk.journal.agents", "movidesk.journal.call_store", "movidesk.journal.limits",
+    "movidesk.journal", "movidesk.journal.agents", "movidesk.journal.call_store",
     "movidesk.journal.notes", "movidesk.journal.records", "movidesk.journal.standby_folder", "movidesk.journal.store",
     "movidesk.journal.wakeup", "movidesk.rules", "movidesk.rules.call_states", "movidesk.rules.rate_limit",
     "movidesk.rules.waiting_line"}

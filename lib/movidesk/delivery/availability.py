@@ -10,8 +10,6 @@ import time
 
 from movidesk import NamedTuple
 from movidesk.config import Config, load
-from movidesk.config.nights import limit_at
-from movidesk.journal.limits import CUT, FAILED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,6 +87,7 @@ class Sending(Needed):
         Returns the outcome; that of a connection which was cut may be a 429.
         """
         from movidesk.delivery.api import RETRY_AFTER_DEFAULT, Delivered, Rejected
+        from movidesk.journal.limits import FAILED
 
         if isinstance(result, Delivered):
             self.journal.notes.remove(AWAY)
@@ -127,6 +126,8 @@ class Sending(Needed):
 
     def limit(self) -> int:
         """The requests a minute that Movidesk takes at this moment ([movidesk] requests_per_minute, night)."""
+        from movidesk.config.nights import limit_at  # an event does without
+
         return limit_at(self.config, self.clock())
 
     def _paused(self, seconds: float, sent: float | None) -> None:
@@ -141,6 +142,7 @@ class Sending(Needed):
     def _is_suspected_429(self, call_id: str) -> bool:
         """Whether a connection that was cut is taken for a 429: once for each call, never while Movidesk takes nothing."""
         from movidesk.delivery.api import RETRY_AFTER_DEFAULT, log
+        from movidesk.journal.limits import CUT
 
         again = self.journal.limits.was_cut(call_id)
         self.journal.limits.add_outcome(call_id, CUT)
