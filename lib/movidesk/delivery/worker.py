@@ -96,10 +96,13 @@ class Delivery:
             self._try_again(job, result)
 
     def _note_in_standby(self, job: Job, exchange: Exchange, error: JournalError) -> None:
-        """Record in the standby that Movidesk accepted an event; otherwise the standby would send it again. Raises the journal's
-        error if that fails: the standby could not read the journal, or could not be created."""
+        """Record in the standby that Movidesk accepted an event; otherwise the standby would send it again. If the standby does
+        not have the call (it ended long ago, or the journal could not be read), add it. Raises the journal's error if there is
+        no place for a standby."""
         try:
             with standby.use(self.context, str(error)) as other:
+                if other.journal.calls.find(job.call.call_id) is None:
+                    other.journal.calls.take_over([(job.call, [job.event])])
                 call = other.journal.calls.find(job.call.call_id)
                 same = [event for event in (other.journal.calls.events(call) if call else ())
                         if (event.kind, event.at, event.status) == (job.event.kind, job.event.at, PENDING)]

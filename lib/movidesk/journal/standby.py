@@ -132,7 +132,7 @@ def end(context: Owner) -> bool:
 
     Raises JournalError while the journal cannot be used, OSError if the standby cannot be removed.
     """
-    from movidesk.journal import standby_copy
+    from movidesk.journal import standby_merge
 
     if not standby_folder.in_use(context.config):
         return True
@@ -145,7 +145,7 @@ def end(context: Owner) -> bool:
     try:
         with _locked(context.config, exclusively=True, patience=0.0):
             if standby_folder.in_use(context.config):
-                standby_copy.merge(standby_folder.journal(context.config), context.journal.path)
+                standby_merge.merge(standby_folder.journal(context.config), context.journal.path)
                 _remove(standby_folder.journal(context.config))
     except TimeoutError:
         return False

@@ -1,0 +1,204 @@
+"""What goes back when a standby ends, also where verbs have recorded something in the journal beside it."""
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from movidesk.journal import DELIVERED, PENDING, Journal, standby_copy, standby_merge
+from movidesk.rules import call_states
+from support import owed
+from support.clocks import Clock
+
+QUEUE = "77"
+
+
+class Pair:
+    """A journal and its standby, which has just begun."""
+
+    def __init__(self, folder, *prepare):
+        self.paths = str(folder / "journal.db"), str(folder / "standby.db")
+        self.clock = Clock()
+        for path in self.paths:
+            Journal(path, self.clock).close()
+        for action in prepare:
+            self.on_journal(action)
+        standby_copy.begin(self.paths[0], self.paths[1], 10, self.clock, self.clock)
+
+    def on_journal(self, action, *args):
+        return self._on(0, action, *args)
+
+    def on_standby(self, action, *args):
+        return self._on(1, action, *args)
+
+    def _on(self, which, action, *args):
+        self.clock.advance(1.0)
+        journal = Journal(self.paths[which], self.clock)
+        try:
+            return action(journal, *args)
+        finally:
+            journal.close()
+
+    def merge(self):
+        standby_merge.merge(self.paths[1], self.paths[0])
+
+    def call(self, call_id="pbx-1.1"):
+        return self.on_journal(lambda journal: journal.calls.find(call_id))
+
+    def told(self, call_id="pbx-1.1"):
+        """The kinds of the call's events in the journal, in the order in which they are sent."""
+        return self.on_journal(lambda journal: [event.kind for event in journal.calls.events(journal.calls.find(call_id))])
+
+
+def arrive(journal, mode=call_states.WATCH):
+    return journal.calls.arrive("pbx", "1.1", QUEUE, "47", mode)
+
+
+def answer(journal):
+    journal.calls.record("pbx-1.1", call_states.START_TRANSFERRED, extension="5252")
+
+
+def hang_up(journal):
+    journal.calls.hang_up("pbx-1.1")
+
+
+def offer(journal):
+    journal.scheduler.answered(journal.calls.find("pbx-1.1"), "5252", "", "5252")
+
+
+def deliver(journal):
+    """Tell Movidesk the next event, if one may go."""
+    journal.store.connection.execute("DELETE FROM requests")
+    job, _ = journal.outbox.take(1000)
+    if job:
+        journal.outbox.delivered(job, "")
+
+
+@pytest.fixture
+def pair(tmp_path):
+    return lambda *prepare: Pair(tmp_path, *prepare)
+
+
+def test_an_answer_in_the_journal_stays_where_the_standby_did_nothing(pair):
+    both = pair(arrive)
+    both.on_journal(answer)
+    both.merge()
+    assert (both.call().state, both.call().extension) == ("transferred", "5252")
+    both.on_journal(hang_up)
+    assert both.told() == ["start_transferred", "completed"]
+
+
+def test_an_offer_in_the_journal_stays(pair):
+    both = pair(lambda journal: arrive(journal, call_states.CONTROL))
+    both.on_journal(offer)
+    both.merge()
+    assert (both.call().state, both.call().extension) == ("offered", "5252")
+
+
+def test_a_call_that_moved_in_the_journal_stays_on_its_channel(pair):
+    both = pair(arrive)
+    both.on_journal(lambda journal: journal.calls.move("pbx-1.1", "99.1", "48"))
+    both.on_standby(lambda journal: journal.notes.set("x", "y"))
+    both.merge()
+    assert both.call().channel == "99.1"
+
+
+def test_an_end_in_the_standby_follows_an_answer_in_the_journal(pair):
+    """The standby took it for a caller who gave up."""
+    both = pair(arrive)
+    both.on_journal(answer)
+    both.on_standby(hang_up)
+    both.merge()
+    assert both.told() == ["start_transferred", "completed"]
+    assert (both.call().state, both.call().extension) == ("completed", "5252") and both.call().ended
+
+
+def test_an_end_in_the_journal_follows_an_answer_in_the_standby(pair):
+    both = pair(arrive)
+    both.on_standby(answer)
+    both.on_journal(hang_up)
+    both.merge()
+    assert len([kind for kind in both.told() if kind in call_states.ENDED]) == 1
+
+
+def test_of_two_ends_the_one_that_was_told_stays(pair):
+    both = pair(arrive)
+    both.on_journal(lambda journal: journal.calls.record("pbx-1.1", call_states.START_CANCELED))
+    both.on_standby(answer)
+    both.on_standby(hang_up)
+    both.on_standby(deliver)
+    both.on_standby(deliver)
+    both.merge()
+    assert both.told() == ["start_transferred", "completed"] and both.call().state == "completed"
+
+
+def test_an_event_that_the_standby_told_is_told(pair):
+    both = pair(arrive, answer)
+    both.on_standby(deliver)
+    both.merge()
+    assert [event.status for event in both.on_journal(lambda journal: journal.calls.events(journal.calls.find("pbx-1.1")))] == [
+        DELIVERED]
+
+
+def test_an_event_that_the_journal_told_stays_told(pair):
+    both = pair(arrive, answer)
+    both.on_journal(deliver)
+    both.on_standby(hang_up)
+    both.merge()
+    events = both.on_journal(lambda journal: journal.calls.events(journal.calls.find("pbx-1.1")))
+    assert [(event.kind, event.status) for event in events] == [("start_transferred", DELIVERED), ("completed", PENDING)]
+
+
+def test_a_standby_that_knew_nothing_takes_nothing_away(tmp_path):
+    """It could not read its journal."""
+    both = Pair(tmp_path)
+    blind = str(tmp_path / "blind.db")
+    Journal(blind, both.clock).close()
+    standby_copy.begin(str(tmp_path / "nowhere.db"), blind, 10, both.clock, both.clock)
+    call = both.on_journal(lambda journal: arrive(journal, call_states.CONTROL))
+    both.on_journal(offer)
+    both.on_journal(lambda journal: journal.scheduler.turn(journal.calls.find(call.call_id), 1000, refusal="UNAVAILABLE"))
+    before = both.on_journal(lambda journal: (journal.agents.refusals(), journal.store.rows(
+        lambda *row: row, "SELECT queue, extension FROM members")))
+    assert before[0] and before[1]
+    standby_merge.merge(blind, both.paths[0])
+    assert before == both.on_journal(lambda journal: (journal.agents.refusals(), journal.store.rows(
+        lambda *row: row, "SELECT queue, extension FROM members")))
+
+
+def test_notes_of_both_are_kept_and_removed_ones_are_gone(pair):
+    both = pair(lambda journal: journal.notes.set("old", "1"), lambda journal: journal.notes.set("kept", "1"))
+    both.on_standby(lambda journal: journal.notes.remove("old"))
+    both.on_journal(lambda journal: journal.notes.set("kept", "2"))
+    both.on_journal(lambda journal: journal.notes.set("new", "1"))
+    both.merge()
+    notes = [both.on_journal(lambda journal, name=name: journal.notes.get(name)) for name in ("old", "kept", "new")]
+    assert [note and note[0] for note in notes] == [None, "2", "1"]
+
+
+STEPS = st.lists(st.tuples(st.booleans(), st.sampled_from([arrive, answer, hang_up, deliver])), max_size=12)
+
+
+@settings(max_examples=150, deadline=None)
+@given(before=st.lists(st.sampled_from([arrive, answer, hang_up, deliver]), max_size=4), steps=STEPS, twice=st.booleans())
+def test_whatever_both_record_each_call_has_one_life(tmp_path_factory, before, steps, twice):
+    """One end at most that is not yet told beside one that is, nothing told is forgotten, and what waits is known."""
+    both = Pair(tmp_path_factory.mktemp("merge"), *before)
+    for in_journal, action in steps:
+        (both.on_journal if in_journal else both.on_standby)(action)
+
+    def delivered(journal):
+        return {(call.call_id, event.kind) for call in journal.overview.last_calls(100) for event in journal.calls.events(call)
+                if event.status == DELIVERED}
+
+    told = both.on_journal(delivered) | both.on_standby(delivered)
+    for _ in range(1 + twice):
+        both.merge()
+    both.on_journal(owed.check)
+    assert both.on_journal(delivered) >= told
+
+    def ends(journal):
+        for call in journal.overview.last_calls(100):
+            found = [event.status for event in journal.calls.events(call) if event.kind in call_states.ENDED]
+            assert found.count(PENDING) <= 1 and bool(found) == (call.ended is not None), (call, found)
+    both.on_journal(ends)
