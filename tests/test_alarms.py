@@ -43,7 +43,7 @@ def pending(context, uniqueid="1.1"):
 
 
 def test_nothing_stands_where_all_is_well(context):
-    context.heard(Delivered("5252"))
+    context.apply_outcome(Delivered("5252"))
     assert names(context) == []
 
 
@@ -53,14 +53,14 @@ def test_a_configuration_with_problems(write_config, clock):
 
 
 def test_a_refused_token_stands_until_it_is_taken_or_another_one_is_there(context, write_config, clock):
-    context.heard(Retry(None, "HTTP 401: no", 401))
+    context.apply_outcome(Retry(None, "HTTP 401: no", 401))
     since = alarms.local(clock())
     clock.advance(10_000)
-    context.heard(Retry(None, "HTTP 403: no", 403))
+    context.apply_outcome(Retry(None, "HTTP 403: no", 403))
     assert text(context) == f"Movidesk refuses the token since {since} (HTTP 401: no): put a valid one into {context.config.path}"
-    context.heard(Delivered("5252"))
+    context.apply_outcome(Delivered("5252"))
     assert names(context) == []
-    context.heard(Retry(None, "HTTP 401: no", 401))
+    context.apply_outcome(Retry(None, "HTTP 401: no", 401))
     assert names(Context(load(write_config(movidesk={"token": OTHER})), clock)) == []
 
 
@@ -68,12 +68,12 @@ def test_a_refused_token_stands_until_it_is_taken_or_another_one_is_there(contex
 @pytest.mark.parametrize("answer", [Delivered(""), Rejected("HTTP 400", 400), Retry(1.0, "HTTP 429", 429)])
 def test_movidesk_away_ends_with_any_answer(context, clock, trouble, answer):
     since = alarms.local(clock())
-    context.heard(trouble)
+    context.apply_outcome(trouble)
     assert names(context) == []
     clock.advance(alarms.AWAY_AFTER)
-    context.heard(Retry(None, "another reason", None))
+    context.apply_outcome(Retry(None, "another reason", None))
     assert text(context).startswith(f"Movidesk does not answer since {since} ({trouble.why}): events are kept")
-    context.heard(answer)
+    context.apply_outcome(answer)
     assert names(context) == []
 
 
@@ -91,47 +91,47 @@ def test_movidesk_away_ends_with_any_answer(context, clock, trouble, answer):
 def test_an_outage_names_its_status_its_beginning_and_what_to_look_at(context, clock, status, words):
     since = alarms.local(clock())
     for _ in range(2):
-        context.heard(Retry(None, f"HTTP {status}", status))
+        context.apply_outcome(Retry(None, f"HTTP {status}", status))
         clock.advance(alarms.AWAY_AFTER)
     assert text(context).startswith(words % since)
-    context.heard(Delivered(""))
+    context.apply_outcome(Delivered(""))
     assert names(context) == []
 
 
 def test_an_outage_of_which_only_one_request_knows_says_so(context, clock):
-    context.heard(Retry(None, "HTTP 500", 500), name="completed of pbx1-1.1")
+    context.apply_outcome(Retry(None, "HTTP 500", 500), name="completed of pbx1-1.1")
     clock.advance(alarms.AWAY_AFTER)
     assert "(HTTP 500); only completed of pbx1-1.1 was sent: " in text(context)
-    context.heard(Retry(None, "HTTP 500", 500), name="received of pbx1-1.2")
+    context.apply_outcome(Retry(None, "HTTP 500", 500), name="received of pbx1-1.2")
     assert "only" not in text(context)
 
 
 def test_one_refusal_of_a_token_that_works_is_an_alarm_after_a_minute(context, clock):
-    context.heard(Delivered(""))
-    context.heard(Retry(None, "HTTP 403", 403), name="completed of pbx1-1.1")
+    context.apply_outcome(Delivered(""))
+    context.apply_outcome(Retry(None, "HTTP 403", 403), name="completed of pbx1-1.1")
     assert names(context) == []
     clock.advance(alarms.AWAY_AFTER)
     assert text(context).startswith("Movidesk refuses completed of pbx1-1.1 since")
-    context.heard(Retry(None, "HTTP 403", 403), name="completed of pbx1-1.2")
+    context.apply_outcome(Retry(None, "HTTP 403", 403), name="completed of pbx1-1.2")
     assert text(context).startswith("Movidesk refuses the token since")
 
 
 def test_a_clock_set_back_hides_no_alarm(context, clock):
-    context.heard(Retry(None, "HTTP 503", 503))
+    context.apply_outcome(Retry(None, "HTTP 503", 503))
     clock.now -= 3600
     assert names(context) == ["away"]
 
 
 def test_a_long_pause_stands_also_when_movidesk_has_just_gone_away(context):
-    context.heard(Retry(3600.0, "HTTP 429", 429))
-    context.heard(Retry(None, "no answer within 5 s", None))
+    context.apply_outcome(Retry(3600.0, "HTTP 429", 429))
+    context.apply_outcome(Retry(None, "no answer within 5 s", None))
     assert names(context) == ["pause"]
 
 
 def test_a_long_pause(context, clock):
-    context.heard(Retry(30.0, "HTTP 429", 429))
+    context.apply_outcome(Retry(30.0, "HTTP 429", 429))
     assert names(context) == []
-    context.heard(Retry(3600.0, "HTTP 429", 429))
+    context.apply_outcome(Retry(3600.0, "HTTP 429", 429))
     assert names(context) == ["pause"] and "requests_per_minute" in text(context)
     clock.advance(context.journal.limits.pause_left())
     assert names(context) == []
@@ -254,7 +254,7 @@ def test_a_phone_that_is_not_named_for_an_hour_is_no_alarm(context, clock):
 
 def test_the_console_hears_each_alarm_once_an_hour(context, clock):
     said = []
-    context.heard(Retry(None, "HTTP 401: no", 401))
+    context.apply_outcome(Retry(None, "HTTP 401: no", 401))
     for _ in range(3):
         alarms.say_on_console(context, said.append)
     assert len(said) == 1

@@ -15,7 +15,7 @@ import pytest
 
 from movidesk import __version__, checks, cli, config
 from movidesk.context import Context
-from movidesk.delivery.availability import TOKEN_REFUSED
+from movidesk.delivery.availability import TOKEN_REJECTED
 from movidesk.housekeeping import Housekeeping
 from movidesk.journal import Job, Journal, standby, standby_folder
 from movidesk_sim.control import Fault
@@ -289,7 +289,7 @@ def test_a_terminal_is_never_given_more_than_text(movidesk, book, command):
     book.outbox.rejected(book.outbox.take(1000)[0], NASTY)
     book.outbox.retry(book.outbox.take(1000)[0], 60, NASTY)
     book.scheduler.turn(arrive(book, "2.1", queue=NASTY, number=NASTY), 1000)
-    book.notes.set(TOKEN_REFUSED, Context(config.load(movidesk.path))._token_mark() + " " + NASTY)
+    book.notes.set(TOKEN_REJECTED, Context(config.load(movidesk.path))._token_mark() + " " + NASTY)
     status, out, err = movidesk(*command)
     assert status in (GOOD, TROUBLE) and (command != ("status", "--json") or json.loads(out))
     assert [c for c in out + err if not c.isprintable() and c != "\n"] == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 from movidesk.config import load
 from movidesk.context import Context
 from movidesk.delivery.api import Delivered, Retry
-from movidesk.delivery.availability import REST_AFTER, TRY_TOKEN_AGAIN
+from movidesk.delivery.availability import BACKOFF_AFTER, TRY_TOKEN_AGAIN
 
 OTHER = "00000000-1111-2222-3333-444444444444"
 REFUSED = Retry(None, "HTTP 401", 401)
@@ -13,35 +13,35 @@ REFUSED = Retry(None, "HTTP 401", 401)
 def test_a_new_token_in_the_file_ends_the_silence_without_a_restart(write_config, clock):
     context = Context(load(write_config()), clock)
     old = context.client
-    context.heard(REFUSED)
-    assert context.silence() == TRY_TOKEN_AGAIN
+    context.apply_outcome(REFUSED)
+    assert context.auth_backoff() == TRY_TOKEN_AGAIN
     write_config(movidesk={"token": OTHER})
-    assert context.silence() == 0.0
+    assert context.auth_backoff() == 0.0
     assert context.config["movidesk", "token"].reveal() == OTHER and context.client is not old
 
 
 def test_a_configuration_that_is_being_edited_changes_nothing(write_config, clock):
     context = Context(load(write_config()), clock)
-    context.heard(REFUSED)
+    context.apply_outcome(REFUSED)
     write_config(movidesk={"token": "half a tok"})
-    assert context.silence() == TRY_TOKEN_AGAIN
+    assert context.auth_backoff() == TRY_TOKEN_AGAIN
 
 
 def test_a_clock_set_back_does_not_lengthen_the_silence(write_config, clock):
     context = Context(load(write_config()), clock)
-    context.heard(REFUSED)
+    context.apply_outcome(REFUSED)
     clock.now -= 3600
-    assert context.silence() == 0.0
+    assert context.auth_backoff() == 0.0
 
 
 def test_a_movidesk_that_does_not_answer_is_tried_more_and_more_seldom(write_config, clock):
     context = Context(load(write_config()), clock)
     away = Retry(None, "no answer within 5 s", None)
-    for lasts, rests in ((0, 0.0), (REST_AFTER - 1, 0.0), (1, 30.0), (340, 200.0), (10_000, 300.0)):
+    for lasts, rests in ((0, 0.0), (BACKOFF_AFTER - 1, 0.0), (1, 30.0), (340, 200.0), (10_000, 300.0)):
         clock.advance(lasts)
-        context.heard(away)
-        assert context.rest(300.0) == rests
+        context.apply_outcome(away)
+        assert context.outage_backoff(300.0) == rests
     clock.advance(100)
-    assert (context.rest(300.0), context.rest(30.0)) == (200.0, 0.0)
-    context.heard(Delivered(""))
-    assert context.rest(300.0) == 0.0
+    assert (context.outage_backoff(300.0), context.outage_backoff(30.0)) == (200.0, 0.0)
+    context.apply_outcome(Delivered(""))
+    assert context.outage_backoff(300.0) == 0.0

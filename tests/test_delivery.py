@@ -194,12 +194,12 @@ def test_a_connection_cut_near_the_limit_is_a_suspected_429(office, under_ten_a_
     office.fault("asterisk_transferedCall", cut="before")
     office.delivery.once()
     assert office.book.limits.pause_left() == paused
-    assert ("which may stand for a 429: nothing is sent for 60 s" in caplog.text) == bool(paused)
+    assert ("which may stand for a 429: no request is sent for 60 s" in caplog.text) == bool(paused)
     assert (office.book.notes.get(AWAY) is None) == bool(paused), "it is no sign that Movidesk is away"
 
 
 def test_cut_connections_while_movidesk_is_away_are_no_429s(office, under_ten_a_minute):
-    office.context.heard(api.Retry(None, "no answer within 5 s", None))
+    office.context.apply_outcome(api.Retry(None, "no answer within 5 s", None))
     office.talked()
     under_ten_a_minute(9)
     office.fault("asterisk_transferedCall", cut="before")
@@ -357,7 +357,7 @@ def test_an_event_that_is_never_accepted_does_not_block_its_call(office, seen):
 @pytest.mark.parametrize("status", [500, 403, 401, 302, 408])
 def test_an_event_that_is_never_accepted_holds_up_nobody(office, status):
     """A call comes every 20 seconds, and Movidesk takes all that it is told of them."""
-    office.context.heard(api.Delivered(""))  # the token has worked
+    office.context.apply_outcome(api.Delivered(""))  # the token has worked
     poisoned = office.talked()
     office.delivery.deliver(office.delivery.take()[0])
     fail(office, COMPLETED, status=status)
@@ -373,18 +373,18 @@ def test_an_event_that_is_never_accepted_holds_up_nobody(office, status):
     assert refused(office) == [("completed", poisoned)]
     assert re.fullmatch(rf"HTTP {status} \([345] tries failed while other requests were accepted\)",
                         office.book.outbox.jobs(REFUSED)[0].event.note)
-    assert not office.context.silence() and not office.context.rest(300)
+    assert not office.context.auth_backoff() and not office.context.outage_backoff(300)
 
 
 @pytest.mark.parametrize("status", [500, 403])
 def test_two_events_that_are_never_accepted_hold_up_nobody_either(office, status):
-    office.context.heard(api.Delivered(""))
+    office.context.apply_outcome(api.Delivered(""))
     poisoned = [office.talked() for _ in range(2)]
     for _ in poisoned:
         office.delivery.deliver(office.delivery.take()[0])
     fail(office, COMPLETED, status=status)
     office.delivery.once()
-    office.context.heard(api.Delivered(""))  # a caller's question, after the silence if there is one
+    office.context.apply_outcome(api.Delivered(""))  # a caller's question, after the silence if there is one
     office.book.scheduler.answered(office.book.calls.arrive("pbx1", "9.9", "77", "47"), "", "4", "4")
     run(office, 180, 15, lambda: office.book.scheduler.answered(
         office.book.calls.arrive("pbx1", "9.9", "77", "47"), "", "4", "4"))
@@ -395,7 +395,7 @@ def test_two_events_that_are_never_accepted_hold_up_nobody_either(office, status
     {"status": 500}, {"status": 302}, {"status": 411}, {"status": 401}, {"status": 403}, {"cut": "before"}], ids=str)
 @pytest.mark.parametrize("calls", [1, 3])
 def test_nothing_is_set_aside_in_an_outage_however_long(office, fault, calls):
-    office.context.heard(api.Delivered(""))
+    office.context.apply_outcome(api.Delivered(""))
     ids = [office.talked() for _ in range(calls)]
     fail(office, **fault)
     heard = run(office, 7200)
@@ -421,7 +421,7 @@ def test_an_outage_after_which_one_event_fails_for_another_minute(office):
 
 
 def test_one_refusal_of_a_token_that_works_silences_nobody(office):
-    office.context.heard(api.Delivered(""))
+    office.context.apply_outcome(api.Delivered(""))
     calls = [office.talked() for _ in range(2)]
     office.fault("asterisk_transferedCall", status=403)
     office.delivery.once()
@@ -430,7 +430,7 @@ def test_one_refusal_of_a_token_that_works_silences_nobody(office):
 
 
 def test_a_revoked_token_is_believed_to_be_refused_after_two_requests(office):
-    office.context.heard(api.Delivered(""))
+    office.context.apply_outcome(api.Delivered(""))
     for _ in range(3):
         office.talked()
     office.model.token = OTHER_TOKEN
@@ -462,7 +462,7 @@ def test_a_refused_token_stops_all_requests_and_a_new_one_resumes_them(office, w
     path = write_config(movidesk={"url": office.simulator.url, "token": OTHER_TOKEN})
     office.clock.advance(2)
     renewed = Office(office.simulator, path, office.clock)
-    assert renewed.context.silence() == 0.0
+    assert renewed.context.auth_backoff() == 0.0
     renewed.until_settled()
     assert is_complete(office, call_id)
 

@@ -190,7 +190,7 @@ class Failing(Scene):
         return [(job.event.kind, int(job.call.call_id.rpartition("-")[2])) for job in self.context.journal.outbox.jobs(REFUSED)]
 
     def stepped_aside(self):
-        return [text for text in self.console if "those behind it ask first" in text]
+        return [text for text in self.console if "the callers behind it ask first" in text]
 
 
 @pytest.mark.parametrize("how", FAILURES)

@@ -2,8 +2,8 @@
 
     name       begins                             ends
     config     Config: problems of the file       the file is corrected
-    token      Sending.heard: 401 or 403          Movidesk accepts this token, or the file has another
-    away       Sending.heard: no answer, 5xx      Movidesk accepts a request, or rejects one with another status
+    token      apply_outcome: 401 or 403            Movidesk accepts this token, or the file has another
+    away       apply_outcome: no answer, 5xx        Movidesk accepts a request, or rejects one with another status
     pause      Limits.close_window: 429           the pause is over
     idle       the journal: due events stay       a request is sent
     journal    standby.use: it is unusable        standby.end: it can be used again
@@ -25,7 +25,7 @@ import time
 from movidesk import NamedTuple, journal
 from movidesk.config import Config
 from movidesk.context import NOT_TOLD, Context
-from movidesk.delivery.availability import AWAY, TOKEN_REFUSED
+from movidesk.delivery.availability import AWAY, TOKEN_REJECTED
 from movidesk.journal import REFUSED, emergency, standby, standby_folder
 from movidesk.journal.recovery import kept_aside
 from movidesk.rules import waiting_line
@@ -120,13 +120,13 @@ def _phone(refusal: waiting_line.Refusal) -> str:
 
 def _of_movidesk(context: Context, book: journal.Journal) -> list[Alarm]:
     """Why no request reaches Movidesk: one alarm, the one that explains the others."""
-    refused = context.refused_token()
+    refused = context.invalid_token()
     if refused:
         return [Alarm("token", f"Movidesk refuses the token since {local(refused[1])} ({refused[0]}): put a valid one into "
                                f"{context.config.path}")]
-    refusal = context.refusal()
+    refusal = context.auth_failure()
     if refusal and _lasts(context, refusal[1], AWAY_AFTER):
-        return [Alarm("token", f"Movidesk refuses {book.notes.failed_alone(TOKEN_REFUSED)} since {local(refusal[1])} "
+        return [Alarm("token", f"Movidesk refuses {book.notes.failed_alone(TOKEN_REJECTED)} since {local(refusal[1])} "
                       f"({refusal[0]}), "
                                "and nothing else was sent: the token may have been revoked")]
     away = book.notes.get(AWAY)

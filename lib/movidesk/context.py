@@ -6,7 +6,7 @@ import sys
 import time
 
 from movidesk.config import Config
-from movidesk.delivery.availability import Sending
+from movidesk.delivery.availability import RequestSender
 from movidesk.journal import Journal, JournalError, wakeup
 
 TYPE_CHECKING = False
@@ -21,7 +21,7 @@ NOT_TOLD, ALARMS_LOOKED = "not_told", "alarms_looked"
 LOOK_EVERY = 60        # seconds between two checks for alarms by verbs
 
 
-class Context(Sending):
+class Context(RequestSender):
     """Configuration, journal and API client. Each is opened on first use.
 
     Recording an event needs no network and no HTTP library: the first request imports the client.

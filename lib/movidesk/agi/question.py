@@ -1,4 +1,4 @@
-"""The question of a waiting caller: receivedCall, and what the caller is told of its answer."""
+"""The request of a waiting caller (receivedCall), and the variables that are set from its answer."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ if TYPE_CHECKING:
     from movidesk.journal import Call
     from movidesk.rules.trial import Trial
 
-UNASKED = "E"      # MOVIDESK_CODE where Movidesk could not be asked
-AFTER_ERROR = 10   # seconds until a caller asks again whose question failed
-LONGEST_WAIT = 60  # seconds; a caller is never told to wait longer, whatever Movidesk asks for
+UNASKED = "E"      # MOVIDESK_CODE if Movidesk could not be asked
+AFTER_ERROR = 10   # seconds until a caller asks again after its request failed
+LONGEST_WAIT = 60  # seconds; the longest MOVIDESK_WAIT, whatever Movidesk asks for
 
 
 def unasked() -> dict[str, object]:
-    """What `received` sets where Movidesk could not be asked."""
+    """The variables that `received` sets if Movidesk could not be asked."""
     return {variables.EXT: "", variables.CODE: UNASKED, variables.WAIT: AFTER_ERROR, variables.POSITION: ""}
 
 
 def ask(context: Context, channel: Channel, call: Call) -> dict[str, object]:
-    """Ask Movidesk for an agent for this call, if it is its turn; the variables to set."""
+    """Ask Movidesk for an agent for this call, if it is its turn. Returns the variables to set."""
     context.config.require("movidesk")
-    silence = context.silence()
-    if silence:
+    backoff = context.auth_backoff()
+    if backoff:
         channel.say(f"{call.call_id} waits: Movidesk refuses the token", 3)
-        return {variables.WAIT: _seconds(silence)}
-    rest = context.rest(context.pace[1])
-    if rest:
+        return {variables.WAIT: _seconds(backoff)}
+    backoff = context.outage_backoff(context.pace[1])
+    if backoff:
         channel.say(f"{call.call_id} waits: Movidesk does not answer", 3)
-        return {variables.WAIT: _seconds(rest)}
+        return {variables.WAIT: _seconds(backoff)}
     timeout = context.config["movidesk", "timeout"]
     turn = context.journal.scheduler.turn(call, context.limit(), context.is_script, 3 * timeout + AFTER_ERROR,
                                           _refusal(channel, call), context.pace)
@@ -63,32 +63,32 @@ def ask(context: Context, channel: Channel, call: Call) -> dict[str, object]:
 
 
 def _blamed_now(context: Context, call: Call) -> Trial:
-    """The trial of this caller's question if it fails, with the tries that count against it from now on: earlier ones say nothing
-    about whether Movidesk answers at this moment."""
+    """The trial of this caller's request if it fails now. Only tries from now on count against it: earlier ones do not show
+    whether Movidesk answers at this moment."""
     _, before, after = context.journal.trials.question(call)
     return after._replace(blamed=after.blamed - (before.blamed if before else 0))
 
 
 def _refused(context: Context, channel: Channel, call: Call, why: str) -> None:
-    """Movidesk refused the caller's question: where that is meant for this call its arrival is set aside, and the call goes
+    """Movidesk rejected the caller's request. If the rejection is final, its `received` event is set aside, and the call goes
     on."""
     set_aside = context.journal.trials.question_refused(call, why)
     _failed(context, channel, call, why)
     if set_aside:
-        context.given_up(request_name(call_states.RECEIVED, call.call_id))
-        channel.say(f"{call.call_id}: received refused: {why} (movidesk outbox shows it, and can send it again)")
+        context.abandoned(request_name(call_states.RECEIVED, call.call_id))
+        channel.say(f"{call.call_id}: received set aside: {why} (movidesk outbox shows it, and can send it again)")
 
 
 def _failed(context: Context, channel: Channel, call: Call, why: str) -> None:
-    """The caller's question was not taken: those behind it may have to ask first."""
-    alone = context.is_alone(request_name(call_states.RECEIVED, call.call_id))
+    """The caller's request failed: the callers behind it may have to ask first."""
+    alone = context.is_only_failure(request_name(call_states.RECEIVED, call.call_id))
     if context.journal.trials.question_failed(call, context.pace[1], alone):
-        channel.say(f"{call.call_id}: receivedCall fails for this call and no other ({why}): those behind it ask first, it "
-                    f"asks again every {context.pace[1]:g} s")
+        channel.say(f"{call.call_id}: receivedCall fails for this call and no other ({why}): the callers behind it ask first, "
+                    f"it asks again every {context.pace[1]:g} s")
 
 
 def _judge(context: Context, channel: Channel, call: Call, text: str) -> dict[str, object]:
-    """What receivedCall's answer means for the caller."""
+    """The variables to set for an answer to receivedCall."""
     from movidesk.delivery import api
 
     try:
@@ -108,7 +108,7 @@ def _judge(context: Context, channel: Channel, call: Call, text: str) -> dict[st
 
 
 def _refusal(channel: Channel, call: Call) -> str:
-    """Why the phone that the caller was offered did not take it, as the dialplan says: one word; '' if it does not say."""
+    """Why the offered phone did not answer, according to the dialplan: one word; '' if it is not set."""
     reason = caller.variable_or_empty(channel, variables.REFUSAL) if call.state == call_states.OFFERED else ""
     return reason if re.fullmatch("[A-Z]{1,20}", reason) else ""
 

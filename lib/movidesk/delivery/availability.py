@@ -1,6 +1,6 @@
-"""Requests to Movidesk, and what the outcome of one means for the others: pauses, outages, a refused token.
+"""Sends requests to Movidesk, and derives from each outcome what holds for all: pauses, outages, an invalid token.
 
-One failed request is not an outage: until another one fails too, the others are sent, and show whose failure it is
+One failed request is not an outage. Until another one fails as well, other requests are sent; they show the cause
 (movidesk.rules.trial).
 """
 
@@ -20,95 +20,97 @@ if TYPE_CHECKING:
     from movidesk.journal.standby import Owner
     from movidesk.rules.trial import Trial
 
-    Failures = Optional[Callable[[], Trial]]  # see Sending.send
+    Failures = Optional[Callable[[], Trial]]  # see RequestSender.send
 
     class Needed(Owner, Protocol):
-        """What Sending needs of a movidesk.context.Context."""
+        """What RequestSender needs of a movidesk.context.Context."""
 
         @property
         def client(self) -> Client: ...
 else:
     Needed = object
 
-SLOW = 0.5             # seconds; an answer that took longer may have been counted by Movidesk at any moment of them
-REST_AFTER = 60        # seconds; a Movidesk that has not answered for longer is tried less and less often
-TRY_TOKEN_AGAIN = 900  # seconds; a refused token is tried this seldom, a new one at once
-#: The journal's notes: which token (its mark) was refused, and with what words; why Movidesk takes nothing; which token it
-#: last took. The first two keep when the trouble began and which request failed (Notes.record_failure).
-TOKEN_REFUSED, AWAY, TOKEN_TAKEN = "token_refused", "away", "token_taken"
-#: Timers that all processes share: when a refused token was last tried, and a Movidesk that takes nothing.
+SLOW = 0.5             # seconds; Movidesk may have counted a request that took longer at any moment of that time
+BACKOFF_AFTER = 60     # seconds; the intervals between tries grow if an outage lasts longer
+TRY_TOKEN_AGAIN = 900  # seconds until an invalid token is tried again; a new token is tried at once
+#: Notes in the journal: the token (its mark) that was rejected, and the reason; why Movidesk accepts no request; the token that
+#: it last accepted. The first two also have the time of the first failure and the failed request (Notes.record_failure).
+TOKEN_REJECTED, AWAY, TOKEN_ACCEPTED = "token_refused", "away", "token_taken"
+#: Timers that all processes share: the last try of an invalid token, and the last try during an outage.
 TOKEN_TRIED, AWAY_TRIED = "token_tried", "away_tried"
 
 
 class Exchange(NamedTuple):
     """A request that was sent."""
 
-    result: Outcome  # what it came to (api.Client.send)
-    sent: float      # when it left, steady time
+    result: Outcome  # see api.Client.send
+    sent: float      # when it was sent, steady time
     seconds: float   # how long it took
 
 
 def request_name(event: str, call_id: str) -> str:
-    """Tells requests apart; an event that is sent again keeps its name."""
+    """A name for a request; an event that is sent again has the same name."""
     return f"{event} of {call_id}"
 
 
-class Sending(Needed):
-    """The part of a Context that sends. Needs its config, journal, client and clock."""
+class RequestSender(Needed):
+    """The part of a Context that sends requests. Needs its config, journal, client and clock."""
 
     config: Config
     _client: Client | None
 
     def send(self, request: int, event: str, failures: Failures = None, **fields: object) -> Outcome:
-        """Send one event with the request that was claimed for it; its outcome (api.Client.send), heeded by `heard`.
+        """Send one event with the request that was claimed for it. Returns its outcome (api.Client.send) after `apply_outcome`.
 
-        failures: () -> the event's trial.Trial if this try failed too; None for a request that is not tried again.
+        failures: () -> the event's trial.Trial if this try fails as well; None for a request that is not repeated.
         """
-        return self.note_exchange(request, self.exchange(event, **fields), event, str(fields["id"]), failures)
+        return self.record_exchange(request, self.exchange(event, **fields), event, str(fields["id"]), failures)
 
     def exchange(self, event: str, **fields: object) -> Exchange:
-        """Send one event, and note nothing of it."""
+        """Send one event, without recording the outcome."""
         begun, sent = time.monotonic(), self.journal.steady()
         return Exchange(self.client.send(event, **fields), sent, time.monotonic() - begun)
 
-    def note_exchange(self, request: int, exchange: Exchange, event: str, call_id: str, failures: Failures = None) -> Outcome:
-        """The rest of `send`; 0 as the request stands for one that this journal has not claimed."""
+    def record_exchange(self, request: int, exchange: Exchange, event: str, call_id: str, failures: Failures = None) -> Outcome:
+        """Record the outcome of `exchange`. request: 0 if it was not claimed in this journal."""
         if exchange.seconds > SLOW:
             self.journal.limits.count_from_now(request)
-        return self.heard(exchange.result, exchange.sent, request_name(event, call_id), failures, call_id)
+        return self.apply_outcome(exchange.result, exchange.sent, request_name(event, call_id), failures, call_id)
 
-    def heard(self, result: Outcome, sent: float | None = None, name: str = "", failures: Failures = None,
-              call_id: str = "") -> Outcome:
-        """Keep what an outcome means for all requests: a pause after 429, silence after 401 and 403, an outage, their ends.
+    def apply_outcome(self, result: Outcome, sent: float | None = None, name: str = "", failures: Failures = None,
+                      call_id: str = "") -> Outcome:
+        """Record what an outcome means for all requests: the begin or end of a pause (429), of a backoff (401, 403), of an
+        outage.
 
-        sent: when the request left, in the journal's steady time; None: just now. name: tells requests apart; '' stands for
-        any. failures: see send. call_id: of the request's call.
+        sent: when the request was sent, in the journal's steady time; None: just now. name: see request_name; '' means any.
+        failures: see send. call_id: of the request's call.
 
-        Returns the outcome; that of a connection which was cut may be a 429.
+        Returns the outcome; a cut connection may become a 429.
         """
         from movidesk.delivery.api import RETRY_AFTER_DEFAULT, Delivered, Rejected
         from movidesk.journal.limits import FAILED
 
         if isinstance(result, Delivered):
             self.journal.notes.remove(AWAY)
-            self._token_taken()
+            self._token_accepted()
             return result
         if isinstance(result, Rejected):
-            self._refused(result, name, failures)
+            self._rejected(result, name, failures)
             return result
         if result.cut and self._is_suspected_429(call_id):
-            return result._replace(status=429, why=result.why + ", taken for a 429")
+            return result._replace(status=429, why=result.why + ", treated as a 429")
         if result.status == 429:
             self.journal.notes.remove(AWAY)
             self._paused(RETRY_AFTER_DEFAULT if result.after is None else result.after, sent)
             return result
         self.journal.limits.add_outcome(call_id, FAILED)
-        if failures is None or not failures().blamed:  # else the failure is the event's own
+        if failures is None or not failures().blamed:  # otherwise the event itself is the cause
             self._failed(result, name)
         return result
 
-    def _refused(self, result: Rejected, name: str, failures: Failures) -> None:
-        """A refusal ends an outage, for something answers; while nothing is taken it may itself be one (trial.is_believed)."""
+    def _rejected(self, result: Rejected, name: str, failures: Failures) -> None:
+        """A rejection ends an outage, because Movidesk answers. But if no request is accepted it may itself be part of an outage
+        (trial.is_believed)."""
         away = self.journal.notes.get(AWAY)
         if away and not away[0].startswith(f"HTTP {result.status}"):
             self.journal.notes.remove(AWAY)
@@ -119,14 +121,14 @@ class Sending(Needed):
     def _failed(self, result: Retry, name: str) -> None:
         if result.status in (401, 403):
             self.journal.notes.remove(AWAY)
-            self._token_refused(result.why, name)
+            self._token_rejected(result.why, name)
         else:
             self.journal.notes.record_failure(AWAY, result.why, name)
             self.journal.notes.start_timer(AWAY_TRIED)
 
     def limit(self) -> int:
-        """The requests a minute that Movidesk takes at this moment ([movidesk] requests_per_minute, night)."""
-        from movidesk.config.nights import limit_at  # an event does without
+        """The current limit of requests a minute ([movidesk] requests_per_minute, night)."""
+        from movidesk.config.nights import limit_at  # not needed to record an event
 
         return limit_at(self.config, self.clock())
 
@@ -136,11 +138,11 @@ class Sending(Needed):
         limit = self.limit()
         if self.journal.limits.close_window(seconds, sent, limit):
             log.warning("Movidesk answered 429 although we had sent only %d of %d requests in the last minute: other programs "
-                        "use the account. We send at most %d a minute now, and raise that step by step",
+                        "use the account. We now send at most %d a minute, and raise the rate step by step",
                         self.journal.limits.requests_in_window(), limit, self.journal.limits.rate(limit))
 
     def _is_suspected_429(self, call_id: str) -> bool:
-        """Whether a connection that was cut is taken for a 429: once for each call, never while Movidesk takes nothing."""
+        """Whether a cut connection is treated as a 429: once for each call, and never during an outage."""
         from movidesk.delivery.api import RETRY_AFTER_DEFAULT, log
         from movidesk.journal.limits import CUT
 
@@ -148,74 +150,75 @@ class Sending(Needed):
         self.journal.limits.add_outcome(call_id, CUT)
         if again or self.journal.notes.get(AWAY) or not self.journal.limits.suspect_429(self.limit(), RETRY_AFTER_DEFAULT):
             return False
-        log.warning("%s: nothing is sent for %.0f s", self.journal.limits.pause_reason(), self.journal.limits.pause_left())
+        log.warning("%s: no request is sent for %.0f s", self.journal.limits.pause_reason(), self.journal.limits.pause_left())
         return True
 
-    def given_up(self, name: str) -> None:
-        """This request is not sent again: where only it failed, nothing shows that Movidesk is away."""
+    def abandoned(self, name: str) -> None:
+        """This request is not sent again. If it was the only one that failed, there is no outage."""
         if self.journal.notes.failed_alone(AWAY) == name:
             self.journal.notes.remove(AWAY)
 
-    def is_alone(self, name: str) -> bool:
-        """Whether no other request than this one has failed since Movidesk last took any."""
+    def is_only_failure(self, name: str) -> bool:
+        """Whether this is the only request that has failed since Movidesk last accepted one."""
         notes = self.journal.notes
-        return all(notes.failed_alone(note) == name for note in (AWAY, TOKEN_REFUSED) if notes.get(note))
+        return all(notes.failed_alone(note) == name for note in (AWAY, TOKEN_REJECTED) if notes.get(note))
 
     # -- an outage --------------------------------------------------------------------------------------------------
 
-    def rest(self, longest: float) -> float:
-        """Seconds until a Movidesk that takes nothing is tried again: half the length of the outage after the last failure, at
-        most `longest`. 0.0 in the first REST_AFTER seconds, and while only one request has failed."""
+    def outage_backoff(self, longest: float) -> float:
+        """Seconds until the next try in an outage: half the length of the outage after the last failure, at most `longest`. 0.0
+        in the first BACKOFF_AFTER seconds, and while only one request has failed."""
         away = self.journal.notes.get(AWAY)
         age = self.clock() - away[1] if away else 0.0
-        if age < REST_AFTER or self.journal.notes.failed_alone(AWAY):
+        if age < BACKOFF_AFTER or self.journal.notes.failed_alone(AWAY):
             return 0.0
         return self.journal.notes.time_left(AWAY_TRIED, min(longest, age / 2))
 
     # -- the token --------------------------------------------------------------------------------------------------
 
-    def _token_taken(self) -> None:
-        self.journal.notes.remove(TOKEN_REFUSED)
-        taken = self.journal.notes.get(TOKEN_TAKEN)
+    def _token_accepted(self) -> None:
+        self.journal.notes.remove(TOKEN_REJECTED)
+        taken = self.journal.notes.get(TOKEN_ACCEPTED)
         if taken is None or taken[0] != self._token_mark():
-            self.journal.notes.set(TOKEN_TAKEN, self._token_mark())
+            self.journal.notes.set(TOKEN_ACCEPTED, self._token_mark())
 
-    def _token_refused(self, why: str, name: str) -> None:
-        """The note keeps the time of the first refusal; the timer TOKEN_TRIED that of the last try."""
-        refused, taken = self.refusal(), self.journal.notes.get(TOKEN_TAKEN)
+    def _token_rejected(self, why: str, name: str) -> None:
+        """The note keeps the time of the first rejection, the timer TOKEN_TRIED that of the last try."""
+        refused, taken = self.auth_failure(), self.journal.notes.get(TOKEN_ACCEPTED)
         if not refused:
-            self.journal.notes.remove(TOKEN_REFUSED)  # another token's
+            self.journal.notes.remove(TOKEN_REJECTED)  # it is about another token
         has_worked = taken is not None and taken[0] == self._token_mark()
-        self.journal.notes.record_failure(TOKEN_REFUSED, f"{self._token_mark()} {why}", name if has_worked else "")
+        self.journal.notes.record_failure(TOKEN_REJECTED, f"{self._token_mark()} {why}", name if has_worked else "")
         self.journal.notes.start_timer(TOKEN_TRIED)
 
-    def refusal(self) -> tuple[str, float] | None:
-        """Why and since when (epoch seconds) Movidesk answers 401 or 403 with the configuration's token; None: it does not."""
-        refused = self.journal.notes.get(TOKEN_REFUSED)
+    def auth_failure(self) -> tuple[str, float] | None:
+        """Why and since when (epoch seconds) Movidesk answers 401 or 403 to the configured token; None if it does not."""
+        refused = self.journal.notes.get(TOKEN_REJECTED)
         mark, _, why = refused[0].partition(" ") if refused else ("", "", "")
         return (why, refused[1]) if refused and mark == self._token_mark() else None
 
-    def refused_token(self) -> tuple[str, float] | None:
-        """As `refusal`, where the token is to blame: Movidesk has never taken it, or refused two different requests."""
-        return None if self.journal.notes.failed_alone(TOKEN_REFUSED) else self.refusal()
+    def invalid_token(self) -> tuple[str, float] | None:
+        """Like `auth_failure`, but only if the token is the cause: Movidesk has never accepted it, or rejected two different
+        requests."""
+        return None if self.journal.notes.failed_alone(TOKEN_REJECTED) else self.auth_failure()
 
-    def silence(self) -> float:
-        """Seconds for which nothing may be sent because Movidesk refused this very token; 0.0 where it may."""
-        if not self.refused_token():
+    def auth_backoff(self) -> float:
+        """Seconds until the invalid token is tried again, during which nothing is sent; 0.0 if requests may be sent."""
+        if not self.invalid_token():
             return 0.0
-        self._look_for_a_new_token()
-        if not self.refused_token():
+        self._reload_token()
+        if not self.invalid_token():
             return 0.0
         return self.journal.notes.time_left(TOKEN_TRIED, TRY_TOKEN_AGAIN)
 
-    def _look_for_a_new_token(self) -> None:
-        """Take over a configuration that was mended meanwhile; one with problems changes nothing."""
+    def _reload_token(self) -> None:
+        """Use the configuration file's new token, if there is one and the file has no problems."""
         mended = load(self.config.path)
         if not mended.problems and mended["movidesk", "token"].reveal() != self.config["movidesk", "token"].reveal():
             self.config, self._client = mended, None
 
     def _token_mark(self) -> str:
-        """Tells tokens apart without telling them."""
+        """A hash that identifies the token without revealing it."""
         from hashlib import sha256
 
         return sha256(self.config["movidesk", "token"].reveal().encode()).hexdigest()[:12]

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from movidesk.delivery import api
-from movidesk.delivery.availability import Exchange, Sending, request_name
+from movidesk.delivery.availability import Exchange, RequestSender, request_name
 from movidesk.journal import LEASE, PENDING, Job, JournalError, standby, standby_folder, wakeup
 from movidesk.rules import call_states, trial
 
@@ -46,16 +46,16 @@ def event_name(job: Job) -> str:
 class Delivery:
     """Delivers the events of a context's journal. jitter: () -> [0, 1), passed in by tests."""
 
-    def __init__(self, context: Sending, jitter: Callable[[], float] = random.random):
+    def __init__(self, context: RequestSender, jitter: Callable[[], float] = random.random):
         self.context = context
         self._jitter = jitter
         self._stop = threading.Event()  # set: begin no further event
 
     def take(self) -> tuple[Job | None, float | None]:
         """Return the next job and 0, or None and the seconds to wait (None: no event is pending). See Outbox.take."""
-        silence = self.context.silence() or self.context.rest(trial.LONGEST_RETRY)
-        if silence:
-            return None, silence
+        backoff = self.context.auth_backoff() or self.context.outage_backoff(trial.LONGEST_RETRY)
+        if backoff:
+            return None, backoff
         return self.context.journal.outbox.take(self.context.limit())
 
     def deliver(self, job: Job, probe_for: Job | None = None, refused: bool = False) -> bool:
@@ -83,7 +83,7 @@ class Delivery:
     def _note(self, job: Job, exchange: Exchange, probe_for: Job | None = None, refused: bool = False) -> None:
         """Record the outcome of an event that was sent; see deliver."""
         event, call, book = job.event, job.call, self.context.journal
-        result = self.context.note_exchange(job.request_id, exchange, event_name(job), call.call_id,
+        result = self.context.record_exchange(job.request_id, exchange, event_name(job), call.call_id,
                                             lambda: book.trials.after_failure(event.id))
         if isinstance(result, api.Delivered):
             book.outbox.delivered(job, result.text, self._offered(job, result.text))
@@ -120,7 +120,7 @@ class Delivery:
             return self._say_again(job, wait, why)
         seconds = self.context.journal.trials.refused(job, why, self._jitter())
         if seconds is None:
-            self.context.given_up(request_name(event_name(job), job.call.call_id))
+            self.context.abandoned(request_name(event_name(job), job.call.call_id))
             return self._say_set_aside(job, why)
         self._say_again(job, seconds, why)
         self._probe(job, before, refused=True)
@@ -159,7 +159,7 @@ class Delivery:
         if self._stop.is_set() or after is None or not trial.may_probe(before, after):
             return
         others = book.limits.failed_since(trial.watched_since(after), but=job.call.call_id)
-        if not others and self.context.is_alone(request_name(event_name(job), job.call.call_id)):
+        if not others and self.context.is_only_failure(request_name(event_name(job), job.call.call_id)):
             probe = book.trials.take_probe(job, self.context.limit())
             if probe:
                 self.deliver(probe, probe_for=job, refused=refused)
@@ -250,7 +250,7 @@ class Delivery:
             return None, None
 
 
-def deliver_standby(context: Sending) -> None:
+def deliver_standby(context: RequestSender) -> None:
     """Send the standby's events that are due, within the limit. Raises JournalError, OSError."""
     if standby_folder.in_use(context.config):
         with standby.use(context, standby.reason(context.config)) as other:
