@@ -79,7 +79,7 @@ def test_variables_arguments_and_brackets_of_a_sample(folder):
     # Local to another context.
     ("(2,Movidesk made call ${MOVIDESK_ID}", "(2,Movidesk made call ${agid}", "agid is read, and set nowhere"),
     ("Set(LOCAL(MOVIDESK_NEXT)=${ARG1})", "NoOp()", "movidesk-leave: reads [], its header names ['ARG1']"),
-    ("; ARG1: how the name ends\n", "", "movidesk-file: reads ['ARG1'], its header names []"),
+    ("; ARG1: the end of the name\n", "", "movidesk-file: reads ['ARG1'], its header names []"),
     ("=$[${EPOCH} + ${MOVIDESK_MAX_WAIT}])", "=$[${EPOCH} + ${MOVIDESK_MAX_WAIT})", "brackets or quotes"),
     ('"${MOVIDESK_MUSIC}" = "on"', '"${MOVIDESK_MUSIC}" = on"', "brackets or quotes"),
     ("Goto(dial-${DIALSTATUS},1)", "Goto(dial-${DIALSTATUS,1)", "brackets or quotes"),
