@@ -97,7 +97,7 @@ def test_a_sound_journal_is_left_alone(path, clock):
 
 
 def test_nobody_waits_for_ever_for_a_frozen_process_that_takes_it_over(path, clock, monkeypatch):
-    monkeypatch.setattr(file_lock, "PATIENCE", 0.1)
+    monkeypatch.setattr(file_lock, "TIMEOUT", 0.1)
     overwrite(path, page_of(path, 300))
     with open(path + ".lock", "a", encoding="ascii") as frozen:
         fcntl.flock(frozen, fcntl.LOCK_EX)

@@ -357,7 +357,7 @@ def test_an_answer_before_the_journal_went_proves_that_it_was_asked_for(machine,
 
 
 def test_a_process_frozen_in_a_takeover_of_the_journal_holds_up_no_caller(machine, model, monkeypatch):
-    monkeypatch.setattr("movidesk.journal.file_lock.PATIENCE", 0.2)
+    monkeypatch.setattr("movidesk.journal.file_lock.TIMEOUT", 0.2)
     path = machine.state / "journal.db"
     path.write_bytes(b"no journal at all" * 1000)
     with open(str(path) + ".lock", "a", encoding="ascii") as frozen:

@@ -22,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from movidesk.delivery import api
 from movidesk.delivery.availability import Exchange, RequestSender, request_name
 from movidesk.journal import LEASE, PENDING, Job, JournalError, standby, standby_folder, wakeup
+from movidesk.journal.store import sleep
 from movidesk.rules import call_states, trial
 
 log = logging.getLogger("movidesk.delivery.worker")
@@ -29,11 +30,6 @@ log = logging.getLogger("movidesk.delivery.worker")
 WORKERS = 4            # simultaneous requests
 IDLE = 5.0             # seconds until the journal is read again if no process pulls the trigger
 STANDBY_SECONDS = 5.0  # `deliver_standby` begins no further event after this time: meanwhile no process can return to the journal
-
-
-def pause(seconds: float) -> None:
-    """Sleep. time.sleep fails under libfaketime, with which bench/faults.py changes clocks."""
-    threading.Event().wait(seconds)
 
 
 def event_name(job: Job) -> str:
@@ -190,7 +186,7 @@ class Delivery:
             elif wait is None or time.monotonic() + wait > end or not self.context.journal.next_events.is_something_due():
                 return good
             else:
-                pause(wait)
+                sleep(wait)
 
     def run(self, trigger: wakeup.Trigger, stop: threading.Event) -> None:
         """Deliver until `stop` is set; `trigger` wakes the loop at once.

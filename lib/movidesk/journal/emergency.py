@@ -19,6 +19,7 @@ import sys
 import time
 from itertools import islice
 
+from movidesk.journal.store import sleep
 from movidesk.rules import call_states
 
 TYPE_CHECKING = False
@@ -237,8 +238,6 @@ class _Taker:
 
     def _batches(self, path: str, size: int = BATCH, done: Callable[[str], None] = os.unlink) -> None:
         """Record a file's lines from the first to the last, then let done(path) remove them."""
-        import threading  # time.sleep fails under libfaketime, with which bench/faults.py sets clocks
-
         offset = 0
         begun: int | None = None
         while True:
@@ -257,7 +256,7 @@ class _Taker:
                     done(path)
                     return
                 offset += sum(map(len, batch))
-            threading.Event().wait(PAUSE)  # also before the last look: the dialplan writes without a lock (movidesk-keep)
+            sleep(PAUSE)  # also before the last look: the dialplan writes without a lock (movidesk-keep)
 
     def _record(self, path: str, lines: Iterable[bytes], uniqueid: bytes = b"") -> None:
         import json

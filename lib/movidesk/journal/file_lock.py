@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import time
 
+from movidesk.journal.store import sleep
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import IO
 
-PATIENCE = 3.0  # seconds
+TIMEOUT = 3.0   # seconds
 LOOK = 0.0005   # seconds between two tries: shorter than the pause between two batches (emergency.PAUSE)
 
 
-def lock(file: IO[str] | int, exclusively: bool = True, patience: float | None = None) -> None:
-    """Lock an open file (or its descriptor) until it is closed. Raises TimeoutError if others hold the lock for `patience`
-    seconds (default: PATIENCE)."""
+def lock(file: IO[str] | int, exclusively: bool = True, timeout: float | None = None) -> None:
+    """Lock an open file (or its descriptor) until it is closed. Raises TimeoutError if others hold the lock for `timeout`
+    seconds (default: TIMEOUT)."""
     import fcntl
 
-    patience = PATIENCE if patience is None else patience
-    give_up = time.monotonic() + patience
+    timeout = TIMEOUT if timeout is None else timeout
+    give_up = time.monotonic() + timeout
     while True:
         try:
             fcntl.flock(file, (fcntl.LOCK_EX if exclusively else fcntl.LOCK_SH) | fcntl.LOCK_NB)
@@ -26,5 +28,5 @@ def lock(file: IO[str] | int, exclusively: bool = True, patience: float | None =
         except BlockingIOError:
             if time.monotonic() >= give_up:
                 raise TimeoutError(f"another process has held the lock of {getattr(file, 'name', 'a file')} for "
-                                   f"{patience:g} s") from None
-            time.sleep(LOOK)
+                                   f"{timeout:g} s") from None
+            sleep(LOOK)

@@ -55,7 +55,7 @@ def reason(config: Config) -> str:
 
 
 @contextmanager
-def _locked(config: Config, exclusively: bool, patience: float | None = None) -> Iterator[IO[str]]:
+def _locked(config: Config, exclusively: bool, timeout: float | None = None) -> Iterator[IO[str]]:
     """Hold the standby's lock; yields its file. Raises OSError if it cannot be created, or is not free in time."""
     own = standby_folder.folder(config)
     try:
@@ -65,7 +65,7 @@ def _locked(config: Config, exclusively: bool, patience: float | None = None) ->
         if not os.path.isdir(own) or os.path.islink(own) or about.st_uid != os.geteuid() or about.st_mode & 0o077:
             raise PermissionError(f"{own} belongs to another user or is not a private folder") from None
     with open(os.path.join(own, "lock"), "a+", encoding="utf-8") as lock:
-        file_lock.lock(lock, exclusively, patience)
+        file_lock.lock(lock, exclusively, timeout)
         yield lock
 
 
@@ -78,7 +78,7 @@ def not_beginning(config: Config) -> Iterator[None]:
     """
     with ExitStack() as held:
         try:
-            held.enter_context(_locked(config, exclusively=False, patience=0.0))
+            held.enter_context(_locked(config, exclusively=False, timeout=0.0))
         except TimeoutError:
             raise
         except OSError:
@@ -143,7 +143,7 @@ def end(context: Owner) -> bool:
             raise
         context.set_aside()
     try:
-        with _locked(context.config, exclusively=True, patience=0.0):
+        with _locked(context.config, exclusively=True, timeout=0.0):
             if standby_folder.in_use(context.config):
                 standby_merge.merge(standby_folder.journal(context.config), context.journal.path)
                 _remove(standby_folder.journal(context.config))

@@ -129,7 +129,7 @@ class Store:
                     raise self._unusable(error) from None
             finally:
                 self._lock.release()
-            _nap(PAUSE)
+            sleep(PAUSE)
 
     def _unusable(self, error: sqlite3.Error) -> JournalError:
         folder = os.path.dirname(self.path) or "."
@@ -176,7 +176,7 @@ class Store:
             except sqlite3.OperationalError as error:
                 if "locked" not in str(error) or time.monotonic() > give_up:
                     raise
-                _nap(0.01)
+                sleep(0.01)
 
     def _begin_boot(self) -> None:
         """Make steady times of an earlier boot harmless: that clock began anew.
@@ -256,8 +256,8 @@ def _note(value: str, at: float) -> tuple[str, float]:
     return value, at
 
 
-def _nap(seconds: float) -> None:
-    """Sleep as threads that wait for a lock do: under libfaketime, with which bench/faults.py sets clocks, time.sleep fails."""
+def sleep(seconds: float) -> None:
+    """Sleep, by waiting for a lock: time.sleep fails under libfaketime, with which bench/faults.py changes clocks."""
     never = allocate_lock()
     never.acquire()
     never.acquire(timeout=seconds)

@@ -24,6 +24,8 @@ from waitress.server import TcpWSGIServer
 from waitress.task import ThreadedTaskDispatcher, WSGITask
 from waitress.utilities import RequestEntityTooLarge
 
+from movidesk.journal.store import sleep
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
     from waitress.adjustments import Adjustments
@@ -185,7 +187,7 @@ class Web:
                     wasyncore.loop(1.0, use_poll=True, map=self._sockets, count=1)
             except Exception:  # the outermost level of this thread; for example: no more threads for this user
                 log.exception("the web servers failed and go on")
-                time.sleep(1.0)
+                sleep(1.0)
         for server in self._servers:
             wasyncore.dispatcher.close(server)  # not yet its trigger
             for channel in list(server.active_channels.values()):
