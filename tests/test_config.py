@@ -419,7 +419,7 @@ VALUES = st.text(st.characters(blacklist_categories=("Cc", "Cs", "Zl", "Zp"), bl
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from([(section, key) for section, keys in OPTIONS.items() for key in keys]),
        VALUES | st.from_regex(r"https?://[a-z.:{}!0-9\[\]/@?]{0,30}", fullmatch=True)
-       | st.from_regex(r"/[a-z]{1,9}|[0-9]{1,5}|[a-z0-9]{16,20}|127.0.0.1:[0-9]{1,4}|yes|no|none", fullmatch=True))
+       | st.from_regex(r"/[a-z]{1,9}|[0-9]{1,5}|[a-z0-9]{16,20}|127\.0\.0\.1:[0-9]{1,4}|yes|no|none", fullmatch=True))
 def test_any_value_is_taken_or_named(load, name, text):
     (section, key), value = name, text.strip()
     default = load("")[name]
