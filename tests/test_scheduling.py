@@ -137,7 +137,7 @@ class LineMachine(RuleBasedStateMachine):
         for call in self.journal.overview.waiting():
             if call.call_id in self.looking:
                 heads.setdefault(call.queue, call)
-        until = (self.clock.now + PACE[1] + rate_limit.PROBE_PATIENCE + 20 + waiting_line.GRACE + waiting_line.FAR_LOOK
+        until = (self.clock.now + PACE[1] + rate_limit.PROBE_AGES_AFTER + 20 + waiting_line.GRACE + waiting_line.FAR_LOOK
                  + 2 * rate_limit.WINDOW * max(1, 12 / self.limit))
         asked: set[str] = set()
         while set(heads) - asked and self.clock.now < until:

@@ -31,7 +31,7 @@ def expected(journal: Journal) -> list[int]:
     news = {call.queue for call in journal.overview.open_calls()
             if call.state in ("received", "waiting")
             and journal.store.value("SELECT seen_until > :now FROM calls WHERE id = :call", now=now, call=call.id)
-            and journal.scheduler.queue(call.queue).news}
+            and journal.scheduler.queue(call.queue).changed}
     others = sorted((call.id, event.id) for event, call in due if event.kind not in SCREENS and not frees(event)
                     and not (event.kind == "received" and call.queue in news))
     found = [event for _, event in urgent[:1] + others[:1]]

@@ -39,7 +39,7 @@ class Agents:
     def available(self, queue: str, now: float) -> int:
         """How many agents of this queue have neither a caller nor a refusal that holds."""
         free = self._store.rows(str, "SELECT extension FROM members WHERE queue = :queue AND NOT " + _HAS_CALLER, queue=queue)
-        return sum(not waiting_line.holds(self.refusal(extension), now) for extension in free)
+        return sum(not waiting_line.is_expected_to_refuse(self.refusal(extension), now) for extension in free)
 
     # -- within a transaction ---------------------------------------------------------------------------------------
 
@@ -60,7 +60,7 @@ class Agents:
         self._store.execute("REPLACE INTO refusals (extension, reason, since, at, times, call)"
                             " VALUES (:extension, :reason, :since, :now, :times, :call)",
                             extension=call.extension, reason=reason, since=since, now=now, times=times, call=call.id)
-        return waiting_line.holds(last, now)
+        return waiting_line.is_expected_to_refuse(last, now)
 
     def took_a_call(self, extension: str) -> None:
         """The phone works: its refusals are forgotten, and its queues' heads may ask."""
@@ -72,7 +72,7 @@ class Agents:
         its phone would only refuse again."""
         if kind == call_states.COMPLETED:
             self._forget_refusal(call.extension)
-        if not waiting_line.holds(self.refusal(call.extension), self._store.steady()):
+        if not waiting_line.is_expected_to_refuse(self.refusal(call.extension), self._store.steady()):
             self._queues_changed(call.extension, call.queue)
 
     def _forget_refusal(self, extension: str) -> bool:

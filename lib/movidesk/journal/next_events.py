@@ -72,12 +72,13 @@ class NextEvents:
         return self._store.row(job_from, _OTHER, now=now)
 
     def aged(self, now: float) -> int:
-        """1 if an event that nobody waits for is older than rate_limit.PATIENCE, and none had its place lately; else 0."""
+        """1 if an event that nobody waits for is older than rate_limit.SLACK_AGES_AFTER, and none had its place lately; else
+        0."""
         last = self._store.value("SELECT max(at) FROM requests WHERE class = :slack", slack=rate_limit.SLACK)
-        if last is not None and now - last < rate_limit.PATIENCE:
+        if last is not None and now - last < rate_limit.SLACK_AGES_AFTER:
             return 0
         job = self._other(now)
-        return int(job is not None and self._store.clock() - job.event.at >= rate_limit.PATIENCE)
+        return int(job is not None and self._store.clock() - job.event.at >= rate_limit.SLACK_AGES_AFTER)
 
     def seconds_until_due(self, now: float) -> float | None:
         """Seconds until the next event that waits for its time is due; None where none does."""

@@ -101,7 +101,7 @@ class Scheduler:
                                     state=state, named=named, code=code, call=call.id)
             self._set_queue(waiting_line.after_answer(
                 self.queue(call.queue), extension, code, self._agents.with_callers(call.queue), now, pace,
-                doubtful=waiting_line.holds(refusal, now)))
+                doubtful=waiting_line.is_expected_to_refuse(refusal, now)))
             return extension, code
 
     def _register(self, call: Call, note: str) -> None:
@@ -138,13 +138,13 @@ class Scheduler:
 
     def _set_queue(self, queue: waiting_line.Queue) -> None:
         self._store.execute('REPLACE INTO queues (name, asked, pace, news, "full", code)'
-                            " VALUES (:name, :asked, :pace, :news, :full, :code)", **queue._asdict())
+                            " VALUES (:name, :asked, :pace, :changed, :busy_agents, :code)", **queue._asdict())
 
     def _is_aged_probe(self, queue: waiting_line.Queue, now: float) -> bool:
-        """Whether a question at the slow pace has waited so long that it goes like a HEAD (rate_limit.PROBE_PATIENCE)."""
+        """Whether a question at the slow pace has waited so long that it goes like a HEAD (rate_limit.PROBE_AGES_AFTER)."""
         last = self._store.value("SELECT max(at) FROM requests WHERE class = :probe", probe=rate_limit.PROBE)
-        return (now - queue.asked - queue.pace >= rate_limit.PROBE_PATIENCE
-                and (last is None or now - last >= rate_limit.PROBE_FAVOUR))
+        return (now - queue.asked - queue.pace >= rate_limit.PROBE_AGES_AFTER
+                and (last is None or now - last >= rate_limit.PROBE_AGED_EVERY))
 
     # -- what wants a request ---------------------------------------------------------------------------------------
 

@@ -11,8 +11,8 @@ The journal counts the requests of the last `WINDOW` seconds. What is left of th
     SLACK      other canceled and lost, links, arrivals that are registered late: nobody waits for them
 
 A class goes when the free places exceed what higher classes want at this moment and what is kept for them. SLACK ages:
-past its PATIENCE one such request is given a place before the next HEAD, so that none starves. So does PROBE: past
-PROBE_PATIENCE it goes like a HEAD.
+past its SLACK_AGES_AFTER one such request is given a place before the next HEAD, so that none starves. So does PROBE: past
+PROBE_AGES_AFTER it goes like a HEAD.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ SCREEN, HEAD, FREEING, PROBE, COMPLETED, SLACK = range(6)
 WINDOW = 60.5
 #: Seconds after which a waiting SLACK request is given a place, and the least time between two such favours. One in four
 #: minutes is 2.5 % of ten a minute: it fits between 180 answered calls an hour and the physical 200.
-PATIENCE = 240.0
+SLACK_AGES_AFTER = 240.0
 #: Seconds after which a PROBE that is due goes like a HEAD, and the least time since the last PROBE of any queue. That allows at
 #: most three a minute, so that many quiet queues do not delay the endings of calls.
-PROBE_PATIENCE, PROBE_FAVOUR = 30.0, 20.0
+PROBE_AGES_AFTER, PROBE_AGED_EVERY = 30.0, 20.0
 #: The part of the limit that stays free of PROBE requests; of SLACK requests while somebody waits or rings; and of SLACK requests
 #: if a caller arrived recently. So a new caller finds a free request even while thousands of calls wait after an outage.
 PROBE_LEAVES, SLACK_LEAVES, SLACK_KEEPS = 0.4, 0.5, 0.3
@@ -60,7 +60,8 @@ def event_class(kind: str, somebody_waits: bool, had_agent: bool) -> int:
 
 
 def may_go(klass: int, free: int, demand: Demand, limit: int, aged: bool = False, places: int = 1) -> bool:
-    """Whether a request of this class may go while `free` requests are left; aged: it has waited longer than its PATIENCE.
+    """Whether a request of this class may go while `free` requests are left; aged: it has waited longer than its
+    SLACK_AGES_AFTER.
 
     places: how many requests it needs, if others are to follow at once.
     """

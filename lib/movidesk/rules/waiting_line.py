@@ -1,8 +1,8 @@
 """The waiting line: the callers of a Movidesk queue in order of arrival. Only the first (the head) asks Movidesk for an agent.
 Pure functions; the journal applies them.
 
-The head asks at once if the answer may differ from the last one (`Queue.news`): the line was empty when it came; a phone that had
-not refused before did not answer; the previous caller was served and agents may be free; or a call of one of the queue's
+The head asks at once if the answer may differ from the last one (`Queue.changed`): the line was empty when it came; a phone that
+had not refused before did not answer; the previous caller was served and agents may be free; or a call of one of the queue's
 agents has ended. Otherwise it asks at intervals that grow while nothing changes, also if Movidesk names only phones that have
 refused recently.
 """
@@ -41,8 +41,8 @@ class Queue(NamedTuple):
     name: str            # the queue's number in Movidesk
     asked: float = 0.0   # when its head last asked, steady time
     pace: float = 0.0    # seconds until it asks again if nothing changes
-    news: bool = True    # whether something has changed since, so that the answer may differ
-    full: int = UNKNOWN  # how many agents had calls when Movidesk last answered that all are busy; UNKNOWN if it did not
+    changed: bool = True    # whether something has changed since, so that the answer may differ
+    busy_agents: int = UNKNOWN  # how many agents had calls when Movidesk last answered that all are busy; UNKNOWN if it did not
     code: str = BUSY     # the last code that a caller of this line got
 
 
@@ -70,7 +70,7 @@ class Refusal(NamedTuple):
 def request_class(queue: Queue, taken: int, now: float) -> int | None:
     """The class of the head's request, or None if it should not ask now. taken: how many of the queue's agents have callers,
     according to Movidesk."""
-    if queue.news and not (queue.full != UNKNOWN and taken >= queue.full):
+    if queue.changed and not (queue.busy_agents != UNKNOWN and taken >= queue.busy_agents):
         return rate_limit.HEAD
     return rate_limit.PROBE if now >= queue.asked + queue.pace else None
 
@@ -78,10 +78,10 @@ def request_class(queue: Queue, taken: int, now: float) -> int | None:
 def at_first_arrival(queue: Queue) -> Queue:
     """The queue when a caller comes to its empty line: earlier answers are forgotten. Otherwise a code 0, 1 or 2 of last night
     would turn away the second caller of the day."""
-    return queue._replace(news=True, full=UNKNOWN, code=BUSY)
+    return queue._replace(changed=True, busy_agents=UNKNOWN, code=BUSY)
 
 
-def holds(refusal: Refusal | None, now: float) -> bool:
+def is_expected_to_refuse(refusal: Refusal | None, now: float) -> bool:
     """Whether the phone is expected to refuse again. It is still rung when Movidesk names it, but Movidesk is not asked at
     once."""
     if refusal is None:
@@ -99,35 +99,36 @@ def after_answer(queue: Queue, extension: str, code: str, taken: int, now: float
                  doubtful: bool = False) -> Queue:
     """The queue after Movidesk answered its head; pace: the shortest and the longest interval between two requests, in seconds.
 
-    taken: includes the agent that was just offered. doubtful: this agent's phone refused recently (`holds`), so the offer does
-    not mean that other agents are free.
+    taken: includes the agent that was just offered. doubtful: this agent's phone refused recently (`is_expected_to_refuse`), so
+    the offer does not mean that other agents are free.
     """
-    if extension and queue.full != UNKNOWN and taken > queue.full:
-        queue = queue._replace(full=UNKNOWN)  # there are more agents than were known
+    if extension and queue.busy_agents != UNKNOWN and taken > queue.busy_agents:
+        queue = queue._replace(busy_agents=UNKNOWN)  # there are more agents than were known
     if extension and doubtful:
         return queue._replace(asked=now)
     if extension:
-        known_full = queue.full != UNKNOWN and taken >= queue.full
-        return queue._replace(asked=now, pace=pace[0], news=not known_full)
+        all_busy = queue.busy_agents != UNKNOWN and taken >= queue.busy_agents
+        return queue._replace(asked=now, pace=pace[0], changed=not all_busy)
     # If no agent of the queue has a caller, they are busy elsewhere, and their number is unknown.
-    return _slower(queue, now, pace)._replace(full=taken or UNKNOWN if code in call_states.BUSY_CODES else UNKNOWN,
+    return _slower(queue, now, pace)._replace(busy_agents=taken or UNKNOWN if code in call_states.BUSY_CODES else UNKNOWN,
                                               code=code or queue.code)
 
 
 def after_refusal(queue: Queue, known: bool, others: int, now: float, pace: tuple[float, float]) -> Queue:
     """The queue after a phone did not answer an offered call.
 
-    known: it had refused before, and that still counts (`holds`); others: how many agents of the queue have neither a caller nor
-    a refusal that counts. The head asks again at once, unless Movidesk can only name phones that have refused.
+    known: it had refused before, and that still counts (`is_expected_to_refuse`); others: how many agents of the queue have
+    neither a caller nor a refusal that counts. The head asks again at once, unless Movidesk can only name phones that have
+    refused.
     """
-    if not known or queue.news and others:
-        return queue._replace(news=True, full=UNKNOWN)
+    if not known or queue.changed and others:
+        return queue._replace(changed=True, busy_agents=UNKNOWN)
     return _slower(queue, now, pace)._replace(code=BUSY)
 
 
 def _slower(queue: Queue, now: float, pace: tuple[float, float]) -> Queue:
     shortest, longest = pace
-    return queue._replace(asked=now, pace=min(longest, max(shortest, queue.pace * 1.5)), news=False)
+    return queue._replace(asked=now, pace=min(longest, max(shortest, queue.pace * 1.5)), changed=False)
 
 
 def look_again(position: int, until: float, script: bool) -> int:
