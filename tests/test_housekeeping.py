@@ -272,7 +272,7 @@ def test_once_waits_for_places_in_the_window_but_not_for_retries(write_config, s
         clock.advance(seconds)
 
     monkeypatch.setattr(worker.time, "monotonic", clock)
-    monkeypatch.setattr(worker, "pause", pause)
+    monkeypatch.setattr(worker, "sleep", pause)
     for number in range(6):
         context.journal.calls.record(f"pbx1-{number}", call_states.START_CANCELED, queue="77", number="47")
     assert Delivery(context).once() and context.journal.overview.totals()["pending"] == 2
