@@ -149,7 +149,7 @@ def test_a_refused_arrival_is_delivered_when_its_caller_asks_again(journal, cloc
     def refuse():
         clock.now += 10
         believed = journal.trials.question_refused(call, "HTTP 400")
-        journal.trials.question_failed(call, 30, alone=False)
+        journal.trials.question_failed(call, 30, alone=False, refused=True)
         return believed
 
     assert [refuse() for _ in range(5)] == [False] * 5, "Movidesk takes nothing else either"

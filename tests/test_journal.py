@@ -56,7 +56,7 @@ class Lives(RuleBasedStateMachine):
     def movidesk_refuses(self, data):
         call = self.a_call(data)
         self.journal.trials.question_refused(call, "HTTP 400")
-        self.journal.trials.question_failed(call, 30, alone=False)
+        self.journal.trials.question_failed(call, 30, alone=False, refused=True)
 
     @precondition(lambda self: self.seen)
     @rule(data=st.data(), extension=extensions, times=st.integers(1, 2),

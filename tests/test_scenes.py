@@ -162,19 +162,19 @@ class Heard(VirtualChannel):
 
 
 class Failing(Scene):
-    """Movidesk fails every request about some callers until a time, or all requests in an outage."""
+    """Movidesk fails every request about some callers between two times, or all requests in an outage."""
 
-    def __init__(self, groups, callers, failing=(), how="500", until=FOR_EVER, outage=(0.0, 0.0)):
+    def __init__(self, groups, callers, failing=(), how="500", since=0.0, until=FOR_EVER, outage=(0.0, 0.0)):
         super().__init__(groups, callers)
         self.console, self.tried = [], []  # of the latter: seconds, number
         self.channels = {caller.number: Heard(caller, self.console) for caller in self.callers}
         send = self.context.virtual_client.send
 
         def may_fail(event, **fields):
-            since, number = self.now - BEGIN, int(fields["id"].rpartition("-")[2])
+            at, number = self.now - BEGIN, int(fields["id"].rpartition("-")[2])
             if event == "received":
-                self.tried.append((since, number))
-            if number in failing and since < until or outage[0] <= since < outage[1]:
+                self.tried.append((at, number))
+            if number in failing and since <= at < until or outage[0] <= at < outage[1]:
                 return api.outcome(*FAILURES[how])
             return send(event, **fields)
         self.context.virtual_client.send = may_fail
@@ -225,6 +225,16 @@ def test_in_an_outage_nobody_loses_its_place(how):
     answered = scene.answered()
     print(answered, scene.tried[:30])
     assert answered == sorted(answered) and answered[0] > 300 and "away" in scene.names
+
+
+def test_who_is_behind_a_closed_ticket_is_served_after_three_refusals():
+    """Movidesk has answered the first caller with 4, then refuses each question for it; nobody else asks."""
+    scene = Failing({77: ["5252"]}, [(77, 0, 10, 400.0), (77, 3, 10, FOR_EVER)], failing={0}, since=1, how="404")
+    scene.in_call_until("5252", 2)
+    answered = scene.run().answered()
+    print(answered, scene.tried[:20], scene.console)
+    assert answered[0] is None and answered[1] < 40 and len(scene.stepped_aside()) == 1
+    assert [at for at, number in scene.tried if number == 0 and at > 1][2] < answered[1], "not before the third refusal"
 
 
 @pytest.mark.parametrize("how", ["400", "404"])

@@ -73,16 +73,16 @@ def _refused(context: Context, channel: Channel, call: Call, why: str) -> None:
     """Movidesk rejected the caller's request. If the rejection is final, its `received` event is set aside, and the call goes
     on."""
     set_aside = context.journal.trials.question_refused(call, why)
-    _failed(context, channel, call, why)
+    _failed(context, channel, call, why, refused=True)
     if set_aside:
         context.abandoned(request_name(call_states.RECEIVED, call.call_id))
         channel.say(f"{call.call_id}: received set aside: {why} (movidesk outbox shows it, and can send it again)")
 
 
-def _failed(context: Context, channel: Channel, call: Call, why: str) -> None:
+def _failed(context: Context, channel: Channel, call: Call, why: str, refused: bool = False) -> None:
     """The caller's request failed: the callers behind it may have to ask first."""
     alone = context.is_only_failure(request_name(call_states.RECEIVED, call.call_id))
-    if context.journal.trials.question_failed(call, context.pace[1], alone):
+    if context.journal.trials.question_failed(call, context.pace[1], alone, refused):
         channel.say(f"{call.call_id}: receivedCall fails for this call and no other ({why}): the callers behind it ask first, "
                     f"it asks again every {context.pace[1]:g} s")
 

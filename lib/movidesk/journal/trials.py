@@ -84,21 +84,23 @@ class Trials:
         """How often Movidesk has refused the arrival of a caller who asks by it; 0 where it took it once."""
         return self._store.value("SELECT attempts FROM events WHERE id = :event AND status != 'delivered'", event=arrival) or 0
 
-    def question_failed(self, call: Call, seconds: float, alone: bool) -> bool:
+    def question_failed(self, call: Call, seconds: float, alone: bool, refused: bool = False) -> bool:
         """A waiting caller's question failed, not by a 429. Where it shall (trial.stands_aside) those behind it ask first, for
-        so many seconds; True where that begins. alone: see there."""
+        so many seconds; True where that begins. alone: see there. refused: Movidesk rejected it."""
         with self._store.transaction():
-            number, _, record = self.question(call)
+            number, before, record = self.question(call)
             if not number:
                 return False
-            self._set(number, record)
             refusals = self._refusals(number)
+            if refused and not refusals:  # Movidesk took the arrival once: its trial counts the rejections that follow
+                record = trial.after_failure(before, record.failed, record.failed)
+            self._set(number, record)
             if trial.stands_aside(record, alone, refusals):
                 begins = not self._scheduler.aside_until(call)
                 self._store.execute("UPDATE calls SET aside_until = :until WHERE id = :call",
                                     until=self._store.steady() + seconds, call=call.id)
                 return begins
-            if not (alone or refusals):  # an outage: all have their places
+            if not (alone or refused or refusals):  # an outage: all have their places
                 self._store.execute("UPDATE calls SET aside_until = 0 WHERE ended IS NULL AND aside_until > 0 AND NOT EXISTS"
                                     " (SELECT 1 FROM events JOIN trials ON trials.event = events.id WHERE call = calls.id"
                                     " AND blamed >= :tries)", tries=trial.ASIDE_TRIES)
