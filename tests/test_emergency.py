@@ -202,6 +202,19 @@ def test_a_time_of_arrival_that_makes_no_sense_is_not_taken(context, stamp):
     assert before <= context.journal.calls.find(CALL).arrived <= time.time()
 
 
+@pytest.mark.parametrize("through_the_file", [False, True])
+def test_an_empty_queue_is_recorded_as_it_is_given(context, monkeypatch, through_the_file):
+    """Not as the queue that the channel was in before."""
+    arguments = ("start_transferred", "", "5252")
+    if through_the_file:
+        away(context, monkeypatch, *arguments, variables={"MOVIDESK_QUEUE": "78"})
+        emergency.take_in(context.journal, context.config)
+    else:
+        run(context, *arguments, variables={"MOVIDESK_QUEUE": "78"})
+    call = context.journal.calls.find(CALL)
+    assert (call.queue, call.extension, kinds(context.journal, CALL)) == ("", "5252", ["start_transferred"])
+
+
 def test_a_hangup_in_the_file_brings_what_the_dialplan_saw(context, monkeypatch):
     """Neither the arrival nor the answer were recorded anywhere."""
     now = time.time()

@@ -180,7 +180,7 @@ def _emergency_event(context: Context, channel: Channel, verb: str, arguments: d
     """
     from movidesk.recordings import links
 
-    queue = arguments.get("queue") or caller.variable_or_empty(channel, variables.QUEUE)
+    queue = arguments["queue"] if "queue" in arguments else caller.variable_or_empty(channel, variables.QUEUE)
     extension, recording = arguments.get("extension", ""), arguments.get("recording", "")
     call_id = caller.variable_or_empty(channel, variables.ID)
     if verb == call_states.RECEIVED and call_id:
