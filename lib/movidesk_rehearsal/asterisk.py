@@ -236,6 +236,13 @@ def free_port(kind: int) -> int:
         return probe.getsockname()[1]
 
 
+def closed_port() -> socket.socket:
+    """A loopback port that refuses connections until this socket is closed."""
+    holder = socket.socket()
+    holder.bind(("127.0.0.1", 0))
+    return holder
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Prepare Asterisk for the demo, the tests and the benches.")
     parser.add_argument("--version", default=DEFAULT_VERSION, help="major version (default: %(default)s)")

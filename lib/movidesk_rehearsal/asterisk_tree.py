@@ -41,6 +41,11 @@ class AsteriskTree:
     def major(self) -> str:
         return self.version.split(".")[0]
 
+    @property
+    def has_global_exists(self) -> bool:
+        """Whether its dialplan can tell an empty global from one that is not set."""
+        return tuple(map(int, re.findall(r"\d+", self.version)[:2])) >= (21, 1)
+
 
 def find_asterisk(version: str | None = DEFAULT_VERSION, root: os.PathLike | None = None) -> AsteriskTree:
     """The Asterisk of the major `version` ("22", "16"; None: whatever is there, else 22).

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Callable
 
-from movidesk_rehearsal.asterisk import PrivateAsterisk, free_port
+from movidesk_rehearsal.asterisk import PrivateAsterisk, closed_port, free_port
 from movidesk_rehearsal.asterisk_config import pjsip_agents
 from movidesk_rehearsal.asterisk_tree import CHECKOUT, AsteriskTree
 from movidesk_sim.model import Limit, Movidesk, Ticket
@@ -82,7 +82,8 @@ class Rehearsal:
         self.env = {"MOVIDESK_CONFIG": str(self.config_path), "TMPDIR": str(self.tmp)}
         self.write_config(settings or {})
         self.pbx = PrivateAsterisk(tree, self.folder / "pbx", env=self.env, systemname=systemname, manager=manager)
-        self.variables = {"MOVIDESK_AGID": self.agid if service else "", **(variables or {})}
+        self._refuses = closed_port()
+        self.variables = {"MOVIDESK_AGID": self.agid if service else self.no_agid, **(variables or {})}
         self.more = more
         self.wants_service = service
         self._service: subprocess.Popen | None = None
@@ -102,6 +103,13 @@ class Rehearsal:
         self.pbx.close()
         self.stop_service()
         self.simulator.close()
+        self._refuses.close()
+
+    @property
+    def no_agid(self) -> str:
+        """MOVIDESK_AGID for scripts only. Where Asterisk takes an empty one for the default address, at which somebody else's
+        service may listen, this is an address that refuses."""
+        return "" if self.tree.has_global_exists else f"127.0.0.1:{self._refuses.getsockname()[1]}"
 
     def write_config(self, settings: Mapping[str, Sequence[str]]) -> None:
         """movidesk.conf for this rehearsal; `settings` adds lines to its sections."""

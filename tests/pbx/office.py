@@ -22,6 +22,7 @@ CANCELED = ["receivedCall", "canceledCall"]
 LOST = ["receivedCall", "lostCall"]
 HOLIDAY, CLOSED, NOBODY_ONLINE = "0", "1", "2"  # codes that Movidesk answers
 AGENTS = ("5252", "5253")
+DEFAULT_AGID = "agi://127.0.0.1:4573/"
 RECORDINGS = "https://pbx.example.com/rec/"
 # A head of the line that asks every second, a message of a few seconds, nothing said about places.
 SETTINGS = {"line": ["ask_every = 1", "ask_at_least_every = 1"]}

@@ -5,6 +5,7 @@ import pytest
 
 from movidesk_rehearsal.asterisk import PrivateAsterisk
 from movidesk_rehearsal.phones import BUSY, DECLINES, RINGS, Agent, Caller, answers, rejects
+from office import DEFAULT_AGID
 
 DIALPLAN = """
 [from-trunk]
@@ -167,3 +168,12 @@ def test_caller_who_leaves_in_the_middle_says_goodbye(rig):
         with Caller(rig) as caller:
             caller.wait_answered()
         assert agent.wait_event("ended").detail == "pbx"
+
+
+def test_without_its_service_a_rehearsal_talks_to_nobody_elses(scripts_office):
+    scripts_office.all_in_calls()
+    caller = scripts_office.call()
+    scripts_office.wait_music(caller)
+    caller.hang_up()
+    caller.wait()
+    assert "movidesk/received" in scripts_office.console() and DEFAULT_AGID not in scripts_office.console()

@@ -13,7 +13,7 @@ import pytest
 from movidesk_rehearsal.asterisk_tree import CHECKOUT
 from movidesk_rehearsal.phones import RINGS, answers
 from movidesk_rehearsal.rehearsal import Rehearsal
-from office import ANSWERED, CANCELED, DIALPLAN, LOST, RECORDINGS, SETTINGS, VARIABLES, Office, shorten_prompts
+from office import ANSWERED, CANCELED, DEFAULT_AGID, DIALPLAN, LOST, RECORDINGS, SETTINGS, VARIABLES, Office, shorten_prompts
 
 RELEASED = Path(__file__).parents[1] / "released" / "product.tar.xz"
 MESSAGE_KEY = "9"
@@ -52,13 +52,16 @@ def office(request, tree, tmp_path):
     with tarfile.open(RELEASED) as files:
         files.extractall(tmp_path / "product")
     own = {"MOVIDESK_RECORD": "yes", "MOVIDESK_EXIT_KEY": MESSAGE_KEY, "MOVIDESK_MESSAGE_MAX": "60"}
+    rehearsal = Rehearsal(tree, tmp_path, product=tmp_path / "product", settings=SETTINGS, variables={**VARIABLES, **own},
+                          more=DIALPLAN)
     if request.param == "scripts":
-        own["MOVIDESK_AGID"] = ""
-    with Rehearsal(tree, tmp_path, product=tmp_path / "product", settings=SETTINGS, variables={**VARIABLES, **own},
-                   more=DIALPLAN) as rehearsal:
+        rehearsal.variables["MOVIDESK_AGID"] = rehearsal.no_agid
+        rehearsal.write_dialplan()
+    with rehearsal:
         shorten_prompts(rehearsal)
         with Upgrade(rehearsal) as office:
             yield office
+            assert DEFAULT_AGID not in office.console()
 
 
 @pytest.mark.parametrize("done", [1, 2, 3], ids=["files", "service", "dialplan"])
