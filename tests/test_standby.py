@@ -5,7 +5,7 @@ import fcntl
 import os
 import sqlite3
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from movidesk.delivery import worker
 from movidesk.delivery.worker import Delivery
 from movidesk.housekeeping import RestingDelivery
 from movidesk.journal import LEASE, Journal, JournalError, emergency, standby, standby_copy, standby_folder, standby_merge
+from movidesk.journal.recovery import kept_aside
 from movidesk.pbx import sweep
 from movidesk.service import Service
 from movidesk_sim.model import Limit, Movidesk
@@ -372,6 +373,47 @@ def test_a_process_frozen_in_a_takeover_of_the_journal_holds_up_no_caller(machin
         assert machine.stands_in()
     machine.recover()
     assert heard(model) == ["receivedCall", "canceledCall"] and not machine.stands_in()
+
+
+@pytest.mark.parametrize("script", [True, False])
+@pytest.mark.parametrize("index", ["calls_uniqueid", "next_events_later"])  # the merge needs the first, not the second
+def test_a_bad_page_and_a_frozen_process_hold_up_no_caller(machine, model, monkeypatch, index, script):
+    """One verb waits for the lock of the process that has begun a new journal; those that follow use the standby at once."""
+    monkeypatch.setattr("movidesk.journal.file_lock.TIMEOUT", 0.4)
+    path = damage_index(machine, index)
+    service, call_id, waits = machine.context(is_script=False), "", []
+    with open(path + ".lock", "a", encoding="ascii") as frozen:
+        fcntl.flock(frozen, fcntl.LOCK_EX)
+
+        def run(*verb: str) -> Peer:
+            began = time.monotonic()
+            peer = machine.run(*verb, script=script, **{variables.ID: call_id, variables.QUEUE: QUEUE})
+            waits.append(time.monotonic() - began)
+            if not script:
+                with suppress(JournalError):  # its own thread looks
+                    standby.end(service)
+            return peer
+        first = run("received", QUEUE)
+        call_id = first[variables.ID]
+        assert [line for line in first.console if f"held the lock of {path}.lock" in line], first.console
+        assert first[variables.EXT] or run("received", QUEUE)[variables.EXT]
+        run("transferred", "5252")
+        run("hangup")
+        assert waits[0] > 0.4 > max(waits[1:]) and machine.stands_in(), waits
+    machine.recover()
+    assert heard(model) == ANSWERED and not machine.stands_in() and len(kept_aside(path)) == 1
+
+
+def damage_index(machine: Machine, name: str) -> str:
+    """Overwrite the root page of an index; returns the journal's path. The file opens, and what needs the page fails."""
+    path = str(machine.state / "journal.db")
+    with closing(Journal(path)) as journal:
+        page = journal.store.value("SELECT rootpage FROM sqlite_master WHERE name = :name", name=name)
+        journal.store.value("PRAGMA wal_checkpoint(TRUNCATE)")
+    with open(path, "r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(os.urandom(4096))
+    return path
 
 
 def test_which_phones_refuse_goes_there_and_back(machine, clock):

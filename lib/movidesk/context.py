@@ -57,11 +57,16 @@ class Context(RequestSender):
         return self._journal is not None
 
     def set_aside(self) -> None:
-        """Rename a damaged journal, and create a new one with the unfinished calls that can still be read."""
+        """Rename a damaged journal, and create a new one with the unfinished calls that can still be read.
+
+        Waits for another process that does so, but not if the standby is in use. Raises JournalError, OSError.
+        """
+        from movidesk.journal import standby_folder
         from movidesk.journal.recovery import set_aside
 
         self._journal = None
-        done = set_aside(self.config["journal", "path"], self.clock)
+        timeout = 0.0 if standby_folder.in_use(self.config) else None
+        done = set_aside(self.config["journal", "path"], self.clock, timeout)
         if done:
             kept, unfinished = done
             print(f"movidesk: the journal was damaged: it was renamed to {kept}, and a new one was created; {unfinished} "

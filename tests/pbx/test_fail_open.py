@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import calendar
 import errno
+import fcntl
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Callable, NamedTuple
 
 import pytest
@@ -164,7 +166,24 @@ def no_database(office):
 @contextmanager
 def damaged_inside(office):
     """The journal opens, and the first event finds its table damaged."""
+    damaged = damage(office.rehearsal.journal_path)
+    yield
+    assert kept_aside(office) == damaged
+
+
+@contextmanager
+def damaged_and_held(office):
+    """The same; and a frozen process holds the lock under which the damaged journal is renamed."""
     path = office.rehearsal.journal_path
+    damage(path)
+    with open(f"{path}.lock", "a", encoding="ascii") as frozen:
+        fcntl.flock(frozen, fcntl.LOCK_EX)
+        yield
+        assert not list(path.parent.glob(path.name + ".damaged-*"))
+
+
+def damage(path: Path) -> bytes:
+    """Overwrite the first page of the events; returns what the file holds then."""
     Journal(str(path)).close()
     with closing(sqlite3.connect(path)) as db:
         page, = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'events'").fetchone()
@@ -172,8 +191,7 @@ def damaged_inside(office):
     damaged = bytearray(path.read_bytes())
     damaged[(page - 1) * size:page * size] = b"\xff" * size
     path.write_bytes(damaged)
-    yield
-    assert kept_aside(office) == bytes(damaged)
+    return bytes(damaged)
 
 
 def kept_aside(office) -> bytes:
@@ -249,6 +267,7 @@ ROWS = {
     "locked": Row(locked, (JOURNAL, "fuser"), kept=3),
     "no database": Row(no_database, ("damaged",), told=ANSWERED),
     "damaged inside": Row(damaged_inside, (JOURNAL, "damaged"), SCRIPTS, kept=1),
+    "damaged and held": Row(damaged_and_held, (JOURNAL, "damaged"), SCRIPTS, kept=3),
     "no service": Row(no_service, (), ("service",), told=ANSWERED),
     "no configuration": Row(no_configuration, (FAILED, "movidesk.conf: No such file", "etc/movidesk.conf"), SCRIPTS, kept=3),
     "malformed configuration": Row(malformed_configuration, (FAILED, "movidesk.conf:2: ", "key = value"), SCRIPTS, kept=3),
@@ -289,7 +308,7 @@ def test_the_caller_hears_an_agent_and_movidesk_hears_of_it_afterwards(office, d
     assert office.heard() == row.told and emergency_events(office) == []
 
 
-STANDBY = ("disk full", "every disk full", "read-only", "locked", "damaged inside", "journal below a file",
+STANDBY = ("disk full", "every disk full", "read-only", "locked", "damaged inside", "damaged and held", "journal below a file",
            "journal without a folder")
 
 

@@ -107,9 +107,12 @@ def _without_journal(context: Context, channel: Channel, verb: str, arguments: d
 
         for name, value in question.unasked().items():
             channel.set(name, value)
-    try:
-        if getattr(error, "damaged", False):
+    if getattr(error, "damaged", False):
+        try:
             context.set_aside()
+        except (OSError, JournalError) as trouble:
+            channel.say(f"{verb}: {trouble}")
+    try:
         if isinstance(error, JournalError) and not any(context.config.problems.get(part)
                                                        for part in ("movidesk", "pbx", "journal")):
             from movidesk.journal import standby

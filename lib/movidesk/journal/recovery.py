@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     Row = TypeVar("Row")
 
 
-def set_aside(path: str, clock: Callable[[], float] = time.time) -> tuple[str, int] | None:
+def set_aside(path: str, clock: Callable[[], float] = time.time, timeout: float | None = None) -> tuple[str, int] | None:
     """Rename a damaged journal, and copy the calls that are not completely reported to a new one.
 
     Returns the new name of the damaged file and the number of calls copied; None if another process has done it: processes that
     find the damage at the same time wait for each other and check the file again. Raises JournalError, also if another process
-    takes too long, and OSError.
+    takes longer than `timeout` seconds (default: file_lock.TIMEOUT), and OSError.
     """
-    with _alone(path):
+    with _alone(path, timeout):
         try:
             Journal(path, clock).store.check()
             return None
@@ -45,10 +45,10 @@ def set_aside(path: str, clock: Callable[[], float] = time.time) -> tuple[str, i
 
 
 @contextmanager
-def _alone(path: str) -> Iterator[None]:
+def _alone(path: str, timeout: float | None) -> Iterator[None]:
     with open(path + ".lock", "a", encoding="ascii") as lock:
         try:
-            file_lock.lock(lock)
+            file_lock.lock(lock, timeout=timeout)
         except TimeoutError as error:
             raise JournalError(f"journal {path}: damaged, and {error} while it creates a new one; find a frozen process with "
                                f"fuser {lock.name}") from None

@@ -16,6 +16,7 @@ import time
 from contextlib import ExitStack, contextmanager, suppress
 
 from movidesk.journal import Journal, JournalError, file_lock, standby_folder
+from movidesk.journal.store import names_damage
 
 RETURN_EVERY = 5.0  # seconds between two tries of scripts to return to the journal: each may take journal.BUSY_TIMEOUT
 
@@ -130,18 +131,27 @@ def _remove(path: str) -> None:
 def end(context: Owner) -> bool:
     """Return to the journal if it can be used again. True: the journal is in use; False: another process still uses the standby.
 
-    Raises JournalError while the journal cannot be used, OSError if the standby cannot be removed.
+    A damaged journal is set aside first. Raises JournalError while the journal cannot be used, OSError if the standby cannot be
+    removed.
     """
-    from movidesk.journal import standby_merge
-
     if not standby_folder.in_use(context.config):
         return True
     try:
-        context.journal.notes.set("standby", "")  # before the lock: this is slow if another program locks the journal
+        if names_damage(reason(context.config)):  # of a page that the merge may not need
+            context.set_aside()
+        return _merge(context)
     except JournalError as error:
-        if not error.damaged:
+        if not names_damage(str(error)):
             raise
         context.set_aside()
+        return _merge(context)
+
+
+def _merge(context: Owner) -> bool:
+    """Copy the standby back to the journal and remove it; False if another process uses it."""
+    from movidesk.journal import standby_merge
+
+    context.journal.notes.set("standby", "")  # before the lock: this is slow if another program locks the journal
     try:
         with _locked(context.config, exclusively=True, timeout=0.0):
             if standby_folder.in_use(context.config):

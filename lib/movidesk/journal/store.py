@@ -133,7 +133,7 @@ class Store:
 
     def _unusable(self, error: sqlite3.Error) -> JournalError:
         folder = os.path.dirname(self.path) or "."
-        damaged = "malformed" in str(error) or "not a database" in str(error)
+        damaged = names_damage(str(error))
         if not os.path.isdir(folder):
             advice = f"the folder {folder} does not exist: create it, owned by Asterisk's user"
         elif os.statvfs(folder).f_flag & os.ST_RDONLY:
@@ -250,6 +250,11 @@ class Transaction:
             self._store._lock.release()
         if isinstance(error, sqlite3.Error):
             raise self._store._unusable(error) from None
+
+
+def names_damage(text: str) -> bool:
+    """Whether an error of SQLite, or a text with it, says that the file is damaged."""
+    return "malformed" in text or "not a database" in text
 
 
 def _note(value: str, at: float) -> tuple[str, float]:
