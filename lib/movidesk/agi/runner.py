@@ -1,4 +1,4 @@
-"""How a verb is run, the same for a script and for FastAGI: what surrounds it so that it never fails the dialplan.
+"""Runs a verb, in the same way for a script and for FastAGI, so that no failure reaches the dialplan.
 
 `run` sets MOVIDESK_RESULT last: the one sign that the dialplan trusts. What the journal cannot take goes to the emergency
 file, and comes back before the call's next event.
@@ -24,7 +24,8 @@ OK, ERROR = "ok", "error"
 
 
 def _attempt(verb: str, channel: Channel, context: Context, arguments: dict[str, str]) -> tuple[str, bool]:
-    """Run the verb, or keep its event elsewhere if the journal cannot be used; its result, and whether to wake the delivery."""
+    """Run the verb. If the journal cannot be used, keep its event elsewhere. Returns its result, and whether to wake the
+    delivery."""
     try:
         if standby_folder.in_use(context.config):
             from movidesk.journal import standby
@@ -76,7 +77,7 @@ def run(verb: str, channel: Channel, context: Context, arguments: list[str]) -> 
 
 
 def _say_alarms(context: Context, channel: Channel) -> None:
-    """Every LOOK_EVERY seconds a verb looks for alarms and says them on the console (movidesk.alarms)."""
+    """Show the alarms on the console (movidesk.alarms), at most once in LOOK_EVERY seconds."""
     try:
         if context.config.problems or context.journal.notes.acquire_timer(ALARMS_LOOKED, LOOK_EVERY):
             from movidesk import alarms
@@ -87,7 +88,7 @@ def _say_alarms(context: Context, channel: Channel) -> None:
 
 
 def _take_in(context: Context, channel: Channel) -> None:
-    """Take this call's lines of the emergency file into the journal first, so that its events stay in order."""
+    """Record this call's lines of the emergency file first, so that its events stay in order."""
     from movidesk.journal import emergency
 
     try:
@@ -127,7 +128,7 @@ def _without_journal(context: Context, channel: Channel, verb: str, arguments: d
 
 
 def _keep(context: Context, channel: Channel, verb: str, arguments: dict[str, str]) -> None:
-    """Keep the event of a verb that failed for an unforeseen reason. If the journal has it already, taking it in changes
+    """Keep the event of a verb that failed because of a bug. If the journal already has it, recording it again changes
     nothing."""
     event = _emergency_event(context, channel, verb, arguments)
     if event:
@@ -135,13 +136,13 @@ def _keep(context: Context, channel: Channel, verb: str, arguments: dict[str, st
 
 
 def _say_lost(channel: Channel, verb: str, event: Kept | None, why: str) -> None:
-    """Say that an event is kept nowhere, if there is a reason why."""
+    """Say that an event is lost. why: the reason; nothing is said if it is empty."""
     if event is not None and why:
         channel.say(f"{verb} of call {event['call_id'] or channel.uniqueid} IS LOST: {why}", 0)
 
 
 def _save(context: Context, channel: Channel, event: Kept, until: str = "until the journal is back") -> str:
-    """Append to the emergency file, and say where it is; returns why that could not be done, or ''."""
+    """Append the event to the emergency file and say where it is. Returns the reason if that failed, or ''."""
     from movidesk.journal import emergency
 
     try:
@@ -152,7 +153,7 @@ def _save(context: Context, channel: Channel, event: Kept, until: str = "until t
 
 
 def _record_there(context: Context, channel: Channel, event: Kept | None, unsaved: str) -> str:
-    """Record the event in the standby. unsaved: why no file has it, or ''; returns why it is lost, or ''."""
+    """Record the event in the standby. unsaved: why it is in no file, or ''. Returns why it is lost, or ''."""
     from movidesk.journal import emergency
 
     if event is None:
@@ -169,7 +170,7 @@ def _record_there(context: Context, channel: Channel, event: Kept | None, unsave
 
 
 def _ask_there(context: Context, channel: Channel, arguments: dict[str, str]) -> None:
-    """Ask Movidesk for this caller; if that fails the console says why, as for any verb."""
+    """Ask Movidesk for an agent for this caller. If that fails, the console says why."""
     try:
         verbs.received(context, channel, **arguments)
     except (ConfigError, verbs.VerbError) as error:
@@ -177,7 +178,7 @@ def _ask_there(context: Context, channel: Channel, arguments: dict[str, str]) ->
 
 
 def _emergency_event(context: Context, channel: Channel, verb: str, arguments: dict[str, str]) -> Kept | None:
-    """What emergency.take_in needs to record the verb later; None where a caller asks again, which is nothing new.
+    """The event that emergency.take_in records later; None if a caller only asks again.
 
     call_id: empty where the channel knows of none.
     """
@@ -207,7 +208,7 @@ def _emergency_event(context: Context, channel: Channel, verb: str, arguments: d
 
 
 def main(verb: str) -> None:
-    """What a script in agi/ does: run its verb on the channel that Asterisk hands it on stdin and stdout."""
+    """Run a verb as a script: Asterisk talks to it on stdin and stdout."""
     import resource
     import signal
 

@@ -1,4 +1,4 @@
-"""The verbs: what the dialplan asks of us, one function each, the same for a script and for FastAGI.
+"""The verbs that the dialplan calls, one function each, the same for a script and for FastAGI.
 
 Each records first and talks to the channel afterwards. movidesk.agi.runner runs them.
 """
@@ -25,7 +25,7 @@ LEAVING_MESSAGE = "message"  # MOVIDESK_ENDING while the caller leaves one
 
 
 class VerbError(Exception):
-    """A verb was called in a way that makes no sense; the text names the value."""
+    """A verb was called with a wrong argument; the text names the value."""
 
 
 # -- queue control -----------------------------------------------------------------------------------------------------
@@ -47,7 +47,7 @@ def received(context: Context, channel: Channel, queue: str = "") -> bool:
 
 
 def transferred(context: Context, channel: Channel, extension: str = "") -> bool:
-    """The agent has answered. Runs on either channel; the extension is the one that was offered where none is given."""
+    """The agent has answered. Runs on either channel. Without an extension it is the one that was offered."""
     return _record(context, channel, call_states.TRANSFERRED, extension=_extension(context, extension) if extension else "")
 
 
@@ -113,7 +113,7 @@ def moved(context: Context, channel: Channel, peer: str = "") -> bool:
 
 
 def hand_over(context: Context, channel: Channel, peer: str) -> Successor | None:
-    """Make the channel that takes over the call of this one its caller's; that successor.Successor, or None where nobody does.
+    """Make the channel that takes over this call the caller's channel. Returns its Successor, or None if there is none.
 
     Needs no journal, and does nothing the second time.
     """
@@ -150,7 +150,7 @@ def _catch_up(context: Context, channel: Channel) -> str:
 
 
 def own_recording(context: Context, channel: Channel, call_id: str, message: str) -> str:
-    """The file that belongs to a call which hangs up; a message in a voicemail box is copied from there first."""
+    """The recording of a call that hangs up. A message in a voicemail box is copied first."""
     if not message:
         return caller.variable_or_empty(channel, variables.RECORDING)
     from movidesk.recordings import files
@@ -196,7 +196,7 @@ def link(context: Context, channel: Channel, recording: str = "") -> bool:
 
 
 def _arrive(context: Context, channel: Channel, queue: str, mode: str = call_states.CONTROL) -> Call:
-    """The channel's open call in this queue, begun where there is none."""
+    """The channel's open call in this queue. If there is none, it begins now."""
     return context.journal.calls.arrive(
         context.config["pbx", "name"], caller.began_on(channel), queue, caller.client_number(channel), mode,
         caller.arrival_time(context, channel), caller.variable_or_empty(channel, "UNIQUEID") or channel.uniqueid)
@@ -220,7 +220,7 @@ def _link(context: Context, call_id: str, recording: str) -> str:
 
 
 def _tell(channel: Channel, call_id: str, done: Recorded) -> bool:
-    """Say on the console what was recorded, or why nothing was; True where something was."""
+    """Say on the console what was recorded, or why nothing was. Returns whether something was."""
     channel.say(f"{call_id}: {done.kind or f'ignored, {done.reason}'}", 3)
     return done.kind is not None
 
