@@ -272,7 +272,7 @@ ROWS = {
     "no configuration": Row(no_configuration, (FAILED, "movidesk.conf: No such file", "etc/movidesk.conf"), SCRIPTS, kept=3),
     "malformed configuration": Row(malformed_configuration, (FAILED, "movidesk.conf:2: ", "key = value"), SCRIPTS, kept=3),
     "unknown key": Row(configured("pbx", "nmae = pbx1"), (FAILED, "[pbx] nmae: unknown key"), SCRIPTS, kept=3),
-    "no token": Row(configured("movidesk", "token = no-guid"), (FAILED, "[movidesk] token", "no GUID"), SCRIPTS),
+    "no token": Row(configured("movidesk", "token = no-guid"), (FAILED, "[movidesk] token", "is not a GUID"), SCRIPTS),
     "journal below a file": Row(configured("journal", "path = FILE/journal.db"),
                                 (JOURNAL, "movidesk.conf does not exist: create it"), SCRIPTS, kept=3),
     "journal without a folder": Row(configured("journal", "path = FILE.d/journal.db"),

@@ -175,7 +175,7 @@ def break_configuration(office, how):
         return [f"{path}:2", "key = value"]
     if how == "token":
         office.configure({"movidesk": ["token = no-guid"]})
-        return [f"{path}:", "[movidesk] token", "no GUID"]
+        return [f"{path}:", "[movidesk] token", "is not a GUID"]
     office.configure({"journal": [f"path = {path}/journal.db"]})
     return [f"{path}/journal.db", "unable to open", f"folder {path} does not exist"]
 
