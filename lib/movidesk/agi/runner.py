@@ -40,7 +40,7 @@ def _attempt(verb: str, channel: Channel, context: Context, arguments: dict[str,
         channel.say(f"{verb[:40]} failed: {'; '.join(reasons)}", 3 if asks_again else 1)
         if isinstance(error, JournalError) or not context.has_journal:
             _without_journal(context, channel, verb, arguments, error)
-        return ERROR, False  # a delivery that is woken would only wait for the same journal, and hold it meanwhile
+        return ERROR, False  # and do not wake the delivery: it would only compete for the same journal
 
 
 def run(verb: str, channel: Channel, context: Context, arguments: list[str]) -> str:
@@ -67,7 +67,7 @@ def run(verb: str, channel: Channel, context: Context, arguments: list[str]) -> 
         if result == OK:
             _say_alarms(context, channel)
         channel.set(variables.RESULT, result)
-    except ProtocolError as error:  # what answers so is no Asterisk, and has no console either
+    except ProtocolError as error:  # the peer is not Asterisk, so there is no console to write to
         print(f"movidesk: {verb[:40]}: {error}", file=sys.stderr)
     finally:
         # Last of all: the delivery works while the channel goes on, not while it waits for us.

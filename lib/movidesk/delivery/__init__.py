@@ -1,1 +1,1 @@
-"""What goes to Movidesk: the API client, the delivery loop, and what wakes it."""
+"""Requests to Movidesk: the API client, when nothing may be sent, and the delivery loop."""

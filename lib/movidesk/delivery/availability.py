@@ -116,7 +116,7 @@ class RequestSender(Needed):
             self.journal.notes.remove(AWAY)
         if failures is not None and not failures().blamed:
             self.journal.notes.record_failure(AWAY, result.why, name)
-            self.journal.notes.acquire_timer(AWAY_TRIED, 0.0)
+            self.journal.notes.start_timer(AWAY_TRIED)
 
     def _failed(self, result: Retry, name: str) -> None:
         if result.status in (401, 403):

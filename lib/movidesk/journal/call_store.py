@@ -52,7 +52,7 @@ class CallStore:
                                      " ORDER BY id DESC LIMIT 1", uniqueid=uniqueid, at=at)
 
     def began_late(self, uniqueid: str) -> bool:
-        """Whether the channel's first call began with another event than its arrival: nobody knew then when its caller came."""
+        """Whether the channel's first call began without an arrival event, so that its arrival time is unknown."""
         return bool(self._store.value("""
             SELECT EXISTS (SELECT 1 FROM events WHERE call = calls.id AND kind != 'received' AND at = arrived)
             FROM calls WHERE uniqueid = :uniqueid ORDER BY id LIMIT 1""", uniqueid=uniqueid))
@@ -65,12 +65,12 @@ class CallStore:
 
     def arrive(self, pbx: str, uniqueid: str, queue: str, number: str, mode: str = call_states.CONTROL,
                arrived: float | None = None, channel: str = "", once: bool = False) -> Call:
-        """The open call of this channel in this queue; where there is none, a new one is begun.
+        """The open call of this channel in this queue. If there is none, a new one begins.
 
-        A channel whose call has ended gets the next id (`-2`, `-3`). One that comes to another queue, or back after an
-        agent had it, leaves its old call first: that one ends as a hangup would end it, lost where nobody had answered.
-        channel: the channel that the call is on, if not the one on which it began (see `move`). once: a call that arrived at this
-        very time is the same, also where it has ended: two processes take in one line at once.
+        A channel whose call has ended gets the next id (`-2`, `-3`). If it comes to another queue, or back after an agent had
+        it, its old call ends first, as a hangup would end it; it is lost if nobody had answered.
+        channel: the channel that the call is on, if not the one on which it began (see `move`). once: return the call with this
+        arrival time even if it has ended, because two processes may import the same line.
         """
         channel = channel or uniqueid
         with self._store.transaction():

@@ -1,14 +1,14 @@
-"""The emergency file: where an event goes that the journal cannot take (disk full, locked, damaged, no folder).
+"""The emergency file: it keeps events that the journal cannot record (disk full, locked, damaged, no folder).
 
-One JSON line each, appended and on disk before the verb goes on; beside the journal where that folder can be written, else
-in /var/tmp, else in $TMPDIR, which may be another for Asterisk than for the service. When the journal is back the call's next
-verb records its lines, and the service all; lines that make no sense are logged whole.
+Each event is one JSON line, and on disk before the verb goes on. The file is beside the journal; if that folder cannot be
+written, in /var/tmp; else in $TMPDIR (Asterisk and the service may have different ones). When the journal can be used again, the
+call's next verb records the call's lines, and the service all lines. Invalid lines are logged whole.
 
     save      appends to FILE, under FILE's lock
     take_in   renames FILE to FILE.taking, under FILE's lock; records its lines, in batches under its own lock; removes it
 
-So a verb that saves never waits for a long file. A process that dies on the way leaves a file that the next one takes in
-from its beginning: the journal ignores what it has.
+So a verb that saves never waits for a long file. If a process dies meanwhile, the next one records the file from its
+beginning: the journal ignores what it already has.
 """
 
 from __future__ import annotations

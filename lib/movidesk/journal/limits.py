@@ -82,10 +82,10 @@ class Limits:
         return rate_limit.recovered(limit, int(rate), self._store.steady() - float(at))
 
     def suspect_429(self, limit: int, seconds: float) -> bool:
-        """A connection was cut: where that may stand for a 429 (rate_limit.is_suspect), send nothing for so many seconds.
+        """A connection was cut. If that may stand for a 429 (rate_limit.is_suspect), send nothing for so many seconds.
 
-        It is no strike: an ordinary cut must not lengthen the next pause. True where it may, also if a pause stands already.
-        After such a pause Movidesk must take something before another cut is suspected: else it is an outage.
+        It does not lengthen later pauses: it may be an ordinary cut. Returns True if a pause begins or is already in force.
+        After such a pause Movidesk must accept a request before another cut is suspected; otherwise it is an outage.
         """
         with self._store.transaction():
             until, strikes = self._closed()
@@ -121,7 +121,7 @@ class Limits:
         until, strikes = closed[0].split() if closed else (0, 0)
         return float(until), int(strikes)
 
-    # -- what requests came to --------------------------------------------------------------------------------------
+    # -- outcomes of requests ---------------------------------------------------------------------------------------
 
     def answered(self) -> None:
         """Movidesk took a request: that ends the row of 429s, unless it was under way when the last of them came. Within a
@@ -137,7 +137,7 @@ class Limits:
         return float(taken[0]) if taken else 0.0
 
     def add_outcome(self, call_id: str, outcome: str) -> None:
-        """A request of this call came to FAILED or CUT; TAKEN is noted by `answered`."""
+        """The outcome of a request of this call was FAILED or CUT; `answered` records TAKEN."""
         with self._store.transaction():
             self._add_outcome(call_id, outcome)
 

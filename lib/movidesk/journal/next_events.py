@@ -20,6 +20,7 @@ _URGENT = f"""
 
 #: `firsts` is the first event that may go of each sort, and of each queue's late arrivals: one look at an index for each. Of
 #: these that of the oldest call goes, but no late arrival while a caller in its queue waits, whose agent it could be given.
+#: `place` is the number of the call for these sorts (the view owed_events).
 _OTHER = f"""
     WITH RECURSIVE chain (call) AS (
         SELECT (SELECT call FROM next_events WHERE due = 0 ORDER BY sort, queue, place LIMIT 1)

@@ -37,8 +37,8 @@ class Outbox:
         """The next event to send, with the request claimed for it and the event leased to the caller.
 
         Returns (job, 0), or (None, seconds until another try makes sense), or (None, None) where nothing is pending.
-        An arrival is left to the caller that asks for itself, until its call has ended; then it is registered late,
-        when nobody waits in its queue, or all of that queue's agents are taken: it must not be given one.
+        An arrival is left to its caller, who asks, until the call has ended. Then it is sent late: when nobody waits in its
+        queue, or all agents of the queue are busy, so that Movidesk assigns none to a call that has ended.
         """
         with self._store.transaction():
             now = self._store.steady()

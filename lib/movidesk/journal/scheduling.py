@@ -22,9 +22,9 @@ class Scheduler:
              pace: tuple[float, float] = waiting_line.PACE) -> waiting_line.Turn:
         """Whether this caller asks Movidesk now, with the request claimed for it; else its place and when to look again.
 
-        script: its looks are dear (waiting_line.look_again). hold: seconds for which its question may take. Being here keeps
-        the caller's place for the wait that it is told and waiting_line.GRACE seconds. refusal: why the phone that it was offered
-        did not take it (a state or DIALSTATUS, '' if nobody knows). pace: see waiting_line.after_refusal.
+        script: each check starts a process, so it checks less often (waiting_line.look_again). hold: the longest its request may
+        take, in seconds. The caller keeps its place for the wait that it is told and waiting_line.GRACE seconds. refusal: why the
+        phone that it was offered did not take it (a state or DIALSTATUS, '' if unknown). pace: see waiting_line.after_refusal.
         """
         with self._store.transaction():
             now = self._store.steady()
@@ -51,7 +51,7 @@ class Scheduler:
             return waiting_line.Turn(0, position, wait, code, claim.reason if claim else "")
 
     def _ask(self, call: Call, queue: waiting_line.Queue, now: float, until: float, fails: bool) -> None:
-        """The caller asks. One whose questions fail holds up nobody while it tries again."""
+        """The caller asks. If its earlier requests failed, the callers behind it may ask meanwhile."""
         self._store.execute("UPDATE calls SET wants = 0, seen_until = :until, aside_until = :aside WHERE id = :call",
                             until=until, aside=until if fails else 0, call=call.id)
         self._note_arrival(call, ASKED)
@@ -70,7 +70,7 @@ class Scheduler:
                 now=now, queue=call.queue, call=call.id):
             self._set_queue(waiting_line.at_first_arrival(self.queue(call.queue)))
 
-    # -- what the question came to ----------------------------------------------------------------------------------
+    # -- the outcome of a question ----------------------------------------------------------------------------------
 
     def answered(self, call: Call, extension: str, code: str, note: str, report: bool = False,
                  pace: tuple[float, float] = waiting_line.PACE) -> tuple[str, str]:

@@ -25,7 +25,7 @@ PAUSE = 0.005        # seconds between two tries
 
 
 class JournalError(Exception):
-    """The journal cannot be used; the text names its path, the reason and what to do. damaged: the file is no good."""
+    """The journal cannot be used; the text names its path, the reason and what to do. damaged: its content is corrupt."""
 
     def __init__(self, text: str, damaged: bool = False):
         super().__init__(text)
@@ -35,9 +35,9 @@ class JournalError(Exception):
 class Store:
     """An open journal file, usable from any number of threads; any number of processes may open the same file.
 
-    clock: epoch seconds, for what is reported. steady: seconds that nobody sets, the same for all processes of a machine,
-    for all that lasts (the window, leases, retries); where only a clock is passed in it serves for both. Every method
-    raises JournalError where the file cannot be used.
+    clock: epoch seconds, for what is reported. steady: the monotonic clock, the same for all processes of a machine, for
+    intervals and deadlines (the window, leases, retries). If only a clock is given it serves for both. Every method raises
+    JournalError if the file cannot be used.
 
     Values go into statements by name: `value("SELECT ... WHERE id = :id", id=5)`.
     """
@@ -110,14 +110,14 @@ class Store:
         return int(self.value(sql, **values))
 
     def _begin(self) -> None:
-        """Begin a transaction, and keep this process's lock until its end."""
+        """Begin a transaction. The lock is acquired once more: Transaction.__exit__ releases it, `_patiently` its own."""
         self.connection.execute("BEGIN IMMEDIATE")
         self._lock.acquire()
         self._writer = get_ident()
 
     def _patiently(self, action: Callable[[], Row]) -> Row:
-        """What action() returns; tried again while another program holds the file's lock. All that this waits for, the other
-        threads of this process too, is BUSY_TIMEOUT at most; between two tries the other threads read."""
+        """The result of action(), which is repeated while another program holds the file's lock. The whole wait, also for other
+        threads of this process, is BUSY_TIMEOUT at most; between two tries the other threads can read."""
         give_up = time.monotonic() + BUSY_TIMEOUT
         while True:
             if not self._lock.acquire(timeout=max(0.0, give_up - time.monotonic())):

@@ -59,9 +59,9 @@ class Trials:
     # -- questions of waiting callers -------------------------------------------------------------------------------
 
     def question(self, call: Call) -> tuple[int, Trial | None, Trial]:
-        """The arrival whose receivedCall the caller asks by, its trial, and what that will be if this question fails as well.
+        """The number of the caller's `received` event, its trial, and its trial if this request fails too.
 
-        The number is 0 where the call has no arrival to tell.
+        The number is 0 if the call has no such event.
         """
         number = self._store.value("SELECT id FROM events WHERE call = :call AND kind = 'received' ORDER BY id LIMIT 1",
                                    call=call.id) or 0
@@ -85,8 +85,8 @@ class Trials:
         return self._store.value("SELECT attempts FROM events WHERE id = :event AND status != 'delivered'", event=arrival) or 0
 
     def question_failed(self, call: Call, seconds: float, alone: bool, refused: bool = False) -> bool:
-        """A waiting caller's question failed, not by a 429. Where it shall (trial.stands_aside) those behind it ask first, for
-        so many seconds; True where that begins. alone: see there. refused: Movidesk rejected it."""
+        """A waiting caller's request failed, not by a 429. If trial.stands_aside says so, the callers behind it ask first for so
+        many seconds. Returns True when that begins. alone: see there. refused: Movidesk rejected it."""
         with self._store.transaction():
             number, before, record = self.question(call)
             if not number:

@@ -60,8 +60,8 @@ def event_class(kind: str, somebody_waits: bool, had_agent: bool) -> int:
 
 
 def may_go(klass: int, free: int, demand: Demand, limit: int, aged: bool = False, places: int = 1) -> bool:
-    """Whether a request of this class may go while `free` requests are left; aged: it has waited longer than its
-    SLACK_AGES_AFTER.
+    """Whether a request of this class may go while `free` requests are left; aged: it has waited longer than the
+    limit of its class (SLACK_AGES_AFTER, PROBE_AGES_AFTER).
 
     places: how many requests it needs, if others are to follow at once.
     """
