@@ -18,12 +18,12 @@ class Pair:
 
     def __init__(self, folder, *prepare):
         self.paths = str(folder / "journal.db"), str(folder / "standby.db")
-        self.clock = Clock()
+        self.clock, self.steady = Clock(), Clock(1000.0)
         for path in self.paths:
-            Journal(path, self.clock).close()
+            Journal(path, self.clock, self.steady).close()
         for action in prepare:
             self.on_journal(action)
-        standby_copy.begin(self.paths[0], self.paths[1], 10, self.clock, self.clock)
+        standby_copy.begin(self.paths[0], self.paths[1], 10, self.steady, self.clock)
 
     def on_journal(self, action, *args):
         return self._on(0, action, *args)
@@ -33,7 +33,8 @@ class Pair:
 
     def _on(self, which, action, *args):
         self.clock.advance(1.0)
-        journal = Journal(self.paths[which], self.clock)
+        self.steady.advance(1.0)
+        journal = Journal(self.paths[which], self.clock, self.steady)
         try:
             return action(journal, *args)
         finally:
@@ -153,8 +154,8 @@ def test_a_standby_that_knew_nothing_takes_nothing_away(tmp_path):
     """It could not read its journal."""
     both = Pair(tmp_path)
     blind = str(tmp_path / "blind.db")
-    Journal(blind, both.clock).close()
-    standby_copy.begin(str(tmp_path / "nowhere.db"), blind, 10, both.clock, both.clock)
+    Journal(blind, both.clock, both.steady).close()
+    standby_copy.begin(str(tmp_path / "nowhere.db"), blind, 10, both.steady, both.clock)
     call = both.on_journal(lambda journal: arrive(journal, call_states.CONTROL))
     both.on_journal(offer)
     both.on_journal(lambda journal: journal.scheduler.turn(journal.calls.find(call.call_id), 1000, refusal="UNAVAILABLE"))
@@ -176,15 +177,30 @@ def test_notes_of_both_are_kept_and_removed_ones_are_gone(pair):
     assert [note and note[0] for note in notes] == [None, "2", "1"]
 
 
-STEPS = st.lists(st.tuples(st.booleans(), st.sampled_from([arrive, answer, hang_up, deliver])), max_size=12)
+def come(journal):
+    arrive(journal, call_states.CONTROL)
 
 
-@settings(max_examples=150, deadline=None)
-@given(before=st.lists(st.sampled_from([arrive, answer, hang_up, deliver]), max_size=4), steps=STEPS, twice=st.booleans())
+def test_the_order_of_events_holds_although_the_clock_is_set_back(pair):
+    both = pair()
+    both.on_standby(come)
+    both.clock.advance(-3600.0)
+    both.on_standby(hang_up)
+    both.merge()
+    assert both.told() == ["received", "canceled"]
+
+
+ACTIONS = st.sampled_from([arrive, come, answer, hang_up, deliver])
+STEPS = st.lists(st.tuples(st.booleans(), ACTIONS, st.sampled_from([0.0, 3600.0, -3600.0])), max_size=12)
+
+
+@settings(max_examples=200, deadline=None)
+@given(before=st.lists(ACTIONS, max_size=4), steps=STEPS, twice=st.booleans())
 def test_whatever_both_record_each_call_has_one_life(tmp_path_factory, before, steps, twice):
     """One end at most that is not yet told beside one that is, nothing told is forgotten, and what waits is known."""
     both = Pair(tmp_path_factory.mktemp("merge"), *before)
-    for in_journal, action in steps:
+    for in_journal, action, jump in steps:
+        both.clock.advance(jump)
         (both.on_journal if in_journal else both.on_standby)(action)
 
     def delivered(journal):
@@ -201,4 +217,6 @@ def test_whatever_both_record_each_call_has_one_life(tmp_path_factory, before, s
         for call in journal.overview.last_calls(100):
             found = [event.status for event in journal.calls.events(call) if event.kind in call_states.ENDED]
             assert found.count(PENDING) <= 1 and bool(found) == (call.ended is not None), (call, found)
+            waits = [event.kind for event in journal.calls.events(call) if event.status == PENDING]
+            assert "received" not in waits[1:], "nothing is told before the arrival"
     both.on_journal(ends)

@@ -162,14 +162,22 @@ class _Events:
         self._file.execute("UPDATE calls SET state = ?, extension = ? WHERE id = ?", (state, extension, self._call["id"]))
 
     def _add(self, added: list[Row]) -> None:
-        """Add events of the standby; what the journal recorded meanwhile, of a later time and not yet told, comes after them."""
+        """Add events of the standby. What the journal recorded meanwhile comes after them if it belongs to a later part of the
+        call's life and has not been told. Times do not show the order: clocks are set back."""
         if not added:
             return
-        later = [event for event in self._here if not _is_told(event) and event["at"] > min(new["at"] for new in added)]
+        later = [event for event in self._here if not _is_told(event) and _place(event) > min(map(_place, added))]
         for event in later:
             self._file.execute("DELETE FROM events WHERE id = ?", (event["id"],))
-        for event in sorted([*added, *later], key=lambda event: float(event["at"])):
+        for event in sorted([*added, *later], key=_place) if later else added:
             insert(self._file, "events", {**_without(event, "id"), "call": self._call["id"]})
+
+
+def _place(event: Row) -> int:
+    """Where in a call's life an event belongs: the arrival, the agent, the end, a link."""
+    if event["kind"] in call_states.ENDED:
+        return 2
+    return {call_states.RECEIVED: 0, call_states.LINK: 3}.get(event["kind"], 1)
 
 
 def _is_told(event: Row) -> bool:
