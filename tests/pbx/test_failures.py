@@ -57,7 +57,7 @@ def test_an_event_that_is_never_accepted_does_not_block_its_call(service_office)
     shown = office.rehearsal.cli("outbox").stdout
     assert ticket.id in shown and "completed of the same call was taken" in shown
     status = office.rehearsal.cli("status")
-    assert status.returncode == 1 and f"first transferred of {ticket.id} (the connection was cut" in status.stdout
+    assert status.returncode == 1 and f"first: transferred of {ticket.id} (the connection was cut" in status.stdout
     told = office.heard(ticket.id)
     assert told[-1] == "completedCall", "it does not come after the end"
     office.rehearsal.cli("outbox", "--dismiss", "all")
