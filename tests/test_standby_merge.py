@@ -1,6 +1,8 @@
 """What goes back when a standby ends, also where verbs have recorded something in the journal beside it."""
 from __future__ import annotations
 
+import sqlite3
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -175,6 +177,30 @@ def test_notes_of_both_are_kept_and_removed_ones_are_gone(pair):
     both.merge()
     notes = [both.on_journal(lambda journal, name=name: journal.notes.get(name)) for name in ("old", "kept", "new")]
     assert [note and note[0] for note in notes] == [None, "2", "1"]
+
+
+def test_what_is_recorded_during_the_copy_is_in_it_whole_or_not_at_all(pair, monkeypatch, tmp_path):
+    """Else the standby would know the end's event, but take the call for open, and record a second end."""
+    both, connect = pair(arrive), sqlite3.connect
+
+    class Interrupted(sqlite3.Connection):
+        def execute(self, sql, *values):
+            if sql.startswith("SELECT * FROM events"):
+                both.on_journal(hang_up)
+            return super().execute(sql, *values)
+
+    def interrupted(path, **more):
+        return connect(path, factory=Interrupted if more.get("uri") else sqlite3.Connection, **more)
+    monkeypatch.setattr(sqlite3, "connect", interrupted)
+    path = str(tmp_path / "second.db")
+    Journal(path, both.clock, both.steady).close()
+    standby_copy.begin(both.paths[0], path, 10, both.steady, both.clock)
+    monkeypatch.undo()
+    copy = Journal(path, both.clock, both.steady)
+    call, = copy.overview.last_calls(5)
+    assert [event.kind for event in copy.calls.events(call) if event.kind in call_states.ENDED] == (
+        [] if call.ended is None else ["start_canceled"])
+    assert both.told() == ["start_canceled"]
 
 
 def come(journal):

@@ -88,6 +88,7 @@ def _read_all(path: str, since: float) -> dict[str, list[Row]] | None:
     try:
         with closing(sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, timeout=BUSY_TIMEOUT)) as source:
             source.row_factory = sqlite3.Row
+            source.execute("BEGIN")  # one snapshot: a call must not be copied as open with its end among its events
             if source.execute("PRAGMA user_version").fetchone()[0] != SCHEMA:
                 return None
             calls = source.execute(
