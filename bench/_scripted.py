@@ -118,6 +118,7 @@ class ScriptedCallers:
     def _serve(self, caller: Peer, queue: int) -> str:
         """[movidesk-line]: ask until an agent answers or the caller gives up; the extension that answered, or ''."""
         for _look in range(8):
+            caller.variables["MOVIDESK_EXT"] = ""  # else a verb that is killed leaves the agent of the look before
             self._verb(caller, "received", str(queue))
             extension = caller.variables.get("MOVIDESK_EXT", "")
             if not extension:
