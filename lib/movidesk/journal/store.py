@@ -103,6 +103,9 @@ class Store:
 
     def value(self, sql: str, **values: object) -> Any:  # what a column holds only its query says
         """The first column of the first row that the query finds, or None."""
+        if self._writer == get_ident():
+            found = self.connection.execute(sql, values).fetchone()
+            return None if found is None else found[0]
         return self.row(lambda value, *_: value, sql, **values)
 
     def count(self, sql: str, **values: object) -> int:
