@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 
 import pytest
 from hypothesis import given, settings
@@ -21,11 +22,15 @@ class Pair:
     def __init__(self, folder, *prepare):
         self.paths = str(folder / "journal.db"), str(folder / "standby.db")
         self.clock, self.steady = Clock(), Clock(1000.0)
-        for path in self.paths:
-            Journal(path, self.clock, self.steady).close()
+        Journal(self.paths[0], self.clock, self.steady).close()
         for action in prepare:
             self.on_journal(action)
-        standby_copy.begin(self.paths[0], self.paths[1], 10, self.steady, self.clock)
+        self.begin(self.paths[0], self.paths[1])
+
+    def begin(self, path, standby):
+        """Begin a standby in this file, for the journal at `path`."""
+        with closing(Journal(standby, self.clock, self.steady)) as journal:
+            standby_copy.begin(path, journal.store, 10)
 
     def on_journal(self, action, *args):
         return self._on(0, action, *args)
@@ -42,8 +47,9 @@ class Pair:
         finally:
             journal.close()
 
-    def merge(self):
-        standby_merge.merge(self.paths[1], self.paths[0])
+    def merge(self, standby=None):
+        with closing(Journal(self.paths[0], self.clock, self.steady)) as journal:
+            standby_merge.merge(standby or self.paths[1], journal.store)
 
     def call(self, call_id="pbx-1.1"):
         return self.on_journal(lambda journal: journal.calls.find(call_id))
@@ -156,15 +162,14 @@ def test_a_standby_that_knew_nothing_takes_nothing_away(tmp_path):
     """It could not read its journal."""
     both = Pair(tmp_path)
     blind = str(tmp_path / "blind.db")
-    Journal(blind, both.clock, both.steady).close()
-    standby_copy.begin(str(tmp_path / "nowhere.db"), blind, 10, both.steady, both.clock)
+    both.begin(str(tmp_path / "nowhere.db"), blind)
     call = both.on_journal(lambda journal: arrive(journal, call_states.CONTROL))
     both.on_journal(offer)
     both.on_journal(lambda journal: journal.scheduler.turn(journal.calls.find(call.call_id), 1000, refusal="UNAVAILABLE"))
     before = both.on_journal(lambda journal: (journal.agents.refusals(), journal.store.rows(
         lambda *row: row, "SELECT queue, extension FROM members")))
     assert before[0] and before[1]
-    standby_merge.merge(blind, both.paths[0])
+    both.merge(blind)
     assert before == both.on_journal(lambda journal: (journal.agents.refusals(), journal.store.rows(
         lambda *row: row, "SELECT queue, extension FROM members")))
 
@@ -193,8 +198,7 @@ def test_what_is_recorded_during_the_copy_is_in_it_whole_or_not_at_all(pair, mon
         return connect(path, factory=Interrupted if more.get("uri") else sqlite3.Connection, **more)
     monkeypatch.setattr(sqlite3, "connect", interrupted)
     path = str(tmp_path / "second.db")
-    Journal(path, both.clock, both.steady).close()
-    standby_copy.begin(both.paths[0], path, 10, both.steady, both.clock)
+    both.begin(both.paths[0], path)
     monkeypatch.undo()
     copy = Journal(path, both.clock, both.steady)
     call, = copy.overview.last_calls(5)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 
 from movidesk.journal import Journal, JournalError, file_lock, standby_folder
 from movidesk.journal.store import names_damage
@@ -96,11 +96,8 @@ def use(context: AnyOwner, why: str) -> Iterator[AnyOwner]:
     while True:
         with _locked(context.config, exclusively=False):
             if standby_folder.in_use(context.config):
-                book = Journal(standby_folder.journal(context.config), context.clock)
-                try:
+                with closing(Journal(standby_folder.journal(context.config), context.clock)) as book:
                     yield context.with_journal(book)
-                finally:
-                    book.close()
                 return
         with _locked(context.config, exclusively=True) as lock:
             if not standby_folder.in_use(context.config):
@@ -115,9 +112,8 @@ def _begin(context: Owner) -> None:
     begun = standby_folder.journal(context.config) + ".new"
     _remove(begun)               # left by a process that was killed while it began a standby
     _remove(standby_folder.journal(context.config))  # or ended one: SQLite would use an old -wal with the new file
-    book = Journal(begun, context.clock)
-    book.close()
-    standby_copy.begin(context.config["journal", "path"], begun, context.limit(), book.steady, context.clock)
+    with closing(Journal(begun, context.clock)) as book:
+        standby_copy.begin(context.config["journal", "path"], book.store, context.limit())
     os.rename(begun, standby_folder.journal(context.config))
 
 
@@ -141,7 +137,7 @@ def end(context: Owner) -> bool:
             context.set_aside()
         return _merge(context)
     except JournalError as error:
-        if not names_damage(str(error)):
+        if not error.damaged:
             raise
         context.set_aside()
         return _merge(context)
@@ -155,7 +151,7 @@ def _merge(context: Owner) -> bool:
     try:
         with _locked(context.config, exclusively=True, timeout=0.0):
             if standby_folder.in_use(context.config):
-                standby_merge.merge(standby_folder.journal(context.config), context.journal.path)
+                standby_merge.merge(standby_folder.journal(context.config), context.journal.store)
                 _remove(standby_folder.journal(context.config))
     except TimeoutError:
         return False

@@ -7,15 +7,14 @@ Each table is also kept unchanged, as COPIED + its name: movidesk.journal.standb
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing, contextmanager
+from contextlib import closing
 from urllib.parse import quote
 
-from movidesk.journal.store import BUSY_TIMEOUT, SCHEMA, JournalError
+from movidesk.journal.store import BUSY_TIMEOUT, SCHEMA, Store
 from movidesk.rules.rate_limit import HEAD, WINDOW
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from typing import Any
 
     Row = dict[str, Any]  # a row of any table, by the names of its columns
@@ -28,30 +27,11 @@ BEGAN = "standby_began"
 COPIED = "copied_"  # begins the names of the tables that are kept as they were copied
 
 
-def open_file(path: str) -> sqlite3.Connection:
-    """A connection to the file, whose rows have names. Raises sqlite3.Error."""
-    file = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None)
-    file.row_factory = sqlite3.Row
-    file.execute("PRAGMA synchronous = FULL")
-    file.execute("PRAGMA foreign_keys = ON")
-    return file
-
-
-@contextmanager
-def writing(path: str) -> Iterator[sqlite3.Connection]:
-    """One transaction in the file. Raises JournalError."""
-    try:
-        with closing(open_file(path)) as file:
-            file.execute("BEGIN IMMEDIATE")
-            try:
-                yield file
-                file.execute("COMMIT")
-            except BaseException:
-                if file.in_transaction:
-                    file.execute("ROLLBACK")
-                raise
-    except sqlite3.Error as error:
-        raise JournalError(f"journal {path}: {error}") from None
+def rows(file: sqlite3.Connection, sql: str, *values: object) -> list[Row]:
+    """What a query finds."""
+    found = file.execute(sql, values)
+    names = [column[0] for column in found.description]
+    return [dict(zip(names, row)) for row in found]
 
 
 def insert(file: sqlite3.Connection, table: str, row: Row) -> int:
@@ -61,18 +41,19 @@ def insert(file: sqlite3.Connection, table: str, row: Row) -> int:
     return done.lastrowid or 0
 
 
-def begin(path: str, standby: str, limit: int, steady: Callable[[], float], clock: Callable[[], float]) -> None:
-    """Copy the current data of the journal to a new standby: open calls and those that ended recently, with their events; places
-    in line, requests, notes.
+def begin(path: str, standby: Store, limit: int) -> None:
+    """Copy the current data of the journal at `path` to a new standby: open calls and those that ended recently, with their
+    events; places in line, requests, notes.
 
     If the journal cannot be read, it is unknown how many requests were sent in the last minute. Then the window begins full, with
     requests spread evenly over it. Raises JournalError if the standby cannot be written.
     """
-    now = steady()
-    found = _read_all(path, clock() - RECENT)
-    with writing(standby) as file:
-        for table, rows in (found or {}).items():
-            for row in rows:
+    now = standby.steady()
+    found = _read_all(path, standby.clock() - RECENT)
+    with standby.transaction():
+        file = standby.connection
+        for table, copies in (found or {}).items():
+            for row in copies:
                 if table != "notes" or row["name"] != "boot":
                     insert(file, table, row)
         for table in ("calls", "events", *shared(file)):
@@ -80,24 +61,22 @@ def begin(path: str, standby: str, limit: int, steady: Callable[[], float], cloc
         if found is None:
             for number in range(limit):
                 insert(file, "requests", {"at": now - WINDOW * number / limit, "class": HEAD})
-        file.execute("REPLACE INTO notes (name, value, at) VALUES (?, ?, ?)", (BEGAN, repr(now), clock()))
+        standby.set_note(BEGAN, repr(now))
 
 
 def _read_all(path: str, since: float) -> dict[str, list[Row]] | None:
     """The rows to copy, for each table; None if the file cannot be read, or belongs to another version."""
     try:
         with closing(sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, timeout=BUSY_TIMEOUT)) as source:
-            source.row_factory = sqlite3.Row
             source.execute("BEGIN")  # one snapshot: a call must not be copied as open with its end among its events
             if source.execute("PRAGMA user_version").fetchone()[0] != SCHEMA:
                 return None
-            calls = source.execute(
-                "SELECT * FROM calls WHERE id IN (SELECT id FROM calls WHERE ended IS NULL UNION"
-                " SELECT id FROM calls WHERE ended > ? ORDER BY id DESC LIMIT ?) ORDER BY id", (since, MOST)).fetchall()
+            calls = rows(source, "SELECT * FROM calls WHERE id IN (SELECT id FROM calls WHERE ended IS NULL UNION"
+                                 " SELECT id FROM calls WHERE ended > ? ORDER BY id DESC LIMIT ?) ORDER BY id", since, MOST)
             events = [event for call in calls
-                      for event in source.execute("SELECT * FROM events WHERE call = ? ORDER BY id", (call["id"],))]
-            others = {table: source.execute(f"SELECT * FROM {table}").fetchall() for table in shared(source)}
-            return {table: [dict(row) for row in rows] for table, rows in {"calls": calls, "events": events, **others}.items()}
+                      for event in rows(source, "SELECT * FROM events WHERE call = ? ORDER BY id", call["id"])]
+            return {"calls": calls, "events": events,
+                    **{table: rows(source, f"SELECT * FROM {table}") for table in shared(source)}}
     except sqlite3.Error:
         return None
 
@@ -108,5 +87,4 @@ def shared(file: sqlite3.Connection) -> list[str]:
     tables = [row[0] for row in file.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
                                              " AND name != 'calls' AND name NOT LIKE ?", (COPIED + "%",))]
     return [table for table in tables
-            if table == "refusals" or not {"call", "event"} & {row["name"]
-                                                               for row in file.execute(f"PRAGMA table_info({table})")}]
+            if table == "refusals" or not {"call", "event"} & {row["name"] for row in rows(file, f"PRAGMA table_info({table})")}]

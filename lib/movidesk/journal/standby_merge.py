@@ -11,7 +11,8 @@ import sqlite3
 from contextlib import closing
 
 from movidesk.journal.records import PENDING
-from movidesk.journal.standby_copy import BEGAN, COPIED, insert, open_file, shared, writing
+from movidesk.journal.standby_copy import BEGAN, COPIED, insert, rows, shared
+from movidesk.journal.store import BUSY_TIMEOUT, Store
 from movidesk.rules import call_states
 
 TYPE_CHECKING = False
@@ -29,37 +30,34 @@ ORDER = (call_states.ARRIVED, call_states.DIALLED, call_states.RECEIVED, call_st
          call_states.TRANSFERRED)
 
 
-def merge(standby: str, path: str) -> None:
-    """Bring what the standby knows back into its journal, in one transaction. Doing it twice adds nothing.
+def merge(standby: str, journal: Store) -> None:
+    """Bring what the standby's file knows back into its journal, in one transaction. Doing it twice adds nothing.
 
     Raises JournalError where the journal cannot take it; nothing has changed then.
     """
-    with closing(open_file(standby)) as source, writing(path) as file:
-        calls, events = _copied(source, "calls"), _copied(source, "events")
-        copied_calls = {row["call_id"]: row for row in calls}
-        copied_events = {row["id"]: row for row in events}
+    with journal.transaction(), closing(sqlite3.connect(standby, timeout=BUSY_TIMEOUT)) as source:
+        file = journal.connection
+        copied_calls = {row["call_id"]: row for row in _copied(source, "calls")}
+        copied_events = {row["id"]: row for row in _copied(source, "events")}
         numbers = {}  # of a call here and there
-        for call in _rows(source, "SELECT * FROM calls ORDER BY id"):
+        for call in rows(source, "SELECT * FROM calls ORDER BY id"):
             there = _merge_call(file, call, copied_calls.get(call["call_id"]))
             numbers[call["id"]] = there["id"]
-            own = _rows(source, "SELECT * FROM events WHERE call = ? ORDER BY id", call["id"])
+            own = rows(source, "SELECT * FROM events WHERE call = ? ORDER BY id", call["id"])
             _Events(file, there).merge(own, copied_events)
         began = source.execute("SELECT value FROM notes WHERE name = ?", (BEGAN,)).fetchone()
-        for row in _rows(source, "SELECT * FROM requests WHERE at > ?", float(began[0].split()[0]) if began else 0.0):
+        since = float(began[0].split()[0]) if began else 0.0  # more words follow in the note of an older version's standby
+        for row in rows(source, "SELECT * FROM requests WHERE at > ?", since):
             if not file.execute("SELECT 1 FROM requests WHERE at = ?", (row["at"],)).fetchone():
                 insert(file, "requests", row)
         for table in set(shared(source)) - {"requests"}:
             _merge_table(file, source, table, numbers)
 
 
-def _rows(file: sqlite3.Connection, sql: str, *values: object) -> list[Row]:
-    return [dict(row) for row in file.execute(sql, values).fetchall()]
-
-
 def _copied(file: sqlite3.Connection, table: str) -> list[Row]:
     """The rows of a table as they were copied; none where the standby is one of a version that did not keep them."""
     known = file.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (COPIED + table,)).fetchone()
-    return _rows(file, f"SELECT * FROM {COPIED}{table}") if known else []
+    return rows(file, f"SELECT * FROM {COPIED}{table}") if known else []
 
 
 def _update(file: sqlite3.Connection, table: str, number: int, row: Row) -> None:
@@ -76,16 +74,18 @@ def _without(row: Row, *names: str) -> Row:
 
 def _merge_call(file: sqlite3.Connection, call: Row, copied: Row | None) -> Row:
     """Add the call, or move the one that is there on; returns what was there before, or the new row."""
-    found = _rows(file, "SELECT * FROM calls WHERE call_id = ?", call["call_id"])
+    found = rows(file, "SELECT * FROM calls WHERE call_id = ?", call["call_id"])
     if not found:
         return {**call, "id": insert(file, "calls", _without(call, "id"))}
     there = found[0]
-    changed = {name: value for name, value in _without(call, *BEGINNING).items() if copied is None or value != copied[name]}
-    if copied is None or any(there[name] != copied[name] for name in LIFE):
-        life = {name: call[name] for name in LIFE} if _progress(call) >= _progress(there) and there["ended"] is None else {}
-        changed = {**_without(changed, *LIFE), **(life if any(name in changed for name in LIFE) else {})}
     if copied is None and there["ended"] is not None:
-        changed = {}
+        return there
+    changed = {name: value for name, value in _without(call, *BEGINNING).items() if copied is None or value != copied[name]}
+    both = copied is None or any(there[name] != copied[name] for name in LIFE)  # the journal has changed it as well
+    if both and (there["ended"] is not None or _progress(call) < _progress(there)):
+        changed = _without(changed, *LIFE)
+    elif any(name in changed for name in LIFE):
+        changed.update({name: call[name] for name in LIFE})
     if "seen_until" in changed:
         changed["seen_until"] = max(changed["seen_until"], there["seen_until"])
     _update(file, "calls", there["id"], changed)
@@ -103,7 +103,7 @@ class _Events:
 
     def __init__(self, file: sqlite3.Connection, call: Row):
         self._file, self._call = file, call
-        self._here = _rows(file, "SELECT * FROM events WHERE call = ? ORDER BY id", call["id"])
+        self._here = rows(file, "SELECT * FROM events WHERE call = ? ORDER BY id", call["id"])
 
     def merge(self, events: list[Row], copied: dict[int, Row]) -> None:
         """Bring in the standby's events of this call; copied: events by their number in the standby, as they were copied."""
@@ -189,13 +189,13 @@ def _is_told(event: Row) -> bool:
 
 def _merge_table(file: sqlite3.Connection, source: sqlite3.Connection, table: str, numbers: dict[int, int]) -> None:
     """The rows that the standby has added, changed or removed. numbers: of calls, in the standby and in the journal."""
-    columns = source.execute(f"PRAGMA table_info({table})").fetchall()
+    columns = rows(source, f"PRAGMA table_info({table})")
     keys = [row["name"] for row in columns if row["pk"]] or [row["name"] for row in columns]
 
-    def by_key(rows: list[Row]) -> dict[tuple[Any, ...], Row]:
-        return {tuple(row[name] for name in keys): row for row in rows}
+    def by_key(found: list[Row]) -> dict[tuple[Any, ...], Row]:
+        return {tuple(row[name] for name in keys): row for row in found}
 
-    copied, now = by_key(_copied(source, table)), by_key(_rows(source, f"SELECT * FROM {table}"))
+    copied, now = by_key(_copied(source, table)), by_key(rows(source, f"SELECT * FROM {table}"))
     for row in (row for key, row in copied.items() if key not in now):
         condition = " AND ".join(f'"{name}" IS ?' for name in row)
         file.execute(f"DELETE FROM {table} WHERE {condition}", list(row.values()))
