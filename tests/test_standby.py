@@ -21,7 +21,6 @@ from movidesk.delivery.worker import Delivery
 from movidesk.housekeeping import RestingDelivery
 from movidesk.journal import LEASE, Journal, JournalError, emergency, standby, standby_copy, standby_folder, standby_merge
 from movidesk.journal.recovery import kept_aside
-from movidesk.pbx import sweep
 from movidesk.service import Service
 from movidesk_sim.model import Limit, Movidesk
 from movidesk_sim.web import serve
@@ -83,7 +82,7 @@ class Machine:
     def recover(self) -> None:
         """What cron or the service does each minute."""
         context = self.context()
-        sweep.recover(context)
+        housekeeping.Housekeeping(context).recover()
         Delivery(context).once()
         context.journal.close()
 

@@ -12,7 +12,6 @@ from movidesk.journal.records import (
     DISMISSED,
     HELD_NOTE,
     JOB,
-    LEASE,
     REFUSED,
     Job,
     job_from,
@@ -50,17 +49,10 @@ class Outbox:
                 aged = klass == rate_limit.SLACK and bool(demand.aged)
                 claim = self._limits.claim(limit, klass, demand, aged, places)
                 if claim.request_id:
-                    return self._lease(job, claim.request_id, now), 0.0
+                    return self._trials.lease(job._replace(request_id=claim.request_id)), 0.0
             if claim is not None:
                 return None, claim.wait
             return None, self._next_events.seconds_until_due(now)
-
-    def _lease(self, job: Job, request_id: int, now: float) -> Job:
-        # Its link goes out as it is: the file that it names is not converted any more.
-        note = "" if job.event.note.startswith((CONVERTS, CONVERTING)) else job.event.note
-        self._store.execute("UPDATE events SET due = :lease_end, attempts = attempts + 1, note = :note WHERE id = :event",
-                            lease_end=now + LEASE, note=note, event=job.event.id)
-        return Job(job.event._replace(attempts=job.event.attempts + 1), job.call, request_id)
 
     def delivered(self, job: Job, note: str, offered: str = "") -> None:
         """Movidesk took the event. Where it ends a call that had an agent, that agent is free, and its queues may ask.
@@ -87,8 +79,7 @@ class Outbox:
     def retry(self, job: Job, seconds: float, why: str) -> None:
         """Try the event again after so many seconds."""
         with self._store.transaction():
-            self._store.execute("UPDATE events SET due = :due, note = :why WHERE id = :event",
-                                due=self._store.steady() + seconds, why=why, event=job.event.id)
+            self._trials.retry_at(job.event.id, self._store.steady() + seconds, why)
 
     # -- what admins do ---------------------------------------------------------------------------------------------
 

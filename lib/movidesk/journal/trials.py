@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from movidesk.journal.call_store import CallStore
 from movidesk.journal.limits import Limits
-from movidesk.journal.records import LEASE, PENDING, REFUSED, Call, Job
+from movidesk.journal.records import CONVERTING, CONVERTS, LEASE, PENDING, REFUSED, Call, Job
 from movidesk.journal.scheduling import Scheduler
 from movidesk.journal.store import Store
 from movidesk.rules import rate_limit, trial
@@ -52,8 +52,7 @@ class Trials:
     def _try_later(self, job: Job, record: Trial, why: str, jitter: float, at_least: float = 0.0) -> float:
         self._set(job.event.id, record)
         seconds = max(at_least, trial.until_retry(job.event.attempts, record, jitter))
-        self._store.execute("UPDATE events SET due = :due, note = :why WHERE id = :event",
-                            due=record.failed + seconds, why=why, event=job.event.id)
+        self.retry_at(job.event.id, record.failed + seconds, why)
         return seconds
 
     # -- questions of waiting callers -------------------------------------------------------------------------------
@@ -121,9 +120,7 @@ class Trials:
             claim = self._limits.claim(limit, klass, demand)
             if not claim.request_id:
                 return None
-            self._store.execute("UPDATE events SET due = :lease_end, attempts = attempts + 1 WHERE id = :event",
-                                lease_end=now + LEASE, event=later[0].id)
-            return Job(later[0]._replace(attempts=later[0].attempts + 1), job.call, claim.request_id)
+            return self.lease(Job(later[0], job.call, claim.request_id))
 
     def probe_refused(self, job: Job, probe: Job, seconds: float, why: str) -> None:
         """Movidesk refused the probe that was sent for `job`, so it answers: try `job` at once, and the probe again later."""
@@ -135,10 +132,21 @@ class Trials:
                 self._set(probe.event.id, Trial(now, now, 0, now))
             self._limits.answered()
             self._store.execute("UPDATE events SET due = 0 WHERE id = :event AND status = 'pending'", event=job.event.id)
-            self._store.execute("UPDATE events SET due = :due, note = :why WHERE id = :event",
-                                due=now + seconds, why=why, event=probe.event.id)
+            self.retry_at(probe.event.id, now + seconds, why)
 
     # -- within a transaction ---------------------------------------------------------------------------------------
+
+    def lease(self, job: Job) -> Job:
+        """The event belongs to whoever sends it now, for LEASE seconds; returns the job with this try counted."""
+        # Its link goes out as it is: the file that it names is not converted any more.
+        note = "" if job.event.note.startswith((CONVERTS, CONVERTING)) else job.event.note
+        self._store.execute("UPDATE events SET due = :lease_end, attempts = attempts + 1, note = :note WHERE id = :event",
+                            lease_end=self._store.steady() + LEASE, note=note, event=job.event.id)
+        return job._replace(event=job.event._replace(attempts=job.event.attempts + 1))
+
+    def retry_at(self, event_id: int, due: float, why: str) -> None:
+        """Try the event again at `due` (steady time)."""
+        self._store.execute("UPDATE events SET due = :due, note = :why WHERE id = :event", due=due, why=why, event=event_id)
 
     def settle(self, job: Job, status: str, note: str) -> None:
         """The event is not sent again: it is DELIVERED or REFUSED."""

@@ -11,8 +11,7 @@ import re
 
 from movidesk.config import Config
 from movidesk.context import NOT_TOLD, Context
-from movidesk.delivery import worker
-from movidesk.journal import Journal, JournalError, emergency, standby
+from movidesk.journal import Journal, emergency
 from movidesk.pbx import console
 
 log = logging.getLogger("movidesk.pbx.sweep")
@@ -41,15 +40,11 @@ class Restarts:
 
 
 def recover(context: Context) -> int:
-    """Import the emergency file, then sweep. Returns the number of events imported and calls ended.
+    """Import the emergency file, then sweep; not while the standby is in use. Returns the number of events imported and calls
+    ended.
 
-    If Asterisk does not list its channels, no call is ended, and an alarm begins.
+    If Asterisk does not list its channels, no call is ended, and an alarm begins. Raises JournalError.
     """
-    try:
-        standby.end(context)
-    except JournalError:
-        worker.deliver_standby(context)
-        raise
     taken, nonsense = emergency.take_in(context.journal, context.config)
     for text in nonsense:
         log.error("emergency file: %s", text)
