@@ -18,7 +18,7 @@ VENV       := .venv
 STAMP      := $(VENV)/.ready
 UV         := $(VENV)/tools/bin/uv
 
-.PHONY: help demo test lint lint-shell bench install uninstall audit lock clean
+.PHONY: help demo test lint lint-shell bench install uninstall audit lock messages clean
 help:
 	@echo "make demo        ten calls through a real Asterisk, against a simulator of Movidesk"
 	@echo "make test        make lint, then every test; ASTERISK=16 tests on that version, PYTEST='-k queue' picks some,"
@@ -30,6 +30,7 @@ help:
 	@echo "make uninstall   removes it again; configuration and journal stay"
 	@echo "make audit       asks for known vulnerabilities in what make install installs"
 	@echo "make lock        pins the newest versions, with hashes, in requirements/"
+	@echo "make messages    writes the messages of the code into the catalogs of each language, and compiles them"
 
 $(STAMP): setup.cfg pyproject.toml requirements/build.txt requirements/test.txt
 	@echo "Setting up $(VENV) ..."
@@ -166,6 +167,17 @@ audit: $(UV)
 $(UV):
 	@$(call make-venv,$(VENV)/tools)
 	@$(VENV)/tools/bin/python3 -m pip install -q uv
+
+# The messages of the code go into each language's catalog, movidesk.po, which is compiled to movidesk.mo. Both are committed: so a
+# checkout, a wheel and a package have the compiled ones, and no machine but a developer's needs Babel.
+LANGUAGES := lib/movidesk/locale
+messages: $(STAMP)
+	@mkdir -p build
+	@$(VENV)/bin/pybabel -q extract --no-location --sort-output -k ngettext:1,2 -o build/movidesk.pot lib/movidesk
+	@for language in pt es; do \
+		$(VENV)/bin/pybabel -q update -i build/movidesk.pot -D movidesk -d $(LANGUAGES) -l $$language --init-missing \
+			--no-fuzzy-matching --ignore-obsolete --ignore-pot-creation-date --no-wrap || exit 1; done
+	@$(VENV)/bin/pybabel -q compile -D movidesk -d $(LANGUAGES)
 
 clean:
 	rm -rf $(VENV) build bench/results

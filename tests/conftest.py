@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from movidesk import messages
 from movidesk.config import load
 from movidesk.context import Context
 from movidesk.journal import Journal, emergency
@@ -24,6 +25,14 @@ def own_emergency_place(tmp_path, monkeypatch):
     """Emergency files that find no other place stay in the test's folder."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(emergency, "SHARED", str(tmp_path))
+
+
+@pytest.fixture(autouse=True)
+def english(monkeypatch):
+    """The command's messages are in English, whoever runs the tests."""
+    monkeypatch.setenv("LANGUAGE", "C")
+    yield
+    messages.use_english()
 
 
 @pytest.fixture

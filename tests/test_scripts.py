@@ -131,8 +131,9 @@ def test_recording_an_event_loads_no_http(environment, tmp_path):
     loaded = {line.rsplit("|", 1)[1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
     assert peer[variables.RESULT] == "ok" and {"movidesk.agi.runner", "movidesk.journal", "asterisk.agi"} <= loaded
     heavy = {"requests", "urllib3", "http.client", "email", "logging", "ssl", "dataclasses", "inspect", "pprint", "six",
-             "argparse", "tabulate", "dateutil", "typing", "threading", "movidesk.delivery.api", "movidesk.delivery.worker",
-             "movidesk.journal.outbox", "movidesk.journal.scheduling", "movidesk.config.values", "movidesk.service"}
+             "argparse", "click", "rich", "gettext", "locale", "dateutil", "typing", "threading", "movidesk.delivery.api",
+             "movidesk.delivery.worker", "movidesk.journal.outbox", "movidesk.journal.scheduling",
+             "movidesk.config.values", "movidesk.service"}
     assert loaded & heavy == set()
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 
 from tabulate import tabulate
 
-from movidesk import __version__, alarms, config, facts, journal
+from movidesk import __version__, alarms, config, facts, journal, messages
 from movidesk.context import Context
 from movidesk.journal import standby_folder, wakeup
 from movidesk.pbx import heartbeat
@@ -31,6 +31,7 @@ SYSTEM_PATH = ("/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/bin", "/usr/
 
 def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
+    messages.follow_locale()
     if arguments[:1] == ["simulate"]:
         return _simulate(arguments[1:])
     options = _parser().parse_args(arguments)
@@ -157,6 +158,8 @@ def _leave_it_to_the_other(path: str) -> int:
 
 
 def status(options: argparse.Namespace, settings: config.Config) -> int:
+    if options.json:
+        messages.use_english()
     known = _facts(settings)
     print(json.dumps(known, indent=2) if options.json else _table(facts.rows(known, settings)))
     return TROUBLE if known["trouble"] else GOOD

@@ -9,6 +9,7 @@ from movidesk import alarms
 from movidesk.config import Config, nights
 from movidesk.context import Context
 from movidesk.journal import Call, Journal, JournalError
+from movidesk.messages import _
 from movidesk.rules import call_states
 from movidesk.rules.rate_limit import UNLIMITED
 
@@ -87,34 +88,37 @@ def _requests(settings: Config, journal: Journal, now: float) -> Requests:
 
 
 def rows(facts: Facts, settings: Config) -> list[tuple[str, str]]:
-    """The facts as rows of a table, with a heading and a text."""
+    """The facts as rows of a table, with a heading and a text, in the reader's language."""
     found: list[tuple[str, str]] = []
     if facts["line"] is not None:
-        found += [("line", f"queue {line['queue']}: {line['waiting']} waiting, the first for {span(line['longest'])}")
-                  for line in facts["line"]] or [("line", "nobody waits")]
+        heading = _("line")
+        found += [(heading, _("queue {queue}: {count} waiting, the first for {time}").format(
+                      queue=line["queue"], count=line["waiting"], time=span(line["longest"])))
+                  for line in facts["line"]] or [(heading, _("nobody waits"))]
     if facts["calls"] is not None:
-        found.append(("calls", f"{facts['calls']['open']} open, {facts['calls']['with_agents']} with agents"))
+        found.append((_("calls"), _("{open} open, {with_agents} with agents").format(**facts["calls"])))
     if facts["requests"] is not None:
-        found += [("requests" if not place else "", text)
+        found += [(_("requests") if not place else "", text)
                   for place, text in enumerate(_say_requests(facts["requests"], settings))]
     if facts["outbox"] is not None:
-        found.append(("outbox", f"{facts['outbox']['pending']} pending, {facts['outbox']['refused']} refused"))
-    return found + [("trouble", text) for text in facts["trouble"]]
+        found.append((_("outbox"), _("{pending} pending, {refused} refused").format(**facts["outbox"])))
+    return found + [(_("trouble"), text) for text in facts["trouble"]]
 
 
 def _say_requests(facts: Requests, settings: Config) -> list[str]:
     limit = UNLIMITED if facts["limit"] is None else facts["limit"]
-    texts = [f"{facts['used']} of {facts['rate']} in the last minute" if facts["rate"] < UNLIMITED
-             else f"{facts['used']} in the last minute, no limit"]
+    texts = [_("{used} of {rate} in the last minute").format(**facts) if facts["rate"] < UNLIMITED
+             else _("{used} in the last minute, no limit").format(**facts)]
     night = settings["movidesk", "night"]
     if facts["night"] and night:
         begins, ends = (f"{minute // 60:02d}:{minute % 60:02d}" for minute in night)
-        texts.append(f"the night limit applies (night = {begins}-{ends}, {settings['movidesk', 'time_zone']})")
+        texts.append(_("the night limit applies (night = {begins}-{ends}, {time_zone})").format(
+            begins=begins, ends=ends, time_zone=settings["movidesk", "time_zone"]))
     if facts["rate"] < limit:
-        texts.append(f"lowered from {facts['limit'] or 'no limit'}: other programs use the account, because Movidesk answered "
-                     "429 although we had sent less; the rate rises step by step")
+        texts.append(_("lowered from {limit}: other programs use the account, because Movidesk answered 429 although we had sent "
+                       "less; the rate rises step by step").format(limit=facts["limit"] or _("no limit")))
     if facts["paused"]:
-        texts.append(f"no request is sent for {facts['paused']:.0f} s: {facts['why']}")
+        texts.append(_("no request is sent for {seconds:.0f} s: {why}").format(seconds=facts["paused"], why=facts["why"]))
     return texts
 
 
