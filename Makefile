@@ -18,7 +18,7 @@ VENV       := .venv
 STAMP      := $(VENV)/.ready
 UV         := $(VENV)/tools/bin/uv
 
-.PHONY: help demo test lint lint-shell bench install uninstall audit lock messages clean
+.PHONY: help demo test lint lint-shell bench install check-user uninstall audit lock messages clean
 help:
 	@echo "make demo        ten calls through a real Asterisk, against a simulator of Movidesk"
 	@echo "make test        make lint, then every test; ASTERISK=16 tests on that version, PYTEST='-k queue' picks some,"
@@ -99,10 +99,16 @@ exec "$(PREFIX)/venv/bin/movidesk" "$$@"
 endef
 export CLI
 
+# As root, files are given to Asterisk's user.
+check-user:
+	@[ "$$(id -u)" != 0 ] || id "$(ASTUSER)" >/dev/null 2>&1 || { \
+		echo "There is no user $(ASTUSER): the configuration and $(STATEDIR) will belong to root. If Asterisk does not run" >&2; \
+		echo "as root, install again and name its user: make install ASTUSER=..." >&2; }
+
 # Everything Python lives in its own virtual environment; the scripts name its interpreter, and skip the site module that
 # would cost each of them 4 ms, and the garbage collector, which finds nothing in so short a life. Configuration and journal
 # are never overwritten.
-install:
+install: check-user
 	@[ "$(SYSTEMD)" != yes ] || [ "$$(id -u)" = 0 ] || { echo "SYSTEMD=yes needs root; or SYSTEMD=no" >&2; exit 1; }
 	@mkdir -p "$(PREFIX)/bin" "$(ASTETCDIR)/movidesk" "$(ASTAGIDIR)/movidesk" "$(STATEDIR)"
 	@[ -x "$(PREFIX)/venv/bin/python3" ] || { $(call make-venv,"$(PREFIX)/venv"); }
@@ -149,7 +155,7 @@ uninstall:
 		[ ! -d "$$folder" ] || rmdir --ignore-fail-on-non-empty "$$folder"; done
 	@[ ! -d "$(ASTETCDIR)/movidesk" ] || install -m 644 etc/removed.conf "$(ASTETCDIR)/movidesk/"
 	@echo "Removed; $(ASTETCDIR)/movidesk.conf and $(STATEDIR) are kept. Now: asterisk -rx 'dialplan reload'"
-	@echo "Calls to movidesk-queue go to MOVIDESK_FALLBACK, see $(ASTETCDIR)/movidesk/removed.conf"
+	@echo "Calls to movidesk-queue go to MOVIDESK_FALLBACK if it is set, see $(ASTETCDIR)/movidesk/removed.conf"
 
 # The newest that setup.cfg's ranges allow, for each Python from 3.9 on.
 lock: LOCK = $(UV) pip compile -q --upgrade --universal --python-version 3.9 --generate-hashes --no-emit-index-url \

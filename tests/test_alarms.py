@@ -78,15 +78,15 @@ def test_movidesk_away_ends_with_any_answer(context, clock, trouble, answer):
 
 
 @pytest.mark.parametrize("status, words", [
-    (302, "Movidesk accepts no request since %s (HTTP 302): events are kept, callers go to MOVIDESK_FALLBACK or wait; the "
-          "address leads elsewhere"),
-    (411, "Movidesk accepts no request since %s (HTTP 411): events are kept, callers go to MOVIDESK_FALLBACK or wait; a proxy "
-          "removes"),
-    (408, "Movidesk accepts no request since %s (HTTP 408): events are kept, callers go to MOVIDESK_FALLBACK or wait; a proxy "
-          "may"),
+    (302, "Movidesk accepts no request since %s (HTTP 302): events are kept, callers wait, or go to MOVIDESK_FALLBACK "
+          "if it is set; the address leads elsewhere"),
+    (411, "Movidesk accepts no request since %s (HTTP 411): events are kept, callers wait, or go to MOVIDESK_FALLBACK "
+          "if it is set; a proxy removes"),
+    (408, "Movidesk accepts no request since %s (HTTP 408): events are kept, callers wait, or go to MOVIDESK_FALLBACK "
+          "if it is set; a proxy may"),
     (425, "Movidesk accepts no request since %s (HTTP 425): "),
-    (500, "Movidesk does not answer since %s (HTTP 500): events are kept, callers go to MOVIDESK_FALLBACK or wait; see "
-          "movidesk check"),
+    (500, "Movidesk does not answer since %s (HTTP 500): events are kept, callers wait, or go to MOVIDESK_FALLBACK "
+          "if it is set; see movidesk check"),
 ])
 def test_an_outage_names_its_status_its_beginning_and_what_to_look_at(context, clock, status, words):
     since = alarms.local(clock())

@@ -19,6 +19,7 @@ from movidesk.delivery.availability import TOKEN_REJECTED
 from movidesk.housekeeping import Housekeeping
 from movidesk.journal import Job, Journal, standby, standby_folder
 from movidesk_sim.control import Fault
+from support.processes import as_nobody
 
 GOOD, TROUBLE, MISUSE = 0, 1, 2
 
@@ -27,8 +28,11 @@ GOOD, TROUBLE, MISUSE = 0, 1, 2
 def movidesk(write_config, capsys, simulator):
     """movidesk("status", "--json"): exit status, standard output, standard error; with the file movidesk.path."""
     def run(*arguments):
+        return bare("--config", run.path, *arguments)
+
+    def bare(*arguments):
         try:
-            status = cli.main(["--config", run.path, *arguments])
+            status = cli.main(list(arguments))
         except SystemExit as error:
             status = error.code
         return (status, *capsys.readouterr())
@@ -36,7 +40,7 @@ def movidesk(write_config, capsys, simulator):
     def configure(**sections):
         run.path = write_config(**{"movidesk": {"url": simulator.url, **sections.pop("movidesk", {})}, **sections})
 
-    run.configure = configure
+    run.configure, run.bare = configure, bare
     configure()
     return run
 
@@ -82,6 +86,12 @@ def test_version_and_help(movidesk):
         assert movidesk(command, "--help")[0] == GOOD
 
 
+@pytest.mark.parametrize("given", [("--config", "FILE"), ("--config=FILE",), ()])
+def test_the_simulator_after_an_option_of_all_commands(movidesk, given):
+    status, out, _ = movidesk.bare(*given, "simulate", "--help")
+    assert status == GOOD and "--agents" in out
+
+
 def test_the_installed_command(movidesk):
     command = os.path.join(os.path.dirname(sys.executable), "movidesk")
     done = subprocess.run([command, "outbox", "--replay", "x"], capture_output=True, text=True,
@@ -99,6 +109,14 @@ def test_without_a_configuration(movidesk, tmp_path, command):
     status, out, err = movidesk(*command)
     assert (status, out) == (TROUBLE, "")
     assert err == (f"movidesk: {movidesk.path}: No such file or directory; copy the commented sample etc/movidesk.conf there\n")
+
+
+def test_a_configuration_that_may_not_be_read_is_not_to_be_overwritten(tmp_path, write_config):
+    path = write_config()
+    os.chmod(path, 0)
+    problem, = as_nobody(lambda: config.load(path).all_problems())
+    assert problem.startswith(f"{path}: Permission denied; run this command as root or as Asterisk's user")
+    assert "copy" not in problem
 
 
 @pytest.mark.parametrize("command", [("deliver", "--once"), ("serve",)])
@@ -157,6 +175,15 @@ def test_the_status_of_an_empty_journal(movidesk):
     assert status == GOOD and [line.split(None, 1) for line in out.splitlines()] == [
         ["line", "nobody waits"], ["calls", "0 open, 0 with agents"], ["requests", "0 of 1000 in the last minute"],
         ["outbox", "0 pending, 0 refused"]]
+
+
+def test_the_outbox_is_not_empty_while_events_wait_in_a_file(movidesk, book, tmp_path):
+    kept = tmp_path / "journal.db.emergency"
+    kept.write_text("{}\n")
+    status, out, _ = movidesk("outbox")
+    assert status == TROUBLE and "has received all" not in out and f"more events wait in {kept} since " in out
+    arrive(book)
+    assert f"more events wait in {kept} since " in movidesk("outbox")[1].splitlines()[-1]
 
 
 # -- status ------------------------------------------------------------------------------------------------------------
@@ -219,6 +246,16 @@ def test_a_token_that_movidesk_refuses(movidesk, book, simulator):
     assert movidesk("status")[0] == GOOD
 
 
+@pytest.mark.parametrize("settings", [{"token": None}, {"token": ""}, {"token": None, "token_file": "/dev/null"}])
+def test_a_token_that_was_refused_and_then_removed(movidesk, book, simulator, settings):
+    book.calls.hang_up(arrive(book).call_id)
+    simulator.model.token = "00000000-0000-0000-0000-00000000cafe"
+    assert movidesk("deliver", "--once")[0] == TROUBLE
+    movidesk.configure(movidesk=settings)
+    status, out, err = movidesk("status")
+    assert (status, err) == (TROUBLE, "") and "[movidesk] token" in out
+
+
 # -- calls and outbox --------------------------------------------------------------------------------------------------
 
 def rows(out):
@@ -242,6 +279,15 @@ def test_the_last_calls_in_local_time_with_each_events_outcome(movidesk, book, m
                                         "received delivered, transferred pending"]
     assert second[1:] == ["pbx1-1.2", "77", "4733990777", "canceled",
                           "received REFUSED (HTTP 400: no such id), canceled pending"]
+
+
+def test_an_agent_who_did_not_answer_is_not_shown_as_one_who_did(movidesk, book):
+    rang, canceled = arrive(book, "1.1"), arrive(book, "1.2")
+    for call in rang, canceled:
+        book.scheduler.answered(call, "5252", "", "5252")
+    book.calls.hang_up(canceled.call_id)
+    shown = {row[1]: row[4] for row in rows(movidesk("calls")[1])}
+    assert shown == {rang.call_id: "5252", canceled.call_id: "canceled"}
 
 
 def test_as_many_calls_as_asked_for_the_newest_last(movidesk, book):
@@ -294,6 +340,18 @@ def test_a_terminal_is_never_given_more_than_text(movidesk, book, command):
     assert status in (GOOD, TROUBLE) and (command != ("status", "--json") or json.loads(out))
     assert [c for c in out + err if not c.isprintable() and c != "\n"] == []
     assert command == ("status", "--json") or "ação" in out
+
+
+@pytest.mark.parametrize("command", ["calls", "status", "--help"])
+def test_a_reader_that_has_read_enough_is_no_trouble(movidesk, book, command):
+    """As in `movidesk calls | head -1`; the pipe is closed before anything is written."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    arrive(book)
+    done = subprocess.run([sys.executable, "-m", "movidesk.cli", "--config", movidesk.path, command], stdout=writer,
+                          stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert done.stderr == ""
 
 
 # -- deliver -----------------------------------------------------------------------------------------------------------

@@ -20,6 +20,21 @@ def test_a_new_token_in_the_file_ends_the_silence_without_a_restart(write_config
     assert context.config["movidesk", "token"].reveal() == OTHER and context.client is not old
 
 
+def test_after_a_repair_everything_is_tried_at_once(write_config, clock):
+    woken = []
+    context = Context(load(write_config()), clock, wake=lambda: woken.append(True))
+    context.journal.calls.record("pbx1-1.1", "lost")
+    context.journal.outbox.retry(context.journal.outbox.take(10)[0], 300, "HTTP 401")
+    for _ in range(2):
+        context.apply_outcome(REFUSED)
+        clock.now += BACKOFF_AFTER
+        context.apply_outcome(Retry(None, "HTTP 500", 500))
+        context.apply_outcome(REFUSED)
+    assert context.auth_backoff() and not context.journal.outbox.take(10)[0]
+    assert context.retry_now() == 1 and woken
+    assert not context.auth_backoff() and context.journal.outbox.take(10)[0]
+
+
 def test_a_configuration_that_is_being_edited_changes_nothing(write_config, clock):
     context = Context(load(write_config()), clock)
     context.apply_outcome(REFUSED)

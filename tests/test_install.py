@@ -2,8 +2,10 @@
 from __future__ import annotations
 
 import configparser
+import os
 import pathlib
 import re
+import subprocess
 
 import pytest
 from packaging.requirements import Requirement
@@ -65,6 +67,14 @@ def test_what_installs_names_no_host(name):
     """Where packages come from is for the machine to say: pip's own configuration."""
     text = (ROOT / name).read_text()
     assert not re.search(r"://|index-url|extra-index|find-links|trusted-host|pypi", text.replace("--no-emit-index-url", ""))
+
+
+@pytest.mark.parametrize("user, said", [("root", ""), ("nobody-of-that-name", "There is no user nobody-of-that-name: ")])
+def test_an_unknown_user_of_asterisk_is_named(user, said):
+    if os.geteuid() != 0:
+        pytest.skip("only root gives files to others")
+    done = subprocess.run(["make", "-s", "check-user", "ASTUSER=" + user], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "") and done.stderr.startswith(said) and bool(done.stderr) == bool(said)
 
 
 def metadata() -> configparser.SectionProxy:

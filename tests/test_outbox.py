@@ -37,6 +37,21 @@ def test_a_call_that_must_wait_holds_up_no_other(journal, clock):
     assert (journal.outbox.take(LIMIT)[0].event.id, journal.outbox.jobs(PENDING)[0].event.note) == (job.event.id, "HTTP 500")
 
 
+def test_what_waits_for_its_next_try_can_be_due_at_once(journal, clock):
+    for number in range(3):
+        journal.calls.record(f"pbx-{number}", "lost")
+    sending, retried = journal.outbox.take(LIMIT)[0], journal.outbox.take(LIMIT)[0]
+    journal.outbox.retry(retried, 300, "HTTP 500")
+    journal.calls.record("pbx-9", "lost", held=True)
+    assert journal.outbox.retry_now() == 1
+    assert journal.outbox.take(LIMIT)[0].event.id == retried.event.id
+    assert journal.outbox.take(LIMIT)[0].call.call_id == "pbx-2"
+    assert journal.outbox.take(LIMIT)[0] is None, "neither what is being sent nor what is held goes"
+    clock.now += LEASE
+    assert journal.outbox.take(LIMIT)[0].event.id == sending.event.id, "its sender has died"
+    assert journal.outbox.retry_now() == 0, "an event that is sent again after a retry belongs to its sender too"
+
+
 def test_a_refused_event_holds_up_no_other_and_can_be_replayed(journal, clock):
     call = arrive(journal)
     journal.calls.hang_up(call.call_id)

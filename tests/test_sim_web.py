@@ -11,6 +11,7 @@ import time
 import pytest
 import requests
 
+from movidesk_sim import web
 from movidesk_sim.model import Limit, Movidesk
 from movidesk_sim.web import serve
 
@@ -253,6 +254,15 @@ def test_the_command_says_how_to_be_used_and_logs():
             process.wait(timeout=5)
         assert settings["token"] not in process.stdout.read()
         assert process.returncode == 0
+
+
+@pytest.mark.parametrize("agents", ["6000,6001", "6000 6001", "6000, 6001"])
+def test_agents_with_commas_or_blanks_between(monkeypatch, agents):
+    groups = []
+    monkeypatch.setattr(Movidesk, "add_group", lambda _, queue, agents: groups.append((queue, agents)))
+    monkeypatch.setattr(web.Simulator, "run", lambda _: None)
+    assert web.main(["--port", "0", "--agents", agents]) == 0
+    assert groups == [(77, ["6000", "6001"])]
 
 
 def test_the_command_refuses_misuse():

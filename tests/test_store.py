@@ -13,7 +13,7 @@ import pytest
 
 from movidesk.journal import Journal, JournalError, store
 from support.journals import arrive, kinds
-from support.processes import in_processes
+from support.processes import as_nobody
 
 # -- threads and processes ---------------------------------------------------------------------------------------------
 
@@ -68,18 +68,6 @@ def test_a_failing_event_leaves_nothing_behind_and_the_journal_usable(journal):
 
 
 # -- what cannot be used -----------------------------------------------------------------------------------------------
-
-def as_nobody(work):
-    """What work() returns in a process without root's rights."""
-    def run():
-        if os.geteuid() == 0:
-            os.setgroups([])
-            os.setgid(65534)
-            os.setuid(65534)
-        return work()
-
-    return in_processes(run)[0]
-
 
 def failure(path):
     try:

@@ -134,8 +134,8 @@ def _of_movidesk(context: Context, book: journal.Journal) -> list[Alarm]:
         cause = "Movidesk does not answer" if away_status(away[0]) >= 500 else "Movidesk accepts no request"
         only = book.notes.failed_alone(AWAY)
         alone = f"; only {only} was sent" if only else ""
-        return [Alarm("away", f"{cause} since {local(away[1])} ({away[0]}){alone}: events are kept, callers go to "
-                              f"MOVIDESK_FALLBACK or wait; {advice(away_status(away[0]))}")]
+        return [Alarm("away", f"{cause} since {local(away[1])} ({away[0]}){alone}: events are kept, callers wait, "
+                              f"or go to MOVIDESK_FALLBACK if it is set; {advice(away_status(away[0]))}")]
     pause = book.limits.pause_left()
     if away or pause:
         return [] if pause <= PAUSE_AFTER else [Alarm(

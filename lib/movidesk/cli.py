@@ -18,7 +18,7 @@ from tabulate import tabulate
 
 from movidesk import __version__, alarms, config, facts, journal, messages
 from movidesk.context import Context
-from movidesk.journal import standby_folder, wakeup
+from movidesk.journal import emergency, standby_folder, wakeup
 from movidesk.pbx import heartbeat
 from movidesk.rules import call_states
 
@@ -32,15 +32,19 @@ SYSTEM_PATH = ("/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/bin", "/usr/
 def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     messages.follow_locale()
-    if arguments[:1] == ["simulate"]:
-        return _simulate(arguments[1:])
+    simulated = _of_simulator(arguments)
+    if simulated is not None:
+        return _simulate(simulated)
     options = _parser().parse_args(arguments)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would contain the token
     os.environ["PATH"] = os.pathsep.join(dict.fromkeys([*filter(None, os.environ.get("PATH", "").split(os.pathsep)),
                                                         *SYSTEM_PATH]))
     try:
         exit_status: int = options.run(options, config.load(options.config))
+        sys.stdout.flush()
         return exit_status
+    except BrokenPipeError:  # of `| head`, which has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (config.ConfigError, journal.JournalError, OSError) as error:
         print(f"movidesk: {error}", file=sys.stderr)
     except KeyboardInterrupt:
@@ -76,6 +80,14 @@ def _parser() -> argparse.ArgumentParser:
     command("check", check, "check configuration, journal and connections")
     commands.add_parser("simulate", help="run a simulator of Movidesk for tests (see simulate --help)")
     return parser
+
+
+def _of_simulator(arguments: list[str]) -> list[str] | None:
+    """The arguments after `simulate`, which has a parser of its own; None for another command. --config means nothing to it."""
+    rest = arguments[2:] if arguments[:1] == ["--config"] else arguments
+    if rest[:1] and rest[0].startswith("--config="):
+        rest = rest[1:]
+    return rest[1:] if rest[:1] == ["simulate"] else None
 
 
 def _count(text: str) -> int:
@@ -188,11 +200,19 @@ def show_calls(options: argparse.Namespace, settings: config.Config) -> int:
     book = _open(settings)
     rows = []
     for call in reversed(book.overview.last_calls(options.n)):
-        rows.append((alarms.local(call.arrived), call.call_id, call.queue, call.number, call.extension, _state(call),
-                     ", ".join(_outcome(event) for event in book.calls.events(call))))
+        events = book.calls.events(call)
+        rows.append((alarms.local(call.arrived), call.call_id, call.queue, call.number, _agent(call, events), _state(call),
+                     ", ".join(_outcome(event) for event in events)))
     headers = ("arrived", "call", "queue", "number", "ext", "state", "events")
     print(_table(rows, headers) if rows else "no calls yet")
     return GOOD
+
+
+def _agent(call: journal.Call, events: list[journal.Event]) -> str:
+    """The extension that has the call, had it or is being offered it; '' of a call that ended before an agent answered."""
+    had = call.mode == call_states.MADE or any(event.kind in (call_states.TRANSFERRED, call_states.START_TRANSFERRED)
+                                               for event in events)
+    return call.extension if had or call.ended is None else ""
 
 
 def _state(call: journal.Call) -> str:
@@ -223,8 +243,12 @@ def show_outbox(options: argparse.Namespace, settings: config.Config) -> int:
             again = "" if status_ == journal.REFUSED or event.due <= book.steady() else facts.span(event.due - book.steady())
             rows.append((event.id, alarms.local(event.at), call.call_id, event.kind, status_, event.attempts, again, event.note))
     headers = ("event", "at", "call", "kind", "status", "tries", "again in", "why")
-    print(_table(rows, headers) if rows else "the outbox is empty: Movidesk has received all events")
-    return TROUBLE if any(row[4] == journal.REFUSED for row in rows) else GOOD
+    kept = emergency.waiting(settings)
+    if rows or not kept:
+        print(_table(rows, headers) if rows else "the outbox is empty: Movidesk has received all events")
+    for path, since in kept:
+        print(f"more events wait in {path} since {alarms.local(since)}: movidesk serve (or deliver) imports them")
+    return TROUBLE if kept or any(row[4] == journal.REFUSED for row in rows) else GOOD
 
 
 def _settle(book: journal.Journal, which: int | None, act: Callable[[int], bool], done: str) -> int:

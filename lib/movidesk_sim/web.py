@@ -198,12 +198,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--over-limit", choices=("429", "cut"), default="429",
                         help="what happens over the limit: a 429, or the connection is cut (default 429)")
     parser.add_argument("--token", default=EXAMPLE_TOKEN, metavar="GUID")
-    parser.add_argument("--agents", default="5252,5253", help="extensions in order, with commas between")
+    parser.add_argument("--agents", default="5252,5253", help="extensions in order, with commas or blanks between")
     parser.add_argument("--queue", type=int, default=77, help="id of the telephony group (default 77)")
     options = parser.parse_args(argv)
     try:
         model = Movidesk(time.time, token=options.token, limit=Limit(options.limit, refuses=options.over_limit))
-        model.add_group(options.queue, options.agents.split(","))
+        model.add_group(options.queue, options.agents.replace(",", " ").split())
     except ValueError as error:
         parser.error(str(error))
     simulator = serve(model, port=options.port)

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 
 from movidesk.journal import Journal
 from support.clocks import Clock
@@ -28,6 +29,18 @@ def in_processes(*works):
         process.join()
     assert not [result for result in found if isinstance(result, Exception)]
     return found
+
+
+def as_nobody(work):
+    """What work() returns in a process without root's rights."""
+    def run():
+        if os.geteuid() == 0:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+        return work()
+
+    return in_processes(run)[0]
 
 
 def race(path, work, count=4):

@@ -95,8 +95,7 @@ def load(path: str | None = None) -> Config:
         with open(config.path, encoding="utf-8-sig") as file:
             text = file.read(MAX_FILE + 1)
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else f"is not UTF-8 text ({error.reason})"
-        config.complain("", f"{config.path}: {reason}; copy the commented sample etc/movidesk.conf there")
+        config.complain("", f"{config.path}: {_unreadable(error)}")
         return config
     if len(text) > MAX_FILE or any(len(line) > MAX_LINE for line in text.splitlines()):
         for section in "", "journal":  # the journal's path is unknown, too
@@ -127,6 +126,17 @@ def load(path: str | None = None) -> Config:
     _check_night(config, lines)
     _check_made_calls(config)
     return config
+
+
+def _unreadable(error: OSError | UnicodeDecodeError) -> str:
+    """Why the file cannot be read, and what to do. The sample is named only where it would overwrite nothing."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"is not UTF-8 text ({error.reason}): save it as UTF-8"
+    advice = {FileNotFoundError: "; copy the commented sample etc/movidesk.conf there",
+              IsADirectoryError: "; a file must be there: see the commented sample etc/movidesk.conf",
+              PermissionError: "; run this command as root or as Asterisk's user, who must be able to read the file "
+                               "(chown root:asterisk, chmod 0640)"}
+    return f"{error.strerror}{advice.get(type(error), '')}"
 
 
 def _check_night(config: Config, lines: dict[tuple[str, str], int]) -> None:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
         @property
         def client(self) -> Client: ...
+
+        def wake(self) -> None: ...
 else:
     Needed = object
 
@@ -162,6 +164,15 @@ class RequestSender(Needed):
         """Whether this is the only request that has failed since Movidesk last accepted one."""
         notes = self.journal.notes
         return all(notes.failed_alone(note) == name for note in (AWAY, TOKEN_REJECTED) if notes.get(note))
+
+    def retry_now(self) -> int:
+        """An admin has repaired something: try every waiting event at once, also in an outage and with an invalid token. Returns
+        how many events had to wait. A pause that Movidesk asked for, and the limit, still hold."""
+        for timer in AWAY_TRIED, TOKEN_TRIED:
+            self.journal.notes.remove(timer)
+        waited = self.journal.outbox.retry_now()
+        self.wake()
+        return waited
 
     # -- an outage --------------------------------------------------------------------------------------------------
 

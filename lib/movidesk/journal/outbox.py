@@ -89,6 +89,13 @@ class Outbox:
         return self._store.rows(job_from, f"SELECT {JOB} FROM events INDEXED BY {index} JOIN calls ON calls.id = events.call"
                                           f" WHERE status = '{status}' ORDER BY events.id LIMIT :count", count=count)
 
+    def retry_now(self) -> int:
+        """Make every event due that waits for its next try; returns how many. Those that are being sent now, and those that wait
+        for a message or a conversion, stay as they are."""
+        with self._store.transaction():
+            return self._store.execute("UPDATE events SET due = 0 WHERE id IN (SELECT event FROM next_events WHERE due > :now)"
+                                       f" AND due != leased AND NOT ({HELD_NOTE})", now=self._store.steady()).rowcount
+
     def replay(self, event_id: int) -> bool:
         """Send a refused event once more; False where there is no such event."""
         with self._store.transaction():

@@ -162,6 +162,9 @@ MIGRATIONS = (
     CREATE TABLE outcomes (at REAL NOT NULL, call_id TEXT NOT NULL, outcome TEXT NOT NULL);
     CREATE INDEX outcomes_at ON outcomes (at);
     """,
+    """
+    ALTER TABLE events ADD COLUMN leased REAL NOT NULL DEFAULT 0;
+    """,
 )
 
 

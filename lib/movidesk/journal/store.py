@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Row = TypeVar("Row")
 
-SCHEMA = 6           # of the file that this version writes: the number of schema.MIGRATIONS, which few processes need
+SCHEMA = 7           # of the file that this version writes: the number of schema.MIGRATIONS, which few processes need
 BUSY_TIMEOUT = 2.0   # seconds to wait for other writes, in this process and others: a caller's answer may wait for them
 ONE_TRY = 0.02       # seconds of them that SQLite waits, and this process's other threads with it
 PAUSE = 0.005        # seconds between two tries

@@ -140,7 +140,8 @@ class Trials:
         """The event belongs to whoever sends it now, for LEASE seconds; returns the job with this try counted."""
         # Its link goes out as it is: the file that it names is not converted any more.
         note = "" if job.event.note.startswith((CONVERTS, CONVERTING)) else job.event.note
-        self._store.execute("UPDATE events SET due = :lease_end, attempts = attempts + 1, note = :note WHERE id = :event",
+        self._store.execute("UPDATE events SET due = :lease_end, leased = :lease_end, attempts = attempts + 1, note = :note"
+                            " WHERE id = :event",
                             lease_end=self._store.steady() + LEASE, note=note, event=job.event.id)
         return job._replace(event=job.event._replace(attempts=job.event.attempts + 1))
 
