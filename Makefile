@@ -1,4 +1,4 @@
-# movidesk-agi: make demo, make test, make lint, make bench, make install, make uninstall (see README.md)
+# movidesk-agi: make demo, make test, make lint, make bench, make install, make uninstall, make deb (see README.md)
 
 PYTHON     ?= python3
 # A major version for demo and test; empty: an installed Asterisk of any, else 22.
@@ -18,7 +18,8 @@ VENV       := .venv
 STAMP      := $(VENV)/.ready
 UV         := $(VENV)/tools/bin/uv
 
-.PHONY: help demo test lint lint-shell bench install check-user uninstall audit lock messages clean
+.PHONY: help demo test lint lint-shell bench install check-user stage unit uninstall deb dist audit lock messages clean
+.NOTPARALLEL:
 help:
 	@echo "make demo        ten calls through a real Asterisk, against a simulator of Movidesk"
 	@echo "make test        make lint, then every test; ASTERISK=16 tests on that version, PYTEST='-k queue' picks some,"
@@ -28,6 +29,8 @@ help:
 	@echo "make install     into PREFIX, ASTETCDIR, ASTAGIDIR, STATEDIR, SYSTEMD (yes or no):"
 	@echo "                 $(PREFIX), $(ASTETCDIR), $(ASTAGIDIR), $(STATEDIR), $(SYSTEMD)"
 	@echo "make uninstall   removes it again; configuration and journal stay"
+	@echo "make deb         a Debian package with all of it, in dist/"
+	@echo "make dist        a wheel and a source archive in dist/, checked as a package index would"
 	@echo "make audit       asks for known vulnerabilities in what make install installs"
 	@echo "make lock        pins the newest versions, with hashes, in requirements/"
 	@echo "make messages    writes the messages of the code into the catalogs of each language, and compiles them"
@@ -79,7 +82,7 @@ lint-shell: $(STAMP)
 	@find . .ci \( -path './.*' -o -name build -o -name results \) -prune -o -type f -exec \
 		awk 'FNR == 1 && $(value IS_SHELL) { printf "%s%c", FILENAME, 0 }' {} + | xargs -0t $(SHELLCHECK)
 	@printf '%s\n' "$$CLI" | $(SHELLCHECK) -
-	@recipes=$$($(PRINT) SYSTEMD=yes demo test bench install uninstall audit lock clean) && \
+	@recipes=$$($(PRINT) SYSTEMD=yes demo test bench install uninstall deb dist audit lock clean) && \
 		printf '%s\n' "$$recipes" | $(SHELLCHECK) -s sh -e SC2050,SC2015 -
 
 bench: $(STAMP)
@@ -105,36 +108,19 @@ check-user:
 		echo "There is no user $(ASTUSER): the configuration and $(STATEDIR) will belong to root. If Asterisk does not run" >&2; \
 		echo "as root, install again and name its user: make install ASTUSER=..." >&2; }
 
-# Everything Python lives in its own virtual environment; the scripts name its interpreter, and skip the site module that
-# would cost each of them 4 ms, and the garbage collector, which finds nothing in so short a life. Configuration and journal
-# are never overwritten.
-install: check-user
-	@[ "$(SYSTEMD)" != yes ] || [ "$$(id -u)" = 0 ] || { echo "SYSTEMD=yes needs root; or SYSTEMD=no" >&2; exit 1; }
-	@mkdir -p "$(PREFIX)/bin" "$(ASTETCDIR)/movidesk" "$(ASTAGIDIR)/movidesk" "$(STATEDIR)"
-	@[ -x "$(PREFIX)/venv/bin/python3" ] || { $(call make-venv,"$(PREFIX)/venv"); }
-	@[ "$$(id -u)" != 0 ] || ! id $(ASTUSER) >/dev/null 2>&1 || runuser -u $(ASTUSER) -- "$(PREFIX)/venv/bin/python3" -c '' || { \
-		echo "$(ASTUSER) may not run $(PYTHON): make uninstall, then make install PYTHON=/usr/bin/python3" >&2; exit 1; }
-	@rm -rf build # setuptools would install what an earlier version left in it
-	@$(call pip-install,"$(PREFIX)/venv",requirements/install.txt,.)
-	@rm -f "$(PREFIX)/bin/movidesk"; echo "$$CLI" >"$(PREFIX)/bin/movidesk"; chmod 755 "$(PREFIX)/bin/movidesk"
-	@site=$$("$(PREFIX)/venv/bin/python3" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
-	config="os.environ.setdefault('MOVIDESK_CONFIG', '$(ASTETCDIR)/movidesk.conf')"; \
-	for verb in $(VERBS); do \
-		sed "1c #!$(PREFIX)/venv/bin/python3 -IS\nimport gc, os, sys; gc.disable(); sys.path.append('$$site'); $$config" agi/$$verb >"$(ASTAGIDIR)/movidesk/$$verb.new" && \
-		chmod 755 "$(ASTAGIDIR)/movidesk/$$verb.new" && \
-		mv "$(ASTAGIDIR)/movidesk/$$verb.new" "$(ASTAGIDIR)/movidesk/$$verb" || exit 1; \
-	done
-	@install -m 644 $(DIALPLAN) "$(ASTETCDIR)/movidesk/"; rm -f "$(ASTETCDIR)/movidesk/removed.conf"
-	@sed -i 's|/var/lib/movidesk|$(STATEDIR)|' "$(ASTETCDIR)/movidesk/verb.conf"
+# Configuration and journal are never overwritten.
+install: check-user stage
 	@[ -e "$(ASTETCDIR)/movidesk.conf" ] || { \
 		sed 's|^;\? *path = .*|path = $(STATEDIR)/journal.db|' etc/movidesk.conf >"$(ASTETCDIR)/movidesk.conf" && \
 		chmod 640 "$(ASTETCDIR)/movidesk.conf"; }
+	@mkdir -p "$(STATEDIR)"
 	@if [ "$$(id -u)" = 0 ] && id $(ASTUSER) >/dev/null 2>&1; then \
 		chown root:$(ASTUSER) "$(ASTETCDIR)/movidesk.conf"; chown $(ASTUSER):$(ASTUSER) "$(STATEDIR)"; chmod 750 "$(STATEDIR)"; fi
 	@if [ "$(SYSTEMD)" = yes ]; then \
-		sed 's|@PREFIX@|$(PREFIX)|; s|@ASTETCDIR@|$(ASTETCDIR)|; s|@STATEDIR@|$(STATEDIR)|; s|@ASTUSER@|$(ASTUSER)|' \
-			etc/movidesk.service >/etc/systemd/system/movidesk.service && \
-		install -m 644 etc/logrotate /etc/logrotate.d/movidesk && \
+		$(call unit,/etc/systemd/system/movidesk.service) && \
+		install -D -m 644 etc/tmpfiles.conf /etc/tmpfiles.d/movidesk.conf && \
+		if [ -d /var/log/movidesk ]; then install -m 644 etc/logrotate /etc/logrotate.d/movidesk; \
+		else rm -f /etc/logrotate.d/movidesk; fi && \
 		systemctl daemon-reload && systemctl enable movidesk.service && \
 		systemctl try-restart movidesk.service; fi # one that runs is of the version before
 	@echo "Installed. Next:"
@@ -144,11 +130,42 @@ install: check-user
 	@echo "  4. asterisk -rx 'dialplan reload'"
 	@echo "  5. $(PREFIX)/bin/movidesk check"
 
+unit = sed 's|@PREFIX@|$(PREFIX)|; s|@ASTETCDIR@|$(ASTETCDIR)|; s|@STATEDIR@|$(STATEDIR)|; s|@ASTUSER@|$(ASTUSER)|' \
+	etc/movidesk.service >$(1)
+unit:
+	@$(call unit,$(UNIT))
+
+# The files that every installation replaces, below DESTDIR (a folder in which a package is built; else empty).
+# Everything Python lives in its own virtual environment; the scripts name its interpreter, and skip the site module that
+# would cost each of them 4 ms, and the garbage collector, which finds nothing in so short a life.
+D = $(DESTDIR)
+stage:
+	@[ -n "$(D)" ] || [ "$(SYSTEMD)" != yes ] || [ "$$(id -u)" = 0 ] || { echo "SYSTEMD=yes needs root; or SYSTEMD=no" >&2; exit 1; }
+	@[ -n "$(D)" ] || [ ! -L "$(ASTAGIDIR)/movidesk" ] && [ ! -L "$(ASTETCDIR)/movidesk/queue.conf" ] || { \
+		echo "The Debian package movidesk-agi is installed: first apt-get remove movidesk-agi" >&2; exit 1; }
+	@mkdir -p "$(D)$(PREFIX)/bin" "$(D)$(ASTETCDIR)/movidesk" "$(D)$(ASTAGIDIR)/movidesk"
+	@[ -x "$(D)$(PREFIX)/venv/bin/python3" ] || { $(call make-venv,"$(D)$(PREFIX)/venv"); }
+	@[ -n "$(D)" ] || [ "$$(id -u)" != 0 ] || ! id $(ASTUSER) >/dev/null 2>&1 || runuser -u $(ASTUSER) -- "$(PREFIX)/venv/bin/python3" -c '' || { \
+		echo "$(ASTUSER) may not run $(PYTHON): make uninstall, then make install PYTHON=/usr/bin/python3" >&2; exit 1; }
+	@rm -rf build # setuptools would install what an earlier version left in it
+	@$(call pip-install,"$(D)$(PREFIX)/venv",requirements/install.txt,.)
+	@rm -f "$(D)$(PREFIX)/bin/movidesk"; echo "$$CLI" >"$(D)$(PREFIX)/bin/movidesk"; chmod 755 "$(D)$(PREFIX)/bin/movidesk"
+	@site=$$("$(D)$(PREFIX)/venv/bin/python3" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); site=$${site#"$(D)"}; \
+	config="os.environ.setdefault('MOVIDESK_CONFIG', '$(ASTETCDIR)/movidesk.conf')"; scripts="$(D)$(ASTAGIDIR)/movidesk"; \
+	for verb in $(VERBS); do \
+		sed "1c #!$(PREFIX)/venv/bin/python3 -IS\nimport gc, os, sys; gc.disable(); sys.path.append('$$site'); $$config" agi/$$verb >"$$scripts/$$verb.new" && \
+		chmod 755 "$$scripts/$$verb.new" && \
+		mv "$$scripts/$$verb.new" "$$scripts/$$verb" || exit 1; \
+	done
+	@install -m 644 $(DIALPLAN) "$(D)$(ASTETCDIR)/movidesk/"; rm -f "$(D)$(ASTETCDIR)/movidesk/removed.conf"
+	@sed -i 's|/var/lib/movidesk|$(STATEDIR)|' "$(D)$(ASTETCDIR)/movidesk/verb.conf"
+
 # Configuration and journal stay, and a small dialplan in place of ours: an #include that finds no file would keep Asterisk
 # from loading any dialplan at its next start.
 uninstall:
 	@if [ "$(SYSTEMD)" = yes ]; then systemctl disable -q --now movidesk.service; \
-		rm -f /etc/systemd/system/movidesk.service /etc/logrotate.d/movidesk; systemctl daemon-reload; fi
+		rm -f /etc/systemd/system/movidesk.service /etc/tmpfiles.d/movidesk.conf /etc/logrotate.d/movidesk; \
+		systemctl daemon-reload; fi
 	@rm -f $(foreach verb,$(VERBS),"$(ASTAGIDIR)/movidesk/$(verb)") $(foreach file,$(notdir $(DIALPLAN)),"$(ASTETCDIR)/movidesk/$(file)")
 	@rm -rf "$(PREFIX)/venv" "$(PREFIX)/bin/movidesk"
 	@for folder in "$(ASTAGIDIR)/movidesk" "$(PREFIX)/bin" "$(PREFIX)"; do \
@@ -156,6 +173,25 @@ uninstall:
 	@[ ! -d "$(ASTETCDIR)/movidesk" ] || install -m 644 etc/removed.conf "$(ASTETCDIR)/movidesk/"
 	@echo "Removed; $(ASTETCDIR)/movidesk.conf and $(STATEDIR) are kept. Now: asterisk -rx 'dialplan reload'"
 	@echo "Calls to movidesk-queue go to MOVIDESK_FALLBACK if it is set, see $(ASTETCDIR)/movidesk/removed.conf"
+	@grep -lsz '^$(PREFIX)/venv/bin/movidesk$$' /proc/[0-9]*/cmdline | cut -d/ -f3 | while read -r process; do \
+		echo "Still running, of the removed version: $$(tr '\0' ' ' <"/proc/$$process/cmdline"): kill $$process"; done
+
+# debian/rules calls stage. The package needs no network when it is installed; to build it pip does, so it is not for a build
+# machine of Debian's.
+deb:
+	@command -v dh >/dev/null || { \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			apt-get update -qq && apt-get install -qqy --no-install-recommends debhelper >/dev/null; \
+		else echo "debhelper is missing: apt-get install debhelper" >&2; exit 1; fi; }
+	@rm -rf dist/deb; mkdir -p dist/deb
+	@debian/rules clean binary >dist/deb/log 2>&1 || { cat dist/deb/log >&2; exit 1; }
+	@debian/rules clean >/dev/null
+	@echo "Built $$(ls dist/deb/*.deb). Install it with: apt-get install ./$$(ls dist/deb/*.deb)"
+
+dist: $(STAMP) $(UV)
+	@rm -rf build dist/*.whl dist/*.tar.gz
+	@$(UV) build -q --no-build-isolation --python $(VENV)/bin/python3
+	@$(UV) tool run -q twine check --strict dist/*.whl dist/*.tar.gz
 
 # The newest that setup.cfg's ranges allow, for each Python from 3.9 on.
 lock: LOCK = $(UV) pip compile -q --upgrade --universal --python-version 3.9 --generate-hashes --no-emit-index-url \
@@ -186,4 +222,4 @@ messages: $(STAMP)
 	@$(VENV)/bin/pybabel -q compile -D movidesk -d $(LANGUAGES)
 
 clean:
-	rm -rf $(VENV) build bench/results
+	rm -rf $(VENV) build dist bench/results debian/movidesk-agi debian/*.service

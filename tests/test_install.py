@@ -11,6 +11,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import movidesk
+
 ROOT = pathlib.Path(__file__).parent.parent
 PYTHONS = ["3.9", "3.10", "3.11", "3.12", "3.13"]
 
@@ -62,6 +64,7 @@ def test_what_is_tested_is_what_is_installed(python):
 
 
 @pytest.mark.parametrize("name", ["setup.cfg", "pyproject.toml", "Makefile", ".ci/run", ".pre-commit-config.yaml",
+                                  "debian/rules", "debian/control",
                                   *(f"requirements/{name}.txt" for name in ("build", "install", "test"))])
 def test_what_installs_names_no_host(name):
     """Where packages come from is for the machine to say: pip's own configuration."""
@@ -99,3 +102,8 @@ def test_the_metadata_names_the_pythons_that_are_supported():
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     assert setup["options"]["python_requires"] == f">={PYTHONS[0]}"
+
+
+def test_the_debian_package_has_the_version_of_the_program():
+    first = (ROOT / "debian" / "changelog").read_text().splitlines()[0]
+    assert first == f"movidesk-agi ({movidesk.__version__}) unstable; urgency=medium"
