@@ -49,7 +49,8 @@ def test_everything_is_pinned_with_hashes(name):
 
 
 @pytest.mark.parametrize("python", PYTHONS)
-@pytest.mark.parametrize("name, extras", [("install", ["cli", "web", "sim"]), ("test", ["cli", "web", "sim", "test", "lint"])])
+@pytest.mark.parametrize("name, extras", [("install", ["cli", "numbers", "web", "sim"]),
+                                          ("test", ["cli", "numbers", "web", "sim", "test", "lint"])])
 def test_what_setup_cfg_asks_for_is_pinned(name, extras, python):
     """Else `make lock` was forgotten."""
     versions = pinned(name, python)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from movidesk import journal
 from movidesk.config import Config
+from movidesk.delivery import numbers
 from movidesk.journal import standby_folder
 
 
@@ -22,6 +23,8 @@ def all_checks(config: Config) -> Iterator[tuple[str, str]]:
     yield f"journal {config['journal', 'path']}", _journal(config)
     yield f"second journal in {config['journal', 'standby']}", standby_problem(config)
     yield f"Movidesk at {config['movidesk', 'url']}", _reachable(config)
+    if config["numbers", "form"] != "as_is":
+        yield f"callers' numbers as {config['numbers', 'form']}", numbers.problem(config)
     yield f"FastAGI at {_place(config['agid', 'listen'])}", _listening(config)
     if config["made_calls", "listen"]:
         yield f"Asterisk's manager at {_place(config['made_calls', 'ami'])}, for made calls", _manager(config)

@@ -77,6 +77,8 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in (("--replay", "send a refused event again"),
                        ("--dismiss", "give up a refused event: it is never sent, and its alarm ends")):
         what.add_argument(name, metavar="EVENT", type=_event, default=argparse.SUPPRESS, help=text + "; its number, or 'all'")
+    command("number", show_numbers, "show what Movidesk would get for a caller's number, and why ([numbers])").add_argument(
+        "numbers", nargs="+", metavar="NUMBER", help="as the trunk sends it")
     command("check", check, "check configuration, journal and connections")
     commands.add_parser("simulate", help="run a simulator of Movidesk for tests (see simulate --help)")
     return parser
@@ -265,6 +267,18 @@ def _settle(book: journal.Journal, which: int | None, act: Callable[[int], bool]
                 print(done % job.event.id)
     wakeup.pull(wakeup.path_beside(book.path))
     return GOOD
+
+
+def show_numbers(options: argparse.Namespace, settings: config.Config) -> int:
+    from movidesk.delivery import numbers
+
+    settings.require("numbers", form=False)
+    rows = [(text, *numbers.convert(call_states.client_number(text), settings)) for text in options.numbers]
+    print(_table(rows, ("number", "sent", "why")))
+    wrong = numbers.problem(settings)
+    if wrong:
+        print(f"movidesk: {wrong}", file=sys.stderr)
+    return TROUBLE if wrong else GOOD
 
 
 def check(options: argparse.Namespace, settings: config.Config) -> int:

@@ -124,6 +124,7 @@ def load(path: str | None = None) -> Config:
         if config["recordings", "publish"] and not config["recordings", key] and not config.problems.get("recordings"):
             config.complain("recordings", f"{config.path}: [recordings] publish needs {key}")
     _check_night(config, lines)
+    _check_numbers(config, lines)
     _check_made_calls(config)
     return config
 
@@ -152,6 +153,17 @@ def _check_night(config: Config, lines: dict[tuple[str, str], int]) -> None:
         line = lines.get((section, "time_zone"), lines.get((section, "night"), 1))
         config.complain(section, f"{config.path}:{line}: [movidesk] time_zone: {zone!r} {error}")
         del config._values[section, "night"]  # the default: none
+
+
+def _check_numbers(config: Config, lines: dict[tuple[str, str], int]) -> None:
+    """A form other than as_is needs to know whose national numbers are meant."""
+    section, form = "numbers", config["numbers", "form"]
+    if form == "as_is" or config["numbers", "country"]:
+        return
+    if not config.problems.get(section):  # else the country may be there, and refused
+        line = lines.get((section, "form"), 1)
+        config.complain(section, f"{config.path}:{line}: [numbers] form = {form} needs country, such as BR")
+    del config._values[section, "form"]  # the default: numbers are sent as they come
 
 
 def _check_made_calls(config: Config) -> None:

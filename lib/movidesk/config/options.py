@@ -168,17 +168,26 @@ def is_loopback(address: tuple[str, int]) -> bool:
     return address[0] == "localhost" or re.fullmatch(r"127(\.[0-9]{1,3}){3}", address[0]) is not None
 
 
-def _prefixes(text: str) -> tuple[str, ...]:
-    found = tuple(part.strip() for part in text.split(","))
-    if not all(re.fullmatch(r"\+|\+?[0-9]{1,20}", part) for part in found):
-        raise ValueError("must be prefixes of numbers, separated by commas, such as 0, 47, +55")
-    return found
+def _list(pattern: str, what: str) -> Callable[[str], tuple[str, ...]]:
+    """Texts, separated by commas, of which each matches the pattern."""
+    def parse(text: str) -> tuple[str, ...]:
+        found = tuple(part.strip() for part in text.split(","))
+        if not all(re.fullmatch(pattern, part) for part in found):
+            raise ValueError(what)
+        return found
+
+    return parse
 
 
 def _hostname() -> str:
     name = re.sub(r"[^A-Za-z0-9._-]", "", os.uname().nodename.split(".")[0])
     return name[:64] or "pbx"
 
+
+_prefixes = _list(r"\+|\+?[0-9]{1,20}", "must be prefixes of numbers, separated by commas, such as 0, 47, +55")
+_number_prefixes = _list(r"\+|\+?[0-9XZN]{1,20}", "must be prefixes of numbers, separated by commas, such as 0, 00, 0ZX "
+                                                  "(X: 0 to 9, Z: 1 to 9, N: 2 to 9)")
+_numbers = _list(r"\+?[0-9]{1,128}", "must be numbers, separated by commas, such as 9999999999, 550000000000")
 
 #: section -> key -> (parse, default as text). An empty default means: no value, '' or an empty Secret.
 OPTIONS: dict[str, dict[str, tuple[Callable[[str], object], str]]] = {
@@ -217,6 +226,14 @@ OPTIONS: dict[str, dict[str, tuple[Callable[[str], object], str]]] = {
         "valid_days": (_number(int, 1, 36500), "365"),
         "keep_days": (_number(int, 0, 36500), "0"),
         "convert": (_choice("mp3", "opus"), ""),
+    },
+    "numbers": {
+        "form": (_choice("as_is", "e164", "national"), "as_is"),
+        "country": (_matching("[A-Za-z]{2}", "must be a country's two letters (ISO 3166), such as BR", str.upper), ""),
+        "area_code": (_matching("[0-9]{1,6}", "must be the digits of an area code without 0, such as 47", str), ""),
+        "prefixes": (_number_prefixes, ""),
+        "internal": (Pattern, "[0-9]{2,6}"),
+        "anonymous": (_numbers, ""),
     },
     "agid": {
         "listen": (_listen, "127.0.0.1:4573"),

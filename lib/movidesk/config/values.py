@@ -19,6 +19,7 @@ class Values:
                     | tuple[Literal["pbx"], Literal["name", "report_transfer", "asterisk"]]
                     | tuple[Literal["journal"], Literal["path", "standby"]]
                     | tuple[Literal["recordings"], Literal["link", "folder", "secret_file", "convert"]]
+                    | tuple[Literal["numbers"], Literal["form", "country", "area_code"]]
                     | tuple[Literal["made_calls"], Literal["auth", "user", "dial_prefix", "dial_suffix", "caller_id", "monitor",
                                                            "ami_user"]]) -> str: ...
 
@@ -39,6 +40,7 @@ class Values:
 
     @overload
     def __getitem__(self, name: tuple[Literal["pbx"], Literal["extension_pattern", "agent_channel"]]
+                    | tuple[Literal["numbers"], Literal["internal"]]
                     | tuple[Literal["made_calls"], Literal["number_pattern"]]) -> Pattern: ...
 
     @overload
@@ -53,7 +55,8 @@ class Values:
     def __getitem__(self, name: tuple[Literal["movidesk"], Literal["night"]]) -> tuple[int, int] | Literal[""]: ...
 
     @overload
-    def __getitem__(self, name: tuple[Literal["made_calls"], Literal["allow", "deny"]]) -> tuple[str, ...] | Literal[""]: ...
+    def __getitem__(self, name: tuple[Literal["numbers"], Literal["prefixes", "anonymous"]]
+                    | tuple[Literal["made_calls"], Literal["allow", "deny"]]) -> tuple[str, ...] | Literal[""]: ...
 
     @overload
     def __getitem__(self, name: tuple[str, str]) -> object: ...

@@ -70,8 +70,17 @@ class RequestSender(Needed):
 
     def exchange(self, event: str, **fields: object) -> Exchange:
         """Send one event, without recording the outcome."""
+        fields = self._with_number_in_form(fields)
         begun, sent = time.monotonic(), self.journal.steady()
         return Exchange(self.client.send(event, **fields), sent, time.monotonic() - begun)
+
+    def _with_number_in_form(self, fields: dict[str, object]) -> dict[str, object]:
+        """The fields, with the caller's number in the form that [numbers] asks for."""
+        if "number" not in fields or self.config["numbers", "form"] == "as_is" and not self.config["numbers", "anonymous"]:
+            return fields
+        from movidesk.delivery import numbers
+
+        return {**fields, "number": numbers.convert(str(fields["number"]), self.config).number}
 
     def record_exchange(self, request: int, exchange: Exchange, event: str, call_id: str, failures: Failures = None) -> Outcome:
         """Record the outcome of `exchange`. request: 0 if it was not claimed in this journal."""

@@ -28,6 +28,7 @@ CLOSED_CODES = frozenset("012")
 BUSY_CODES = frozenset("34")
 
 MAX_ID = 256
+ANONYMOUS = "anonymous"  # the number of a caller who withholds it
 
 BEFORE_AGENT = (RECEIVED, WAITING, OFFERED)  # of queue control
 _MOVES = {
@@ -115,6 +116,6 @@ def client_number(caller_id: str) -> str:
     """The caller's number for Movidesk: digits with an optional leading `+`; `anonymous` if there are no digits."""
     digits = "".join(c for c in caller_id if c in "0123456789")
     if not digits:
-        return "anonymous"
+        return ANONYMOUS
     number = "+" + digits if caller_id.lstrip().startswith("+") else digits
     return number[:128]
