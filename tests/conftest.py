@@ -29,8 +29,9 @@ def own_emergency_place(tmp_path, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def english(monkeypatch):
-    """The command's messages are in English, whoever runs the tests."""
+    """The command's messages are in English, and not broken to a width, whoever runs the tests."""
     monkeypatch.setenv("LANGUAGE", "C")
+    monkeypatch.delenv("COLUMNS", raising=False)  # pytest-xdist sets it
     yield
     messages.use_english()
 

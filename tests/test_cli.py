@@ -74,7 +74,7 @@ def refuse(book, uniqueid="1.1", why="HTTP 400: no such id"):
                                        ("calls", "-n", "x"), ("outbox", "--replay"), ("deliver", "--twice")])
 def test_misuse(movidesk, arguments):
     status, out, err = movidesk(*arguments)
-    assert (status, out) == (MISUSE, "") and "usage: movidesk" in err
+    assert (status, out) == (MISUSE, "") and ("Usage: movidesk" in err or "Error: " in err)
 
 
 def test_version_and_help(movidesk):
@@ -98,7 +98,7 @@ def test_the_installed_command(movidesk):
                           env={**os.environ, "MOVIDESK_CONFIG": movidesk.path})
     assert (done.returncode, done.stdout) == (MISUSE, "")
     assert done.stderr.splitlines()[-1] == (
-        "movidesk outbox: error: argument --replay: must be an event's number or 'all', not 'x'")
+        "Error: Invalid value for '--replay': must be an event's number or 'all', not 'x'")
 
 
 # -- configuration and journal that do not serve -----------------------------------------------------------------------
@@ -198,10 +198,9 @@ def test_the_status_of_a_busy_hour(movidesk, book):
     refuse(book, "3.1")
     status, out, _ = movidesk("status")
     assert status == TROUBLE and [line.split(None, 1) for line in out.splitlines()] == [
-        ["line", "queue 77: 2 waiting, the first for 3:20"],
+        ["trouble", SET_ASIDE], ["line", "queue 77: 2 waiting, the first for 3:20"],
         ["line", "queue 78: 1 waiting, the first for 5:00"], ["calls", "4 open, 1 with agents"],
-        ["requests", "2 of 1000 in the last minute"], ["outbox", "5 pending, 1 refused"],
-        ["trouble", SET_ASIDE]]
+        ["requests", "2 of 1000 in the last minute"], ["outbox", "5 pending, 1 refused"]]
     status, out, _ = movidesk("status", "--json")
     facts = json.loads(out)
     assert status == TROUBLE and facts["calls"] == {"open": 4, "with_agents": 1}
@@ -259,7 +258,7 @@ def test_a_token_that_was_refused_and_then_removed(movidesk, book, simulator, se
 # -- calls and outbox --------------------------------------------------------------------------------------------------
 
 def rows(out):
-    return [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in out.splitlines()[2:]]
+    return [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in out.splitlines()[1:]]
 
 
 def test_the_last_calls_in_local_time_with_each_events_outcome(movidesk, book, monkeypatch):
@@ -302,11 +301,10 @@ def test_the_outbox_shows_what_waits_or_was_refused_and_why(movidesk, book):
     job, _ = book.outbox.take(1000)
     book.outbox.retry(job, 90, "HTTP 500: oops")
     status, out, _ = movidesk("outbox")
-    first, second = rows(out)
-    assert status == TROUBLE and [first[0], *first[2:]] == [
-        str(refused), "pbx1-1.1", "received", "refused", "0", "HTTP 400: no such id"]
-    assert second[2:6] == ["pbx1-1.1", "canceled", "pending", "1"] and second[6] in ("1:29", "1:30")
-    assert second[7:] == ["HTTP 500: oops"]
+    first, why_first, second, why_second = rows(out)
+    assert status == TROUBLE and [first[0], *first[2:]] == [str(refused), "pbx1-1.1", "received", "refused", "0"]
+    assert second[2:4] == ["pbx1-1.1", "canceled"] and second[4] in ("in 1:29", "in 1:30") and second[5:] == ["1"]
+    assert (why_first, why_second) == (["HTTP 400: no such id"], ["HTTP 500: oops"])
 
 
 def test_what_only_waits_is_no_trouble(movidesk, book):
@@ -315,14 +313,38 @@ def test_what_only_waits_is_no_trouble(movidesk, book):
 
 
 def test_a_refused_event_is_replayed(movidesk, book):
-    first, second = refuse(book, "1.1"), refuse(book, "1.2")
+    first, _ = refuse(book, "1.1"), refuse(book, "1.2")
     assert movidesk("outbox", "--replay", str(first)) == (GOOD, f"event {first} will be sent again\n", "")
     assert movidesk("outbox", "--replay", str(first)) == (
-        TROUBLE, "", f"movidesk: no refused event has the number {first}\n")
-    assert movidesk("outbox", "--replay", "all") == (GOOD, f"event {second} will be sent again\n", "")
-    assert movidesk("outbox", "--replay", "all") == (GOOD, "", "")
+        TROUBLE, "", f"Error: no refused event has the number {first}\n")
+    assert movidesk("outbox", "--replay", "all") == (GOOD, "1 event will be sent again\n", "")
+    assert movidesk("outbox", "--replay", "all") == (GOOD, "0 events will be sent again\n", "")
     assert movidesk("outbox", "--replay", "first")[0] == MISUSE
     assert book.overview.totals()["refused"] == 0
+
+
+def test_everything_that_waits_is_tried_now(movidesk, book):
+    refuse(book)
+    job, _ = book.outbox.take(1000)
+    book.outbox.retry(job, 300, "HTTP 500: oops")
+    assert movidesk("outbox", "--now") == (GOOD, "1 event is tried again now (1 pending)\n", "")
+    assert book.outbox.take(1000)[0].event.id == job.event.id
+    assert movidesk("outbox", "--now", "--replay", "all")[0] == MISUSE
+
+
+def test_many_refused_events_are_settled_at_once(movidesk, book):
+    for number in range(5):
+        refuse(book, f"1.{number}")
+    assert movidesk("outbox", "--dismiss", "all") == (GOOD, "5 events are dismissed\n", "")
+    assert book.overview.totals()["refused"] == 0
+
+
+@pytest.mark.parametrize("command", ["outbox"])
+def test_a_table_fits_a_terminal_of_80_columns(movidesk, book, monkeypatch, command):
+    monkeypatch.setenv("COLUMNS", "80")
+    refuse(book, "1700000000.123", why="HTTP 400: " + "a long reason " * 10)
+    out = movidesk(command)[1]
+    assert max(map(len, out.splitlines())) <= 80 and "".join(out.split()).count("alongreason") > 5
 
 
 NASTY = "\x1b[31mred\x1b[0m \x07\r\n\x9b2J\u202eevil ação"

@@ -11,6 +11,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Union
 
+import click
 import pytest
 from babel.messages.catalog import Catalog, Message
 from babel.messages.extract import DEFAULT_KEYWORDS, extract_from_dir
@@ -106,6 +107,12 @@ def test_a_message_is_a_literal_that_is_formatted_outside():
     assert wrong == []
 
 
+def test_the_texts_of_click_are_those_of_click():
+    ours = {text for _, _, text, _, _ in extract_from_dir(str(FOLDER / "cli"), [("click_texts.py", "python")])}
+    theirs = {text for _, _, text, _, _ in extract_from_dir(click.__path__[0], keywords=DEFAULT_KEYWORDS)}
+    assert len(ours) > 15 and ours - theirs == set()
+
+
 # -- which language ----------------------------------------------------------------------------------------------------
 
 NOBODY = {"en": "nobody waits", "pt": "ninguém espera", "es": "nadie espera"}
@@ -137,6 +144,14 @@ def test_a_count_chooses_the_plural(monkeypatch):
 def test_importing_the_module_loads_no_gettext():
     code = "import sys; from movidesk.messages import _; _('calls'); sys.exit('gettext' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize("language, misuse", [
+    ("pt_BR", "Erro: Não existe o comando 'statis'."), ("es_CL", "Error: No existe el comando 'statis'.")])
+def test_misuse_is_explained_in_the_language(language, misuse):
+    done = subprocess.run([sys.executable, "-m", "movidesk.cli", "statis"], timeout=60, stderr=subprocess.PIPE, text=True,
+                          env={"LANG": language + ".UTF-8"}, encoding="utf-8")
+    assert done.returncode == 2 and misuse in done.stderr
 
 
 def test_what_is_shown_is_in_the_language_and_what_programs_read_is_not(write_config):

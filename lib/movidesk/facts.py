@@ -88,8 +88,8 @@ def _requests(settings: Config, journal: Journal, now: float) -> Requests:
 
 
 def rows(facts: Facts, settings: Config) -> list[tuple[str, str]]:
-    """The facts as rows of a table, with a heading and a text, in the reader's language."""
-    found: list[tuple[str, str]] = []
+    """The facts as headings and texts, in the reader's language; trouble first."""
+    found = [(_("trouble"), text) for text in facts["trouble"]]
     if facts["line"] is not None:
         heading = _("line")
         found += [(heading, _("queue {queue}: {count} waiting, the first for {time}").format(
@@ -102,7 +102,7 @@ def rows(facts: Facts, settings: Config) -> list[tuple[str, str]]:
                   for place, text in enumerate(_say_requests(facts["requests"], settings))]
     if facts["outbox"] is not None:
         found.append((_("outbox"), _("{pending} pending, {refused} refused").format(**facts["outbox"])))
-    return found + [(_("trouble"), text) for text in facts["trouble"]]
+    return found
 
 
 def _say_requests(facts: Requests, settings: Config) -> list[str]:

@@ -1,0 +1,103 @@
+"""The commands of `movidesk` with their options. What a command does is in the module of its name, which is loaded only then."""
+
+from __future__ import annotations
+
+import click
+
+from movidesk import __version__, config
+from movidesk.cli import parameters
+from movidesk.messages import _
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+             help=_("Connects Asterisk with Movidesk's telephony API."),
+             epilog=_("Exit status: 0 good, 1 trouble, 2 misuse. Times are local; Movidesk receives UTC."))
+@click.version_option(__version__, message="movidesk-agi %(version)s")
+@click.option("--config", metavar=_("FILE"), type=click.Path(),
+              help=_("default: ${variable}, else {path}").format(variable=config.PATH_VARIABLE, path=config.DEFAULT_PATH))
+def movidesk(config: str | None) -> None:
+    """The command itself does nothing; each of its commands reads the configuration when it runs."""
+
+
+def settings() -> config.Config:
+    """The configuration that this run of the command uses."""
+    return config.load(click.get_current_context().find_root().params["config"])
+
+
+@movidesk.command(help=_("Answer FastAGI and deliver events, until stopped."))
+def serve() -> int:
+    from movidesk.cli import delivery
+
+    return delivery.serve(settings())
+
+
+@movidesk.command(help=_("Deliver events without FastAGI."))
+@click.option("--once", is_flag=True, help=_("send what is due, then exit (for cron)"))
+def deliver(once: bool) -> int:
+    from movidesk.cli import delivery
+
+    return delivery.once(settings()) if once else delivery.deliver(settings())
+
+
+@movidesk.command(help=_("Show what is in trouble, who waits, and which events wait."))
+@click.option("--json", "as_json", is_flag=True, help=_("for programs"))
+def status(as_json: bool) -> int:
+    from movidesk.cli import status
+
+    return status.show_json(settings()) if as_json else status.show(settings())
+
+
+@movidesk.command(help=_("Show the last calls and the status of each event."))
+@click.option("-n", "count", metavar=_("COUNT"), type=click.IntRange(1), default=20, help=_("how many calls (20)"))
+def calls(count: int) -> int:
+    from movidesk.cli import calls
+
+    return calls.show(settings(), count)
+
+
+@movidesk.command(help=_("Show the events that wait or were refused, and why."))
+@click.option("--now", is_flag=True, help=_("try every event at once that waits for its next try, after a repair"))
+@click.option("--replay", metavar=_("EVENT"), type=parameters.events,
+              help=_("send a refused event again; its number, or 'all'"))
+@click.option("--dismiss", metavar=_("EVENT"), type=parameters.events,
+              help=_("give up a refused event: it is never sent, and its alarm ends; its number, or 'all'"))
+def outbox(now: bool, replay: int | None, dismiss: int | None) -> int:
+    from movidesk.cli import outbox
+
+    if [now, replay is not None, dismiss is not None].count(True) > 1:
+        raise click.UsageError(_("--now, --replay and --dismiss exclude each other"))
+    if now:
+        return outbox.retry_now(settings())
+    if replay is not None:
+        return outbox.replay(settings(), replay)
+    if dismiss is not None:
+        return outbox.dismiss(settings(), dismiss)
+    return outbox.show(settings())
+
+
+@movidesk.command(help=_("Show what Movidesk would get for a caller's number, and why ([numbers])."))
+@click.argument("numbers", nargs=-1, required=True, metavar=_("NUMBER..."))
+def number(numbers: tuple[str, ...]) -> int:
+    from movidesk.cli import number
+
+    return number.show(settings(), numbers)
+
+
+@movidesk.command(help=_("Check configuration, journal and connections."))
+def check() -> int:
+    from movidesk.cli import check
+
+    return check.run(settings())
+
+
+@movidesk.command(help=_("Run a simulator of Movidesk, for tests."), add_help_option=False,
+                  context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def simulate(arguments: tuple[str, ...]) -> int:
+    """The simulator has a parser of its own: it imports nothing of the product."""
+    try:
+        from movidesk_sim.web import main
+    except ImportError as error:
+        raise click.ClickException(_("the simulator needs more packages ({name}): pip install 'movidesk-agi[sim]'").format(
+            name=error.name)) from None
+    return main(list(arguments))

@@ -1,0 +1,36 @@
+"""`movidesk status`: the alarms first, then the waiting line, the requests and the events that wait."""
+
+from __future__ import annotations
+
+import json
+
+from movidesk import facts, messages
+from movidesk.cli import book
+from movidesk.cli.terminal import GOOD, TROUBLE, print_fields
+from movidesk.config import Config
+from movidesk.journal import JournalError, standby_folder
+
+
+def show(settings: Config) -> int:
+    """Print the facts for people."""
+    known = read(settings)
+    print_fields(facts.rows(known, settings))
+    return TROUBLE if known["trouble"] else GOOD
+
+
+def show_json(settings: Config) -> int:
+    """Print the facts for programs."""
+    messages.use_english()
+    known = read(settings)
+    print(json.dumps(known, indent=2))
+    return TROUBLE if known["trouble"] else GOOD
+
+
+def read(settings: Config) -> facts.Facts:
+    """The facts; only the problems if the journal cannot be read and the standby replaces it. Raises JournalError."""
+    try:
+        return facts.read(settings, book.opened(settings))
+    except JournalError as error:
+        if not standby_folder.in_use(settings):
+            raise
+        return facts.without_journal(settings, error)
