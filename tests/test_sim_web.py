@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
@@ -136,6 +137,17 @@ def test_a_slow_answer(client):
     while "c1" not in client.model.tickets and time.monotonic() < deadline:
         time.sleep(0.01)
     assert "c1" in client.model.tickets  # Movidesk had it all the same
+
+
+def test_every_answer_takes_the_latency(client):
+    """Half of it before Movidesk sees the request; requests of several connections travel at once."""
+    assert client.set("switches", {"latency": 0.4}).status_code == 200
+    begin = time.time()
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda number: client.post(id=f"c{number}").status_code, range(4)))
+    assert answers == [200] * 4 and 0.4 <= time.time() - begin < 1.4
+    assert all(0.2 <= entry["time"] - begin < 1.0 for entry in client.model.log)
+    assert client.set("switches", {"latency": -1.0}).status_code == 400
 
 
 def test_faults_can_be_cleared(client):

@@ -164,8 +164,11 @@ class Switches:
     offer_seconds: float = 30.0  # ... for this long, or until the call goes on or ends
     reassign: bool = False       # receivedCall after transferedCall frees that agent and offers another
     answer: str = "json"         # receivedCall's body: json "5252", bare 5252, or named "5252 Maria"
+    latency: float = 0.0         # seconds from a request to its answer; half of them before Movidesk sees it
 
     def __post_init__(self) -> None:
+        if not 0.0 <= self.latency <= 60.0:
+            raise ValueError(f"latency: {self.latency} is not between 0 and 60 seconds")
         if self.answer not in ("json", "bare", "named"):
             raise ValueError(f"answer: {self.answer!r} is neither json, bare nor named")
 

@@ -14,7 +14,7 @@ from flask import Flask, Response, render_template_string, request
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 
 from movidesk_sim.control import Fault, Faults, create_control, state
-from movidesk_sim.model import CUT, EXAMPLE_TOKEN, Answer, Limit, Movidesk
+from movidesk_sim.model import CUT, EXAMPLE_TOKEN, Answer, Limit, Movidesk, Switches
 
 API = "/public/v1"
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]
@@ -53,9 +53,11 @@ def create_app(model: Movidesk, faults: Faults | None = None) -> Flask:
         params = request.args.to_dict()
         with lock:
             fault = faults.take(endpoint) or Fault()
-        time.sleep(fault.delay)
+            travel = model.switches.latency / 2
+        time.sleep(fault.delay + travel)
         with lock:
             answer = answer_with(model, fault, request.method, endpoint, params)
+        time.sleep(travel)
         cut = fault.cut or ("before" if answer.status == CUT else "")
         log_line(request.method, endpoint, params, answer, cut)
         if cut:
@@ -197,12 +199,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--limit", type=int, default=10, help="requests a minute (default 10)")
     parser.add_argument("--over-limit", choices=("429", "cut"), default="429",
                         help="what happens over the limit: a 429, or the connection is cut (default 429)")
+    parser.add_argument("--latency", type=float, default=0, metavar="MS", help="milliseconds to an answer (default 0)")
     parser.add_argument("--token", default=EXAMPLE_TOKEN, metavar="GUID")
     parser.add_argument("--agents", default="5252,5253", help="extensions in order, with commas or blanks between")
     parser.add_argument("--queue", type=int, default=77, help="id of the telephony group (default 77)")
     options = parser.parse_args(argv)
     try:
-        model = Movidesk(time.time, token=options.token, limit=Limit(options.limit, refuses=options.over_limit))
+        model = Movidesk(time.time, token=options.token, limit=Limit(options.limit, refuses=options.over_limit),
+                         switches=Switches(latency=options.latency / 1000))
         model.add_group(options.queue, options.agents.replace(",", " ").split())
     except ValueError as error:
         parser.error(str(error))
