@@ -215,7 +215,7 @@ class Product(Day):
             self.unanswered(caller, channel)
 
     def unanswered(self, caller: Caller, channel: VirtualChannel) -> None:
-        self.at(self.now + int(channel.get(variables.WAIT)), self.look, caller)
+        self.at(self.now + float(channel.get(variables.WAIT)), self.look, caller)
 
     def report(self, caller: Caller, kind: str, extension: str = "") -> None:
         self.verb(caller, "transferred" if kind == "transferred" else "hangup", *([extension] if extension else []))

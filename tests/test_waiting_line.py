@@ -1,7 +1,10 @@
 """The rules of the waiting line."""
 from __future__ import annotations
 
-from movidesk.rules import waiting_line
+from hypothesis import given
+from hypothesis import strategies as st
+
+from movidesk.rules import rate_limit, waiting_line
 
 
 def test_a_phone_that_refused_and_then_answers_shows_one_more_agent(clock):
@@ -10,3 +13,34 @@ def test_a_phone_that_refused_and_then_answers_shows_one_more_agent(clock):
     after = waiting_line.after_answer(queue, "5253", "", 2, clock(), waiting_line.PACE, doubtful=True)
     assert after.busy_agents == waiting_line.UNKNOWN
     assert waiting_line.after_answer(queue, "5253", "", 1, clock(), waiting_line.PACE, doubtful=True).busy_agents == 1
+
+
+def looks(limit: int, script: bool = False, until: float = 9.0, places=(1, 2, 3, 4, 5, 50, 500)) -> list[float]:
+    return [waiting_line.look_again(place, until, script, limit) for place in places]
+
+
+def test_callers_look_every_one_to_five_seconds_at_ten_a_minute():
+    assert looks(10) == [5, 5, 3, 4, 5, 5, 5] == looks(10, script=True)
+    assert looks(10, until=1.7)[:3] == [1, 1, 3] and looks(10, until=0.1)[:3] == [1, 1, 3]
+    assert looks(10, script=True, until=0.1)[:3] == [3, 3, 3]
+
+
+def test_at_a_raised_limit_a_free_agent_waits_less_than_a_second():
+    assert all(max(looks(limit)[:2]) < 1 for limit in (300, 1000, rate_limit.UNLIMITED))
+    assert min(looks(rate_limit.UNLIMITED)) >= 0.2, "Asterisk hears no key while `received` runs"
+    assert looks(1000, script=True) == [1, 1, 3, 3, 3, 4, 8], "a script costs forty milliseconds"
+
+
+@given(st.integers(1, rate_limit.UNLIMITED), st.floats(-1, 100), st.booleans(), st.integers(1, 600))
+def test_a_look_is_whole_seconds_or_less_than_one(limit, until, script, place):
+    wait = waiting_line.look_again(place, until, script, limit)
+    assert wait == int(wait) or 0.2 <= wait < 1
+    assert "e" not in str(wait) and len(str(wait)) <= 4, "WaitExten() reads it"
+    assert wait <= waiting_line.look_again(place + 1, until, script, limit) or place < 3
+    assert wait >= waiting_line.look_again(place, until, script, limit + 1) or place > 2, "a higher limit, a shorter look"
+
+
+@given(st.integers(1, rate_limit.UNLIMITED))
+def test_500_callers_cost_about_the_same_at_every_limit(limit):
+    """Movidesk has said that all agents are busy: the first asks again in 30 s."""
+    assert sum(1 / wait for wait in looks(limit, until=30.0, places=range(1, 501))) < 110

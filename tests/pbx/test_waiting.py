@@ -61,6 +61,25 @@ def test_six_callers_are_served_in_order_within_the_limit(limited):
     assert states == {**dict.fromkeys(stayed, "completed"), NUMBERS[2]: "canceled"}
 
 
+def test_at_a_raised_limit_a_free_agent_gets_the_next_within_a_second(tree, tmp_path):
+    """Five callers and one agent, who hangs up after a second; each who waits looks every fraction of a second."""
+    with Rehearsal(tree, tmp_path, agents=["5252"], limit=300, variables={"MOVIDESK_ANNOUNCE": "0"}) as rehearsal:
+        with Agent(rehearsal.pbx, "5252", answers(hang_up_after=1.0)):
+            callers = [Caller(rehearsal.pbx, str(QUEUE), number).start() for number in NUMBERS[:5]]
+            try:
+                rehearsal.wait_for_tickets(5, 40)
+            finally:
+                for caller in callers:
+                    caller.close()
+        log = [entry for entry in list(rehearsal.model.log) if entry["status"] == 200]
+        free = [entry["time"] for entry in log if entry["endpoint"] == "asterisk_completedCall"]
+        offers = [entry["time"] for entry in log if entry["answer"] == '"5252"']
+        assert len(free) == len(offers) == 5
+        assert all(next(at for at in offers if at > since) - since < 1.0 for since in free[:4]), (free, offers)
+        assert "WaitExten(\"" in rehearsal.pbx.log() and ', "0.8")' in rehearsal.pbx.log()
+    assert rehearsal.model.problems == []
+
+
 def test_a_key_leads_to_a_message_and_the_place_is_said(service_office):
     office = service_office
     office.all_in_calls()

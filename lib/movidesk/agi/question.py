@@ -104,7 +104,7 @@ def _judge(context: Context, channel: Channel, call: Call, text: str) -> dict[st
         meaning = f"offered {answer.extension}, whose phone has just refused this call: the caller waits as with code {code}"
     channel.say(f"{call.call_id}: {meaning}", 3)
     return {variables.EXT: extension, variables.CODE: code,
-            variables.WAIT: waiting_line.look_again(1, context.pace[0], context.is_script)}
+            variables.WAIT: waiting_line.look_again(1, context.pace[0], context.is_script, context.limit())}
 
 
 def _refusal(channel: Channel, call: Call) -> str:

@@ -43,7 +43,7 @@ class Scheduler:
                 self._ask(call, queue, now, now + hold, bool(aside))
                 return waiting_line.Turn(claim.request_id, 1, 0, "", "")
             until = claim.wait if claim else max(aside, queue.asked + queue.pace) - now
-            wait = waiting_line.look_again(position, until, script)
+            wait = waiting_line.look_again(position, until, script, self._limits.rate(limit))
             self._store.execute("UPDATE calls SET wants = :wants, seen_until = :until"
                                 " WHERE id = :call AND (wants != :wants OR seen_until < :soon)", wants=wants, call=call.id,
                                 until=now + wait + waiting_line.GRACE, soon=now + wait + waiting_line.GRACE / 2)

@@ -17,10 +17,16 @@ from movidesk.rules import call_states, rate_limit
 GRACE = 15.0
 #: The default of the shortest and the longest interval between two requests of a head, in seconds.
 PACE = (6, 30)
-#: Seconds until a waiting caller runs `received` again, through the service (it takes a millisecond) and as a script (forty).
-LOOK, SCRIPT_LOOK = 1, 3
-#: The same for a caller far behind.
-FAR_LOOK = 5
+#: Seconds until a waiting caller runs `received` again: at least, through the service (it takes a millisecond) and as a script
+#: (forty); for each place of those behind the second; and at most.
+LOOK, SCRIPT_LOOK, PLACE_LOOK, FAR_LOOK = 1, 3, 1, 5
+#: A raised limit moves the line faster, so callers look more often. In units of the time in which the limit gives one request
+#: (6 s at ten a minute), the longest intervals: of the first two, who must notice a free agent; and for each place behind them,
+#: half of the three requests that an answered call needs.
+FIRST_REQUESTS, PLACE_REQUESTS = 4, 1.5
+#: Requests a minute above which intervals get no shorter: while `received` runs, Asterisk hears no key. And the longest interval
+#: once they are shorter: those far behind make up for those in front, so that 500 callers cost the same at every limit.
+QUICKEST, RAISED_FAR_LOOK = 1000, 8
 UNKNOWN = -1
 #: The code for a caller while all phones of its queue refuse: "all agents are in a call".
 BUSY = "4"
@@ -51,7 +57,7 @@ class Turn(NamedTuple):
 
     request_id: int  # the request claimed for it; 0: it waits
     position: int    # its place in line, from 1
-    wait: int        # seconds until it runs `received` again
+    wait: float      # seconds until it runs `received` again (look_again)
     code: str        # the code that it gets meanwhile
     reason: str      # why no request is free; '' if that is not the cause
 
@@ -131,9 +137,17 @@ def _slower(queue: Queue, now: float, pace: tuple[float, float]) -> Queue:
     return queue._replace(asked=now, pace=min(longest, max(shortest, queue.pace * 1.5)), changed=False)
 
 
-def look_again(position: int, until: float, script: bool) -> int:
-    """Whole seconds until a caller in this place runs `received` again; until: seconds during which nothing can change."""
-    least = SCRIPT_LOOK if script else LOOK
+def look_again(position: int, until: float, script: bool, limit: int) -> float:
+    """Seconds until a caller in this place runs `received` again: a whole number, or less than one.
+
+    until: seconds during which nothing can change; limit: requests a minute.
+    """
+    request = 60.0 / min(limit, QUICKEST)
+    first, place = FIRST_REQUESTS * request, PLACE_REQUESTS * request
     if position > 2:
-        return max(least, min(FAR_LOOK, position))
-    return int(max(least, min(FAR_LOOK, until)))
+        wait = min(FAR_LOOK, PLACE_LOOK * position) if place >= PLACE_LOOK else min(RAISED_FAR_LOOK, place * position)
+        wait = max(wait, SCRIPT_LOOK) if script else wait
+    else:
+        wait = min(max(LOOK, until), FAR_LOOK, first)
+        wait = max(wait, LOOK, min(SCRIPT_LOOK, first)) if script else wait
+    return int(wait) if wait >= 1 else round(wait, 2)
