@@ -198,8 +198,8 @@ def test_the_status_of_a_busy_hour(movidesk, book):
     refuse(book, "3.1")
     status, out, _ = movidesk("status")
     assert status == TROUBLE and [line.split(None, 1) for line in out.splitlines()] == [
-        ["trouble", SET_ASIDE], ["line", "queue 77: 2 waiting, the first for 3:20"],
-        ["line", "queue 78: 1 waiting, the first for 5:00"], ["calls", "4 open, 1 with agents"],
+        ["trouble", SET_ASIDE], ["line", "queue 77: 2 waiting, the longest for 3:20"],
+        ["line", "queue 78: 1 waiting, the longest for 5:00"], ["calls", "4 open, 1 with agents"],
         ["requests", "2 of 1000 in the last minute"], ["outbox", "5 pending, 1 refused"]]
     status, out, _ = movidesk("status", "--json")
     facts = json.loads(out)
@@ -209,6 +209,16 @@ def test_the_status_of_a_busy_hour(movidesk, book):
     assert facts["requests"] == {"used": 2, "limit": 1000, "night": False, "rate": 1000, "paused": 0.0, "why": ""}
     assert facts["outbox"] == {"pending": 5, "refused": 1}
     assert facts["trouble"] == [SET_ASIDE]
+
+
+def test_priorities_are_shown_where_they_are_used(movidesk, book):
+    for number, priority in enumerate((0, 2, 9, 2)):
+        book.scheduler.turn(arrive(book, f"1.{number}", priority=priority, arrived=time.time() - 60 * (5 - number)), 1000)
+    assert "queue 77: 4 waiting, the longest for 5:00; 1 of priority 9; 2 of priority 2\n" in movidesk("status")[1]
+    line, = json.loads(movidesk("status", "--json")[1])["line"]
+    assert (line["priorities"], round(line["longest"], -1)) == ({"9": 1, "2": 2}, 300)
+    out = movidesk("calls")[1]
+    assert [out.splitlines()[0].count("priority"), out.count("received  2"), out.count("received  9")] == [1, 2, 1]
 
 
 def test_the_status_of_the_limit(movidesk, book, monkeypatch):

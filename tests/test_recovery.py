@@ -65,6 +65,16 @@ def test_the_calls_beside_a_bad_page_go_on(path, clock):
     assert all(events == before[call_id] for call_id, events in after.items())
 
 
+def test_the_line_keeps_its_order(path, clock):
+    book = Journal(path, clock)
+    calls = [book.calls.arrive("pbx1", f"2.{number}", "77", "4733990001", priority=number) for number in range(3)]
+    book.close()
+    overwrite(path, page_of(path, 300))
+    set_aside(path, clock)
+    fresh = Journal(path, clock)
+    assert [fresh.scheduler.turn(fresh.calls.find(call.call_id), 1).position for call in (*calls, *calls)][3:] == [3, 2, 1]
+
+
 def test_a_talk_that_was_taken_over_is_ended(path, clock):
     overwrite(path, page_of(path, 300))
     set_aside(path, clock)

@@ -17,7 +17,8 @@ PACE = (6.0, 30.0)
 
 
 class LineMachine(RuleBasedStateMachine):
-    """Callers of two queues that share their agents; `looking` are those whose process still lives."""
+    """Callers of two queues that share their agents; `looking` are those whose process still lives, `asking` those whose request
+    is under way, and since when."""
 
     @initialize(limit=st.integers(1, 12))
     def begin(self, limit: int) -> None:
@@ -25,6 +26,8 @@ class LineMachine(RuleBasedStateMachine):
         self.journal = Journal(":memory:", self.clock)
         self.sent: list[float] = []
         self.looking: dict[str, float] = {}
+        self.asking: dict[str, float] = {}
+        self.came: dict[str, tuple[float, int]] = {}  # when it would have come without a priority, and its number
         self.refused: dict[str, tuple[int, float]] = {}  # extension: the call that it refused last, and when
         self.count = 0
 
@@ -33,15 +36,39 @@ class LineMachine(RuleBasedStateMachine):
             self.journal.close()
 
     def pick(self, number: int):
-        ids = sorted(self.looking)
+        ids = sorted(set(self.looking) - set(self.asking))
         return self.journal.calls.find(ids[number % len(ids)]) if ids else None
 
-    @rule(queue=st.sampled_from(["1", "2"]))
-    def arrive(self, queue: str) -> None:
+    @rule(queue=st.sampled_from(["1", "2"]), priority=st.sampled_from([0, 0, 0, 1, 2, 9]), answer=st.sampled_from(["4", "slow"]))
+    def arrive(self, queue: str, priority: int, answer: str) -> None:
         self.count += 1
-        call = self.journal.calls.arrive("pbx", f"{self.count:04d}", queue, "1")
+        call = self.journal.calls.arrive("pbx", f"{self.count:04d}", queue, "1", priority=priority)
         self.looking[call.call_id] = self.clock.now
-        self.look(call, "4")
+        self.came[call.call_id] = self.clock.now - 300 * priority, self.count
+        self.look(call, answer)
+
+    @rule(number=st.integers(0, 50), priority=st.integers(0, 9))
+    def change_priority(self, number: int, priority: int) -> None:
+        call = self.pick(number)
+        if call is not None and call.state in call_states.BEFORE_AGENT:
+            self.journal.calls.arrive("pbx", call.uniqueid, call.queue, "1", priority=priority)
+            since, serial = self.came[call.call_id]
+            self.came[call.call_id] = since - 300 * (priority - call.priority), serial
+
+    @rule(number=st.integers(0, 50))
+    def ask_a_slow_movidesk(self, number: int) -> None:
+        call = self.pick(number)
+        if call is not None and call.state in call_states.BEFORE_AGENT:
+            self.look(call, "slow")
+
+    @rule(answer=st.sampled_from(["4", "5252", "5253", "nothing", "failed"]))
+    def the_slow_answer_comes(self, answer: str) -> None:
+        for call_id in list(self.asking)[:1]:
+            del self.asking[call_id]
+            if call_id in self.looking and answer == "failed":
+                self.journal.scheduler.unanswered(self.journal.calls.find(call_id), taken=False)
+            elif call_id in self.looking:
+                self.hear(self.journal.calls.find(call_id), answer)
 
     @rule(number=st.integers(0, 50), answer=st.sampled_from(["4", "3", "5252", "5253", "nothing", "1"]))
     def look_again(self, number: int, answer: str) -> None:
@@ -60,10 +87,11 @@ class LineMachine(RuleBasedStateMachine):
     def all_phones_refuse(self, queue: str, reason: str) -> None:
         """However many agents there are and however often the head looks: few questions, until something changes."""
         for call in self.journal.overview.waiting():
-            if call.queue == queue and call.call_id in self.looking:
+            if call.queue == queue and call.call_id in self.looking and not self.others_ask(call):
                 break
         else:
             return
+        self.asking.pop(call.call_id, None)
         before, begun = len(self.sent), self.clock.now
         for _ in range(12):
             self.look(self.journal.calls.find(call.call_id), f"525{2 + (len(self.sent) - before) % 2}", reason)
@@ -72,17 +100,31 @@ class LineMachine(RuleBasedStateMachine):
         assert self.clock.now - begun < PACE[0]
 
     def look(self, call, answer: str, refusal: str = "") -> None:
+        """The caller looks; Movidesk answers at once, if asked, unless the answer is `slow`."""
         if call.state == call_states.OFFERED:
             self.refused[call.extension] = call.id, self.clock.now
+        call = self.journal.calls.find(call.call_id)
         turn = self.journal.scheduler.turn(call, self.limit, refusal=refusal, pace=PACE)
         assert turn.position >= 1
         if not turn.request_id:
             assert 1 <= turn.wait <= waiting_line.FAR_LOOK
             return
         self.sent.append(self.clock.now)
-        earlier = [other for other in self.journal.overview.waiting() if other.queue == call.queue and other.id < call.id]
+        earlier = [other for other in self.journal.overview.waiting()
+                   if other.queue == call.queue and self.came[other.call_id] < self.came[call.call_id]]
         assert not earlier, f"{call.call_id} asked before {earlier}"
-        assert turn.position == 1
+        assert turn.position == 1 and not self.others_ask(call)
+        if answer == "slow":
+            self.asking[call.call_id] = self.clock.now
+        else:
+            self.hear(call, answer)
+
+    def others_ask(self, call) -> list[str]:
+        """Who of the call's line has a request under way."""
+        return [other.call_id for other in self.journal.overview.waiting() if other.queue == call.queue and other.id != call.id
+                and self.clock.now - self.asking.get(other.call_id, -99.0) < 20]
+
+    def hear(self, call, answer: str) -> None:
         if answer.isdigit():
             code = answer if len(answer) == 1 else ""
             told = self.journal.scheduler.answered(call, "" if code else answer, code, answer, pace=PACE)
@@ -109,6 +151,7 @@ class LineMachine(RuleBasedStateMachine):
         call = self.pick(number)
         if call is not None:
             del self.looking[call.call_id]
+            self.asking.pop(call.call_id, None)
 
     @rule(good=st.booleans())
     def deliver(self, good: bool) -> None:
@@ -134,6 +177,7 @@ class LineMachine(RuleBasedStateMachine):
         longest pace, the patience of a question without a reason, the ghosts' lease and two windows; also while another queue
         has a caller every second (busy)."""
         heads = {}
+        self.asking = {}
         for call in self.journal.overview.waiting():
             if call.call_id in self.looking:
                 heads.setdefault(call.queue, call)
@@ -179,7 +223,85 @@ class LineMachine(RuleBasedStateMachine):
 
 
 TestLineMachine = LineMachine.TestCase
-TestLineMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestLineMachine.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+
+def test_a_priority_goes_first_and_within_one_who_came_first(journal):
+    for number, priority in (1, 0), (2, 5), (3, 0), (4, 5):
+        assert journal.scheduler.turn(arrive(journal, number, priority=priority), 10).position == (1, 1, 3, 2)[number - 1]
+    assert [call.uniqueid for call in journal.overview.waiting()] == ["2", "4", "1", "3"]
+
+
+@pytest.mark.parametrize("priority, later", [(1, 299), (1, 301), (9, 2699), (9, 2701)])
+def test_nobody_waits_for_ever_behind_a_priority(journal, clock, priority, later):
+    first = arrive(journal, 1)
+    clock.now += later
+    second = arrive(journal, 2, priority=priority)
+    journal.scheduler.turn(first, 10)
+    assert journal.scheduler.turn(second, 10).position == (1 if later < priority * 300 else 2)
+
+
+def test_who_is_overtaken_while_its_request_is_under_way_gets_its_answer(journal, clock):
+    first = arrive(journal, 1)
+    assert journal.scheduler.turn(first, 10, hold=20).request_id
+    second = arrive(journal, 2, priority=1)
+    turn = journal.scheduler.turn(second, 10)
+    assert (turn.request_id, turn.position, turn.wait) == (0, 1, 1), "one of a queue asks at a time"
+    assert journal.scheduler.answered(first, "5252", "", "5252") == ("5252", "")
+    assert journal.scheduler.turn(second, 10).request_id
+
+
+@pytest.mark.parametrize("ends", ["answer", "failure", "hangup", "look", "death"])
+def test_who_overtakes_asks_as_soon_as_the_request_is_over(journal, clock, ends):
+    first = arrive(journal, 1)
+    assert journal.scheduler.turn(first, 10, hold=20).request_id
+    second = arrive(journal, 2, priority=1)
+    assert not journal.scheduler.turn(second, 10).request_id
+    if ends == "answer":
+        journal.scheduler.answered(first, "", "", "nonsense")
+        clock.now += PACE[0]
+    elif ends == "failure":
+        journal.scheduler.unanswered(first, taken=True)
+    elif ends == "hangup":
+        journal.calls.hang_up(first.call_id)
+    elif ends == "look":  # its script was killed, and its dialplan has run it again
+        journal.scheduler.turn(first, 10)
+    else:
+        clock.now += 21
+    assert journal.scheduler.turn(second, 10).request_id
+
+
+def test_who_comes_back_from_a_phone_waits_for_the_answer_of_the_next(journal):
+    first, second = arrive(journal, 1), arrive(journal, 2)
+    assert journal.scheduler.turn(first, 10).request_id
+    journal.scheduler.answered(first, "5252", "", "5252")
+    assert journal.scheduler.turn(second, 10).request_id
+    turn = journal.scheduler.turn(journal.calls.find(first.call_id), 10, refusal="NOANSWER")
+    assert not turn.request_id and turn.position == 1
+    journal.scheduler.answered(second, "", "4", "4")
+    journal.scheduler.turn(journal.calls.find(first.call_id), 10)
+    assert journal.scheduler.turn(second, 10).position == 2
+
+
+def test_a_priority_that_changes_moves_the_caller(journal, clock):
+    first, second = arrive(journal, 1), arrive(journal, 2)
+    journal.scheduler.turn(first, 10)
+    assert journal.scheduler.turn(second, 10).position == 2
+    assert journal.scheduler.turn(arrive(journal, 2, priority=1), 10).position == 1
+    assert journal.scheduler.turn(arrive(journal, 2), 10).position == 2
+
+
+def test_an_overtaken_head_is_no_second_head_of_its_queue(journal, clock):
+    """Else a free request would be kept for nobody until the overtaken caller looks again."""
+    other = arrive(journal, 9, "78")
+    assert journal.scheduler.turn(other, 4).request_id
+    journal.scheduler.answered(other, "", "4", "4", pace=(6.0, 6.0))
+    with journal.store.transaction():
+        journal.store.execute("INSERT INTO requests (at, class) VALUES (:at, 1), (:at, 1), (:at, 1)", at=clock.now)
+    first, second = arrive(journal, 1), arrive(journal, 2, priority=1)
+    assert not journal.scheduler.turn(first, 4).request_id and not journal.scheduler.turn(second, 4).request_id
+    with journal.store.transaction():
+        assert journal.scheduler.demand(clock.now, 4).heads == 1
 
 
 def test_what_is_known_of_a_phone_holds_also_within_one_look(clock):

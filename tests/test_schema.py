@@ -129,6 +129,15 @@ def test_the_service_of_the_version_before_goes_on_until_it_is_restarted(tmp_pat
                 service.execute("EXPLAIN " + statement, [None] * statement.count("?"))
 
 
+def test_who_waits_in_a_file_of_the_version_before_stands_first(tmp_path, clock):
+    journal = Journal(of_the_version_before(str(tmp_path / "old.db"), clock), clock)
+    before = [call.call_id for call in journal.overview.waiting()]
+    new = [arrive(journal, f"5.{number}", priority=number).call_id for number in (1, 9)]
+    for call_id in new:
+        journal.scheduler.turn(journal.calls.find(call_id), LIMIT)
+    assert before and [call.call_id for call in journal.overview.waiting()] == [*before, *reversed(new)]
+
+
 def test_what_the_version_before_records_in_a_migrated_file_is_delivered(tmp_path, clock):
     path = of_the_version_before(str(tmp_path / "old.db"), clock)
     journal = Journal(path, clock)

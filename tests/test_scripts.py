@@ -145,7 +145,7 @@ CODE = re.sub(r"^\s*;.*$", "", DIALPLAN, flags=re.MULTILINE)
 #: The globals of the contract, and those that later features added (dialplan/README.md).
 GLOBALS = {"MOVIDESK_" + name for name in (
     "AGID", "DIAL_PREFIX", "DIAL_SUFFIX", "DIAL_OPTIONS", "RING", "MAX_WAIT", "MOH", "FALLBACK", "MESSAGE", "MESSAGE_MAX",
-    "RECORD", "ANNOUNCE", "EXIT_KEY", "OUT_PREFIX", "OUT_SUFFIX", "VOICEMAIL", "CHECK_PHONE", "HINTS")}
+    "RECORD", "ANNOUNCE", "EXIT_KEY", "OUT_PREFIX", "OUT_SUFFIX", "VOICEMAIL", "CHECK_PHONE", "HINTS", "PRIORITY")}
 VARIABLES = {value for name, value in vars(variables).items() if name.isupper() and str(value).startswith("MOVIDESK_")}
 
 
@@ -158,14 +158,15 @@ def test_scripts_verbs_and_the_dialplan_have_the_same_names():
 
 def test_pythons_channel_variables_occur_in_the_dialplan():
     assert len(VARIABLES) >= 8
-    assert set(re.findall(r"\bMOVIDESK_\w+", CODE)) >= VARIABLES
+    settings = {"MOVIDESK_" + name for name in re.findall(r"movidesk-setting,\w+,1\((\w+)", CODE)}
+    assert settings | set(re.findall(r"\bMOVIDESK_\w+", CODE)) >= VARIABLES
 
 
 def test_what_the_dialplan_reads_is_set_somewhere():
     read = set(re.findall(r"\$\{(MOVIDESK_\w+)", CODE))
     own = set(re.findall(r"Set\(_{0,2}(MOVIDESK_\w+)=", CODE))
     assert read - own - GLOBALS - VARIABLES == set()
-    assert read | set(re.findall(r"GLOBAL_EXISTS\((\w+)", CODE)) >= GLOBALS
+    assert read | VARIABLES | set(re.findall(r"GLOBAL_EXISTS\((\w+)", CODE)) >= GLOBALS
 
 
 def test_what_python_calls_by_name_is_nowhere_a_literal():

@@ -278,14 +278,27 @@ def positions(journal, *calls) -> list[int]:
 
 def test_places_go_there_and_back(machine, clock):
     context = machine.context(clock=clock)
-    before = [context.journal.calls.arrive("pbx1", f"1.{number}", QUEUE, "1") for number in range(3)]
+    before = [context.journal.calls.arrive("pbx1", f"1.{number}", QUEUE, "1", priority=number // 2) for number in range(3)]
     for call in before:
         context.journal.scheduler.turn(call, 1000)
     with standby.use(context, "a test") as other:
-        late = other.journal.calls.arrive("pbx1", "1.9", QUEUE, "1")
-        assert positions(other.journal, *before, late) == [1, 2, 3, 4]
+        late = [other.journal.calls.arrive("pbx1", f"1.{number}", QUEUE, "1", priority=number - 8) for number in (8, 9)]
+        for call in late:
+            other.journal.scheduler.turn(call, 1000)
+        assert positions(other.journal, *before, *late) == [3, 4, 1, 5, 2]
     assert standby.end(context)
-    assert positions(context.journal, *before, late) == [1, 2, 3, 4]
+    assert positions(context.journal, *before, *late) == [3, 4, 1, 5, 2]
+
+
+def test_a_priority_counts_in_a_standby_that_cannot_read_its_journal(machine, clock):
+    """The caller's arrival comes to the standby from its event, which does not name the priority; its channel does."""
+    with machine.away():
+        plain, vip = Peer(uniqueid="1.1"), Peer(uniqueid="1.2", variables={variables.PRIORITY: "1"})
+        for peer in (plain, vip):
+            with peer.channel() as channel:
+                runner.run("received", channel, machine.context(), [QUEUE])
+        with standby.use(machine.context(), "a test") as other:
+            assert [(call.uniqueid, call.priority) for call in other.journal.overview.open_calls()] == [("1.1", 0), ("1.2", 1)]
 
 
 @pytest.mark.parametrize("begun", [True, False], ids=["a verb has begun the standby", "nobody has"])

@@ -104,6 +104,41 @@ def test_an_offer_in_the_journal_stays(pair):
     assert (both.call().state, both.call().extension) == ("offered", "5252")
 
 
+def test_a_standby_of_the_version_before_goes_back(pair):
+    """Its copies lack the columns that a migration has added to their tables since."""
+    both = pair(lambda journal: arrive(journal, call_states.CONTROL))
+    with closing(sqlite3.connect(both.paths[1])) as standby:
+        standby.execute("CREATE TABLE kept AS SELECT id, call_id, state, extension, code, ended, number FROM copied_calls")
+        standby.execute("DROP TABLE copied_calls")
+        standby.execute("ALTER TABLE kept RENAME TO copied_calls")
+        standby.commit()
+    both.on_standby(offer)
+    both.merge()
+    assert (both.call().state, both.call().extension) == ("offered", "5252")
+
+
+def test_a_caller_keeps_the_place_of_the_journal(pair, tmp_path):
+    """A standby that could not read its journal knows the caller only since its next look."""
+    def line(journal):
+        return [(call.call_id, call.priority) for call in journal.overview.waiting()]
+
+    def look(journal, number, priority=0):
+        call = journal.calls.arrive("pbx", f"1.{number}", QUEUE, "47", priority=priority)
+        journal.scheduler.turn(call, 10)
+
+    both = pair()
+    for number, priority in ((1, 0), (2, 0), (3, 2)):
+        both.on_journal(look, number, priority)
+    both.begin(str(tmp_path / "nothing.db"), blind := str(tmp_path / "blind.db"))
+    with closing(Journal(blind, both.clock, both.steady)) as standby:
+        for number, priority in ((2, 0), (1, 0), (3, 2)):
+            both.steady.advance(1.0)
+            look(standby, number, priority)
+        assert line(standby) == [("pbx-1.3", 2), ("pbx-1.2", 0), ("pbx-1.1", 0)]
+    both.merge(blind)
+    assert both.on_journal(line) == [("pbx-1.3", 2), ("pbx-1.1", 0), ("pbx-1.2", 0)]
+
+
 def test_a_call_that_moved_in_the_journal_stays_on_its_channel(pair):
     both = pair(arrive)
     both.on_journal(lambda journal: journal.calls.move("pbx-1.1", "99.1", "48"))

@@ -241,7 +241,7 @@ def test_a_number_that_movidesk_did_not_take_is_replaced(journal):
     """Movidesk answered the question with an error."""
     call = journal.calls.arrive("pbx1", "1.1", "77", "5254")
     assert journal.scheduler.turn(call, 10).request_id
-    journal.scheduler.not_taken(call)
+    journal.scheduler.unanswered(call, taken=False)
     journal.calls.move(call.call_id, "1.2", "4733990777")
     assert journal.calls.find(call.call_id).number == "4733990777"
 

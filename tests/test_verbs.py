@@ -93,6 +93,26 @@ def test_received_sets_the_extension(online, simulator, book):
     assert not any(line for line in peer.console if "failed" in line)
 
 
+@pytest.mark.parametrize("value, priority", [("", 0), ("0", 0), ("7", 7), ("9", 9), ("10", 0), ("-1", 0), ("vip", 0), ("5 ", 0),
+                                             ("\u0665", 0)])
+def test_a_callers_priority_is_a_digit(settings, book, value, priority):
+    peer = run(settings, "received", QUEUE, variables={variables.PRIORITY: value})
+    assert (book.call().priority, book.call().state) == (priority, "received")
+    said = [line for line in peer.console if "MOVIDESK_PRIORITY" in line]
+    assert said == ([] if priority or value in ("", "0") else
+                    [f"movidesk: {CALL}: MOVIDESK_PRIORITY = {value} is no whole number from 0 to 9: 0 is used"])
+    again = run(settings, "received", QUEUE, variables={variables.PRIORITY: value, variables.ID: CALL})
+    assert not [line for line in again.console if "MOVIDESK_PRIORITY" in line], "once per visit"
+
+
+def test_a_caller_keeps_its_priority_in_the_next_queue(settings, book):
+    """An agent has transferred it: the channel still has the variable."""
+    run(settings, "received", QUEUE, variables={variables.PRIORITY: "3"})
+    run(settings, "received", "78", variables={variables.PRIORITY: "3", variables.ID: CALL})
+    assert [(call.queue, call.priority, call.state) for call in book.journal.overview.last_calls(2)] == [
+        ("78", 3, "received"), (QUEUE, 3, "lost")]
+
+
 @pytest.mark.parametrize("body, code", [('"0"', "0"), ("1", "1"), ("2 nobody is online", "2"), ('"3"', "3"), ('"4"', "4")])
 def test_received_sets_the_code(online, simulator, body, code):
     simulator.faults.rules.append(Fault(body=body))
@@ -515,7 +535,7 @@ def test_a_journal_that_cannot_be_used(write_config, tmp_path, place, said):
 
 
 def test_a_defect_of_ours_fails_no_call(settings, monkeypatch, capfd):
-    monkeypatch.setattr(CallStore, "arrive", lambda *args: 1 / 0)
+    monkeypatch.setattr(CallStore, "arrive", lambda *args, **more: 1 / 0)
     peer = run(settings, "received", QUEUE)
     assert (peer[variables.CODE], peer[variables.RESULT]) == ("E", "error")
     assert "movidesk: received failed: ZeroDivisionError: division by zero" in peer.console

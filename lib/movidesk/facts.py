@@ -19,7 +19,8 @@ class Line(TypedDict):
 
     queue: str
     waiting: int    # callers
-    longest: float  # seconds since the first of them arrived
+    longest: float  # seconds since the one that waits longest arrived
+    priorities: dict[str, int]  # how many of them have each priority above 0, the highest first
 
 
 class Calls(TypedDict):
@@ -65,8 +66,7 @@ def read(settings: Config, journal: Journal) -> Facts:
     for call in journal.overview.waiting():
         waiting.setdefault(call.queue, []).append(call)
     return {
-        "line": [{"queue": queue, "waiting": len(found), "longest": now - found[0].arrived}
-                 for queue, found in waiting.items()],
+        "line": [_line(queue, found, now) for queue, found in waiting.items()],
         "calls": {"open": totals["open"], "with_agents": sum(c.state == call_states.TRANSFERRED for c in open_calls)},
         "requests": _requests(settings, journal, now),
         "outbox": {"pending": totals["pending"], "refused": totals["refused"]},
@@ -80,6 +80,13 @@ def without_journal(settings: Config, error: JournalError) -> Facts:
             "trouble": [*(alarm.text for alarm in alarms.without_journal(settings)), str(error)]}
 
 
+def _line(queue: str, found: list[Call], now: float) -> Line:
+    priorities: dict[str, int] = {}
+    for priority in sorted((str(call.priority) for call in found if call.priority), reverse=True):
+        priorities[priority] = priorities.get(priority, 0) + 1
+    return {"queue": queue, "waiting": len(found), "longest": now - min(call.arrived for call in found), "priorities": priorities}
+
+
 def _requests(settings: Config, journal: Journal, now: float) -> Requests:
     limit = nights.limit_at(settings, now)
     return {"used": journal.limits.requests_in_window(), "limit": None if limit == UNLIMITED else limit,
@@ -91,10 +98,7 @@ def rows(facts: Facts, settings: Config) -> list[tuple[str, str]]:
     """The facts as headings and texts, in the reader's language; trouble first."""
     found = [(_("trouble"), text) for text in facts["trouble"]]
     if facts["line"] is not None:
-        heading = _("line")
-        found += [(heading, _("queue {queue}: {count} waiting, the first for {time}").format(
-                      queue=line["queue"], count=line["waiting"], time=span(line["longest"])))
-                  for line in facts["line"]] or [(heading, _("nobody waits"))]
+        found += [(_("line"), _say_line(line)) for line in facts["line"]] or [(_("line"), _("nobody waits"))]
     if facts["calls"] is not None:
         found.append((_("calls"), _("{open} open, {with_agents} with agents").format(**facts["calls"])))
     if facts["requests"] is not None:
@@ -103,6 +107,14 @@ def rows(facts: Facts, settings: Config) -> list[tuple[str, str]]:
     if facts["outbox"] is not None:
         found.append((_("outbox"), _("{pending} pending, {refused} refused").format(**facts["outbox"])))
     return found
+
+
+def _say_line(line: Line) -> str:
+    texts = [_("queue {queue}: {count} waiting, the longest for {time}").format(
+        queue=line["queue"], count=line["waiting"], time=span(line["longest"]))]
+    texts += [_("{count} of priority {priority}").format(count=count, priority=priority)
+              for priority, count in line["priorities"].items()]
+    return "; ".join(texts)
 
 
 def _say_requests(facts: Requests, settings: Config) -> list[str]:

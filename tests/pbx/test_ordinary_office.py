@@ -163,6 +163,7 @@ def test_watched_in_vain_and_then_into_a_movidesk_queue(office):
 
 @pytest.mark.parametrize("name, value", [
     ("RING", "abc"), ("RING", "0"), ("RING", "-5"), ("RING", "20 s"), ("MAX_WAIT", "-1"), ("MAX_WAIT", "ten"), ("ANNOUNCE", "x"),
+    ("PRIORITY", "10"), ("PRIORITY", "-1"), ("PRIORITY", "vip"),
     ("CHECK_PHONE", "sim"), ("FALLBACK", "nosuch,s,1"), ("FALLBACK", "people"), ("FALLBACK", "people,s,nolabel"),
     ("FALLBACK", "s")])
 def test_a_setting_without_sense_has_its_default(office, name, value):

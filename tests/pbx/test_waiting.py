@@ -9,11 +9,17 @@ from movidesk_rehearsal.phones import Agent, Caller, answers
 from movidesk_rehearsal.rehearsal import QUEUE, Rehearsal, wait_for
 
 NUMBERS = [f"47330000{number:02d}" for number in range(1, 7)]
+# The example of dialplan/README.md.
+VIP = """
+[from-trunk](+)
+exten => vip,1,Set(MOVIDESK_PRIORITY=${IF(${DB_EXISTS(vip/${FILTER(0-9+,${CALLERID(num)})})}?2:0)})
+ same => n,Goto(movidesk-queue,77,1)
+"""
 
 
 @pytest.fixture
 def limited(tree, tmp_path):
-    with Rehearsal(tree, tmp_path, agents=["5252"], limit=10,
+    with Rehearsal(tree, tmp_path, agents=["5252"], limit=10, more=VIP,
                    variables={"MOVIDESK_MAX_WAIT": "600", "MOVIDESK_ANNOUNCE": "0"}) as rehearsal:
         yield rehearsal
 
@@ -78,6 +84,31 @@ def test_at_a_raised_limit_a_free_agent_gets_the_next_within_a_second(tree, tmp_
         assert all(next(at for at in offers if at > since) - since < 1.0 for since in free[:4]), (free, offers)
         assert "WaitExten(\"" in rehearsal.pbx.log() and ', "0.8")' in rehearsal.pbx.log()
     assert rehearsal.model.problems == []
+
+
+def test_a_priority_is_served_first_and_may_change_while_it_waits(limited):
+    """The third is a VIP; the second gets a priority while it waits, from the console, as from the manager."""
+    agent = limited.model.agents["5252"]
+    agent.telephony = False
+    callers = []
+    try:
+        limited.pbx.cli(f"database put vip {NUMBERS[2]} yes")
+        for number in NUMBERS[:3]:
+            callers.append(Caller(limited.pbx, "vip", number).start())
+            wait_for(f"{number} is in line", lambda: len(waiting(limited)) == len(callers), instead=limited.service_log)
+        wait_for("the third is a VIP", lambda: "; 1 of priority 2" in limited.cli("status").stdout, instead=limited.service_log)
+        second = next(line.split()[0] for line in limited.pbx.cli("core show channels concise").replace("!", " ").splitlines()
+                      if NUMBERS[1] in line)
+        limited.pbx.cli(f"dialplan set chanvar {second} MOVIDESK_PRIORITY 3")
+        wait_for("the second has one, too", lambda: "; 1 of priority 3" in limited.cli("status").stdout)
+        agent.telephony = True
+        with Agent(limited.pbx, "5252", answers(hang_up_after=0.5)):
+            wait_for("all are served", lambda: len(served(limited)) == 3, 200, lambda: served(limited))
+        assert served(limited) == [NUMBERS[1], NUMBERS[2], NUMBERS[0]]
+    finally:
+        for caller in callers:
+            caller.close()
+    assert limited.model.problems == []
 
 
 def test_a_key_leads_to_a_message_and_the_place_is_said(service_office):

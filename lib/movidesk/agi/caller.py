@@ -7,7 +7,7 @@ import re
 from movidesk.agi import variables
 from movidesk.agi.channel import Channel, ChannelGone, ProtocolError
 from movidesk.context import Context
-from movidesk.rules import call_states
+from movidesk.rules import call_states, waiting_line
 
 LATEST = 86400  # seconds; MOVIDESK_ARRIVED may differ from our clock by at most this, because no caller waits longer
 
@@ -31,6 +31,14 @@ def began_on(channel: Channel) -> str:
     """The unique id of the channel on which this channel's call began. MOVIDESK_HANDLER is inherited, MOVIDESK_ARRIVED is not: a
     channel with MOVIDESK_ARRIVED is the caller's, and not an agent's phone that makes its own call."""
     return callers_uniqueid(channel) if variable_or_empty(channel, variables.ARRIVED) else channel.uniqueid
+
+
+def priority(channel: Channel) -> tuple[int, str]:
+    """The caller's priority in line, 0 if none is set; and what is wrong with the variable, which then counts as 0, or ''."""
+    text = variable_or_empty(channel, variables.PRIORITY)
+    if re.fullmatch(f"[0-{waiting_line.HIGHEST_PRIORITY}]?", text):
+        return int(text or 0), ""
+    return 0, f"{variables.PRIORITY} = {text[:40]} is no whole number from 0 to {waiting_line.HIGHEST_PRIORITY}: 0 is used"
 
 
 def callers_uniqueid(channel: Channel) -> str:

@@ -52,10 +52,10 @@ def ask(context: Context, channel: Channel, call: Call) -> dict[str, object]:
         return {variables.POSITION: 1, **_judge(context, channel, call, result.text)}
     channel.say(f"{call.call_id}: receivedCall: {result.why}")
     if isinstance(result, api.Rejected):
+        context.journal.scheduler.unanswered(call, taken=True)
         _refused(context, channel, call, result.why)
         return {variables.POSITION: 1}
-    if result.status is not None or not result.sent:
-        context.journal.scheduler.not_taken(call)
+    context.journal.scheduler.unanswered(call, taken=result.status is None and result.sent)
     if result.status != 429:
         _failed(context, channel, call, result.why)
     after = trial.TOKEN_RETRY if result.status in (401, 403) else AFTER_ERROR

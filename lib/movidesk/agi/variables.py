@@ -17,5 +17,6 @@ HANDLER = "MOVIDESK_HANDLER"       # the unique id of the channel on which the c
 CHANNEL = "MOVIDESK_CHANNEL"       # the unique id of the channel that has the hangup handler; its copy in SHARED() moves on
 NEXT = "MOVIDESK_NEXT"             # where a caller goes who leaves a queue without a hangup: `control-78`, `watch-78`
 FALLBACK = "MOVIDESK_FALLBACK"     # where callers go when Movidesk cannot be asked (a global), or empty
+PRIORITY = "MOVIDESK_PRIORITY"      # how far ahead of its arrival the caller stands in line: a digit, or empty for 0
 REFUSAL = "MOVIDESK_REFUSAL"        # why the phone that was offered did not take the call, set by the dialplan
 ENDING = "MOVIDESK_ENDING"         # `message` while the caller leaves one: `lost` is then told with its link

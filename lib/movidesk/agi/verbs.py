@@ -197,9 +197,14 @@ def link(context: Context, channel: Channel, recording: str = "") -> bool:
 
 def _arrive(context: Context, channel: Channel, queue: str, mode: str = call_states.CONTROL) -> Call:
     """The channel's open call in this queue. If there is none, it begins now."""
-    return context.journal.calls.arrive(
+    priority, wrong = caller.priority(channel) if mode == call_states.CONTROL else (0, "")
+    call = context.journal.calls.arrive(
         context.config["pbx", "name"], caller.began_on(channel), queue, caller.client_number(channel), mode,
-        caller.arrival_time(context, channel), caller.variable_or_empty(channel, "UNIQUEID") or channel.uniqueid)
+        caller.arrival_time(context, channel), caller.variable_or_empty(channel, "UNIQUEID") or channel.uniqueid,
+        priority=priority)
+    if wrong and not caller.variable_or_empty(channel, variables.ID):  # once per visit
+        channel.say(f"{call.call_id}: {wrong}")
+    return call
 
 
 def _record(context: Context, channel: Channel, kind: str, recording: str = "", extension: str = "", queue: str = "",

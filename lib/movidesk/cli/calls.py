@@ -14,13 +14,16 @@ from movidesk.rules import call_states
 def show(settings: Config, count: int) -> int:
     """Print the last calls, the newest last."""
     journal = book.opened(settings)
+    calls = journal.overview.last_calls(count)[::-1]
+    prioritized = any(call.priority for call in calls)
     rows = []
-    for call in reversed(journal.overview.last_calls(count)):
+    for call in calls:
         events = journal.calls.events(call)
         rows.append(Row((alarms.local(call.arrived), call.call_id, call.queue, call.number, _agent(call, events), _state(call),
-                     ", ".join(_outcome(event) for event in events))))
+                         *([call.priority or ""] if prioritized else []), ", ".join(_outcome(event) for event in events))))
     if rows:
-        print_table((_("arrived"), _("call"), _("queue"), _("number"), _("ext"), _("state"), _("events")), rows)
+        print_table((_("arrived"), _("call"), _("queue"), _("number"), _("ext"), _("state"),
+                     *([_("priority")] if prioritized else []), _("events")), rows)
     else:
         print(_("no calls yet"))
     return GOOD

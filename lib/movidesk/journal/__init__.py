@@ -5,7 +5,8 @@ Invariants, and what keeps them:
   one ending per call id                          the state is read and moved inside that transaction (call_states.move)
   events of a call are delivered in order         only a call's oldest unsettled event is ever handed out (`outbox.take`)
   no more than the limit in any 60 s              the claim is a row of `requests`, written before the request leaves
-  one head in each line, nobody overtaken         place, reason and claim are decided in one transaction (`scheduler.turn`)
+  one head in each line, nobody overtaken         place, reason and claim are decided in one transaction (`scheduler.turn`);
+  (but by a priority)                             `calls.asks_until` shows whose request is under way
   a crash between sending and noting              the event's lease runs out and it is sent again: at least once
 """
 

@@ -16,7 +16,7 @@ from movidesk.journal.records import (
     Recorded,
 )
 from movidesk.journal.store import Store
-from movidesk.rules import call_states
+from movidesk.rules import call_states, waiting_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,13 +64,14 @@ class CallStore:
     # -- beginning --------------------------------------------------------------------------------------------------
 
     def arrive(self, pbx: str, uniqueid: str, queue: str, number: str, mode: str = call_states.CONTROL,
-               arrived: float | None = None, channel: str = "", once: bool = False) -> Call:
+               arrived: float | None = None, channel: str = "", once: bool = False, priority: int = 0) -> Call:
         """The open call of this channel in this queue. If there is none, a new one begins.
 
         A channel whose call has ended gets the next id (`-2`, `-3`). If it comes to another queue, or back after an agent had
         it, its old call ends first, as a hangup would end it; it is lost if nobody had answered.
         channel: the channel that the call is on, if not the one on which it began (see `move`). once: return the call with this
-        arrival time even if it has ended, because two processes may import the same line.
+        arrival time even if it has ended, because two processes may import the same line. priority: the caller's, from 0 to
+        waiting_line.HIGHEST_PRIORITY; for an open call it may be another one than before.
         """
         channel = channel or uniqueid
         with self._store.transaction():
@@ -81,6 +82,7 @@ class CallStore:
             last = visits[-1] if visits else None
             if last and last.state not in call_states.ENDED:
                 if last.queue == queue and last.mode == mode and last.state != call_states.TRANSFERRED:
+                    last = self._with_priority(last, priority)
                     if channel == (last.channel or last.uniqueid):
                         return last
                     self._move(last, channel, number)
@@ -92,7 +94,7 @@ class CallStore:
             while self.find(call_states.call_id(pbx, uniqueid, visit)):  # begun by an event alone, on another channel
                 visit += 1
             call = self._begin(call_states.call_id(pbx, uniqueid, visit), uniqueid, mode, call_states.first_state(mode), queue,
-                               number, arrived)
+                               number, arrived, priority)
             if channel != uniqueid:
                 self._store.execute("UPDATE calls SET channel = :channel WHERE id = :call", channel=channel, call=call.id)
             return self.get(call.call_id)
@@ -148,15 +150,15 @@ class CallStore:
             return taken
 
     def _begin(self, call_id: str, uniqueid: str, mode: str, state: str, queue: str, number: str,
-               arrived: float | None = None) -> Call:
+               arrived: float | None = None, priority: int = 0) -> Call:
         if not 0 < len(call_id) <= call_states.MAX_ID:
             raise ValueError(f"the call id {call_id[:40]!r}... has {len(call_id)} characters; "
                              f"Movidesk takes 1 to {call_states.MAX_ID}")
         arrived = self._store.clock() if arrived is None else arrived
-        self._store.execute("INSERT INTO calls (call_id, uniqueid, mode, state, queue, number, arrived)"
-                            " VALUES (:call_id, :uniqueid, :mode, :state, :queue, :number, :arrived)",
+        self._store.execute("INSERT INTO calls (call_id, uniqueid, mode, state, queue, number, arrived, priority, rank)"
+                            " VALUES (:call_id, :uniqueid, :mode, :state, :queue, :number, :arrived, :priority, :rank)",
                             call_id=call_id, uniqueid=uniqueid, mode=mode, state=state, queue=queue, number=number,
-                            arrived=arrived)
+                            arrived=arrived, priority=priority, rank=waiting_line.rank(self._store.steady(), priority))
         call = self.get(call_id)
         if state in call_states.ENDED:
             self._store.execute("UPDATE calls SET ended = arrived WHERE id = :call", call=call.id)
@@ -263,6 +265,15 @@ class CallStore:
             others = [other for other in self._open_on(channel) if other.id != call.id]
             self._move(call, channel, number)
             return others
+
+    def _with_priority(self, call: Call, priority: int) -> Call:
+        """The call with this priority; its place changes as if it had had it from the beginning."""
+        if priority == call.priority:
+            return call
+        call = call._replace(priority=priority, rank=waiting_line.rank(call.rank, priority - call.priority))
+        self._store.execute("UPDATE calls SET priority = :priority, rank = :rank WHERE id = :call",
+                            priority=priority, rank=call.rank, call=call.id)
+        return call
 
     def _move(self, call: Call, channel: str, number: str) -> None:
         self._store.execute("UPDATE calls SET channel = :channel WHERE id = :call", channel=channel, call=call.id)

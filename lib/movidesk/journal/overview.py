@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from movidesk.journal.records import CALL, HELD, HELD_NOTE, WAITS, Call
+from movidesk.journal.records import CALL, HELD, HELD_NOTE, LINE_ORDER, WAITS, Call
 from movidesk.journal.store import Store
 
 
@@ -25,8 +25,8 @@ class Overview:
             WHERE status = 'pending' AND {HELD_NOTE} AND note = :held""", held=HELD)
 
     def waiting(self) -> list[Call]:
-        """Who stands in line now, of all queues, in order of arrival."""
-        return self._store.rows(Call, f"SELECT {CALL} FROM calls INDEXED BY calls_open WHERE {WAITS} ORDER BY id",
+        """Who stands in line now, of all queues; those of one queue in their order."""
+        return self._store.rows(Call, f"SELECT {CALL} FROM calls INDEXED BY calls_open WHERE {WAITS} ORDER BY {LINE_ORDER}",
                                 now=self._store.steady())
 
     def last_calls(self, count: int) -> list[Call]:

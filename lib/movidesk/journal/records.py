@@ -35,6 +35,8 @@ class Call(NamedTuple):
     arrived: float       # epoch seconds
     ended: float | None  # epoch seconds; None while the call is open
     channel: str = ""    # unique id of the channel that it is on since an attended transfer; '' where it began there
+    priority: int = 0    # from 0 to waiting_line.HIGHEST_PRIORITY
+    rank: float = 0.0    # its place in line (waiting_line.rank); 0.0 if an older version began it: before the others
 
 
 class Event(NamedTuple):
@@ -87,6 +89,8 @@ JOB = EVENT + ", " + CALL
 HELD_NOTE = "note >= 'waits' AND note < 'waitt'"
 #: Who stands in a line, as a condition on calls; :now is the steady time.
 WAITS = "ended IS NULL AND state IN ('received', 'waiting') AND calls.code NOT IN ('0', '1', '2') AND seen_until > :now"
+#: The order of a line, as columns of calls; the index calls_line has it.
+LINE_ORDER = "rank, id"
 #: Who of them asks before those behind: not one whose own questions fail (Trials.question_failed).
 COMES_FIRST = WAITS + " AND aside_until <= :now"
 

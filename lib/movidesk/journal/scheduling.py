@@ -6,7 +6,7 @@ from movidesk.journal.agents import Agents
 from movidesk.journal.call_store import CallStore
 from movidesk.journal.limits import Limits
 from movidesk.journal.next_events import FREEING, SCREEN, NextEvents
-from movidesk.journal.records import ASKED, COMES_FIRST, DELIVERED, PENDING, WAITS, Call
+from movidesk.journal.records import ASKED, COMES_FIRST, DELIVERED, LINE_ORDER, PENDING, WAITS, Call
 from movidesk.journal.store import Store
 from movidesk.rules import call_states, rate_limit, waiting_line
 from movidesk.rules.rate_limit import WINDOW
@@ -29,10 +29,12 @@ class Scheduler:
         with self._store.transaction():
             now = self._store.steady()
             self._rejoin(call, now, refusal, pace)
-            position = 1 + self._store.count(f"SELECT count(*) FROM calls WHERE {COMES_FIRST} AND queue = :queue AND id < :call",
-                                             now=now, queue=call.queue, call=call.id)
+            position = 1 + self._store.count(f"SELECT count(*) FROM calls INDEXED BY calls_line WHERE {COMES_FIRST}"
+                                             f" AND queue = :queue AND ({LINE_ORDER}) < (:rank, :call)",
+                                             now=now, queue=call.queue, rank=call.rank, call=call.id)
             queue, aside, klass = self.queue(call.queue), self.aside_until(call), None
-            if position == 1 and aside <= now:
+            overtakes = position == 1 and self._is_another_asking(call, now)
+            if position == 1 and aside <= now and not overtakes:
                 klass = waiting_line.request_class(queue, self._agents.with_callers(call.queue), now)
             aged = klass == rate_limit.PROBE and self._is_aged_probe(queue, now)
             wants = rate_limit.HEAD if aged else klass or 0
@@ -42,20 +44,28 @@ class Scheduler:
             if claim is not None and claim.request_id:
                 self._ask(call, queue, now, now + hold, bool(aside))
                 return waiting_line.Turn(claim.request_id, 1, 0, "", "")
-            until = claim.wait if claim else max(aside, queue.asked + queue.pace) - now
+            until = claim.wait if claim else 0.0 if overtakes else max(aside, queue.asked + queue.pace) - now
             wait = waiting_line.look_again(position, until, script, self._limits.rate(limit))
-            self._store.execute("UPDATE calls SET wants = :wants, seen_until = :until"
-                                " WHERE id = :call AND (wants != :wants OR seen_until < :soon)", wants=wants, call=call.id,
+            self._store.execute("UPDATE calls SET wants = :wants, seen_until = :until, asks_until = 0 WHERE id = :call"
+                                " AND (wants != :wants OR seen_until < :soon OR asks_until > 0)", wants=wants, call=call.id,
                                 until=now + wait + waiting_line.GRACE, soon=now + wait + waiting_line.GRACE / 2)
             code = "" if claim and claim.paused and claim.wait > WINDOW else queue.code
             return waiting_line.Turn(0, position, wait, code, claim.reason if claim else "")
 
     def _ask(self, call: Call, queue: waiting_line.Queue, now: float, until: float, fails: bool) -> None:
         """The caller asks. If its earlier requests failed, the callers behind it may ask meanwhile."""
-        self._store.execute("UPDATE calls SET wants = 0, seen_until = :until, aside_until = :aside WHERE id = :call",
-                            until=until, aside=until if fails else 0, call=call.id)
+        self._store.execute("UPDATE calls SET wants = 0, seen_until = :until, aside_until = :aside, asks_until = :asks"
+                            " WHERE id = :call",
+                            until=until, aside=until if fails else 0, asks=0 if fails else until, call=call.id)
         self._note_arrival(call, ASKED)
         self._set_queue(queue._replace(asked=now))
+
+    def _is_another_asking(self, call: Call, now: float) -> bool:
+        """Whether another caller of the line is asking at this moment, before whom this one stands: it has a priority, or has
+        come back from a phone that did not take it. The other's answer comes first, as one of a queue asks at a time."""
+        return bool(self._store.value(
+            "SELECT EXISTS (SELECT 1 FROM calls INDEXED BY calls_asks WHERE asks_until > 0 AND asks_until > :now"
+            f" AND {COMES_FIRST} AND queue = :queue AND id != :call)", now=now, queue=call.queue, call=call.id))
 
     def _rejoin(self, call: Call, now: float, refusal: str, pace: tuple[float, float]) -> None:
         """Put the caller (back) into its line; one that comes from a phone which did not take it brings the reason."""
@@ -111,15 +121,18 @@ class Scheduler:
                             delivered=DELIVERED, note=note, now=self._store.clock(), call=call.id)
         self._store.execute("DELETE FROM trials WHERE event IN (SELECT id FROM events WHERE call = :call AND kind = 'received')",
                             call=call.id)
-        self._store.execute("UPDATE calls SET aside_until = 0 WHERE id = :call AND aside_until > 0", call=call.id)
+        self._store.execute("UPDATE calls SET aside_until = 0, asks_until = 0 WHERE id = :call", call=call.id)
         # The number that Movidesk was told stays, also where the call moved to another caller meanwhile.
         self._store.execute("UPDATE calls SET number = :number WHERE id = :call AND number != :number",
                             number=call.number, call=call.id)
 
-    def not_taken(self, call: Call) -> None:
-        """This call's question never left, or Movidesk answered it with an error: it does not know the call yet."""
+    def unanswered(self, call: Call, taken: bool) -> None:
+        """This call's question failed. taken: Movidesk may know the call now; else the question never left, or was answered with
+        an error."""
         with self._store.transaction():
-            self._note_arrival(call, "")
+            self._store.execute("UPDATE calls SET asks_until = 0 WHERE id = :call", call=call.id)
+            if not taken:
+                self._note_arrival(call, "")
 
     def aside_until(self, call: Call) -> float:
         """The steady time until which those behind this caller ask first, because its own questions fail; 0.0 if they do not."""
@@ -164,7 +177,7 @@ class Scheduler:
 
     def _heads(self, now: float, klass: int, asker: waiting_line.Queue | None = None) -> int:
         """How many heads want a request of this class or a better one; asker: only those whose queues asked longer ago."""
-        heads = ("SELECT count(*) FROM calls LEFT JOIN queues ON queues.name = calls.queue"
+        heads = ("SELECT count(DISTINCT calls.queue) FROM calls LEFT JOIN queues ON queues.name = calls.queue"
                  f" WHERE wants BETWEEN 1 AND :klass AND {WAITS}")
         if asker is None:
             return self._store.count(heads, klass=klass, now=now)

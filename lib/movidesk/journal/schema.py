@@ -165,6 +165,13 @@ MIGRATIONS = (
     """
     ALTER TABLE events ADD COLUMN leased REAL NOT NULL DEFAULT 0;
     """,
+    """
+    ALTER TABLE calls ADD COLUMN priority INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE calls ADD COLUMN rank REAL NOT NULL DEFAULT 0;
+    ALTER TABLE calls ADD COLUMN asks_until REAL NOT NULL DEFAULT 0;
+    CREATE INDEX calls_line ON calls (queue, rank, id) WHERE ended IS NULL;
+    CREATE INDEX calls_asks ON calls (asks_until) WHERE asks_until > 0;
+    """,
 )
 
 

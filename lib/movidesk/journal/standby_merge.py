@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from movidesk.journal.standby_copy import Row
 
 #: What a call begins with: it stays. A standby that could not read its journal may know the call by its end alone.
-BEGINNING = ("id", "call_id", "uniqueid", "mode", "queue", "arrived")
+BEGINNING = ("id", "call_id", "uniqueid", "mode", "queue", "arrived", "priority", "rank")
 #: The columns of a call that belong together: one version's or the other's.
 LIFE = ("state", "extension", "code", "ended")
 #: The states of an open call in the order in which a call comes to them. What is not among them has ended.
@@ -55,7 +55,8 @@ def merge(standby: str, journal: Store) -> None:
 
 
 def _copied(file: sqlite3.Connection, table: str) -> list[Row]:
-    """The rows of a table as they were copied; none where the standby is one of a version that did not keep them."""
+    """The rows of a table as they were copied; none where the standby is one of a version that did not keep them. They lack the
+    columns that a later version has added to the table."""
     known = file.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (COPIED + table,)).fetchone()
     return rows(file, f"SELECT * FROM {COPIED}{table}") if known else []
 
@@ -80,7 +81,8 @@ def _merge_call(file: sqlite3.Connection, call: Row, copied: Row | None) -> Row:
     there = found[0]
     if copied is None and there["ended"] is not None:
         return there
-    changed = {name: value for name, value in _without(call, *BEGINNING).items() if copied is None or value != copied[name]}
+    changed = {name: value for name, value in _without(call, *BEGINNING).items()
+               if copied is None or value != copied.get(name, value)}
     both = copied is None or any(there[name] != copied[name] for name in LIFE)  # the journal has changed it as well
     if both and (there["ended"] is not None or _progress(call) < _progress(there)):
         changed = _without(changed, *LIFE)
@@ -134,9 +136,9 @@ class _Events:
 
     def _change(self, event: Row, before: Row, there: Row) -> None:
         """An event that was copied: what the standby changed of it, unless Movidesk has taken it from the journal meanwhile."""
-        changed = {name: value for name, value in _without(event, "id", "call", "at").items() if value != before[name]}
+        changed = {name: value for name, value in _without(event, "id", "call", "at").items() if value != before.get(name, value)}
         if event["status"] == PENDING:
-            changed = {name: value for name, value in changed.items() if there[name] == before[name]}
+            changed = {name: value for name, value in changed.items() if there[name] == before.get(name)}
         if there["status"] == PENDING:
             _update(self._file, "events", there["id"], changed)
 

@@ -1,6 +1,9 @@
 """The waiting line: the callers of a Movidesk queue in order of arrival. Only the first (the head) asks Movidesk for an agent.
 Pure functions; the journal applies them.
 
+A caller of priority n stands in line as if it had come n times PRIORITY_SECONDS earlier (`rank`). So callers of one priority
+stand in order of arrival, and nobody waits for ever: who comes more than n times PRIORITY_SECONDS later overtakes nobody.
+
 The head asks at once if the answer may differ from the last one (`Queue.changed`): the line was empty when it came; a phone that
 had not refused before did not answer; the previous caller was served and agents may be free; or a call of one of the queue's
 agents has ended. Otherwise it asks at intervals that grow while nothing changes, also if Movidesk names only phones that have
@@ -15,6 +18,9 @@ from movidesk.rules import call_states, rate_limit
 #: Seconds that a caller may be late, beyond the wait that it was given: prompts are played in that time. After that the next
 #: caller may ask first; the caller has its place again when it returns.
 GRACE = 15.0
+#: How many seconds earlier a caller counts as arrived for each step of its priority, and the highest priority. With five minutes
+#: priority 2 goes before everybody without a priority, as callers wait ten minutes at most (MOVIDESK_MAX_WAIT); 1 before most.
+PRIORITY_SECONDS, HIGHEST_PRIORITY = 300.0, 9
 #: The default of the shortest and the longest interval between two requests of a head, in seconds.
 PACE = (6, 30)
 #: Seconds until a waiting caller runs `received` again: at least, through the service (it takes a millisecond) and as a script
@@ -71,6 +77,11 @@ class Refusal(NamedTuple):
     at: float     # the last time, steady time
     times: int    # how often in a row
     call: int     # the number of the last call that it refused
+
+
+def rank(arrived: float, priority: int) -> float:
+    """The place of a caller in its line: whoever has the lower rank stands further ahead. arrived: steady time."""
+    return arrived - priority * PRIORITY_SECONDS
 
 
 def request_class(queue: Queue, taken: int, now: float) -> int | None:
