@@ -26,7 +26,7 @@ def limited(tree, tmp_path):
 
 def waiting(rehearsal) -> list[str]:
     """The numbers of those who wait, in order of arrival, as `movidesk calls` shows them."""
-    lines = [line.split() for line in rehearsal.cli("calls").stdout.splitlines()[2:]]
+    lines = [line.split() for line in rehearsal.cli("calls").stdout.splitlines()[1:]]
     return [fields[4] for fields in lines if fields[5] in ("waiting", "received")]
 
 
