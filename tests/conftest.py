@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +11,7 @@ from movidesk import messages
 from movidesk.config import load
 from movidesk.context import Context
 from movidesk.journal import Journal, emergency
+from movidesk.pbx import liveness
 from movidesk_sim.model import EXAMPLE_TOKEN, Limit, Movidesk
 from movidesk_sim.web import serve
 from support.clocks import Clock
@@ -79,6 +82,8 @@ def write_config(tmp_path):
         for section, values in settings.items():
             lines += [f"[{section}]", *(f"{name} = {value}" for name, value in values.items() if value is not None), ""]
         path.write_text("\n".join(lines) + "\n")
+        with suppress(OSError):  # as if the service had just run
+            Path(liveness.delivery_path(settings["journal"]["path"])).touch()
         return str(path)
 
     return write

@@ -5,18 +5,21 @@ import logging
 import os
 import re
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from movidesk import alarms
 from movidesk.config import load
-from movidesk.context import Context
+from movidesk.context import UNUSABLE_EXTENSION, Context
 from movidesk.delivery.api import Delivered, Rejected, Retry
+from movidesk.housekeeping import Housekeeping
 from movidesk.journal import JournalError, emergency, standby
 from movidesk.journal.recovery import set_aside
-from movidesk.pbx import sweep
+from movidesk.pbx import heartbeat, liveness, sweep
 
 OTHER = "00000000-1111-2222-3333-444444444444"
 
@@ -287,3 +290,52 @@ def test_the_documentation_lists_every_alarm():
         text = (folder / page).read_text(encoding="utf-8").split(f"\n{title}\n")[1]
         section = text.split("|---|---|---|\n")[1].split("\n\n")[0]
         assert [row.split(" | ")[0].strip("| ") for row in section.splitlines()] == owners
+
+
+def test_a_service_that_does_not_run(context, monkeypatch):
+    """Else everything would look well until events have waited for ten minutes."""
+    sign = liveness.delivery_path(context.config["journal", "path"])
+    assert names(context) == []
+    os.utime(sign, (time.time() - alarms.SERVICE_AFTER - 1,) * 2)
+    assert text(context).startswith("movidesk serve has not run since 20") and "systemctl start movidesk" in text(context)
+    Path(sign).unlink()
+    assert text(context).startswith("movidesk serve has never run")
+    housekeeping = Housekeeping(context)
+    Path(sign).touch()
+    os.utime(sign, (0, 0))
+    housekeeping.recover()
+    assert names(context) == [], "cron's deliver --once says that it delivers"
+
+
+def test_the_service_itself_says_that_it_delivers(context):
+    heartbeat.Heartbeat(context.config).beat()
+    Path(liveness.delivery_path(context.config["journal", "path"])).unlink()
+    assert names(context) == []
+
+
+def test_a_disk_that_is_nearly_full(context, monkeypatch):
+    disk = os.statvfs(context.config["journal", "path"].rpartition("/")[0])
+    some = {name: getattr(disk, name) for name in ("f_frsize", "f_blocks", "f_bavail", "f_files", "f_favail")}
+
+    def with_disk(**changes):
+        monkeypatch.setattr(alarms.os, "statvfs", lambda _: SimpleNamespace(**{**some, **changes}))
+        return names(context)
+
+    assert with_disk(f_frsize=4096, f_blocks=10_000_000, f_bavail=10_000, f_favail=1) == ["disk"]
+    assert text(context).startswith("only 41.0 MB and 1 files are free on the disk of ")
+    assert with_disk(f_frsize=4096, f_blocks=256, f_bavail=200) == [], "a disk of 1 MB is not full from the start"
+    assert with_disk(f_frsize=4096, f_blocks=256, f_bavail=4) == ["disk"]
+    assert with_disk(f_frsize=4096, f_blocks=10_000_000, f_bavail=1_000_000, f_favail=0, f_files=100) == ["disk"]
+    assert with_disk(f_frsize=4096, f_blocks=10_000_000, f_bavail=1_000_000, f_favail=0, f_files=0) == [], "Btrfs counts none"
+
+
+def test_an_extension_that_the_pattern_rejects(context, clock, write_config):
+    context.journal.notes.set(UNUSABLE_EXTENSION, "52521234567")
+    assert text(context).startswith(f"'52521234567' was named as an extension at {alarms.local(clock())}, and does not "
+                                    "match extension_pattern = [0-9]{2,10}: that agent gets no call")
+    clock.advance(alarms.UNUSABLE_OLD)
+    assert names(context) == []
+    clock.advance(-1)
+    assert names(context) == ["extension"]
+    wider = load(write_config(pbx={"extension_pattern": "[0-9]{2,12}"}))
+    assert [alarm.name for alarm in alarms.standing(Context(wider, clock, journal=context.journal))] == []

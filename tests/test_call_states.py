@@ -119,3 +119,10 @@ def test_a_client_number_is_digits_with_a_leading_plus_or_anonymous(caller_id):
     number = call_states.client_number(caller_id)
     assert number == "anonymous" or set(number.lstrip("+")) <= set("0123456789") and number.count("+") <= 1
     assert 1 <= len(number) <= 128
+
+
+@pytest.mark.parametrize("number, shown", [
+    ("4733998642", "***8642"), ("+5547933998642", "***8642"), ("47339986", "***9986"), ("4733998", "***98"), ("5252", "***52"),
+    ("1", "***1"), ("anonymous", "anonymous"), ("", "")])
+def test_a_masked_number_has_its_last_digits(number, shown):
+    assert call_states.masked(number) == shown

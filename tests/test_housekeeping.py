@@ -249,6 +249,7 @@ def test_a_frozen_service_is_said(neglected, simulator):
 def test_a_lock_file_that_cannot_be_made_is_tried_again(neglected, monkeypatch, caplog):
     monkeypatch.setattr("movidesk.housekeeping.HOLD_AGAIN", 0.05)
     path, stop = Path(neglected["journal", "path"] + ".deliver"), threading.Event()
+    path.unlink()
     path.mkdir()
     housekeeping = Housekeeping(Context(neglected), stop=stop)
     thread = threading.Thread(target=housekeeping._hold_place)

@@ -19,6 +19,7 @@ from contextlib import closing, contextmanager, suppress
 import pytest
 import requests
 
+from movidesk import __version__
 from movidesk.agi import runner, variables, verbs
 from movidesk.agi.listener import Listener
 from movidesk.config import load
@@ -159,9 +160,29 @@ def test_bad_peers_do_not_harm_the_service(service):
         send_until_closed(address, b"agi_callerid: " + b"9" * 10_000_000)
         assert Peer().call(service.port, "canceled")[variables.RESULT] == "ok"
         silent.sendall(b"\n")  # it has waited for its turn all the while
-        assert silent.recv(100).startswith(b"VERBOSE")
+        assert silent.recv(100).startswith(b'EXEC Log "WARNING,')
     assert "Traceback" not in service.log()
     assert len(max(service.log().splitlines(), key=len)) < 1000
+
+
+def test_who_only_looks_whether_the_service_listens_leaves_no_line(service):
+    address, before = ("127.0.0.1", service.port), service.log()
+    socket.create_connection(address).close()
+    with socket.create_connection(address, timeout=5) as asking:
+        asking.sendall(b"agi_network: yes\nagi_network_script: ping\n\n")
+        modified = os.stat(service.settings).st_mtime
+        assert asking.makefile().readline() == f"movidesk-agi {__version__} {modified:.6f}\n"
+    Peer().call(service.port, "nonsense")
+    until(lambda: "no verb 'nonsense'" in service.log())
+    assert len(service.log()[len(before):].splitlines()) == 1
+
+
+def test_a_log_line_has_the_last_digits_of_the_callers_number(service):
+    Peer(callerid="4733998642").call(service.port, "canceled")
+    Peer(callerid="5252", uniqueid="1.7").call(service.port, "transferred", "x")
+    until(lambda: "extension 'x'" in service.log())
+    assert "canceled (***8642)\n" in service.log() and "4733998642" not in service.log()
+    assert "***52" not in service.log(), "that is the agent's number"
 
 
 def send_until_closed(address, sent: bytes) -> None:

@@ -13,7 +13,7 @@ from movidesk import config
 from movidesk.agi import runner, variables, verbs
 from movidesk.agi.channel import ChannelGone
 from movidesk.config import options
-from movidesk.context import Context
+from movidesk.context import UNUSABLE_EXTENSION, Context
 from movidesk.journal import Journal
 from movidesk.journal.call_store import CallStore
 from movidesk.rules.trial import TOKEN_RETRY
@@ -119,6 +119,21 @@ def test_received_sets_the_code(online, simulator, body, code):
     peer = run(online, "received", QUEUE)
     assert (peer[variables.EXT], peer[variables.CODE], peer[variables.RESULT]) == ("", code, "ok")
     assert 1 <= int(peer[variables.WAIT]) <= 60
+
+
+@pytest.mark.parametrize("body, kept", [('"52521234567 Ana"', "52521234567"), ('"x5"', "x5"), ("<html>Welcome</html>", None),
+                                        ('"5252&PJSIP/00900@trunk"', None), ("[5252]", None), ("", None), ('"5252"', None)])
+def test_a_rejected_extension_is_kept_for_the_alarm(online, simulator, book, body, kept):
+    simulator.faults.rules.append(Fault(body=body))
+    run(online, "received", QUEUE)
+    note = book.journal.notes.get(UNUSABLE_EXTENSION)
+    assert (note and note[0]) == kept
+
+
+def test_an_agent_of_a_rejected_extension_is_kept_for_the_alarm(online, book):
+    peer = run(online, "start_transferred", QUEUE, "PJSIP/52521234567-00000001")
+    assert peer[variables.RESULT] == "error" and "does not match extension_pattern" in peer.logged[0][1]
+    assert book.journal.notes.get(UNUSABLE_EXTENSION)[0] == "PJSIP/52521234567-00000001"
 
 
 @pytest.mark.parametrize("scene, code", [

@@ -3,6 +3,9 @@
     name       begins                             ends
     config     Config: problems of the file       the file is corrected
     token      apply_outcome: 401 or 403            Movidesk accepts this token, or the file has another
+    service    no process delivers              movidesk serve (or deliver) runs again
+    disk       little space is left             space is free
+    extension  parse_answer, verbs: no such form extension_pattern matches it, or a day is over
     away       apply_outcome: no answer, 5xx        Movidesk accepts a request, or rejects one with another status
     pause      Limits.close_window: 429           the pause is over
     idle       the journal: due events stay       a request is sent
@@ -19,15 +22,17 @@ shows the alarms, the service logs them, and once an hour the first verb that ru
 
 from __future__ import annotations
 
+import os
 import re
 import time
 
 from movidesk import NamedTuple, journal
 from movidesk.config import Config
-from movidesk.context import NOT_TOLD, Context
+from movidesk.context import NOT_TOLD, UNUSABLE_EXTENSION, Context
 from movidesk.delivery.availability import AWAY, TOKEN_REJECTED
 from movidesk.journal import REFUSED, emergency, standby, standby_folder
 from movidesk.journal.recovery import kept_aside
+from movidesk.pbx import liveness
 from movidesk.rules import waiting_line
 
 TYPE_CHECKING = False
@@ -38,6 +43,9 @@ if TYPE_CHECKING:
 SAY_EVERY = 3600.0  # seconds until an alarm is repeated in the same place
 #: How many seconds a problem must last to become an alarm; a restart or a short pause does not.
 AWAY_AFTER, PAUSE_AFTER, NOT_TOLD_AFTER, IDLE_AFTER = 60.0, 60.0, 300.0, 600.0
+SERVICE_AFTER = 180.0       # cron's `deliver --once` says every minute that it delivers
+UNUSABLE_OLD = 86400.0      # seconds after which an extension that did not match no longer counts
+LITTLE_SPACE = 50_000_000   # bytes; on a small disk a fiftieth of it
 
 #: How often in a row a phone must fail to raise an alarm: a phone that is off, and one that nobody answers. An agent in another
 #: call raises none. REFUSAL_OLD: seconds after which a failure no longer counts.
@@ -75,12 +83,32 @@ def without_journal(config: Config) -> list[Alarm]:
     if standby_folder.in_use(config):
         found.append(Alarm("journal", f"the journal cannot be used; a second one in memory ({standby_folder.folder(config)}) "
                                       f"replaces it, and calls go on. The cause: {standby.reason(config)}"))
+    found += _of_machine(config["journal", "path"])
     for path, since in emergency.waiting(config):
         found.append(Alarm("emergency", f"events wait in {path} since {local(since)}: the journal could not record them; "
                                         "movidesk serve (or deliver) imports them"))
     for path, since in kept_aside(config["journal", "path"]):
         found.append(Alarm("damaged", f"the journal was damaged at {local(since)} and was renamed to {path}: see "
                                       "docs/operations.md, \"A damaged journal\", then move that file elsewhere"))
+    return found
+
+
+def _of_machine(path: str) -> list[Alarm]:
+    """Whether a process delivers the events of the journal at `path`, and its disk has space."""
+    found = []
+    last = liveness.last_delivery(path)
+    if os.path.isdir(os.path.dirname(path)) and (last is None or not 0.0 <= time.time() - last < SERVICE_AFTER):
+        since = f"has not run since {local(last)}" if last else "has never run"
+        found.append(Alarm("service", f"movidesk serve {since}: no event is sent to Movidesk, and calls use the slower scripts; "
+                                      "start it: systemctl start movidesk (journalctl -u movidesk says why it ended)"))
+    try:
+        disk = os.statvfs(os.path.dirname(path))
+    except OSError:
+        return found  # what is wrong with the folder, the journal says
+    free = disk.f_bavail * disk.f_frsize
+    if free < min(LITTLE_SPACE, disk.f_blocks * disk.f_frsize // 50) or disk.f_files and not disk.f_favail:
+        found.append(Alarm("disk", f"only {free / 1e6:.1f} MB and {disk.f_favail} files are free on the disk of "
+                                   f"{os.path.dirname(path)}: once it is full no event can be recorded there; free some space"))
     return found
 
 
@@ -100,6 +128,14 @@ def _of_office(context: Context, book: journal.Journal) -> list[Alarm]:
     if not_told and _lasts(context, not_told[1], NOT_TOLD_AFTER):
         found.append(Alarm("asterisk", f"Asterisk has not listed its channels since {local(not_told[1])}, so calls whose channel "
                                        f"is gone stay open: {not_told[0]}"))
+    rejected = book.notes.get(UNUSABLE_EXTENSION)
+    pattern = context.config["pbx", "extension_pattern"]
+    if rejected and not _lasts(context, rejected[1], UNUSABLE_OLD) and not pattern.fullmatch(rejected[0]):
+        where = context.config.path
+        found.append(Alarm("extension", f"{rejected[0]!r} was named as an extension at {local(rejected[1])}, and does not "
+                                        f"match extension_pattern = {pattern.pattern}: that agent gets no call. Correct [pbx] "
+                                        f"extension_pattern in {where} (then: systemctl restart movidesk), or the agent's "
+                                        "extension in Movidesk"))
     phones = ", ".join(_phone(refusal) for refusal in book.agents.refusals() if _is_alarming(refusal, book.steady()))
     if phones:
         found.append(Alarm("phones", f"phones do not answer the calls that Movidesk offers: {phones}. Is each phone on and "

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 #: Notes in the journal: why and since when Asterisk does not list its channels; when verbs last checked for alarms. Those about
 #: requests are in movidesk.delivery.availability.
 NOT_TOLD, ALARMS_LOOKED = "not_told", "alarms_looked"
+#: A note: the last extension, of Movidesk's answers or of who answered, that does not match extension_pattern.
+UNUSABLE_EXTENSION = "unusable_extension"
 LOOK_EVERY = 60        # seconds between two checks for alarms by verbs
 
 

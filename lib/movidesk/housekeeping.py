@@ -22,7 +22,7 @@ from movidesk.checks import standby_problem
 from movidesk.context import Context
 from movidesk.delivery.worker import Delivery, deliver_standby
 from movidesk.journal import Job, JournalError, standby, standby_folder
-from movidesk.pbx import sweep
+from movidesk.pbx import liveness, sweep
 from movidesk.recordings import conversion, files
 
 log = logging.getLogger("movidesk.housekeeping")
@@ -81,6 +81,7 @@ class Housekeeping:
 
     def recover(self) -> None:
         """The first part of one run: sweep, and log alarms. Raises JournalError, OSError."""
+        self._say_delivering()
         try:
             back = standby.end(self._context)
         except JournalError:
@@ -113,8 +114,13 @@ class Housekeeping:
 
         while not self._stop.is_set():
             self.sweep_now.clear()
+            self._safely("saying that events are delivered", self._say_delivering)
             self._safely("the sweep and the check for alarms", sweep_once)
             self.sweep_now.wait(sweep.EVERY)
+
+    def _say_delivering(self) -> None:
+        with suppress(FileNotFoundError):  # _hold_place will create it
+            liveness.delivering(self._context.config["journal", "path"])
 
     def _stand_by(self) -> None:
         while not self._stop.wait(STANDBY_LOOK):
@@ -184,7 +190,7 @@ class Housekeeping:
 def at_work(journal: str, once: bool) -> AbstractContextManager[bool]:
     """The lock of a process that delivers the events of this journal. once: an exclusive lock for one run; it yields False if
     another process delivers already. Otherwise a shared lock for a service: it waits until a current run has ended."""
-    return locked(journal + ".deliver", fcntl.LOCK_EX | fcntl.LOCK_NB if once else fcntl.LOCK_SH)
+    return locked(liveness.delivery_path(journal), fcntl.LOCK_EX | fcntl.LOCK_NB if once else fcntl.LOCK_SH)
 
 
 @contextmanager

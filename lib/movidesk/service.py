@@ -6,6 +6,7 @@ It makes verbs faster but is not a single point of failure: if it does not answe
 from __future__ import annotations
 
 import importlib
+import io
 import logging
 import os
 import pkgutil
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import movidesk
-from movidesk.agi import runner
+from movidesk.agi import caller, runner
 from movidesk.agi.channel import Channel, ChannelGone, ProtocolError
 from movidesk.agi.listener import Listener
 from movidesk.config import Config, ConfigError
@@ -24,7 +25,8 @@ from movidesk.context import Context
 from movidesk.housekeeping import Housekeeping, RestingDelivery, open_journal
 from movidesk.journal import wakeup
 from movidesk.pbx import sweep
-from movidesk.pbx.heartbeat import Heartbeat
+from movidesk.pbx.heartbeat import PING, Heartbeat, ping_answer
+from movidesk.rules import call_states
 
 if TYPE_CHECKING:
     from movidesk.web.server import Web
@@ -35,22 +37,33 @@ SESSION_TIMEOUT = 30.0  # seconds in which Asterisk must send its next line
 SESSION_LIFE = 300.0    # seconds; the longest verb sends a request, which takes at most three time-outs
 MAX_SESSIONS = 1000     # simultaneous connections; any more are closed, and the dialplan runs the script
 
+#: Verbs that run on the channel of the agent, whose number is not the customer's.
+ON_AGENTS_CHANNEL = (call_states.TRANSFERRED, call_states.START_TRANSFERRED)
+
 # Need packages or memory for settings that few have; the service loads them at its start where they are set.
 LOADED_WITH_SETTINGS = ("movidesk.web", "movidesk.made_calls", "movidesk.pbx.ami", "movidesk.cli")
 
 
 class LoggedChannel(Channel):
-    """A channel whose console lines also go to the service's log."""
+    """A channel whose console lines also go to the service's log, each with the last digits of the caller's number."""
 
     def say(self, text: str, level: int = 1) -> None:
-        log.log({0: logging.ERROR, 1: logging.WARNING}.get(level, logging.INFO), "%s", text)
+        number = self.customer or (caller.client_number(self) if self.verb not in ON_AGENTS_CHANNEL else "")
+        log.log({0: logging.ERROR, 1: logging.WARNING}.get(level, logging.INFO), "%s%s", text,
+                f" ({call_states.masked(number)})" if number else "")
         super().say(text, level)
+
+    @property
+    def verb(self) -> str:
+        """The path of the FastAGI request."""
+        return self.env.get("agi_network_script", "").partition("?")[0].strip("/")
 
 
 class Session(socketserver.StreamRequestHandler):
     """One FastAGI connection: one verb on one channel."""
 
     server: FastAGI
+    rfile: io.BufferedReader
     timeout = SESSION_TIMEOUT
     disable_nagle_algorithm = True
 
@@ -58,10 +71,16 @@ class Session(socketserver.StreamRequestHandler):
         host, port = self.client_address[:2]
         peer = f"{host}:{port}"
         try:
+            if not self.rfile.peek(1):
+                return  # a program that only looks whether somebody listens
             channel = LoggedChannel(self.rfile, self.wfile)
-            verb = channel.env.get("agi_network_script", "").partition("?")[0].strip("/")
+            if channel.verb == PING:
+                self.wfile.write(ping_answer(self.server.context.config).encode())
+                return
             self.server.saw(channel.uniqueid)
-            runner.run(verb, channel, self.server.context, channel.arguments)
+            runner.run(channel.verb, channel, self.server.context, channel.arguments)
+        except OSError as error:  # it was cut, or silent for too long
+            log.info("%s: %s", peer, error)
         except ChannelGone as error:
             log.info("%s: %s", peer, error)
         except ProtocolError as error:

@@ -45,6 +45,7 @@ exten => lagging,1,Set(DEVICE_STATE(Custom:5252)=INUSE)
 exten => _77.,1,Goto(movidesk-queue,77,1)
 exten => 78,1,Set(CHANNEL(language)=quick)
  same => n,Goto(movidesk-queue,78,1)
+exten => wrong,1,Gosub(movidesk-verb,s,1(received,))
 exten => watched,1,Gosub(movidesk-watch,s,1(77))
  same => n,Dial(PJSIP/5253,20,U(movidesk-answered))
 

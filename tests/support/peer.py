@@ -62,7 +62,8 @@ def words(line: bytes) -> list[bytes]:
 
 
 class Peer:
-    """One channel in Asterisk. `sets` holds what was set, in order, `console` what was said, `commands` every line."""
+    """One channel in Asterisk. `sets` holds what was set, in order, `console` what was said, `logged` the errors
+    and warnings of it, `commands` every line."""
 
     def __init__(self, uniqueid: str = "1700000000.1", callerid: str = "4733990777", variables=None, faults=None,
                  environment=None):
@@ -70,6 +71,7 @@ class Peer:
         self.faults = dict(faults or {})
         self.sets: list[tuple[str, str]] = []
         self.console: list[str] = []
+        self.logged: list[tuple[str, str]] = []
         self.commands: list[bytes] = []
         self.environment = {
             "agi_request": "verb", "agi_channel": "PJSIP/trunk-00000001", "agi_language": "en", "agi_type": "PJSIP",
@@ -178,4 +180,9 @@ class Peer:
                 return USAGE_LINES
             self.console.append(given[1])
             return b"200 result=1\n"
+        if command == "EXEC LOG":
+            level, _, text = given[2].partition(",")
+            self.logged.append((level, text))
+            self.console.append(text)
+            return b"200 result=0\n"
         return UNKNOWN

@@ -65,6 +65,10 @@ MAX_SAID = 900        # bytes; each may need a backslash
 MAX_ENVIRONMENT = 256  # lines; Asterisk sends about 25
 
 
+LOG_LEVELS = {0: "ERROR", 1: "WARNING"}  # of `say`: what Asterisk calls them
+NO_APPLICATION = "-2"  # the result of EXEC if Asterisk has no such application
+
+
 class ChannelGone(Exception):
     """The channel, or the connection to it, has ended: EOF, a broken pipe, a time-out, or 511."""
 
@@ -94,6 +98,7 @@ class Channel(AGI):
         self.stderr = _Nowhere()
         self._got_sighup = False
         self.hung_up = False
+        self.customer = ""  # the caller's number, once a verb knows the call
         self.env: dict[str, str] = {}
         self._read_environment()
 
@@ -119,12 +124,21 @@ class Channel(AGI):
         self.set_variable(name, str(value))
 
     def say(self, text: str, level: int = 1) -> None:
-        """Write one line to Asterisk's console, shown at verbosity `level` and higher. A ProtocolError is only printed."""
+        """Write one line to Asterisk's console and logs.
+
+        level: 0 an error, 1 a warning; above that, the line is shown at this verbosity and higher. A ProtocolError is only
+        printed.
+        """
         line = ("movidesk: " + text).encode("utf-8", "replace")[:MAX_SAID].decode("utf-8", "ignore")
         try:
-            self.verbose(line, level)
+            # AGI's VERBOSE only reaches logs that have verbose lines: the dialplan's Log() is needed for the others.
+            if level not in LOG_LEVELS or self._log(LOG_LEVELS[level], line) == NO_APPLICATION:
+                self.verbose(line, level)
         except ProtocolError as error:
             print(f"{line} ({error})", file=sys.stderr)
+
+    def _log(self, level: str, line: str) -> str:
+        return self.execute("EXEC", "Log", self._quote(f"{level},{line}"))["result"][0]
 
     # -- methods of pyst2 that are replaced ------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ import re
 
 from movidesk.agi import caller, variables
 from movidesk.agi.channel import Channel
-from movidesk.context import Context
+from movidesk.context import UNUSABLE_EXTENSION, Context
 from movidesk.delivery.availability import request_name
 from movidesk.rules import call_states, waiting_line
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from movidesk.journal import Call
     from movidesk.rules.trial import Trial
 
+EXTENSION_LIKE = "[0-9A-Za-z_.*#+-]{1,40}"  # what could be meant as an extension; an error page is something else
 UNASKED = "E"      # MOVIDESK_CODE if Movidesk could not be asked
 AFTER_ERROR = 10   # seconds until a caller asks again after its request failed
 LONGEST_WAIT = 60  # seconds; the longest MOVIDESK_WAIT, whatever Movidesk asks for
@@ -95,6 +96,8 @@ def _judge(context: Context, channel: Channel, call: Call, text: str) -> dict[st
         answer = api.parse_answer(text, context.config["pbx", "extension_pattern"])
     except api.NonsenseAnswer as error:
         context.journal.scheduler.answered(call, "", "", str(error), pace=context.pace)
+        if re.fullmatch(EXTENSION_LIKE, error.word):
+            context.journal.notes.set(UNUSABLE_EXTENSION, error.word)
         channel.say(f"{call.call_id}: {error}")
         return {}
     report = context.config["pbx", "report_transfer"] == "ring"

@@ -11,7 +11,7 @@ import re
 from movidesk import NamedTuple
 from movidesk.agi import caller, variables
 from movidesk.agi.channel import Channel
-from movidesk.context import Context
+from movidesk.context import UNUSABLE_EXTENSION, Context
 from movidesk.rules import call_states
 
 TYPE_CHECKING = False
@@ -202,6 +202,7 @@ def _arrive(context: Context, channel: Channel, queue: str, mode: str = call_sta
         context.config["pbx", "name"], caller.began_on(channel), queue, caller.client_number(channel), mode,
         caller.arrival_time(context, channel), caller.variable_or_empty(channel, "UNIQUEID") or channel.uniqueid,
         priority=priority)
+    channel.customer = call.number
     if wrong and not caller.variable_or_empty(channel, variables.ID):  # once per visit
         channel.say(f"{call.call_id}: {wrong}")
     return call
@@ -226,6 +227,8 @@ def _link(context: Context, call_id: str, recording: str) -> str:
 
 def _tell(channel: Channel, call_id: str, done: Recorded) -> bool:
     """Say on the console what was recorded, or why nothing was. Returns whether something was."""
+    if done.call:
+        channel.customer = done.call.number
     channel.say(f"{call_id}: {done.kind or f'ignored, {done.reason}'}", 3)
     return done.kind is not None
 
@@ -237,6 +240,7 @@ def _check_queue(queue: str) -> None:
 
 def _extension(context: Context, extension: str) -> str:
     if not context.config["pbx", "extension_pattern"].fullmatch(extension):
+        context.journal.notes.set(UNUSABLE_EXTENSION, extension[:80])
         raise VerbError(f"the extension {extension[:40]!r} does not match extension_pattern = "
                         f"{context.config['pbx', 'extension_pattern'].pattern}")
     return extension

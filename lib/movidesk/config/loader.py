@@ -40,6 +40,7 @@ class Config(Values):
     def __init__(self, path: str):
         self.path = path
         self.problems: dict[str, list[str]] = {}
+        self.modified = 0.0  # when the file was last changed, epoch seconds; 0.0 if it cannot be read
         self._values: dict[tuple[str, str], object] = {}
 
     if not TYPE_CHECKING:  # Values has the types
@@ -93,6 +94,7 @@ def load(path: str | None = None) -> Config:
     config = Config(path or config_path())
     try:
         with open(config.path, encoding="utf-8-sig") as file:
+            config.modified = os.fstat(file.fileno()).st_mtime
             text = file.read(MAX_FILE + 1)
     except (OSError, UnicodeDecodeError) as error:
         config.complain("", f"{config.path}: {_unreadable(error)}")

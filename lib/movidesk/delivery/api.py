@@ -89,7 +89,11 @@ class ParameterError(ValueError):
 
 
 class NonsenseAnswer(ValueError):
-    """The answer to receivedCall is neither a code nor an extension."""
+    """The answer to receivedCall is neither a code nor an extension. word: its first word, of which that was expected; or ''."""
+
+    def __init__(self, text: str, word: str = ""):
+        super().__init__(text)
+        self.word = word
 
 
 log = logging.getLogger("movidesk.delivery.api")
@@ -210,7 +214,7 @@ def parse_answer(text: str, extension_pattern: Pattern) -> Answer:
     if words and extension_pattern.fullmatch(words[0]):
         return Answer(words[0], "")
     raise NonsenseAnswer(f"Movidesk answered {_clean(text)!r}, neither a code nor an extension (extension_pattern = "
-                         f"{extension_pattern.pattern})")
+                         f"{extension_pattern.pattern})", words[0] if words else "")
 
 
 def _clean(text: str) -> str:

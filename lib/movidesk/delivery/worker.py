@@ -66,7 +66,7 @@ class Delivery:
                                              extension=event.extension, link=event.link, arrived=call.arrived, at=event.at)
         except api.ParameterError as error:
             self.context.journal.outbox.rejected(job, str(error))
-            log.error("%s: %s set aside: %s", call.call_id, event.kind, error)
+            log.error("%s: %s set aside: %s (%s)", call.call_id, event.kind, error, call_states.masked(call.number))
             return False
         try:
             self._note(job, exchange, probe_for, refused)
@@ -83,7 +83,7 @@ class Delivery:
                                             lambda: book.trials.after_failure(event.id))
         if isinstance(result, api.Delivered):
             book.outbox.delivered(job, result.text, self._offered(job, result.text))
-            log.info("%s: %s delivered", call.call_id, event.kind)
+            log.info("%s: %s delivered (%s)", call.call_id, event.kind, call_states.masked(call.number))
             if probe_for:
                 self._say_set_aside(probe_for, f"Movidesk accepted {event.kind} but not this event")
         elif isinstance(result, api.Rejected):
@@ -161,11 +161,12 @@ class Delivery:
                 self.deliver(probe, probe_for=job, refused=refused)
 
     def _say_again(self, job: Job, seconds: float, why: str) -> None:
-        log.warning("%s: %s failed, next try in %.0f s: %s", job.call.call_id, job.event.kind, seconds, why)
+        log.warning("%s: %s failed, next try in %.0f s: %s (%s)", job.call.call_id, job.event.kind, seconds, why,
+                    call_states.masked(job.call.number))
 
     def _say_set_aside(self, job: Job, why: str) -> None:
-        log.error("%s: %s set aside: %s (movidesk outbox shows it, and can send it again)",
-                  job.call.call_id, job.event.kind, why)
+        log.error("%s: %s set aside: %s (movidesk outbox shows it, and can send it again) (%s)",
+                  job.call.call_id, job.event.kind, why, call_states.masked(job.call.number))
 
     def once(self, seconds: float = 0.0, within: float | None = None) -> bool:
         """Send the events that are due, and wait at most `seconds` for the request limit, because cron's minute is shorter than

@@ -16,7 +16,9 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from movidesk import __version__
 from movidesk.config import Config
+from movidesk.pbx import liveness
 
 log = logging.getLogger("movidesk.pbx.heartbeat")
 
@@ -25,7 +27,7 @@ FROZEN = 10.0        # seconds without a touch after which the service is certai
 
 
 def path_beside(journal: str) -> str:
-    return journal + ".alive"
+    return journal + liveness.ALIVE
 
 
 def silent_for(journal: str) -> float:
@@ -34,6 +36,16 @@ def silent_for(journal: str) -> float:
         return max(0.0, time.time() - os.stat(path_beside(journal)).st_mtime)
     except OSError:
         return 0.0
+
+
+#: A FastAGI path that is no verb: the service tells which version it runs, and with which movidesk.conf.
+PING = "ping"
+
+
+def ping_answer(config: Config) -> str:
+    """What a service with this configuration answers to PING: a line `movidesk-agi VERSION MODIFIED`, the last being
+    Config.modified."""
+    return f"movidesk-agi {__version__} {config.modified:.6f}\n"
 
 
 class Heartbeat:

@@ -119,3 +119,10 @@ def client_number(caller_id: str) -> str:
         return ANONYMOUS
     number = "+" + digits if caller_id.lstrip().startswith("+") else digits
     return number[:128]
+
+
+def masked(number: str) -> str:
+    """A caller's number for logs and archives: `***` and its last four digits, so that one can search for them; the last two of a
+    number with less than eight digits."""
+    digits = "".join(c for c in number if c in "0123456789")
+    return "***" + digits[-4 if len(digits) >= 8 else -2:] if digits else number
