@@ -147,7 +147,7 @@ def _unpack(version: str, target: Path) -> None:
         raise AsteriskUnavailable(f"Asterisk {version} is not installed, and only {', '.join(SUITES)} can be unpacked")
     suite, packages = SUITES[version]
     program = need_program("mmdebstrap", "mmdebstrap")
-    mirror = _debian_mirror()
+    mirror = debian_mirror()
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
     with open(target.with_name(target.name + ".lock"), "w") as lock:
@@ -185,8 +185,8 @@ def _link_sounds(folder: Path) -> None:
             link.symlink_to(voice.name)
 
 
-def _debian_mirror() -> str:
-    """The address that this machine's apt has for the Debian archive."""
+def debian_mirror() -> str:
+    """The address that this machine's apt has for the Debian archive; raises AsteriskUnavailable."""
     rows = _index_targets() or _index_targets("--no-release-info")
     for uri, origin, release in rows:
         # Without downloaded lists apt leaves the placeholder in place of the origin.
