@@ -47,8 +47,10 @@ LOADED_WITH_SETTINGS = ("movidesk.web", "movidesk.made_calls", "movidesk.pbx.ami
 class LoggedChannel(Channel):
     """A channel whose console lines also go to the service's log, each with the last digits of the caller's number."""
 
-    def say(self, text: str, level: int = 1) -> None:
-        number = self.customer or (caller.client_number(self) if self.verb not in ON_AGENTS_CHANNEL else "")
+    def say(self, text: str, level: int = 1, of_caller: bool = True) -> None:
+        number = ""
+        if of_caller:
+            number = self.customer or (caller.client_number(self) if self.verb not in ON_AGENTS_CHANNEL else "")
         log.log({0: logging.ERROR, 1: logging.WARNING}.get(level, logging.INFO), "%s%s", text,
                 f" ({call_states.masked(number)})" if number else "")
         super().say(text, level)

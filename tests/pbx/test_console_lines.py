@@ -49,7 +49,9 @@ def test_an_alarm_is_a_warning_in_a_call_and_in_the_hangup_handler(office, alarm
     caller.hang_up()
     caller.wait()
     wait_for("the handler says it", lambda: len(warnings(office)) == 2, instead=office.console)
-    office.ticket(caller, "completed", ANSWERED)
+    office.wait_heard("completedCall")
+    assert "set aside, the first: received of pbx1-1.1" not in "".join(
+        line for line in office.rehearsal.service_log().splitlines() if "***" in line), "that is not about this caller"
 
 
 def test_a_failing_verb_is_a_warning(office):

@@ -123,11 +123,11 @@ class Channel(AGI):
         """Set a variable. Line breaks become spaces."""
         self.set_variable(name, str(value))
 
-    def say(self, text: str, level: int = 1) -> None:
+    def say(self, text: str, level: int = 1, of_caller: bool = True) -> None:
         """Write one line to Asterisk's console and logs.
 
-        level: 0 an error, 1 a warning; above that, the line is shown at this verbosity and higher. A ProtocolError is only
-        printed.
+        level: 0 an error, 1 a warning; above that, the line is shown at this verbosity and higher. of_caller: whether the line
+        is about this channel's caller (the service's log then names the number). A ProtocolError is only printed.
         """
         line = ("movidesk: " + text).encode("utf-8", "replace")[:MAX_SAID].decode("utf-8", "ignore")
         try:

@@ -82,7 +82,7 @@ def _say_alarms(context: Context, channel: Channel) -> None:
         if context.config.problems or context.journal.notes.acquire_timer(ALARMS_LOOKED, LOOK_EVERY):
             from movidesk import alarms
 
-            alarms.say_on_console(context, channel.say)
+            alarms.say_on_console(context, lambda text: channel.say(text, of_caller=False))
     except (JournalError, OSError) as error:  # what the verb had to record is recorded
         channel.say(f"alarms: {error}")
 
