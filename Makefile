@@ -8,6 +8,8 @@ JOBS       ?= 4
 PREFIX     ?= /opt/movidesk-agi
 ASTETCDIR  ?= /etc/asterisk
 ASTAGIDIR  ?= $(firstword $(wildcard /var/lib/asterisk/agi-bin /usr/share/asterisk/agi-bin) /var/lib/asterisk/agi-bin)
+# Its folder sounds gets the prompts; beside agi-bin in every packaging of Asterisk.
+ASTDATADIR ?= $(patsubst %/,%,$(dir $(ASTAGIDIR)))
 STATEDIR   ?= /var/lib/movidesk
 SYSTEMD    ?= $(if $(wildcard /run/systemd/system),yes,no)
 ASTUSER    ?= asterisk
@@ -18,7 +20,7 @@ VENV       := .venv
 STAMP      := $(VENV)/.ready
 UV         := $(VENV)/tools/bin/uv
 
-.PHONY: help demo test lint lint-shell bench install check-user stage unit uninstall deb dist audit lock messages clean
+.PHONY: help demo test lint lint-shell bench install check-user stage unit uninstall deb dist audit lock messages prompts clean
 .NOTPARALLEL:
 help:
 	@echo "make demo        ten calls through a real Asterisk, against a simulator of Movidesk"
@@ -26,13 +28,14 @@ help:
 	@echo "                 JOBS=1 one by one"
 	@echo "make lint        ruff, mypy and shellcheck"
 	@echo "make bench       the measurements"
-	@echo "make install     into PREFIX, ASTETCDIR, ASTAGIDIR, STATEDIR, SYSTEMD (yes or no):"
-	@echo "                 $(PREFIX), $(ASTETCDIR), $(ASTAGIDIR), $(STATEDIR), $(SYSTEMD)"
+	@echo "make install     into PREFIX, ASTETCDIR, ASTAGIDIR, ASTDATADIR, STATEDIR, SYSTEMD (yes or no):"
+	@echo "                 $(PREFIX), $(ASTETCDIR), $(ASTAGIDIR), $(ASTDATADIR), $(STATEDIR), $(SYSTEMD)"
 	@echo "make uninstall   removes it again; configuration and journal stay"
 	@echo "make deb         a Debian package with all of it, in dist/"
 	@echo "make dist        a wheel and a source archive in dist/, checked as a package index would"
 	@echo "make audit       asks for known vulnerabilities in what make install installs"
 	@echo "make lock        pins the newest versions, with hashes, in requirements/"
+	@echo "make prompts     records sounds/texts.ini with espeak-ng, after a change of it"
 	@echo "make messages    writes the messages of the code into the catalogs of each language, and compiles them"
 
 $(STAMP): setup.cfg pyproject.toml requirements/build.txt requirements/test.txt
@@ -159,6 +162,7 @@ stage:
 	done
 	@install -m 644 $(DIALPLAN) "$(D)$(ASTETCDIR)/movidesk/"; rm -f "$(D)$(ASTETCDIR)/movidesk/removed.conf"
 	@sed -i 's|/var/lib/movidesk|$(STATEDIR)|' "$(D)$(ASTETCDIR)/movidesk/verb.conf"
+	@"$(D)$(PREFIX)/venv/bin/python3" sounds/prompts.py install "$(D)$(ASTDATADIR)/sounds/movidesk"
 
 # Configuration and journal stay, and a small dialplan in place of ours: an #include that finds no file would keep Asterisk
 # from loading any dialplan at its next start.
@@ -167,7 +171,7 @@ uninstall:
 		rm -f /etc/systemd/system/movidesk.service /etc/tmpfiles.d/movidesk.conf /etc/logrotate.d/movidesk; \
 		systemctl daemon-reload; fi
 	@rm -f $(foreach verb,$(VERBS),"$(ASTAGIDIR)/movidesk/$(verb)") $(foreach file,$(notdir $(DIALPLAN)),"$(ASTETCDIR)/movidesk/$(file)")
-	@rm -rf "$(PREFIX)/venv" "$(PREFIX)/bin/movidesk"
+	@rm -rf "$(PREFIX)/venv" "$(PREFIX)/bin/movidesk" "$(ASTDATADIR)/sounds/movidesk"
 	@for folder in "$(ASTAGIDIR)/movidesk" "$(PREFIX)/bin" "$(PREFIX)"; do \
 		[ ! -d "$$folder" ] || rmdir --ignore-fail-on-non-empty "$$folder"; done
 	@[ ! -d "$(ASTETCDIR)/movidesk" ] || install -m 644 etc/removed.conf "$(ASTETCDIR)/movidesk/"
@@ -220,6 +224,10 @@ messages: $(STAMP)
 		$(VENV)/bin/pybabel -q update -i build/movidesk.pot -D movidesk -d $(LANGUAGES) -l $$language --init-missing \
 			--no-fuzzy-matching --ignore-obsolete --ignore-pot-creation-date --no-wrap || exit 1; done
 	@$(VENV)/bin/pybabel -q compile -D movidesk -d $(LANGUAGES)
+
+# Needed after a change of sounds/texts.ini only.
+prompts:
+	@$(PYTHON) sounds/prompts.py record
 
 clean:
 	rm -rf $(VENV) build dist bench/results debian/movidesk-agi debian/*.service

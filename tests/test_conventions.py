@@ -18,6 +18,7 @@ SUBJECTS = {
     "lint": "make lint",
     "scenes": "offices in a virtual clock, with verbs, delivery and simulator",
     "scripts": "agi/",
+    "sounds": "sounds/",
     "unit_filter": "the system calls that etc/movidesk.service allows",
 }
 

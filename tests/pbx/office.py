@@ -32,6 +32,7 @@ VARIABLES = {"MOVIDESK_MESSAGE_MAX": "5", "MOVIDESK_ANNOUNCE": "0"}
 # people are when Movidesk is not; `people` puts callers through to the phone of 5253 there.
 # `s@again` is a fallback that comes back to the queue. `measured` notes how large the recording is right after
 # movidesk-hangup, while the channel still lives: handlers run last pushed first.
+# `*LANGUAGE` is the queue for a caller of that language.
 # `lagging` is the queue while the hint of 5252 is in use for another tenth of a second.
 DIALPLAN = """
 [from-trunk](+)
@@ -43,6 +44,8 @@ exten => lagging,1,Set(DEVICE_STATE(Custom:5252)=INUSE)
  same => n,Originate(Local/late@hints/n,app,Wait,1,,,a)
  same => n,Goto(movidesk-queue,77,1)
 exten => _77.,1,Goto(movidesk-queue,77,1)
+exten => _*.,1,Set(CHANNEL(language)=${EXTEN:1})
+ same => n,Goto(movidesk-queue,77,1)
 exten => 78,1,Set(CHANNEL(language)=quick)
  same => n,Goto(movidesk-queue,78,1)
 exten => wrong,1,Gosub(movidesk-verb,s,1(received,))
@@ -56,6 +59,12 @@ exten => 77,1,Goto(movidesk-queue,77,1)
 exten => 5252,hint,Custom:5252
 exten => late,1,Wait(0.1)
  same => n,Set(DEVICE_STATE(Custom:5252)=NOT_INUSE)
+
+[says]
+exten => _X!,1,Answer()
+ same => n,Set(CHANNEL(language)=pt_BR)
+ same => n,Gosub(movidesk-number,s,1(${EXTEN}))
+ same => n,Hangup()
 
 [reception]
 exten => s,1,Answer()

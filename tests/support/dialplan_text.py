@@ -10,8 +10,9 @@ from typing import NamedTuple
 READ_BY_ASTERISK = {"AGISIGHUP", "SPYGROUP"}
 # Asterisk, or the application named, sets these.
 SET_BY_ASTERISK = {
-    "ASTAGIDIR", "ASTSPOOLDIR", "CHANNEL", "EPOCH", "EXTEN", "HANGUPCAUSE", "UNIQUEID",
+    "ASTAGIDIR", "ASTDATADIR", "ASTSPOOLDIR", "CHANNEL", "EPOCH", "EXTEN", "HANGUPCAUSE", "UNIQUEID",
     "BRIDGEPEER", "DIALEDPEERNAME", "DIALSTATUS",  # Dial()
+    "GOSUB_RETVAL",  # Return()
     "MEMBERINTERFACE",  # Queue(), with setinterfacevar or membergosub
     "VM_MESSAGEFILE",  # VoiceMail()
 }

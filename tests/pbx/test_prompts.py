@@ -1,0 +1,135 @@
+"""What callers hear: which file, in which language, and what takes its place where there is none."""
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from movidesk_rehearsal.rehearsal import wait_for
+from office import CLOSED, NOBODY_ONLINE, Office, close
+
+RECORDER = Path(__file__).parents[2] / "sounds" / "prompts.py"
+
+
+@pytest.fixture
+def sounds(service_office: Office):
+    """Asterisk's folder of sounds, with our prompts as `make install` places them."""
+    folder = service_office.pbx.folder / "data" / "sounds"
+    subprocess.run([sys.executable, RECORDER, "install", folder / "movidesk"], check=True)
+    service_office.set(MOVIDESK_PROMPTS="yes", MOVIDESK_ANNOUNCE="30")
+    yield folder
+    shutil.rmtree(folder / "movidesk")
+    shutil.rmtree(folder / "custom", ignore_errors=True)
+
+
+def played(office: Office, part: str = "") -> list[str]:
+    """The files that were played, each with the language of its channel."""
+    found = re.findall(r"> Playing '([^']*)\.\w+' \(language '(\w+)'\)", office.console())
+    return [f"{name} {language}" for name, language in found if part in name]
+
+
+def hears(office: Office, *files: str) -> None:
+    """Wait until these files were played, in this order, and no others between them."""
+    wait_for(" ".join(files), lambda: list(files) == played(office)[:len(files)], 25, lambda: played(office))
+    assert "does not exist" not in office.console() and "WARNING" not in office.console(), office.console()
+
+
+@pytest.mark.parametrize("language, folder", [("pt_BR", "pt_BR"), ("pt", "pt"), ("es", "es"), ("en_GB", "en")])
+def test_a_waiting_caller_hears_its_language(service_office, sounds, language, folder):
+    service_office.all_in_calls()
+    caller = service_office.call(f"*{language}")
+    hears(service_office, f"movidesk/{folder}/busy {language}", f"movidesk/{folder}/next {language}")
+    service_office.wait_music(caller)
+    caller.hang_up()
+
+
+@pytest.mark.parametrize("language, number", [("pt_BR", "movidesk/pt_BR/numbers/2"), ("es", "digits/2")])
+def test_the_second_in_line_hears_its_place(service_office, sounds, language, number):
+    """Asterisk has digits in Spanish and none in Portuguese."""
+    service_office.all_in_calls()
+    service_office.set(MOVIDESK_PROMPTS="no", MOVIDESK_ANNOUNCE="0")
+    first = service_office.call()
+    service_office.wait_music(first)
+    service_office.set(MOVIDESK_PROMPTS="yes", MOVIDESK_ANNOUNCE="30")
+    second = service_office.call(f"*{language}")
+    place = [f"movidesk/{language}/place {language}", f"{number} {language}", f"movidesk/{language}/hold {language}"]
+    busy = [f"movidesk/{language}/busy {language}"]
+    wait_for("the place", lambda: played(service_office) in (place, busy + place), 25, lambda: played(service_office))
+    for caller in (second, first):
+        caller.hang_up()
+
+
+@pytest.mark.parametrize("number, parts", [
+    ("1", ["1"]), ("29", ["29"]), ("30", ["30"]), ("59", ["50", "and", "9"])])
+def test_a_number_in_portuguese(service_office, sounds, number, parts):
+    service_office.pbx.cli(f"channel originate Local/{number}@says application Wait 20")
+    hears(service_office, *(f"movidesk/pt_BR/numbers/{part} pt_BR" for part in parts))
+    service_office.pbx.wait_idle(25)
+
+
+@pytest.mark.parametrize("code, prompt", [(CLOSED, "closed"), (NOBODY_ONLINE, "nobody")])
+def test_a_caller_is_told_why_before_the_call_ends(service_office, sounds, code, prompt):
+    close(service_office, code)
+    service_office.set(MOVIDESK_MESSAGE="no")
+    caller = service_office.call("*es")
+    caller.wait_answered()
+    service_office.ticket(caller, "lost", ["receivedCall", "lostCall"])
+    hears(service_office, f"movidesk/es/{prompt} es")
+    assert len(played(service_office)) == 1
+
+
+def test_a_caller_is_told_why_before_the_message(service_office, sounds):
+    close(service_office, CLOSED)
+    caller = service_office.call("*pt_BR")
+    hears(service_office, "movidesk/pt_BR/closed pt_BR", "movidesk/pt_BR/message pt_BR", "beep pt_BR")
+    service_office.wait_stage(caller, "Record")
+    caller.press("#")
+    hears(service_office, "movidesk/pt_BR/closed pt_BR", "movidesk/pt_BR/message pt_BR", "beep pt_BR",
+          "movidesk/pt_BR/saved pt_BR")
+    service_office.ticket(caller, "lost", ["receivedCall", "lostCall"])
+
+
+def test_by_default_callers_hear_what_asterisk_has(service_office, sounds):
+    service_office.set(MOVIDESK_PROMPTS="")
+    service_office.all_in_calls()
+    caller = service_office.call("*es")
+    hears(service_office, "queue-youarenext es")
+    caller.hang_up()
+
+
+def test_a_language_that_we_do_not_have(service_office, sounds):
+    """Asterisk's own prompt comes first, because it may have it in that language; what it has not is said in English."""
+    service_office.all_in_calls()
+    caller = service_office.call("*fr")
+    hears(service_office, "movidesk/en/busy fr", "queue-youarenext fr")
+    caller.hang_up()
+
+
+def test_without_our_files_callers_hear_what_asterisk_has(service_office, sounds):
+    shutil.rmtree(sounds / "movidesk")
+    (sounds / "movidesk").mkdir()
+    close(service_office, CLOSED)
+    caller = service_office.call("*pt_BR")
+    hears(service_office, "vm-intro pt_BR", "beep pt_BR")
+    caller.hang_up()
+
+
+@pytest.mark.parametrize("prompts, setting, file, name", [
+    ("yes", "", "custom/movidesk/next.gsm", "custom/movidesk/next"),
+    ("no", "", "pt/custom/movidesk/next.gsm", "pt/custom/movidesk/next"),
+    ("no", "{sounds}/custom", "custom/pt_BR/next.gsm", "{sounds}/custom/pt_BR/next")])
+def test_an_own_recording_wins(service_office, sounds, prompts, setting, file, name):
+    recording = sounds / file
+    recording.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(sounds / "en" / "beep.gsm", recording)
+    service_office.set(MOVIDESK_SOUNDS=setting.format(sounds=sounds), MOVIDESK_PROMPTS=prompts)
+    service_office.all_in_calls()
+    caller = service_office.call("*pt_BR")
+    busy = ["movidesk/pt_BR/busy pt_BR"] if prompts == "yes" else []
+    hears(service_office, *busy, f"{name.format(sounds=sounds)} pt_BR")
+    caller.hang_up()
+    recording.unlink()
