@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from movidesk import messages
+from movidesk import cli, messages
 from movidesk.config import load
 from movidesk.context import Context
 from movidesk.journal import Journal, emergency
@@ -112,3 +112,31 @@ def configured(write_config, monitor):
 def publisher(configured, clock):
     """The context of such a configuration."""
     return Context(configured(), clock)
+
+
+@pytest.fixture
+def movidesk(write_config, capsys, simulator):
+    """movidesk("status", "--json"): exit status, standard output, standard error; with the file movidesk.path."""
+    def run(*arguments):
+        return bare("--config", run.path, *arguments)
+
+    def bare(*arguments):
+        try:
+            status = cli.main(list(arguments))
+        except SystemExit as error:
+            status = error.code
+        return (status, *capsys.readouterr())
+
+    def configure(**sections):
+        run.path = write_config(**{"movidesk": {"url": simulator.url, **sections.pop("movidesk", {})}, **sections})
+
+    run.configure, run.bare = configure, bare
+    configure()
+    return run
+
+
+@pytest.fixture
+def book(movidesk):
+    opened = Journal(load(movidesk.path)["journal", "path"])
+    yield opened
+    opened.close()

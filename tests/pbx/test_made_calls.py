@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import wave
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -81,9 +82,9 @@ class MadeCalls(Office):
         wait_for("a second is recorded", lambda: file.exists() and file.stat().st_size > 16000, instead=self.console)
         return file
 
-    def last_line(self) -> str:
-        """The newest call as `movidesk calls` shows it."""
-        return self.rehearsal.cli("calls", "-n", "1").stdout.splitlines()[-1]
+    def last_call(self) -> dict:
+        """The newest call as `movidesk calls --json` has it."""
+        return json.loads(self.rehearsal.cli("calls", "--json", "-n", "1").stdout)
 
     def made_ticket(self, call_id: str):
         """The ticket of a made call that has ended, which is complete and was told exactly once."""
@@ -113,13 +114,14 @@ def test_a_made_call_and_its_recording(office, method, who):
     assert office.pbx.cli("dialplan show globals").count("SHOWN=4730000000") == 1
     with wave.open(str(file)) as recording:
         assert recording.getnframes() > 8000
-    assert "ended" in office.last_line() and "link delivered" in office.last_line()
+    call = office.last_call()
+    assert (call["outcome"], [event["kind"] for event in call["events"]], call["reported"]) == ("ended", ["link"], "delivered")
 
 
 def test_what_a_phone_that_does_not_pick_up_means(office):
     """Busy, declined, not registered, ringing for too long: each has its status, and no ticket."""
     phone = office.agent(AGENT, BUSY)
-    assert (office.click()["status"], office.last_line().split("ended")[1]) == (409, ": extension 5252 is busy")
+    assert (office.click()["status"], office.last_call()["code"]) == (409, "extension 5252 is busy")
     phone.become(DECLINES)
     assert office.click()["status"] == 502
     phone.become(RINGS)
@@ -127,7 +129,7 @@ def test_what_a_phone_that_does_not_pick_up_means(office):
     assert (answer["status"], answer["text"]) == (504, "extension 5252 did not answer")
     phone.register(expires=0)
     assert office.click()["status"] == 502
-    assert "cannot be reached" in office.last_line()
+    assert "cannot be reached" in office.last_call()["code"]
     assert office.heard() == [] and office.rehearsal.tickets() == []
 
 
@@ -152,7 +154,7 @@ def test_a_customer_who_does_not_answer(office):
     office.agent(CUSTOMER, BUSY)
     call_id = office.click()["call_id"]
     office.settle()
-    assert office.heard() == [] and "ended" in office.last_line()
+    assert office.heard() == [] and office.last_call()["outcome"] == "ended"
     del office.model.tickets[call_id]  # a made call without a link is not complete
 
 
@@ -174,7 +176,7 @@ def test_asterisk_is_down(office):
     office.pbx.stop()
     answer = office.click()
     assert (answer["status"], answer["text"]) == (503, "Asterisk cannot be reached for the call: Connection refused")
-    assert "ended: Asterisk cannot be reached" in office.last_line()
+    assert office.last_call()["code"].startswith("Asterisk cannot be reached")
     office.pbx.start()
     office.agent(AGENT, BUSY)
     assert office.click()["status"] == 409

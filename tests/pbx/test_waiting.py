@@ -1,6 +1,7 @@
 """The line on a real Asterisk, with Movidesk's true limit of ten requests a minute."""
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
@@ -26,8 +27,8 @@ def limited(tree, tmp_path):
 
 def waiting(rehearsal) -> list[str]:
     """The numbers of those who wait, in order of arrival, as `movidesk calls` shows them."""
-    lines = [line.split() for line in rehearsal.cli("calls").stdout.splitlines()[1:]]
-    return [fields[4] for fields in lines if fields[5] in ("waiting", "received")]
+    calls = map(json.loads, rehearsal.cli("calls", "--json", "--state", "waiting").stdout.splitlines())
+    return [call["number"] for call in calls]
 
 
 def served(rehearsal) -> list[str]:

@@ -1,51 +1,203 @@
-"""`movidesk calls`: the last calls, and what Movidesk was told of each."""
+"""`movidesk calls`: a table of calls, all about one call, calls as they happen; for people and for programs."""
 
 from __future__ import annotations
 
-from movidesk import alarms
-from movidesk.cli import book
-from movidesk.cli.terminal import GOOD, Row, print_table
+import csv
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+
+import click
+
+from movidesk import messages
+from movidesk.cli import book, call_facts
+from movidesk.cli.call_facts import CallFacts, EventFacts
+from movidesk.cli.terminal import GOOD, TROUBLE, Row, clean, print_fields, print_table, width
 from movidesk.config import Config
-from movidesk.journal import DELIVERED, DISMISSED, REFUSED, Call, Event
+from movidesk.facts import span
+from movidesk.journal import DELIVERED, DISMISSED, REFUSED, Call, Journal
+from movidesk.journal.call_search import Wanted
+from movidesk.journal.store import sleep
 from movidesk.messages import _
 from movidesk.rules import call_states
 
+TABLE, JSON, CSV = "table", "json", "csv"
+DEFAULT = 20       # calls in a table
+PAGE = 1000       # calls that are read at once where all are wanted
+LOOK_EVERY = 1.0  # seconds between two looks for something new
+WIDE = 110        # columns of a terminal that shows also the call id
+#: Columns of the CSV.
+FIELDS = ("id", "call_id", "uniqueid", "mode", "queue", "priority", "number", "agent", "state", "outcome", "code", "arrived",
+          "answered", "ended", "waited", "talked", "recording", "reported")
 
-def show(settings: Config, count: int) -> int:
-    """Print the last calls, the newest last."""
-    journal = book.opened(settings)
-    calls = journal.overview.last_calls(count)[::-1]
-    prioritized = any(call.priority for call in calls)
-    rows = []
-    for call in calls:
-        events = journal.calls.events(call)
-        rows.append(Row((alarms.local(call.arrived), call.call_id, call.queue, call.number, _agent(call, events), _state(call),
-                         *([call.priority or ""] if prioritized else []), ", ".join(_outcome(event) for event in events))))
-    if rows:
-        print_table((_("arrived"), _("call"), _("queue"), _("number"), _("ext"), _("state"),
-                     *([_("priority")] if prioritized else []), _("events")), rows)
+
+class Lister:
+    """Prints calls in one of the three forms."""
+
+    def __init__(self, settings: Config, form: str, follows: bool = False):
+        """follows: more rows come later, for which the columns of a table must have room."""
+        if form != TABLE:
+            messages.use_english()
+        self.journal = book.opened(settings)
+        self._masked = settings["pbx", "mask_numbers"] == "yes"
+        self._print: Callable[[list[CallFacts]], None] = {TABLE: self._table, JSON: self._json, CSV: self._csv}[form]
+        self._rows = csv.DictWriter(sys.stdout, FIELDS, extrasaction="ignore", lineterminator="\n")
+        self._follows, self._begun = follows, False
+
+    def facts(self, call: Call) -> CallFacts:
+        """All about a call."""
+        return call_facts.of(call, self.journal.calls.events(call), time.time(), self._masked)
+
+    def print(self, calls: Iterable[Call]) -> None:
+        """Print these calls; a heading stands before the first ones."""
+        self._print([self.facts(call) for call in calls])
+        self._begun = True
+        sys.stdout.flush()
+
+    def _json(self, calls: list[CallFacts]) -> None:
+        for call in calls:
+            print(json.dumps(call))
+
+    def _csv(self, calls: list[CallFacts]) -> None:
+        if not self._begun:
+            self._rows.writeheader()
+        self._rows.writerows({name: clean(value) if isinstance(value, str) else value for name, value in call.items()}
+                             for call in calls)
+
+    def _table(self, calls: list[CallFacts]) -> None:
+        is_wide = (width() or WIDE) >= WIDE
+        prioritized = self._follows or any(call["priority"] for call in calls)
+        headers = {_("id"): 5, _("arrived"): 11, _("queue"): 5, _("number"): 13, _("agent"): 5, _("waited"): 6, _("talked"): 6,
+                   _("outcome"): 9, _("rec"): 3, **dict.fromkeys([_("priority")] * prioritized + [_("call")] * is_wide, 0)}
+        if not self._follows:
+            headers = dict.fromkeys(headers, 0)
+        if calls or not self._begun:
+            print_table(headers, [_row(call, prioritized, is_wide) for call in calls], with_headers=not self._begun)
+
+
+def show(settings: Config, wanted: Wanted, count: int | None, form: str) -> int:
+    """Print the newest `count` calls that are wanted, in order of arrival; None: all."""
+    lister = Lister(settings, form)
+    found = list(reversed(lister.journal.search.newest(wanted, count))) if count else []
+    if form == TABLE and count and not found:
+        print(_("no calls yet") if wanted == Wanted() else _("no such calls"))
+    elif count:
+        lister.print(found)
     else:
-        print(_("no calls yet"))
+        for page in _pages(lister.journal, wanted):
+            lister.print(page)
     return GOOD
 
 
-def _agent(call: Call, events: list[Event]) -> str:
-    """The extension that has the call, had it or is being offered it; '' of a call that ended before an agent answered."""
-    had = call.mode == call_states.MADE or any(event.kind in (call_states.TRANSFERRED, call_states.START_TRANSFERRED)
-                                               for event in events)
-    return call.extension if had or call.ended is None else ""
+def _pages(journal: Journal, wanted: Wanted) -> Iterator[list[Call]]:
+    """All calls that are wanted, some at a time; at least one list, which may be empty."""
+    page = journal.search.after(wanted, 0, PAGE)
+    yield page
+    while page:
+        page = journal.search.after(wanted, page[-1].id, PAGE)
+        yield page
 
 
-def _state(call: Call) -> str:
-    """The call's state; for a made call that failed also the reason, which is in its code."""
-    return f"{call.state}: {call.code}" if call.mode == call_states.MADE and call.code else call.state
+def follow(settings: Config, wanted: Wanted, count: int, form: str) -> int:
+    """Print the last calls, then each call whenever something happens to it, until this is interrupted."""
+    lister = Lister(settings, form, follows=True)
+    search, position = lister.journal.search, lister.journal.search.position()
+    lister.print(reversed(search.newest(wanted, count)))
+    try:
+        while True:
+            sleep(LOOK_EVERY)
+            changed, position = search.changed(wanted, position), search.position()
+            lister.print(changed)
+    except KeyboardInterrupt:
+        return GOOD
 
 
-def _outcome(event: Event) -> str:
-    if event.status == DELIVERED:
-        return f"{event.kind} delivered"
-    if event.status == REFUSED:
-        return f"{event.kind} REFUSED ({event.note})"
-    if event.status == DISMISSED:
-        return f"{event.kind} dismissed ({event.note})"
-    return f"{event.kind} pending{f' ({event.note})' if event.note else ''}"
+def show_one(settings: Config, name: str, form: str) -> int:
+    """Print everything about one call: its number in the table, its call id, or the unique id of its channel."""
+    lister = Lister(settings, form)
+    call = lister.journal.search.one(name)
+    if call is None:
+        raise click.ClickException(_("there is no call {name!r} in the journal").format(name=name))
+    if form != TABLE:
+        lister.print([call])
+        return GOOD
+    facts = lister.facts(call)
+    print_fields(_about(facts))
+    events = lister.journal.calls.events(call)
+    print()
+    rows = [Row((clock(event["at"]), event["kind"], event["agent"], _told(event, due.due - lister.journal.steady())),
+                [text for text in (event["note"], event["link"]) if text])
+            for event, due in zip(facts["events"], events)]
+    print_table({_("at"): 8, _("event"): 11, _("agent"): 5, "Movidesk": 20}, rows)
+    return TROUBLE if facts["reported"] == REFUSED else GOOD
+
+
+def _about(call: CallFacts) -> list[tuple[str, str]]:
+    ended = call["ended"]
+    fields = [(_("call"), f"{call['call_id']} ({call['id']})"), (_("channel"), call["uniqueid"]),
+              (_("kind"), _mode(call["mode"])), (_("queue"), call["queue"]), (_("number"), call["number"]),
+              (_("priority"), str(call["priority"] or "")),
+              (_("agent"), call["agent"]), (_("outcome"), _outcome(call)), (_("arrived"), date(call["arrived"])),
+              (_("ended"), date(ended) if ended else _("goes on")), (_("waited"), _span(call["waited"])),
+              (_("talked"), _span(call["talked"])), (_("recording"), call["recording"])]
+    return [(heading, text) for heading, text in fields if text]
+
+
+def _told(event: EventFacts, seconds: float) -> str:
+    """What Movidesk knows of an event. seconds: until it may be sent."""
+    settled, tries = event["settled"], event["tries"]
+    if event["status"] == DELIVERED and settled:
+        return _("received at {time}").format(time=clock(settled))
+    if event["status"] == REFUSED:
+        return _("refused at {time}, tries: {count}").format(time=clock(settled or event["at"]), count=tries)
+    if event["status"] == DISMISSED:
+        return _("dismissed")
+    if seconds > 0:
+        return _("waits, again in {time}, tries: {count}").format(time=span(seconds), count=tries)
+    return _("waits, tries: {count}").format(count=tries)
+
+
+def _row(call: CallFacts, prioritized: bool, is_wide: bool) -> Row:
+    cells = [call["id"], f"{call['arrived'][5:10]} {call['arrived'][11:16]}", call["queue"], call["number"], call["agent"],
+             _span(call["waited"]), _span(call["talked"]), _outcome(call), _("yes") if call["recording"] else ""]
+    more = [call["priority"] or ""] * prioritized + [call["call_id"]] * is_wide
+    return Row([*cells, *more], list(_notes(call)))
+
+
+def _notes(call: CallFacts) -> Iterator[str]:
+    """What is not as it should be with a call."""
+    if call["mode"] == call_states.MADE and call["code"]:
+        yield _("not connected: {why}").format(why=call["code"])
+    for event in call["events"]:
+        why = f" ({event['note']})" if event["note"] else ""
+        if event["status"] == REFUSED:
+            yield _("Movidesk refused {event}").format(event=event["kind"]) + why
+        elif event["status"] == DISMISSED:
+            yield _("{event} was dismissed").format(event=event["kind"]) + why
+        elif event["status"] != DELIVERED and (call["ended"] or event["kind"] != call_states.RECEIVED):
+            yield _("{event} is not sent yet").format(event=event["kind"]) + why
+
+
+def _outcome(call: CallFacts) -> str:
+    return {"waiting": _("waiting"), "ringing": _("ringing"), "talking": _("talking"), "completed": _("completed"),
+            "canceled": _("canceled"), "lost": _("lost"), "dialled": _("dialled"), "ended": _("ended")}[call["outcome"]]
+
+
+def _mode(mode: str) -> str:
+    return {call_states.CONTROL: _("queue control"), call_states.WATCH: _("Asterisk's own queue"),
+            call_states.MADE: _("made call")}[mode]
+
+
+def _span(seconds: int | None) -> str:
+    return "" if seconds is None else span(seconds)
+
+
+def date(iso: str) -> str:
+    """The local date and time of an ISO 8601 text."""
+    return f"{iso[:10]} {iso[11:19]}"
+
+
+def clock(iso: str) -> str:
+    """The local time of an ISO 8601 text."""
+    return iso[11:19]

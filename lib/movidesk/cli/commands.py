@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from movidesk import __version__, config
 from movidesk.cli import parameters
+from movidesk.cli.call_facts import OUTCOMES
+from movidesk.journal.call_search import UNANSWERED, Wanted
 from movidesk.messages import _
 
 
@@ -47,12 +51,47 @@ def status(as_json: bool) -> int:
     return status.show_json(settings()) if as_json else status.show(settings())
 
 
-@movidesk.command(help=_("Show the last calls and the status of each event."))
-@click.option("-n", "count", metavar=_("COUNT"), type=click.IntRange(1), default=20, help=_("how many calls (20)"))
-def calls(count: int) -> int:
+@movidesk.command(help=_("Show the last calls: how long each waited and talked, and how it ended."),
+                  epilog=_("WHEN: 08:00, '2026-01-31 08:00', 2026-01-31, today, yesterday, or how long ago: 30m, 2h, 7d."))
+@click.option("-n", "count", metavar=_("COUNT"), type=parameters.count,
+              help=_("how many calls, or 'all' (default: 20; all with --csv and --json)"))
+@click.option("--number", metavar=_("NUMBER"), type=parameters.part_of_number, help=_("the caller's number, or a part of it"))
+@click.option("--agent", metavar=_("EXTENSION"), help=_("answered by this extension"))
+@click.option("--queue", metavar=_("QUEUE"), help=_("of this queue"))
+@click.option("--state", "outcomes", multiple=True, type=click.Choice(list(dict.fromkeys(OUTCOMES.values()))),
+              help=_("in this state; may be repeated"))
+@click.option("--unanswered", is_flag=True, help=_("ended before an agent answered"))
+@click.option("--day", metavar=_("DAY"), type=parameters.day, help=_("arrived on this day: today, yesterday, or 2026-01-31"))
+@click.option("--since", metavar=_("WHEN"), type=parameters.moments, help=_("arrived at this time or later"))
+@click.option("--until", metavar=_("WHEN"), type=parameters.moments, help=_("arrived before this time, or on this day"))
+@click.option("--id", "name", metavar="ID",
+              help=_("everything about one call: its number in this list, its call id, or its channel's unique id"))
+@click.option("--follow", is_flag=True, help=_("go on, and show each call to which something happens"))
+@click.option("--csv", "form", flag_value="csv", help=_("for spreadsheets"))
+@click.option("--json", "form", flag_value="json", help=_("for programs: a line for each call"))
+def calls(count: int | None, name: str | None, follow: bool, form: str | None, **wanted: Any) -> int:
     from movidesk.cli import calls
 
-    return calls.show(settings(), count)
+    form = form or calls.TABLE
+    if name is not None:
+        return calls.show_one(settings(), name, form)
+    if follow:
+        return calls.follow(settings(), _wanted(**wanted), count or calls.DEFAULT, form)
+    if count is None:
+        count = calls.DEFAULT if form == calls.TABLE else 0
+    return calls.show(settings(), _wanted(**wanted), count or None, form)
+
+
+def _wanted(number: str | None, agent: str | None, queue: str | None, outcomes: tuple[str, ...], unanswered: bool,
+            day: tuple[float, float] | None, since: tuple[float, float] | None, until: tuple[float, float] | None) -> Wanted:
+    """Which calls the options ask for."""
+    if unanswered and outcomes:
+        raise click.UsageError(_("--unanswered and --state exclude each other"))
+    if day and (since or until):
+        raise click.UsageError(_("--day excludes --since and --until"))
+    states = UNANSWERED if unanswered else tuple(state for state, outcome in OUTCOMES.items() if outcome in outcomes)
+    begin, end = day or (since[0] if since else None, until[1] if until else None)
+    return Wanted(number or "", agent or "", queue or "", states, begin, end)
 
 
 @movidesk.command(help=_("Show the events that wait or were refused, and why."))

@@ -16,7 +16,7 @@ def show(settings: Config, texts: Iterable[str]) -> int:
     """Print each number as a trunk sends it, as it would be sent, and why."""
     settings.require("numbers", form=False)
     rows = [Row((text, *numbers.convert(call_states.client_number(text), settings))) for text in texts]
-    print_table((_("number"), _("sent"), _("why")), rows)
+    print_table({_("number"): 0, _("sent"): 0, _("why"): 0}, rows)
     wrong = numbers.problem(settings)
     if wrong:
         print(f"movidesk: {wrong}", file=sys.stderr)

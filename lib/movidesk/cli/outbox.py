@@ -29,7 +29,7 @@ def show(settings: Config) -> int:
                         [event.note] if event.note else []))
     elsewhere = list(_elsewhere(settings))
     if rows:
-        print_table((_("event"), _("at"), _("call"), _("kind"), _("status"), _("tries")), rows)
+        print_table({_("event"): 0, _("at"): 0, _("call"): 0, _("kind"): 0, _("status"): 0, _("tries"): 0}, rows)
     elif not elsewhere:
         print(_("the outbox is empty: Movidesk has received all events"))
     for text in elsewhere:

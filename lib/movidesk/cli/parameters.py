@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import time
+
 import click
 
 from movidesk.messages import _
 
 ALL = -1  # every event
+
+_MINUTES = {"m": 1, "h": 60, "d": 1440}
 
 
 def events(text: str) -> int:
@@ -16,3 +21,61 @@ def events(text: str) -> int:
     if not text.isascii() or not text.isdigit():
         raise click.BadParameter(_("must be an event's number or 'all', not {text!r}").format(text=text))
     return int(text)
+
+
+def count(text: str) -> int:
+    """How many; 0 for 'all'."""
+    if text == "all":
+        return 0
+    if not text.isascii() or not text.isdigit() or not int(text):
+        raise click.BadParameter(_("must be a number from 1 on or 'all', not {text!r}").format(text=text))
+    return int(text)
+
+
+def part_of_number(text: str) -> str:
+    """The digits of a caller's number, or of a part of it, with the + if there is one; 'anonymous' for a withheld number."""
+    found = re.sub(r"[^0-9+]", "", text) if text != "anonymous" else text
+    if not found:
+        raise click.BadParameter(_("must have digits, not {text!r}").format(text=text))
+    return found
+
+
+def day(text: str) -> tuple[float, float]:
+    """When a local day begins and ends, epoch seconds: today, yesterday, or 2026-01-31."""
+    found = _day(text)
+    if found is None:
+        raise click.BadParameter(_("must be a day such as 2026-01-31, today or yesterday, not {text!r}").format(text=text))
+    return found
+
+
+def moments(text: str) -> tuple[float, float]:
+    """The first and the last moment that a text may mean, epoch seconds: a day, a time of today (08:00), a day and a time
+    (2026-01-31 08:00), or how long ago (30m, 2h, 7d)."""
+    ago = re.fullmatch(r"([0-9]{1,6})([mhd])", text)
+    if ago:
+        moment = time.time() - 60 * int(ago[1]) * _MINUTES[ago[2]]
+        return moment, moment
+    whole_day = _day(text)
+    if whole_day:
+        return whole_day
+    for form in ("%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"):
+        for candidate in (text, time.strftime("%Y-%m-%d ") + text):
+            try:
+                moment = time.mktime(time.strptime(candidate, form)[:8] + (-1,))
+            except (ValueError, OverflowError):
+                continue
+            return moment, moment
+    raise click.BadParameter(_("must be a time such as 08:00, '2026-01-31 08:00', 2026-01-31, today, yesterday, or how long ago "
+                               "(30m, 2h, 7d), not {text!r}").format(text=text))
+
+
+def _day(text: str) -> tuple[float, float] | None:
+    back = {"today": 0, "yesterday": 1}.get(text)
+    if back is None and not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
+        return None
+    try:
+        year, month, number = (time.localtime() if back is not None else time.strptime(text, "%Y-%m-%d"))[:3]
+        begin, end = (time.mktime((year, month, number - (back or 0) + more, 0, 0, 0, 0, 0, -1)) for more in (0, 1))
+    except (ValueError, OverflowError):
+        return None
+    return begin, end

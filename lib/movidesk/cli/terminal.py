@@ -7,7 +7,7 @@ import shutil
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -57,21 +57,23 @@ class Row(NamedTuple):
     notes: Sequence[str] = ()  # texts that stand below the line, each in lines of its own
 
 
-def print_table(headers: Sequence[str], rows: Sequence[Row]) -> None:
-    """Print a table. Where it is too wide for the terminal, cells are cut; notes go on in the next line."""
+def print_table(headers: Mapping[str, int], rows: Sequence[Row], with_headers: bool = True) -> None:
+    """Print a table. headers: each with the least width of its column. Where the table is too wide for the terminal, cells are
+    cut; notes go on in the next line."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in headers:
-        table.add_column(heading, no_wrap=True, overflow="ellipsis")
+    for heading, least in headers.items():
+        table.add_column(heading, no_wrap=True, overflow="ellipsis", min_width=least)
     for row in rows:
         table.add_row(*map(clean, row.cells))
     console = Console(markup=False, highlight=False, emoji=False, width=width() or 100_000)
     with console.capture() as printed:
         console.print(table)
     heading, *lines = printed.get().splitlines()  # a cell never has a second line
-    print(heading.rstrip())
+    if with_headers:
+        print(heading.rstrip())
     for line, row in zip(lines, rows):
         print(line.rstrip())
         for note in row.notes:

@@ -207,6 +207,7 @@ OPTIONS: dict[str, dict[str, tuple[Callable[[str], object], str]]] = {
         "report_transfer": (_choice("answer", "ring"), "answer"),
         "agent_channel": (_group_pattern, "(?:PJSIP|SIP|IAX2|DAHDI|Local|SCCP)/([0-9]{2,10})(?![0-9]).*"),
         "asterisk": (str, "asterisk -rx"),
+        "mask_numbers": (_choice("no", "yes"), "no"),
     },
     "line": {
         "ask_every": (_number(float, 1, 3600), str(PACE[0])),

@@ -16,7 +16,7 @@ class Values:
 
     @overload
     def __getitem__(self, name: tuple[Literal["movidesk"], Literal["url", "token_file", "time_zone"]]
-                    | tuple[Literal["pbx"], Literal["name", "report_transfer", "asterisk"]]
+                    | tuple[Literal["pbx"], Literal["name", "report_transfer", "asterisk", "mask_numbers"]]
                     | tuple[Literal["journal"], Literal["path", "standby"]]
                     | tuple[Literal["recordings"], Literal["link", "folder", "secret_file", "convert"]]
                     | tuple[Literal["numbers"], Literal["form", "country", "area_code"]]

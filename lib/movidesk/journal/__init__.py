@@ -40,6 +40,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from movidesk.journal.call_search import CallSearch
     from movidesk.journal.limits import Limits
     from movidesk.journal.next_events import NextEvents
     from movidesk.journal.outbox import Outbox
@@ -102,6 +103,13 @@ class Journal:
         from movidesk.journal.outbox import Outbox
 
         return Outbox(self.store, self.limits, self.agents, self.scheduler, self.next_events, self.trials)
+
+    @cached_property
+    def search(self) -> CallSearch:
+        """Finds calls for people (CallSearch)."""
+        from movidesk.journal.call_search import CallSearch
+
+        return CallSearch(self.store)
 
     @cached_property
     def overview(self) -> Overview:
