@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from movidesk import __version__, checks, config
 from movidesk.context import Context
 from movidesk.delivery.availability import TOKEN_REJECTED
 from movidesk.housekeeping import Housekeeping
-from movidesk.journal import Job, standby, standby_folder
+from movidesk.journal import Job, JournalError, standby, standby_folder
 from movidesk_sim.control import Fault
 from support.processes import as_nobody
 
@@ -179,8 +180,8 @@ def test_the_status_of_a_busy_hour(movidesk, book):
     assert [(line["queue"], line["waiting"], round(line["longest"], -1)) for line in facts["line"]] == [
         ("77", 2, 200), ("78", 1, 300)]
     assert facts["requests"] == {"used": 2, "limit": 1000, "night": False, "rate": 1000, "paused": 0.0, "why": ""}
-    assert facts["outbox"] == {"pending": 5, "refused": 1}
-    assert facts["trouble"] == [SET_ASIDE]
+    assert 0 <= facts["outbox"].pop("age") < 60 and facts["outbox"] == {"pending": 5, "refused": 1}
+    assert facts["trouble"] == [SET_ASIDE] and facts["alarms"] == [{"name": "refused", "text": SET_ASIDE}]
 
 
 def test_priorities_are_shown_where_they_are_used(movidesk, book):
@@ -204,6 +205,61 @@ def test_the_status_of_the_limit(movidesk, book, monkeypatch):
     facts = json.loads(movidesk("status", "--json")[1])["requests"]
     assert 49 < facts.pop("paused") <= 50
     assert facts == {"used": 2, "limit": 1000, "rate": 500, "night": False, "why": "Movidesk asked for a pause (429)"}
+
+
+def test_the_status_names_the_age_of_what_waits(movidesk, book):
+    arrive(book, "1.1", arrived=time.time() - 500)  # it asks
+    call = arrive(book, "1.2", arrived=time.time() - 400)
+    book.calls.record(call.call_id, "canceled", at=time.time() - 100)
+    assert re.search(r"outbox +3 pending, 0 refused, the oldest since 6:[34][0-9]\n", movidesk("status")[1])
+
+
+def test_a_long_text_goes_on_below_its_beginning(movidesk, book, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    refuse(book, why="HTTP 400: " + "a long reason " * 5)
+    first, second, *_ = movidesk("status")[1].splitlines()
+    assert first.startswith("trouble   1 event") and second.startswith(" " * 10) and max(len(first), len(second)) <= 60
+
+
+def test_the_status_is_watched_until_an_interrupt(movidesk, book):
+    process = subprocess.Popen([sys.executable, "-m", "movidesk.cli", "--config", movidesk.path, "status", "--watch", "0.3"],
+                               stdout=subprocess.PIPE, text=True)
+    seen = []
+    try:
+        for line in process.stdout:
+            seen.append(line)
+            if line.startswith("outbox") and len(seen) < 10:
+                arrive(book)
+            if "1 open" in line:
+                break
+    finally:
+        process.send_signal(signal.SIGINT)
+    assert process.wait(20) == GOOD and sum(line.startswith("outbox") for line in seen) >= 1
+
+
+@pytest.mark.parametrize("options", [("--watch", "--json"), ("--watch", "0"), ("--watch", "soon"), ("--json", "--watch", "2")])
+def test_misuse_of_watch(movidesk, options):
+    assert movidesk("status", *options)[0] == MISUSE
+
+
+def test_watching_every_two_seconds(movidesk, monkeypatch):
+    """And a journal that cannot be read meanwhile ends nothing."""
+    from movidesk.cli import status
+
+    seconds = []
+
+    def pause(length):
+        seconds.append(length)
+        monkeypatch.setattr(status, "read", fail)
+        if len(seconds) == 2:
+            raise KeyboardInterrupt
+
+    def fail(settings):
+        raise JournalError("it is locked")
+
+    monkeypatch.setattr(status, "sleep", pause)
+    code, out, _ = movidesk("status", "--watch")
+    assert (code, seconds) == (GOOD, [2.0, 2.0]) and "nobody waits" in out and out.endswith("trouble  it is locked\n")
 
 
 def test_the_status_at_night(movidesk, write_config):

@@ -180,6 +180,11 @@ def options(text: str) -> set[str]:
     return set(re.findall(r"^  (?:-\w, )?(--?[a-z][\w-]*)", text, re.MULTILINE)) - {"--help", "-h"}
 
 
+def short_options(text: str) -> set[str]:
+    """Options of one letter that have a long form, too."""
+    return set(re.findall(r"^  (-\w), --", text, re.MULTILINE))
+
+
 @pytest.fixture
 def commands(capsys) -> dict[str, set[str]]:
     """Command -> its options; '' has those of all."""
@@ -203,7 +208,7 @@ def test_the_table_of_commands_is_that_of_the_command(language, commands):
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.parent.name != "bench"], ids=names)
-def test_commands_that_pages_show_are_there(page, commands):
+def test_commands_that_pages_show_are_there(page, commands, capsys):
     """In code: `movidesk WORD --option`."""
     every = set().union(*commands.values())
     code = re.findall(r"`([^`\n]+)`", page.read_text()) + re.findall(r"^    (.+)$", page.read_text(), re.MULTILINE)
@@ -212,7 +217,8 @@ def test_commands_that_pages_show_are_there(page, commands):
             if re.search(r"systemctl|install -|logger -t|journalctl", line) and name not in commands:
                 continue
             assert name in commands, line
-            assert set(re.findall(r"(?<= )--?[a-z][\w-]*", rest)) <= commands[name] | commands[""], line
+            short = short_options(usage(capsys, name))
+            assert set(re.findall(r"(?<= )--?[a-z][\w-]*", rest)) <= commands[name] | commands[""] | short, line
         for option in re.findall(r"^(--[a-z][\w-]*)", line):
             assert option in every, line
 

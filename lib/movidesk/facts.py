@@ -13,6 +13,8 @@ from movidesk.messages import _
 from movidesk.rules import call_states
 from movidesk.rules.rate_limit import UNLIMITED
 
+OLD = 60.0  # seconds from which on people are told how old the oldest event is that waits
+
 
 class Line(TypedDict):
     """The waiting line of one queue."""
@@ -46,16 +48,30 @@ class Outbox(TypedDict):
 
     pending: int
     refused: int
+    age: float    # seconds since the oldest one happened that is to be sent; 0.0 if there is none
 
 
-class Facts(TypedDict):
-    """What `movidesk status --json` prints. If no journal can be read, all but `trouble` is None."""
+class AlarmFacts(TypedDict):
+    """An alarm that stands."""
+
+    name: str  # as in docs/operations.md
+    text: str  # in English
+
+
+class Trouble(TypedDict):
+    """The alarms."""
+
+    trouble: list[str]  # their texts
+    alarms: list[AlarmFacts]
+
+
+class Facts(Trouble):
+    """What `movidesk status --json` prints. If no journal can be read, all but `trouble` and `alarms` is None."""
 
     line: list[Line] | None
     calls: Calls | None
     requests: Requests | None
     outbox: Outbox | None
-    trouble: list[str]  # the texts of all alarms
 
 
 def read(settings: Config, journal: Journal) -> Facts:
@@ -69,15 +85,21 @@ def read(settings: Config, journal: Journal) -> Facts:
         "line": [_line(queue, found, now) for queue, found in waiting.items()],
         "calls": {"open": totals["open"], "with_agents": sum(c.state == call_states.TRANSFERRED for c in open_calls)},
         "requests": _requests(settings, journal, now),
-        "outbox": {"pending": totals["pending"], "refused": totals["refused"]},
-        "trouble": [alarm.text for alarm in alarms.standing(Context(settings, journal=journal))],
+        "outbox": {"pending": totals["pending"], "refused": totals["refused"],
+                   "age": max(0.0, now - journal.overview.oldest_owed(now))},
+        **_trouble(alarms.standing(Context(settings, journal=journal))),
     }
 
 
 def without_journal(settings: Config, error: JournalError) -> Facts:
     """Only the problems, because the journal cannot be read."""
     return {"line": None, "calls": None, "requests": None, "outbox": None,
-            "trouble": [*(alarm.text for alarm in alarms.without_journal(settings)), str(error)]}
+            **_trouble([*alarms.without_journal(settings), alarms.Alarm("journal", str(error))])}
+
+
+def _trouble(standing: list[alarms.Alarm]) -> Trouble:
+    return {"trouble": [alarm.text for alarm in standing],
+            "alarms": [{"name": alarm.name, "text": alarm.text} for alarm in standing]}
 
 
 def _line(queue: str, found: list[Call], now: float) -> Line:
@@ -105,7 +127,10 @@ def rows(facts: Facts, settings: Config) -> list[tuple[str, str]]:
         found += [(_("requests") if not place else "", text)
                   for place, text in enumerate(_say_requests(facts["requests"], settings))]
     if facts["outbox"] is not None:
-        found.append((_("outbox"), _("{pending} pending, {refused} refused").format(**facts["outbox"])))
+        text = _("{pending} pending, {refused} refused").format(**facts["outbox"])
+        if facts["outbox"]["age"] >= OLD:
+            text += _(", the oldest since {time}").format(time=span(facts["outbox"]["age"]))
+        found.append((_("outbox"), text))
     return found
 
 

@@ -22,6 +22,7 @@ SYSTEM_PATH = ("/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/bin", "/usr/
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would contain the token
     os.environ["PATH"] = os.pathsep.join(dict.fromkeys([*filter(None, os.environ.get("PATH", "").split(os.pathsep)),
                                                         *SYSTEM_PATH]))
@@ -35,6 +36,10 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # of `| head`, which has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except click.ClickException as error:
+        if "--nagios" in arguments:  # its status 2 would mean: critical
+            from movidesk.cli import nagios
+
+            return nagios.say(nagios.UNKNOWN, error.format_message())
         error.show()
         return error.exit_code
     except (config.ConfigError, journal.JournalError, OSError) as error:

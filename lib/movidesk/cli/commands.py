@@ -44,10 +44,30 @@ def deliver(once: bool) -> int:
 
 
 @movidesk.command(help=_("Show what is in trouble, who waits, and which events wait."))
+@click.option("--watch", metavar=_("[SECONDS]"), type=click.FloatRange(0.2, 3600), is_flag=False, flag_value=2.0,
+              help=_("again and again, every 2 or so many seconds, until Ctrl-C"))
 @click.option("--json", "as_json", is_flag=True, help=_("for programs"))
-def status(as_json: bool) -> int:
+@click.option("--nagios", is_flag=True, help=_("one line for Nagios, Icinga or Zabbix, with exit status 0 to 3"))
+@click.option("-w", "--warning", metavar=_("LIMITS"), type=parameters.thresholds,
+              help=_("with --nagios: numbers above which it warns, such as waiting=5,longest=120,outbox_age=600"))
+@click.option("-c", "--critical", metavar=_("LIMITS"), type=parameters.thresholds,
+              help=_("with --nagios: numbers above which it is critical"))
+@click.option("-t", "--timeout", metavar=_("SECONDS"), type=click.FloatRange(0.1, 600),
+              help=_("with --nagios: how long it may take (10)"))
+def status(watch: float | None, as_json: bool, nagios: bool, warning: dict[str, float] | None, critical: dict[str, float] | None,
+           timeout: float | None) -> int:
+    if [watch is not None, as_json, nagios].count(True) > 1:
+        raise click.UsageError(_("--watch, --json and --nagios exclude each other"))
+    if nagios:
+        from movidesk.cli import nagios as plugin
+
+        return plugin.run(settings(), warning or {}, critical or {}, timeout or 10.0)
+    if warning or critical or timeout:
+        raise click.UsageError(_("-w, -c and -t belong to --nagios"))
     from movidesk.cli import status
 
+    if watch is not None:
+        return status.watch(settings(), watch)
     return status.show_json(settings()) if as_json else status.show(settings())
 
 

@@ -11,6 +11,10 @@ from movidesk.messages import _
 
 ALL = -1  # every event
 
+#: The numbers of `status --nagios`, each with its unit, in the order in which they are printed. Each may have thresholds.
+METRICS = {"waiting": "", "longest": "s", "open": "", "with_agents": "", "requests": "", "outbox": "", "outbox_age": "s",
+           "refused": ""}
+
 _MINUTES = {"m": 1, "h": 60, "d": 1440}
 
 
@@ -37,6 +41,18 @@ def part_of_number(text: str) -> str:
     found = re.sub(r"[^0-9+]", "", text) if text != "anonymous" else text
     if not found:
         raise click.BadParameter(_("must have digits, not {text!r}").format(text=text))
+    return found
+
+
+def thresholds(text: str) -> dict[str, float]:
+    """Thresholds for --nagios: `waiting=5,longest=120`, by names of METRICS."""
+    found: dict[str, float] = {}
+    for part in text.split(","):
+        name, _equals, number = part.partition("=")
+        if name not in METRICS or not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,3})?", number):
+            raise click.BadParameter(_("must be like waiting=5,longest=120 (known: {names}), not {text!r}").format(
+                names=", ".join(METRICS), text=text))
+        found[name] = float(number)
     return found
 
 

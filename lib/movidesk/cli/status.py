@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
+
+import click
 
 from movidesk import facts, messages
 from movidesk.cli import book
 from movidesk.cli.terminal import GOOD, TROUBLE, print_fields
 from movidesk.config import Config
 from movidesk.journal import JournalError, standby_folder
+from movidesk.journal.store import sleep
+from movidesk.messages import _
 
 
 def show(settings: Config) -> int:
@@ -16,6 +22,23 @@ def show(settings: Config) -> int:
     known = read(settings)
     print_fields(facts.rows(known, settings))
     return TROUBLE if known["trouble"] else GOOD
+
+
+def watch(settings: Config, seconds: float) -> int:
+    """Print the facts again and again, on a clear screen, until this is interrupted."""
+    try:
+        while True:
+            try:
+                known, error = read(settings), ""
+            except JournalError as failed:
+                known, error = None, str(failed)
+            click.clear()
+            print(time.strftime("%Y-%m-%d %H:%M:%S"), end="\n\n")
+            print_fields(facts.rows(known, settings) if known else [(_("trouble"), error)])
+            sys.stdout.flush()
+            sleep(seconds)
+    except KeyboardInterrupt:
+        return GOOD
 
 
 def show_json(settings: Config) -> int:

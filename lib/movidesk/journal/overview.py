@@ -33,6 +33,15 @@ class Overview:
         """The calls that came last, the last one first."""
         return self._store.rows(Call, f"SELECT {CALL} FROM calls ORDER BY id DESC LIMIT :count", count=count)
 
+    def oldest_owed(self, otherwise: float) -> float:
+        """When the oldest event happened that is to be sent (epoch seconds). Events that wait for a message or a conversion do
+        not count, nor the arrivals of callers who ask."""
+        at = self._store.value(f"""
+            SELECT at FROM events INDEXED BY events_pending JOIN calls ON calls.id = events.call
+            WHERE status = 'pending' AND NOT ({HELD_NOTE}) AND NOT (kind = 'received' AND ended IS NULL)
+            ORDER BY events.id LIMIT 1""")
+        return otherwise if at is None else float(at)
+
     def totals(self) -> dict[str, int]:
         """How many calls are open, and how many events are pending and refused."""
         return {
