@@ -2,8 +2,10 @@
 always progress. A hypothesis machine drives callers, answers, hang-ups and dead processes through a virtual clock."""
 from __future__ import annotations
 
+import random
+
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -302,6 +304,105 @@ def test_an_overtaken_head_is_no_second_head_of_its_queue(journal, clock):
     assert not journal.scheduler.turn(first, 4).request_id and not journal.scheduler.turn(second, 4).request_id
     with journal.store.transaction():
         assert journal.scheduler.demand(clock.now, 4).heads == 1
+
+
+def known(journal, clock, queue: str, extensions: list[str], limit: int) -> None:
+    """Each of these agents has had a call of this queue, and is free."""
+    for extension in extensions:
+        call = arrive(journal, f"{queue}-{extension}", queue)
+        journal.scheduler.answered(call, extension, "", "")
+        journal.calls.record(call.call_id, "transferred")
+        journal.calls.hang_up(call.call_id)
+    while deliver_now(journal, limit):
+        clock.now += rate_limit.WINDOW
+
+
+class RaisedLimit:
+    """Three queues share their agents at a raised limit. Movidesk answers the questions in any order, and knows of no agent's
+    call that we do not know of: then nobody is overtaken, however many ask at once."""
+
+    def __init__(self, draw: random.Random):
+        self.draw, self.clock, self.count, self.most = draw, Clock(), 0, 0
+        self.limit = draw.choice((99, 100, 1000))
+        self.journal = Journal(":memory:", self.clock)
+        self.free = [str(5200 + n) for n in range(draw.randint(1, 12))]  # in Movidesk
+        self.asking: list[str] = []
+        self.talking: dict[str, str] = {}
+        for queue in "123":
+            known(self.journal, self.clock, queue, self.free, self.limit)
+
+    def before(self, call) -> set[str]:
+        """Who came to the call's queue earlier and waits."""
+        return {other.call_id for other in self.journal.overview.waiting() if other.queue == call.queue and other.id < call.id}
+
+    def arrive(self) -> None:
+        self.count += 1
+        self.look(arrive(self.journal, f"{self.count:04d}", self.draw.choice("123")))
+
+    def everybody_looks(self) -> None:
+        for call in self.journal.overview.waiting():
+            self.look(call)
+
+    def look(self, call) -> None:
+        if call.call_id not in self.asking and self.journal.scheduler.turn(call, self.limit).request_id:
+            assert self.before(call) <= set(self.asking), "those before it ask, too"
+            assert self.limit >= waiting_line.BESIDE_FROM or not self.before(call)
+            self.asking.append(call.call_id)
+            self.most = max(self.most, len(self.asking))
+
+    def movidesk_answers(self) -> None:
+        if self.asking:
+            call = self.journal.calls.find(self.asking.pop(self.draw.randrange(len(self.asking))))
+            before, extension = self.before(call), self.free.pop(0) if self.free else ""
+            self.journal.scheduler.answered(call, extension, "" if extension else "4", "")
+            if extension:
+                assert before <= set(self.asking), "overtaken"
+                assert len(before) <= len(self.free), "there is an agent for each of those before it"
+                self.journal.calls.record(call.call_id, "transferred")
+                self.talking[call.call_id] = extension
+
+    def somebody_hangs_up(self) -> None:
+        if self.talking:
+            call_id = self.draw.choice(sorted(self.talking))
+            self.journal.calls.hang_up(call_id)
+            self.free.append(self.talking.pop(call_id))
+            deliver_now(self.journal, self.limit)
+
+    def time_passes(self) -> None:
+        self.clock.now += self.draw.choice((0.1, 0.3, 1, 5))
+
+
+@given(st.integers(0, 10 ** 9))
+@settings(max_examples=80, deadline=None)
+def test_nobody_is_overtaken_where_several_ask_at_once(seed):
+    raised = RaisedLimit(random.Random(seed))
+    steps = [raised.arrive, raised.everybody_looks, raised.movidesk_answers, raised.somebody_hangs_up, raised.time_passes]
+    for _ in range(60):
+        raised.draw.choices(steps, (4, 2, 3, 2, 1))[0]()
+    raised.journal.close()
+
+
+@pytest.mark.parametrize("limit, asking", [(10, 1), (1000, 3)])
+def test_several_ask_at_once_at_a_raised_limit(journal, clock, limit, asking):
+    """Six agents have had calls and are free: three callers may ask, for whom there are twice as many agents."""
+    known(journal, clock, "77", [f"525{number}" for number in range(6)], limit)
+    callers = [arrive(journal, 10 + number) for number in range(5)]
+    turns = [journal.scheduler.turn(call, limit) for call in callers]
+    assert [bool(turn.request_id) for turn in turns] == [number < asking for number in range(5)]
+    assert [turn.position for turn in turns] == [1, 2, 3, 4, 5]
+    for call in callers[:asking]:
+        journal.scheduler.answered(call, "", "4", "")
+    clock.now += 1
+    assert not any(journal.scheduler.turn(call, limit).request_id for call in callers), "all agents are busy"
+
+
+def test_nobody_asks_beside_a_caller_whose_question_has_failed(journal, clock):
+    known(journal, clock, "77", [f"525{number}" for number in range(6)], 1000)
+    first, second = arrive(journal, 1), arrive(journal, 2)
+    assert journal.scheduler.turn(first, 1000).request_id
+    journal.scheduler.unanswered(first, taken=True)
+    assert not journal.scheduler.turn(second, 1000).request_id
+    assert journal.scheduler.turn(first, 1000).request_id and journal.scheduler.turn(second, 1000).request_id
 
 
 def test_what_is_known_of_a_phone_holds_also_within_one_look(clock):

@@ -44,3 +44,10 @@ def test_a_look_is_whole_seconds_or_less_than_one(limit, until, script, place):
 def test_500_callers_cost_about_the_same_at_every_limit(limit):
     """Movidesk has said that all agents are busy: the first asks again in 30 s."""
     assert sum(1 / wait for wait in looks(limit, until=30.0, places=range(1, 501))) < 110
+
+
+def test_who_may_ask_while_others_ask():
+    assert not waiting_line.may_ask_beside(1, 100, 99), "only at a raised limit"
+    most = {free: max((asking for asking in range(1, 20) if waiting_line.may_ask_beside(asking, free, 100)), default=0)
+            for free in (0, 3, 4, 6, 16, 100)}
+    assert most == {0: 0, 3: 0, 4: 1, 6: 2, 16: 7, 100: 7}

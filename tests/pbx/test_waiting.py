@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import ExitStack
 
 import pytest
 
@@ -110,6 +111,24 @@ def test_a_priority_is_served_first_and_may_change_while_it_waits(limited):
         for caller in callers:
             caller.close()
     assert limited.model.problems == []
+
+
+def test_at_a_raised_limit_two_callers_need_not_wait_for_one_answer(tree, tmp_path):
+    """Movidesk takes half a second. Four agents have had calls and are free: then two callers ask at the same time."""
+    agents = ["5252", "5253", "5254", "5255"]
+    with Rehearsal(tree, tmp_path, agents=agents, variables={"MOVIDESK_ANNOUNCE": "0"}) as rehearsal, ExitStack() as phones:
+        for agent in agents:
+            phones.enter_context(Agent(rehearsal.pbx, agent, answers(hang_up_after=0.1)))
+        for number in range(4):
+            with Caller(rehearsal.pbx, str(QUEUE), NUMBERS[number]):
+                rehearsal.wait_for_tickets(number + 1)
+        rehearsal.model.switches.latency = 0.5
+        for number in NUMBERS[4:]:
+            phones.enter_context(Caller(rehearsal.pbx, str(QUEUE), number))
+        rehearsal.wait_for_tickets(6)
+    first, second = [entry["time"] for entry in rehearsal.model.log if entry["endpoint"] == "asterisk_receivedCall"][4:]
+    assert second - first < 0.5, "the second was asked for before the first was answered"
+    assert rehearsal.model.problems == []
 
 
 def test_a_key_leads_to_a_message_and_the_place_is_said(service_office):

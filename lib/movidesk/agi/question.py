@@ -50,17 +50,17 @@ def ask(context: Context, channel: Channel, call: Call) -> dict[str, object]:
     result = context.send(turn.request_id, "received", queue=call.queue, number=call.number, id=call.call_id,
                           arrived=call.arrived, failures=lambda: _blamed_now(context, call))
     if isinstance(result, api.Delivered):
-        return {variables.POSITION: 1, **_judge(context, channel, call, result.text)}
+        return {variables.POSITION: turn.position, **_judge(context, channel, call, result.text)}
     channel.say(f"{call.call_id}: receivedCall: {result.why}")
     if isinstance(result, api.Rejected):
         context.journal.scheduler.unanswered(call, taken=True)
         _refused(context, channel, call, result.why)
-        return {variables.POSITION: 1}
+        return {variables.POSITION: turn.position}
     context.journal.scheduler.unanswered(call, taken=result.status is None and result.sent)
     if result.status != 429:
         _failed(context, channel, call, result.why)
     after = trial.TOKEN_RETRY if result.status in (401, 403) else AFTER_ERROR
-    return {variables.POSITION: 1, variables.WAIT: _seconds(result.after or after)}
+    return {variables.POSITION: turn.position, variables.WAIT: _seconds(result.after or after)}
 
 
 def _blamed_now(context: Context, call: Call) -> Trial:

@@ -237,7 +237,7 @@ class Client:
     long; a request that has not been sent by then is never sent.
     """
 
-    def __init__(self, url: str, token: Secret, timeout: float = 5.0, connections: int = 8,
+    def __init__(self, url: str, token: Secret, timeout: float = 5.0, connections: int = 16,
                  clock: Callable[[], float] = time.time):
         self._url = url
         self._token = token

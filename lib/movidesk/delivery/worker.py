@@ -27,7 +27,7 @@ from movidesk.rules import call_states, trial
 
 log = logging.getLogger("movidesk.delivery.worker")
 
-WORKERS = 4            # simultaneous requests
+WORKERS = 8            # simultaneous requests
 IDLE = 5.0             # seconds until the journal is read again if no process pulls the trigger
 STANDBY_SECONDS = 5.0  # `deliver_standby` begins no further event after this time: meanwhile no process can return to the journal
 

@@ -39,7 +39,8 @@ class Agents:
     def available(self, queue: str, now: float) -> int:
         """How many agents of this queue have neither a caller nor a refusal that holds."""
         free = self._store.rows(str, "SELECT extension FROM members WHERE queue = :queue AND NOT " + _HAS_CALLER, queue=queue)
-        return sum(not waiting_line.is_expected_to_refuse(self.refusal(extension), now) for extension in free)
+        refusing = {refusal.extension for refusal in self.refusals() if waiting_line.is_expected_to_refuse(refusal, now)}
+        return len(set(free) - refusing)
 
     # -- within a transaction ---------------------------------------------------------------------------------------
 

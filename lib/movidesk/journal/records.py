@@ -93,6 +93,8 @@ WAITS = "ended IS NULL AND state IN ('received', 'waiting') AND calls.code NOT I
 LINE_ORDER = "rank, id"
 #: Who of them asks before those behind: not one whose own questions fail (Trials.question_failed).
 COMES_FIRST = WAITS + " AND aside_until <= :now"
+#: Whether Movidesk is being asked for a caller at this moment, as a condition on calls.
+ASKS = "asks_until > :now"
 
 
 def job_from(*row: Any) -> Job:  # a column's type is its own

@@ -6,7 +6,7 @@ from movidesk.journal.agents import Agents
 from movidesk.journal.call_store import CallStore
 from movidesk.journal.limits import Limits
 from movidesk.journal.next_events import FREEING, SCREEN, NextEvents
-from movidesk.journal.records import ASKED, COMES_FIRST, DELIVERED, LINE_ORDER, PENDING, WAITS, Call
+from movidesk.journal.records import ASKED, ASKS, COMES_FIRST, DELIVERED, LINE_ORDER, PENDING, WAITS, Call
 from movidesk.journal.store import Store
 from movidesk.rules import call_states, rate_limit, waiting_line
 from movidesk.rules.rate_limit import WINDOW
@@ -29,12 +29,12 @@ class Scheduler:
         with self._store.transaction():
             now = self._store.steady()
             self._rejoin(call, now, refusal, pace)
-            position = 1 + self._store.count(f"SELECT count(*) FROM calls INDEXED BY calls_line WHERE {COMES_FIRST}"
-                                             f" AND queue = :queue AND ({LINE_ORDER}) < (:rank, :call)",
-                                             now=now, queue=call.queue, rank=call.rank, call=call.id)
+            ahead, resting = self._before(call, now)
+            position, rate = 1 + ahead, self._limits.rate(limit)
             queue, aside, klass = self.queue(call.queue), self.aside_until(call), None
-            overtakes = position == 1 and self._is_another_asking(call, now)
-            if position == 1 and aside <= now and not overtakes:
+            everywhere, here = self._asking(call, now) if not resting else (0, 0)
+            beside = bool(here) and self._may_ask_beside(queue, everywhere, now, rate)
+            if not resting and aside <= now and (beside or not here):
                 klass = waiting_line.request_class(queue, self._agents.with_callers(call.queue), now)
             aged = klass == rate_limit.PROBE and self._is_aged_probe(queue, now)
             wants = rate_limit.HEAD if aged else klass or 0
@@ -43,14 +43,36 @@ class Scheduler:
                 claim = self._limits.claim(limit, klass, self.demand(now, limit, queue, wants), aged)
             if claim is not None and claim.request_id:
                 self._ask(call, queue, now, now + hold, bool(aside))
-                return waiting_line.Turn(claim.request_id, 1, 0, "", "")
-            until = claim.wait if claim else 0.0 if overtakes else max(aside, queue.asked + queue.pace) - now
-            wait = waiting_line.look_again(position, until, script, self._limits.rate(limit))
+                return waiting_line.Turn(claim.request_id, position, 0, "", "")
+            until = claim.wait if claim else 0.0 if here and not ahead else max(aside, queue.asked + queue.pace) - now
+            wait = waiting_line.look_again(position, until, script, rate)
             self._store.execute("UPDATE calls SET wants = :wants, seen_until = :until, asks_until = 0 WHERE id = :call"
                                 " AND (wants != :wants OR seen_until < :soon OR asks_until > 0)", wants=wants, call=call.id,
                                 until=now + wait + waiting_line.GRACE, soon=now + wait + waiting_line.GRACE / 2)
             code = "" if claim and claim.paused and claim.wait > WINDOW else queue.code
             return waiting_line.Turn(0, position, wait, code, claim.reason if claim else "")
+
+    def _before(self, call: Call, now: float) -> tuple[int, int]:
+        """How many callers come before this one in its queue, and for how many of them Movidesk is not being asked."""
+        found = self._store.row(lambda ahead, resting: (ahead, resting),
+                                f"SELECT count(*), count(CASE WHEN NOT ({ASKS}) THEN 1 END) FROM calls INDEXED BY calls_line"
+                                f" WHERE {COMES_FIRST} AND queue = :queue AND ({LINE_ORDER}) < (:rank, :call)",
+                                now=now, queue=call.queue, rank=call.rank, call=call.id)
+        return found or (0, 0)
+
+    def _asking(self, call: Call, now: float) -> tuple[int, int]:
+        """For how many other callers Movidesk is being asked, of all queues and of this one. Also one behind this caller may be
+        asking: this one has a priority, or has come back from a phone that did not take it."""
+        found = self._store.row(lambda everywhere, here: (everywhere, here),
+                                "SELECT count(*), count(CASE WHEN queue = :queue THEN 1 END) FROM calls INDEXED BY calls_asks"
+                                f" WHERE asks_until > 0 AND {ASKS} AND {COMES_FIRST} AND id != :call",
+                                now=now, queue=call.queue, call=call.id)
+        return found or (0, 0)
+
+    def _may_ask_beside(self, queue: waiting_line.Queue, asking: int, now: float, rate: int) -> bool:
+        """See waiting_line.may_ask_beside. Below a raised limit the agents are not counted."""
+        return (queue.changed and rate >= waiting_line.BESIDE_FROM
+                and waiting_line.may_ask_beside(asking, self._agents.available(queue.name, now), rate))
 
     def _ask(self, call: Call, queue: waiting_line.Queue, now: float, until: float, fails: bool) -> None:
         """The caller asks. If its earlier requests failed, the callers behind it may ask meanwhile."""
@@ -59,13 +81,6 @@ class Scheduler:
                             until=until, aside=until if fails else 0, asks=0 if fails else until, call=call.id)
         self._note_arrival(call, ASKED)
         self._set_queue(queue._replace(asked=now))
-
-    def _is_another_asking(self, call: Call, now: float) -> bool:
-        """Whether another caller of the line is asking at this moment, before whom this one stands: it has a priority, or has
-        come back from a phone that did not take it. The other's answer comes first, as one of a queue asks at a time."""
-        return bool(self._store.value(
-            "SELECT EXISTS (SELECT 1 FROM calls INDEXED BY calls_asks WHERE asks_until > 0 AND asks_until > :now"
-            f" AND {COMES_FIRST} AND queue = :queue AND id != :call)", now=now, queue=call.queue, call=call.id))
 
     def _rejoin(self, call: Call, now: float, refusal: str, pace: tuple[float, float]) -> None:
         """Put the caller (back) into its line; one that comes from a phone which did not take it brings the reason."""

@@ -1,5 +1,6 @@
 """The waiting line: the callers of a Movidesk queue in order of arrival. Only the first (the head) asks Movidesk for an agent.
-Pure functions; the journal applies them.
+At a raised limit those behind it ask beside it, while more agents are known to be free than callers ask (`may_ask_beside`). Pure
+functions; the journal applies them.
 
 A caller of priority n stands in line as if it had come n times PRIORITY_SECONDS earlier (`rank`). So callers of one priority
 stand in order of arrival, and nobody waits for ever: who comes more than n times PRIORITY_SECONDS later overtakes nobody.
@@ -33,6 +34,8 @@ FIRST_REQUESTS, PLACE_REQUESTS = 4, 1.5
 #: Requests a minute above which intervals get no shorter: while `received` runs, Asterisk hears no key. And the longest interval
 #: once they are shorter: those far behind make up for those in front, so that 500 callers cost the same at every limit.
 QUICKEST, RAISED_FAR_LOOK = 1000, 8
+#: From this limit on several callers of a queue may ask at the same time, and at most so many of the PBX: see `may_ask_beside`.
+BESIDE_FROM, MOST_BESIDE = 100, 8
 UNKNOWN = -1
 #: The code for a caller while all phones of its queue refuse: "all agents are in a call".
 BUSY = "4"
@@ -90,6 +93,17 @@ def request_class(queue: Queue, taken: int, now: float) -> int | None:
     if queue.changed and not (queue.busy_agents != UNKNOWN and taken >= queue.busy_agents):
         return rate_limit.HEAD
     return rate_limit.PROBE if now >= queue.asked + queue.pace else None
+
+
+def may_ask_beside(asking: int, free: int, limit: int) -> bool:
+    """Whether a caller may ask, although Movidesk has not yet answered those before it. asking: for how many callers of all
+    queues it is being asked; limit: requests a minute.
+
+    Movidesk takes some tenths of a second for an answer, so one question after another would not use a raised limit. But the
+    answers may come in any order: if more callers ask than agents are free, one behind could get the last agent. So twice as many
+    must be free as ask then. free: agents of the queue who are known to have neither a caller nor a refusal that counts.
+    """
+    return limit >= BESIDE_FROM and asking < MOST_BESIDE and free >= 2 * (asking + 1)
 
 
 def at_first_arrival(queue: Queue) -> Queue:
