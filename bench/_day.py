@@ -163,7 +163,7 @@ class VirtualChannel(dict):
     def set(self, name: str, value) -> None:
         self[name.lstrip("_")] = str(value)
 
-    def say(self, text: str, level: int = 1) -> None:
+    def say(self, text: str, level: int = 1, of_caller: bool = True) -> None:
         pass
 
 

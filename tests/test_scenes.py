@@ -157,7 +157,7 @@ class Heard(VirtualChannel):
         super().__init__(caller)
         self._console = console
 
-    def say(self, text, level=1):
+    def say(self, text, level=1, of_caller=True):
         self._console += [text] if level < 3 else []
 
 
