@@ -22,8 +22,8 @@ def sounds(service_office: Office):
     subprocess.run([sys.executable, RECORDER, "install", folder / "movidesk"], check=True)
     service_office.set(MOVIDESK_PROMPTS="yes", MOVIDESK_ANNOUNCE="30")
     yield folder
-    shutil.rmtree(folder / "movidesk")
-    shutil.rmtree(folder / "custom", ignore_errors=True)
+    for name in ("movidesk", "custom", "pt", "pt_BR"):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def played(office: Office, part: str = "") -> list[str]:
@@ -68,6 +68,14 @@ def test_the_second_in_line_hears_its_place(service_office, sounds, language, nu
 def test_a_number_in_portuguese(service_office, sounds, number, parts):
     service_office.pbx.cli(f"channel originate Local/{number}@says application Wait 20")
     hears(service_office, *(f"movidesk/pt_BR/numbers/{part} pt_BR" for part in parts))
+    service_office.pbx.wait_idle(25)
+
+
+def test_where_asterisk_has_portuguese_digits_they_are_used(service_office, sounds):
+    (sounds / "pt_BR" / "digits").mkdir(parents=True)
+    shutil.copyfile(sounds / "en" / "digits" / "2.gsm", sounds / "pt_BR" / "digits" / "2.gsm")
+    service_office.pbx.cli("channel originate Local/2@says application Wait 20")
+    hears(service_office, "digits/2 pt_BR")
     service_office.pbx.wait_idle(25)
 
 
@@ -132,4 +140,3 @@ def test_an_own_recording_wins(service_office, sounds, prompts, setting, file, n
     busy = ["movidesk/pt_BR/busy pt_BR"] if prompts == "yes" else []
     hears(service_office, *busy, f"{name.format(sounds=sounds)} pt_BR")
     caller.hang_up()
-    recording.unlink()
