@@ -12,6 +12,8 @@ from typing import NamedTuple
 import phonenumbers
 from phonenumbers import PhoneNumber, PhoneNumberFormat
 
+from movidesk.messages import _
+
 COUNTRIES = frozenset(phonenumbers.SUPPORTED_REGIONS)
 
 #: country -> what its networks put before a number, if libphonenumber does not know it -> whether the area code may be missing.
@@ -64,7 +66,8 @@ class NumberingPlan:
             rest = match.group(1) if match else ""
             found = self._international(rest[2:]) if rest.startswith("00") else self._national(rest, may_be_local)
             if found:
-                return Found(found.number, f"{found.how}, after {raw[:-len(rest)]} (prefix {prefix})")
+                how = _("{how}, after {digits} (prefix {prefix})").format(how=found.how, digits=raw[:-len(rest)], prefix=prefix)
+                return Found(found.number, how)
         return None
 
     def _national(self, raw: str, may_be_local: bool = True) -> Found | None:
@@ -75,15 +78,20 @@ class NumberingPlan:
             return None
         number = self._valid(raw)
         if number:
-            return Found(number, f"a number in {self._country}")
+            return Found(number, _("a number in {country}").format(country=self._country))
         if not self._area_code or not may_be_local or raw.startswith("0"):
             return None
         number = self._valid(self._area_code + raw)
-        return Found(number, f"a number in {self._country}, area code {self._area_code}") if number else None
+        if not number:
+            return None
+        how = _("a number in {country}, area code {area_code}").format(country=self._country, area_code=self._area_code)
+        return Found(number, how)
 
     def _international(self, digits: str) -> Found | None:
         number = self._valid("+" + digits)
-        return Found(number, f"an international number, country code {number.country_code}") if number else None
+        if not number:
+            return None
+        return Found(number, _("an international number, country code {code}").format(code=number.country_code))
 
     def _valid(self, text: str) -> PhoneNumber | None:
         try:

@@ -10,6 +10,7 @@ import re
 from functools import lru_cache
 
 from movidesk import NamedTuple
+from movidesk.messages import _
 from movidesk.rules.call_states import ANONYMOUS
 
 TYPE_CHECKING = False
@@ -32,23 +33,23 @@ def convert(raw: str, config: Config) -> Converted:
     """What Movidesk gets for a number as the journal has it (call_states.client_number). Raises nothing."""
     form, country = config["numbers", "form"], config["numbers", "country"]
     if raw == ANONYMOUS:
-        return Converted(ANONYMOUS, "withheld")
+        return Converted(ANONYMOUS, _("withheld"))
     if raw in (config["numbers", "anonymous"] or ()):
-        return Converted(ANONYMOUS, "withheld: [numbers] anonymous")
+        return Converted(ANONYMOUS, _("withheld: [numbers] anonymous"))
     if form == AS_IS:
-        return Converted(raw, "as it came: [numbers] form = as_is")
+        return Converted(raw, _("as it came: [numbers] form = as_is"))
     if re.fullmatch(r"\+?0+", raw):
-        return Converted(ANONYMOUS, "withheld: only zeros")
+        return Converted(ANONYMOUS, _("withheld: only zeros"))
     if config["numbers", "internal"].fullmatch(raw):
-        return Converted(raw, "as it came: [numbers] internal")
+        return Converted(raw, _("as it came: [numbers] internal"))
     if not _is_possible(problem(config)):
-        return Converted(raw, "as it came: [numbers] cannot be applied, see movidesk check")
+        return Converted(raw, _("as it came: [numbers] cannot be applied, see movidesk check"))
     from movidesk.delivery.numbering_plan import NumberingPlan
 
     plan = NumberingPlan(country, config["numbers", "area_code"])
     found = plan.read(raw, config["numbers", "prefixes"] or ())
     if found is None:
-        return Converted(raw, f"as it came: not a valid number in {country}")
+        return Converted(raw, _("as it came: not a valid number in {country}").format(country=country))
     return Converted(plan.written(found.number, form), found.how)
 
 
