@@ -11,6 +11,7 @@ import io
 import re
 import tokenize
 from contextlib import suppress
+from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,9 @@ import pytest
 from movidesk import cli
 from movidesk.agi import verbs
 from movidesk.config.options import OPTIONS
+from movidesk.delivery.api import ENDPOINTS
+from movidesk_sim.control import Fault
+from movidesk_sim.model import Limit, Switches
 from test_architecture import LEVELS, LIB, TEXTS, modules
 
 ROOT = Path(__file__).parent.parent
@@ -280,13 +284,31 @@ def test_settings_are_found_in_pages():
     assert settings_named("`[line] ask_ever`\n\n    [pbx]\n    nam = x\n") == {("line", "ask_ever"), ("pbx", "nam")}
 
 
+# -- Movidesk's API ----------------------------------------------------------------------------------------------------
+
+API = (ROOT / "docs" / "api.md").read_text()
+
+
+def test_the_page_on_the_api_has_the_endpoints_of_the_code():
+    listed = {(row[1].strip("`").replace("`", "").replace("/", ""), row[2]) for row in rows(section(API, "## Endpoints"))}
+    assert listed == {(f"{endpoint.method} {endpoint.path}", ", ".join(param.name for param in endpoint.params))
+                      for endpoint in ENDPOINTS.values()}
+
+
+def test_the_page_on_the_api_has_every_switch_of_the_simulator():
+    table = {row[0].strip("`"): set(re.findall(r"`(\w+)`", row[1])) for row in rows(section(API, "## The simulator's switches"))}
+    for name, kind in (("switches", Switches), ("limit", Limit), ("faults", Fault)):
+        assert table[name] == {field.name for field in fields(kind)}
+
+
 # -- both languages ----------------------------------------------------------------------------------------------------
 
 PORTUGUESE = ROOT / "docs" / "pt-BR"
+FOR_MAINTAINERS = {"architecture.md", "api.md"}  # in English only
 #: English page -> Portuguese page.
-PAIRS = {ROOT / "README.md": PORTUGUESE / "README.md", ROOT / "SECURITY.md": PORTUGUESE / "security.md",
+PAIRS = {ROOT / "README.md": ROOT / "README.pt-BR.md", ROOT / "SECURITY.md": PORTUGUESE / "security.md",
          ROOT / "dialplan" / "README.md": PORTUGUESE / "dialplan.md", ROOT / "etc" / "movidesk.conf": PORTUGUESE / "settings.md",
-         **{page: PORTUGUESE / page.name for page in (ROOT / "docs").glob("*.md") if page.name != "architecture.md"}}
+         **{page: PORTUGUESE / page.name for page in (ROOT / "docs").glob("*.md") if page.name not in FOR_MAINTAINERS}}
 # What is the same in every language: variables, settings, options, paths, contexts, files, numbers.
 NAMES = re.compile(r"MOVIDESK_[A-Z_]+|(?<![\w/])_[A-Z_]{3,}|--[a-z][\w-]+|(?<!\w)/[a-z][\w./-]+|movidesk-[a-z]+"
                    r"|\b[a-z]+_[a-z_]+\b|\b[\w-]+\.(?:conf|db|py|md)\b|\b\d{2,}\b")
@@ -323,7 +345,7 @@ def lags(english: str, portuguese: str) -> list[str]:
 
 def test_every_page_for_admins_is_there_in_both_languages():
     assert {page for page in PAIRS.values() if not page.is_file()} == set()
-    assert set(PORTUGUESE.iterdir()) == set(PAIRS.values())
+    assert {*PORTUGUESE.iterdir(), ROOT / "README.pt-BR.md"} == set(PAIRS.values())
 
 
 @pytest.mark.parametrize("page", [page for page in PAIRS if page.suffix == ".md"], ids=names)
