@@ -17,8 +17,8 @@ from movidesk_rehearsal.asterisk_tree import CHECKOUT, debian_mirror, need_progr
 SUITE = "bookworm"
 UNIT = "lib/systemd/system/movidesk.service"
 # What the package is built from.
-SOURCES = ("agi", "debian", "dialplan", "docs", "etc", "lib", "requirements", "Makefile", "README.md",
-           "README.pt-BR.md", "SECURITY.md", "pyproject.toml", "setup.cfg")
+SOURCES = ("agi", "debian", "dialplan", "docs", "etc", "lib", "requirements", "sounds", "Makefile",
+           "README.md", "README.pt-BR.md", "SECURITY.md", "pyproject.toml", "setup.cfg")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # In systemd's place: starts, stops and restarts the one service as its unit says, and writes down what it was asked.
 SYSTEMCTL = rf"""#!/bin/sh

@@ -142,8 +142,9 @@ def office(built, tmp_path, tree):
 def test_install_call_upgrade_during_a_call_remove_and_purge(built, office, tmp_path):
     debian, pbx, package = office.debian, office.pbx, built[1]
     debian.dpkg("-i", package)
+    assert (pbx.agi_dir / "movidesk").is_symlink() and (pbx.folder / "data" / "sounds" / "movidesk").is_symlink()
     office.configure()
-    config = debian.read("etc/asterisk/movidesk.conf") or (pbx.etc_dir / "movidesk.conf").read_text()
+    config = (pbx.etc_dir / "movidesk.conf").read_text()
     pbx.start()
 
     # By the script first; then the service is started.
@@ -180,7 +181,7 @@ def test_install_call_upgrade_during_a_call_remove_and_purge(built, office, tmp_
     # Removed: calls go on, also after a restart of Asterisk. The configuration and the journal are there again afterwards.
     assert "kept" in debian.dpkg("--remove", "movidesk-agi")
     assert "stop movidesk.service" in debian.read("var/log/systemctl")
-    assert (pbx.etc_dir / "movidesk.conf").read_text() == config
+    assert (pbx.etc_dir / "movidesk.conf").read_text() == config and not (pbx.agi_dir / "movidesk").is_symlink()
     pbx.restart()
     assert "removed" in pbx.cli("dialplan show movidesk-queue")
     started = debian.read("var/log/systemctl").count(" start ")
