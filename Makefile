@@ -13,6 +13,8 @@ ASTDATADIR ?= $(patsubst %/,%,$(dir $(ASTAGIDIR)))
 STATEDIR   ?= /var/lib/movidesk
 SYSTEMD    ?= $(if $(wildcard /run/systemd/system),yes,no)
 ASTUSER    ?= asterisk
+# The manual and the completion of shells: where shells look for them, if this is an installation for the whole machine.
+SHAREDIR   ?= $(if $(filter yes,$(SYSTEMD)),/usr/local/share,$(PREFIX)/share)
 
 VERBS      := $(notdir $(wildcard agi/*))
 DIALPLAN   := $(wildcard dialplan/*.conf)
@@ -20,7 +22,7 @@ VENV       := .venv
 STAMP      := $(VENV)/.ready
 UV         := $(VENV)/tools/bin/uv
 
-.PHONY: help demo test lint lint-shell bench install check-user stage unit uninstall deb dist audit lock messages prompts clean
+.PHONY: help demo test lint lint-shell bench install check-user stage share unit uninstall deb dist audit lock messages prompts clean
 .NOTPARALLEL:
 help:
 	@echo "make demo        ten calls through a real Asterisk, against a simulator of Movidesk"
@@ -112,7 +114,7 @@ check-user:
 		echo "as root, install again and name its user: make install ASTUSER=..." >&2; }
 
 # Configuration and journal are never overwritten.
-install: check-user stage
+install: check-user stage share
 	@[ -e "$(ASTETCDIR)/movidesk.conf" ] || { \
 		sed 's|^;\? *path = .*|path = $(STATEDIR)/journal.db|' etc/movidesk.conf >"$(ASTETCDIR)/movidesk.conf" && \
 		chmod 640 "$(ASTETCDIR)/movidesk.conf"; }
@@ -164,6 +166,22 @@ stage:
 	@sed -i 's|/var/lib/movidesk|$(STATEDIR)|' "$(D)$(ASTETCDIR)/movidesk/verb.conf"
 	@"$(D)$(PREFIX)/venv/bin/python3" sounds/prompts.py install "$(D)$(ASTDATADIR)/sounds/movidesk"
 
+# The manual, and what the shells' completion needs, which the command itself writes. MOVIDESK: that command.
+MOVIDESK = "$(D)$(PREFIX)/venv/bin/python3" -m movidesk.cli
+MAN1     = $(SHAREDIR)/man/man1/movidesk.1
+MAN5     = $(SHAREDIR)/man/man5/movidesk.conf.5
+BASH     = $(SHAREDIR)/bash-completion/completions/movidesk
+ZSH      = $(SHAREDIR)/zsh/site-functions/_movidesk
+FISH     = $(SHAREDIR)/fish/vendor_completions.d/movidesk.fish
+share:
+	@install -D -m 644 etc/movidesk.1 "$(D)$(MAN1)"
+	@mkdir -p $(foreach file,$(MAN5) $(BASH) $(ZSH) $(FISH),"$(D)$(dir $(file))")
+	@awk -f etc/conf-to-man.awk etc/movidesk.conf >"$(D)$(MAN5)"
+	@_MOVIDESK_COMPLETE=bash_source $(MOVIDESK) >"$(D)$(BASH)"
+	@_MOVIDESK_COMPLETE=zsh_source $(MOVIDESK) >"$(D)$(ZSH)"
+	@_MOVIDESK_COMPLETE=fish_source $(MOVIDESK) >"$(D)$(FISH)"
+	@chmod 644 "$(D)$(MAN5)" "$(D)$(BASH)" "$(D)$(ZSH)" "$(D)$(FISH)"
+
 # Configuration and journal stay, and a small dialplan in place of ours: an #include that finds no file would keep Asterisk
 # from loading any dialplan at its next start.
 uninstall:
@@ -172,6 +190,8 @@ uninstall:
 		systemctl daemon-reload; fi
 	@rm -f $(foreach verb,$(VERBS),"$(ASTAGIDIR)/movidesk/$(verb)") $(foreach file,$(notdir $(DIALPLAN)),"$(ASTETCDIR)/movidesk/$(file)")
 	@rm -rf "$(PREFIX)/venv" "$(PREFIX)/bin/movidesk" "$(ASTDATADIR)/sounds/movidesk"
+	@rm -f "$(MAN1)" "$(MAN5)" "$(BASH)" "$(ZSH)" "$(FISH)"
+	@[ ! -d "$(PREFIX)/share" ] || find "$(PREFIX)/share" -depth -type d -empty -delete
 	@for folder in "$(ASTAGIDIR)/movidesk" "$(PREFIX)/bin" "$(PREFIX)"; do \
 		[ ! -d "$$folder" ] || rmdir --ignore-fail-on-non-empty "$$folder"; done
 	@[ ! -d "$(ASTETCDIR)/movidesk" ] || install -m 644 etc/removed.conf "$(ASTETCDIR)/movidesk/"

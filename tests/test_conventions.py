@@ -16,6 +16,7 @@ SUBJECTS = {
     "documentation": "docs/ against the code",
     "install": "requirements/ and setup.cfg",
     "lint": "make lint",
+    "manual": "the manual pages and the completion of shells",
     "scenes": "offices in a virtual clock, with verbs, delivery and simulator",
     "scripts": "agi/",
     "sounds": "sounds/",
