@@ -243,8 +243,8 @@ LOADED = {
     "movidesk.config.options", "movidesk.config.pattern", "movidesk.delivery", "movidesk.delivery.availability",
     "movidesk.journal", "movidesk.journal.agents", "movidesk.journal.call_store",
     "movidesk.journal.notes", "movidesk.journal.records", "movidesk.journal.standby_folder", "movidesk.journal.store",
-    "movidesk.journal.wakeup", "movidesk.rules", "movidesk.rules.call_states", "movidesk.rules.rate_limit",
-    "movidesk.rules.waiting_line"}
+    "movidesk.journal.waits", "movidesk.journal.wakeup", "movidesk.rules", "movidesk.rules.call_states",
+    "movidesk.rules.rate_limit", "movidesk.rules.waiting_line"}
 
 
 def loaded_by(code):

@@ -145,7 +145,7 @@ CODE = re.sub(r"^\s*;.*$", "", DIALPLAN, flags=re.MULTILINE)
 #: The globals of the contract, and those that later features added (dialplan/README.md).
 GLOBALS = {"MOVIDESK_" + name for name in (
     "AGID", "DIAL_PREFIX", "DIAL_SUFFIX", "DIAL_OPTIONS", "RING", "MAX_WAIT", "MOH", "FALLBACK", "MESSAGE", "MESSAGE_MAX",
-    "RECORD", "ANNOUNCE", "EXIT_KEY", "OUT_PREFIX", "OUT_SUFFIX", "VOICEMAIL", "CHECK_PHONE", "HINTS",
+    "RECORD", "ANNOUNCE", "EXIT_KEY", "OUT_PREFIX", "OUT_SUFFIX", "VOICEMAIL", "CHECK_PHONE", "HINTS", "ANNOUNCE_WAIT",
     "PRIORITY", "PROMPTS", "SOUNDS")}
 VARIABLES = {value for name, value in vars(variables).items() if name.isupper() and str(value).startswith("MOVIDESK_")}
 

@@ -45,7 +45,8 @@ def test_each_language_says_the_same():
 
 def test_the_dialplan_says_what_there_is():
     dialplan = "".join(path.read_text() for path in (ROOT / "dialplan").glob("*.conf"))
-    named = set(re.findall(r"Gosub\(movidesk-prompt,s,1\(([\w-]+),", dialplan)) | set(re.findall(r"MOVIDESK_WHY=(\w+)", dialplan))
+    named = set(re.findall(r"Gosub\(movidesk-(?:prompt|there),s,1\(([\w-]+),", dialplan))
+    named |= set(re.findall(r"MOVIDESK_WHY=(\w+)", dialplan))
     assert len(named) > 7 and named - {"asked"} <= set(TEXTS["en"])
     assert {f"numbers/{number}" for number in (*range(1, 30), 30, 40, 50, "and")} < set(TEXTS["pt_BR"])
 

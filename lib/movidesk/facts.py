@@ -23,6 +23,7 @@ class Line(TypedDict):
     waiting: int    # callers
     longest: float  # seconds since the one that waits longest arrived
     priorities: dict[str, int]  # how many of them have each priority above 0, the highest first
+    expected: int | None  # seconds that the next caller would be told to wait; None: unknown
 
 
 class Calls(TypedDict):
@@ -82,7 +83,7 @@ def read(settings: Config, journal: Journal) -> Facts:
     for call in journal.overview.waiting():
         waiting.setdefault(call.queue, []).append(call)
     return {
-        "line": [_line(queue, found, now) for queue, found in waiting.items()],
+        "line": [_line(settings, journal, found, now) for found in waiting.values()],
         "calls": {"open": totals["open"], "with_agents": sum(c.state == call_states.TRANSFERRED for c in open_calls)},
         "requests": _requests(settings, journal, now),
         "outbox": {"pending": totals["pending"], "refused": totals["refused"],
@@ -102,11 +103,15 @@ def _trouble(standing: list[alarms.Alarm]) -> Trouble:
             "alarms": [{"name": alarm.name, "text": alarm.text} for alarm in standing]}
 
 
-def _line(queue: str, found: list[Call], now: float) -> Line:
+def _line(settings: Config, journal: Journal, found: list[Call], now: float) -> Line:
+    """The line in which these callers stand."""
     priorities: dict[str, int] = {}
     for priority in sorted((str(call.priority) for call in found if call.priority), reverse=True):
         priorities[priority] = priorities.get(priority, 0) + 1
-    return {"queue": queue, "waiting": len(found), "longest": now - min(call.arrived for call in found), "priorities": priorities}
+    queue = found[0].queue
+    return {"queue": queue, "waiting": len(found), "longest": now - min(call.arrived for call in found), "priorities": priorities,
+            "expected": journal.scheduler.expected(queue, len(found) + 1, journal.scheduler.queue(queue).code,
+                                                   nights.limit_at(settings, now))}
 
 
 def _requests(settings: Config, journal: Journal, now: float) -> Requests:
@@ -139,6 +144,8 @@ def _say_line(line: Line) -> str:
         queue=line["queue"], count=line["waiting"], time=span(line["longest"]))]
     texts += [_("{count} of priority {priority}").format(count=count, priority=priority)
               for priority, count in line["priorities"].items()]
+    if line["expected"] is not None:
+        texts.append(_("the next caller will wait for about {time}").format(time=span(line["expected"])))
     return "; ".join(texts)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 import itertools
 import re
 import sqlite3
+import time
 import wave
 from contextlib import ExitStack, closing, contextmanager
 from datetime import datetime, timezone
@@ -66,6 +67,13 @@ exten => _X!,1,Answer()
  same => n,Gosub(movidesk-number,s,1(${EXTEN}))
  same => n,Hangup()
 
+[missing]
+exten => s,1,Gosub(movidesk-there,s,1(nosuch,queue-nosuch))
+ same => n,Verbose(0,Says nosuch: "${MOVIDESK_PROMPT}")
+ same => n,Gosub(movidesk-there,s,1(nosuch,queue-holdtime))
+ same => n,Verbose(0,Says it: "${MOVIDESK_PROMPT}")
+ same => n,Hangup()
+
 [reception]
 exten => s,1,Answer()
  same => n,Wait(30)
@@ -120,7 +128,7 @@ class Office:
     def _forget_phones(self) -> None:
         """What a test before has taught of phones and agents holds no more."""
         with closing(sqlite3.connect(self.rehearsal.journal_path)) as journal:
-            for table in ("refusals", "members", "queues"):
+            for table in ("refusals", "members", "queues", "waits", "speeds"):
                 journal.execute("DELETE FROM " + table)
             journal.commit()
 
@@ -146,6 +154,13 @@ class Office:
 
     def fault(self, endpoint: str, **what) -> None:
         self.simulator.faults.rules.append(Fault("asterisk_" + endpoint, **what))
+
+    def know_wait(self, seconds: float) -> None:
+        """Those who were answered lately waited so many seconds for each place."""
+        with closing(sqlite3.connect(self.rehearsal.journal_path)) as journal:
+            journal.execute("INSERT INTO speeds (queue, at, seconds, longest, rate) VALUES (?, ?, ?, 600, 1000)",
+                            (str(QUEUE), time.monotonic(), seconds))
+            journal.commit()
 
     def all_in_calls(self) -> None:
         """Movidesk answers 4: every agent talks to somebody."""

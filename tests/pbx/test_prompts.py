@@ -63,6 +63,47 @@ def test_the_second_in_line_hears_its_place(service_office, sounds, language, nu
         caller.hang_up()
 
 
+NEXT, PORTUGUESE = ("queue-youarenext",), ("movidesk/pt_BR/busy", "movidesk/pt_BR/next")
+
+
+@pytest.mark.parametrize("prompts, language, seconds, files", [
+    ("no", "es", 59, (*NEXT, "queue-holdtime", "queue-less-than", "digits/1", "queue-minute")),
+    ("no", "en", 89, (*NEXT, "queue-holdtime", "digits/1", "queue-minute")),
+    ("no", "fr", 90, (*NEXT, "queue-holdtime", "digits/2", "queue-minutes")),
+    ("yes", "pt_BR", 30, (*PORTUGUESE, *(f"movidesk/pt_BR/{name}" for name in ("expected", "less-than", "one-minute")))),
+    ("yes", "pt_BR", 60, (*PORTUGUESE, "movidesk/pt_BR/expected", "movidesk/pt_BR/one-minute")),
+    ("yes", "pt_BR", 629, (*PORTUGUESE, "movidesk/pt_BR/expected", "movidesk/pt_BR/numbers/10", "movidesk/pt_BR/minutes"))])
+def test_the_expected_wait_is_said_after_the_place(service_office, sounds, prompts, language, seconds, files):
+    service_office.set(MOVIDESK_PROMPTS=prompts, MOVIDESK_ANNOUNCE_WAIT="yes")
+    service_office.all_in_calls()
+    service_office.know_wait(seconds)
+    caller = service_office.call(f"*{language}")
+    hears(service_office, *(f"{file} {language}" for file in files))
+    service_office.wait_music(caller)
+    assert len(played(service_office)) == len(files)
+    caller.hang_up()
+
+
+@pytest.mark.parametrize("announce, known", [("no", True), ("yes", False)])
+def test_the_expected_wait_is_not_said(service_office, sounds, announce, known):
+    """Nobody asked for it, or it is not known."""
+    service_office.set(MOVIDESK_PROMPTS="no", MOVIDESK_ANNOUNCE_WAIT=announce)
+    service_office.all_in_calls()
+    if known:
+        service_office.know_wait(100)
+    caller = service_office.call("*es")
+    service_office.wait_music(caller)
+    assert played(service_office) == ["queue-youarenext es"]
+    caller.hang_up()
+
+
+def test_a_prompt_of_asterisk_that_is_missing_says_nothing(service_office, sounds):
+    service_office.pbx.cli("channel originate Local/s@missing application Wait 20")
+    wait_for("it is looked for", lambda: 'Says it: "queue-holdtime"' in service_office.console(), instead=service_office.console)
+    assert 'Says nosuch: ""' in service_office.console()
+    service_office.pbx.wait_idle(25)
+
+
 @pytest.mark.parametrize("number, parts", [
     ("1", ["1"]), ("29", ["29"]), ("30", ["30"]), ("59", ["50", "and", "9"])])
 def test_a_number_in_portuguese(service_office, sounds, number, parts):

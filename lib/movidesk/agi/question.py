@@ -23,7 +23,8 @@ LONGEST_WAIT = 60  # seconds; the longest MOVIDESK_WAIT, whatever Movidesk asks 
 
 def unasked() -> dict[str, object]:
     """The variables that `received` sets if Movidesk could not be asked."""
-    return {variables.EXT: "", variables.CODE: UNASKED, variables.WAIT: AFTER_ERROR, variables.POSITION: ""}
+    return {variables.EXT: "", variables.CODE: UNASKED, variables.WAIT: AFTER_ERROR, variables.POSITION: "",
+            variables.EXPECTED: ""}
 
 
 def ask(context: Context, channel: Channel, call: Call) -> dict[str, object]:
@@ -43,14 +44,18 @@ def ask(context: Context, channel: Channel, call: Call) -> dict[str, object]:
     if not turn.request_id:
         if turn.reason:
             channel.say(f"{call.call_id} waits: {turn.reason}", 3)
-        return {variables.CODE: turn.code or UNASKED, variables.WAIT: turn.wait, variables.POSITION: turn.position}
+        return {variables.CODE: turn.code or UNASKED, variables.WAIT: turn.wait, variables.POSITION: turn.position,
+                variables.EXPECTED: turn.expected or ""}
     from movidesk.delivery import api
     from movidesk.rules import trial
 
     result = context.send(turn.request_id, "received", queue=call.queue, number=call.number, id=call.call_id,
                           arrived=call.arrived, failures=lambda: _blamed_now(context, call))
     if isinstance(result, api.Delivered):
-        return {variables.POSITION: turn.position, **_judge(context, channel, call, result.text)}
+        told = _judge(context, channel, call, result.text)
+        code = str(told.get(variables.CODE, ""))
+        expected = context.journal.scheduler.expected(call.queue, turn.position, code, context.limit())
+        return {variables.POSITION: turn.position, variables.EXPECTED: expected or "", **told}
     channel.say(f"{call.call_id}: receivedCall: {result.why}")
     if isinstance(result, api.Rejected):
         context.journal.scheduler.unanswered(call, taken=True)

@@ -4,6 +4,7 @@ EXT = "MOVIDESK_EXT"
 CODE = "MOVIDESK_CODE"
 WAIT = "MOVIDESK_WAIT"
 POSITION = "MOVIDESK_POSITION"
+EXPECTED = "MOVIDESK_EXPECTED"     # seconds that the caller will probably wait until an agent answers, or empty
 ID = "MOVIDESK_ID"
 RESULT = "MOVIDESK_RESULT"
 RECORDING = "MOVIDESK_RECORDING"   # the file of the recording or message that belongs to the call, set by the dialplan

@@ -34,6 +34,7 @@ from movidesk.journal.records import (
     Recorded,
 )
 from movidesk.journal.store import BUSY_TIMEOUT, JournalError, Store
+from movidesk.journal.waits import Waits
 from movidesk.rules.rate_limit import WINDOW
 
 TYPE_CHECKING = False
@@ -63,7 +64,8 @@ class Journal:
         self.path, self.clock, self.steady = path, clock, self.store.steady
         self.notes = Notes(self.store)
         self.agents = Agents(self.store)
-        self.calls = CallStore(self.store, self.agents)
+        self.waits = Waits(self.store)
+        self.calls = CallStore(self.store, self.agents, self.waits)
 
     def close(self) -> None:
         """Close the file."""
@@ -88,7 +90,7 @@ class Journal:
         """Who asks, and what the answer means (Scheduler)."""
         from movidesk.journal.scheduling import Scheduler
 
-        return Scheduler(self.store, self.limits, self.agents, self.calls, self.next_events)
+        return Scheduler(self.store, self.limits, self.agents, self.calls, self.next_events, self.waits)
 
     @cached_property
     def trials(self) -> Trials:

@@ -16,6 +16,7 @@ from movidesk.journal.records import (
     Recorded,
 )
 from movidesk.journal.store import Store
+from movidesk.journal.waits import Waits
 from movidesk.rules import call_states, waiting_line
 
 TYPE_CHECKING = False
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 class CallStore:
     """What happened, in order. A channel carries one open call at most."""
 
-    def __init__(self, store: Store, agents: Agents):
-        self._store, self._agents = store, agents
+    def __init__(self, store: Store, agents: Agents, waits: Waits):
+        self._store, self._agents, self._waits = store, agents, waits
 
     # -- finding ----------------------------------------------------------------------------------------------------
 
@@ -117,7 +118,7 @@ class CallStore:
         if call is None:
             return known or call_states.call_id(pbx, uniqueid)
         if answered_by and call.mode == call_states.CONTROL and call.state in call_states.BEFORE_AGENT:
-            self.record(call.call_id, call_states.TRANSFERRED, answered_by, at=at)
+            self.record(call.call_id, call_states.TRANSFERRED, answered_by, at=self._now(at))
         return call.call_id
 
     def dial(self, pbx: str, uniqueid: str, extension: str, number: str) -> Call:
@@ -209,6 +210,8 @@ class CallStore:
             if call.mode == call_states.CONTROL and call.queue and extension:
                 self._agents.add_member(call.queue, extension)  # also one who picked up a call that was offered to another
             self._agents.took_a_call(extension)
+            if at is None and call.mode == call_states.CONTROL:
+                self._waits.answered(call)
         if kind != call_states.TRANSFERRED or not self.told_transferred(call, extension):
             self.add_event(call, kind, self._now(at), extension, link)
         self._store.execute("UPDATE calls SET state = :state, extension = :extension WHERE id = :call",

@@ -37,6 +37,7 @@ class Call(NamedTuple):
     channel: str = ""    # unique id of the channel that it is on since an attended transfer; '' where it began there
     priority: int = 0    # from 0 to waiting_line.HIGHEST_PRIORITY
     rank: float = 0.0    # its place in line (waiting_line.rank); 0.0 if an older version began it: before the others
+    place: int = 0       # its place when it began to wait; 0 if it has not had to wait
 
 
 class Event(NamedTuple):

@@ -8,6 +8,7 @@ from movidesk.journal.limits import Limits
 from movidesk.journal.next_events import FREEING, SCREEN, NextEvents
 from movidesk.journal.records import ASKED, ASKS, COMES_FIRST, DELIVERED, LINE_ORDER, PENDING, WAITS, Call
 from movidesk.journal.store import Store
+from movidesk.journal.waits import Waits
 from movidesk.rules import call_states, rate_limit, waiting_line
 from movidesk.rules.rate_limit import WINDOW
 
@@ -15,8 +16,9 @@ from movidesk.rules.rate_limit import WINDOW
 class Scheduler:
     """Who asks, and what the answer means for the line (movidesk.rules.waiting_line and rate_limit hold the rules)."""
 
-    def __init__(self, store: Store, limits: Limits, agents: Agents, calls: CallStore, next_events: NextEvents):
+    def __init__(self, store: Store, limits: Limits, agents: Agents, calls: CallStore, next_events: NextEvents, waits: Waits):
         self._store, self._limits, self._agents, self._calls, self._next_events = store, limits, agents, calls, next_events
+        self._waits = waits
 
     def turn(self, call: Call, limit: int, script: bool = False, hold: float = 20.0, refusal: str = "",
              pace: tuple[float, float] = waiting_line.PACE) -> waiting_line.Turn:
@@ -31,6 +33,8 @@ class Scheduler:
             self._rejoin(call, now, refusal, pace)
             ahead, resting = self._before(call, now)
             position, rate = 1 + ahead, self._limits.rate(limit)
+            if call.state != call_states.RECEIVED:  # Movidesk has answered, and this caller is still here
+                self._waits.begins(call, position, rate)
             queue, aside, klass = self.queue(call.queue), self.aside_until(call), None
             everywhere, here = self._asking(call, now) if not resting else (0, 0)
             beside = bool(here) and self._may_ask_beside(queue, everywhere, now, rate)
@@ -46,11 +50,22 @@ class Scheduler:
                 return waiting_line.Turn(claim.request_id, position, 0, "", "")
             until = claim.wait if claim else 0.0 if here and not ahead else max(aside, queue.asked + queue.pace) - now
             wait = waiting_line.look_again(position, until, script, rate)
+            self._waits.begins(call, position, rate)
             self._store.execute("UPDATE calls SET wants = :wants, seen_until = :until, asks_until = 0 WHERE id = :call"
                                 " AND (wants != :wants OR seen_until < :soon OR asks_until > 0)", wants=wants, call=call.id,
                                 until=now + wait + waiting_line.GRACE, soon=now + wait + waiting_line.GRACE / 2)
             code = "" if claim and claim.paused and claim.wait > WINDOW else queue.code
-            return waiting_line.Turn(0, position, wait, code, claim.reason if claim else "")
+            return waiting_line.Turn(0, position, wait, code, claim.reason if claim else "",
+                                     self._expected(call.queue, position, code, rate))
+
+    def expected(self, queue: str, place: int, code: str, limit: int) -> int | None:
+        """Whole seconds until an agent will probably answer the caller in this place of the queue's line, who got this code. None
+        if that is unknown, or nobody will answer, or nothing may be sent for now."""
+        return self._expected(queue, place, code, self._limits.rate(limit))
+
+    def _expected(self, queue: str, place: int, code: str, rate: int) -> int | None:
+        seconds = self._waits.expected(queue, place, rate) if code in call_states.BUSY_CODES else None
+        return None if seconds is None or self._limits.pause_left() else seconds
 
     def _before(self, call: Call, now: float) -> tuple[int, int]:
         """How many callers come before this one in its queue, and for how many of them Movidesk is not being asked."""

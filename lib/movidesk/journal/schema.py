@@ -1,7 +1,8 @@
 """The journal's tables, and the migrations from older versions.
 
-Besides the recorded data (calls, events, requests, outcomes, queues, members, refusals, trials, notes) there is one derived
-table. A query on `events` would take longer the more events wait, and every verb needs it:
+Besides the recorded data (calls, events, requests, outcomes, queues, waits, members, refusals, trials, notes) two are derived.
+`speeds` holds what follows from `waits` (movidesk.journal.waits). A query on `events` would take longer the more events
+wait, and every verb needs it:
 
     next_events     the next event to send of each call, in the order of sending
 
@@ -171,6 +172,19 @@ MIGRATIONS = (
     ALTER TABLE calls ADD COLUMN asks_until REAL NOT NULL DEFAULT 0;
     CREATE INDEX calls_line ON calls (queue, rank, id) WHERE ended IS NULL;
     CREATE INDEX calls_asks ON calls (asks_until) WHERE asks_until > 0;
+    """,
+    """
+    ALTER TABLE calls ADD COLUMN place INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE calls ADD COLUMN allowed INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE waits (queue TEXT NOT NULL, at REAL NOT NULL, seconds REAL NOT NULL, place INTEGER NOT NULL);
+    CREATE INDEX waits_queue ON waits (queue, at);
+    CREATE TABLE speeds (
+        queue   TEXT PRIMARY KEY,
+        at      REAL NOT NULL,
+        seconds REAL NOT NULL,
+        longest REAL NOT NULL,
+        rate    INTEGER NOT NULL
+    ) WITHOUT ROWID;
     """,
 )
 

@@ -69,6 +69,7 @@ class Turn(NamedTuple):
     wait: float      # seconds until it runs `received` again (look_again)
     code: str        # the code that it gets meanwhile
     reason: str      # why no request is free; '' if that is not the cause
+    expected: int | None = None  # seconds until an agent will probably answer; None: unknown
 
 
 class Refusal(NamedTuple):
@@ -85,6 +86,11 @@ class Refusal(NamedTuple):
 def rank(arrived: float, priority: int) -> float:
     """The place of a caller in its line: whoever has the lower rank stands further ahead. arrived: steady time."""
     return arrived - priority * PRIORITY_SECONDS
+
+
+def arrived(rank: float, priority: int) -> float:
+    """When the caller with this rank arrived, in steady time."""
+    return rank + priority * PRIORITY_SECONDS
 
 
 def request_class(queue: Queue, taken: int, now: float) -> int | None:
