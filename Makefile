@@ -99,8 +99,9 @@ define CLI
 #!/bin/sh
 PATH="$$PATH:/usr/sbin:/sbin" # for runuser: cron's has neither
 export MOVIDESK_CONFIG="$${MOVIDESK_CONFIG:-$(ASTETCDIR)/movidesk.conf}"
+export MOVIDESK_USER="$(ASTUSER)" # as whom `check` looks, which root begins
 owner=$$(stat -c %U "$(STATEDIR)")
-if [ "$$(id -u)" = 0 ] && [ "$$owner" != root ]; then
+if [ "$$(id -u)" = 0 ] && [ "$$owner" != root ] && [ "$$1" != check ]; then
     exec runuser -u "$$owner" -- "$(PREFIX)/venv/bin/movidesk" "$$@"
 fi
 exec "$(PREFIX)/venv/bin/movidesk" "$$@"

@@ -16,7 +16,7 @@ LIB = Path(__file__).parents[1] / "lib"
 
 #: From bottom to top. A module may import from its own level (a package is one level) and from those below.
 LEVELS = ("messages", "rules", "config", "journal", "recordings", "delivery", "context", "pbx", "alarms", "agi", "made_calls",
-          "web", "checks", "facts", "housekeeping", "service", "cli")
+          "web", "facts", "checks", "housekeeping", "service", "cli")
 
 
 def modules(package: str = "movidesk") -> dict[str, Path]:

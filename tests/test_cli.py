@@ -14,11 +14,10 @@ from contextlib import closing
 
 import pytest
 
-from movidesk import __version__, checks, config
+from movidesk import __version__, config
 from movidesk.context import Context
 from movidesk.delivery.availability import TOKEN_REJECTED
-from movidesk.housekeeping import Housekeeping
-from movidesk.journal import Job, JournalError, standby, standby_folder
+from movidesk.journal import Job, JournalError, standby
 from movidesk_sim.control import Fault
 from support.processes import as_nobody
 
@@ -414,75 +413,7 @@ def test_deliver_goes_on_until_it_is_stopped(movidesk, book, simulator):
         process.wait(10)
 
 
-# -- check -------------------------------------------------------------------------------------------------------------
-
-@pytest.fixture
-def agid(movidesk):
-    """Something listens where the service would."""
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        movidesk.configure(agid={"listen": f"127.0.0.1:{listener.getsockname()[1]}"})
-        os.chmod(movidesk.path, 0o640)
-        yield listener
-
-
-def test_check_finds_nothing(movidesk, agid, simulator):
-    status, out, _ = movidesk("check")
-    assert status == GOOD and len(out.splitlines()) == 6
-    assert all(line.startswith("ok       ") for line in out.splitlines())
-    assert not [line for line in simulator.model.log if line["status"] == 200]
-
-
-def troubles(out):
-    return [line.split(None, 1)[1] for line in out.splitlines() if line.startswith("TROUBLE")]
-
-
-def test_check_names_what_is_wrong(movidesk, agid, simulator):
-    agid.close()
-    os.chmod(movidesk.path, 0o644)
-    simulator.close()
-    status, out, _ = movidesk("check")
-    readable, reachable, listening = troubles(out)
-    assert status == TROUBLE and f"chmod 0640 {movidesk.path}" in readable
-    assert reachable.startswith(f"Movidesk at {simulator.url}: no answer (")
-    assert "is movidesk serve running?" in listening
-
-
-def test_check_of_a_bad_configuration_and_journal(movidesk, agid, tmp_path):
-    movidesk.configure(pbx={"name": "a b"}, journal={"path": str(tmp_path / "none" / "journal.db")})
-    os.chmod(movidesk.path, 0o640)
-    out = troubles(movidesk("check")[1])
-    assert "[pbx] name: 'a b' must be 1 to 64 letters" in out[0] and "journal.db: unable to open" in out[1]
-
-
-@pytest.mark.parametrize("state", ["missing", "a file", "another's"])
-def test_check_of_a_place_for_the_standby_that_cannot_serve(movidesk, agid, tmp_path, caplog, state):
-    place = tmp_path / "memory"
-    movidesk.configure(journal={"path": str(tmp_path / "journal.db"), "standby": str(place)})
-    os.chmod(movidesk.path, 0o640)
-    settings = config.load(movidesk.path)
-    if state == "a file":
-        place.write_text("")
-    elif state == "another's":
-        place.mkdir()
-        os.mkdir(standby_folder.folder(settings), 0o777)
-        os.chmod(standby_folder.folder(settings), 0o777)
-    told, = [text for text in troubles(movidesk("check")[1]) if "journal" in text]
-    assert told.startswith(f"second journal in {place}: {place}") and "must be a folder in memory" in told
-    housekeeping = Housekeeping(Context(settings))
-    housekeeping.start()
-    housekeeping._stop.set()
-    assert f"[journal] standby: {place}" in caplog.text
-
-
-def test_check_without_a_configuration(movidesk, tmp_path, monkeypatch):
-    for name in ("_journal", "standby_problem", "_reachable", "_listening"):  # they would look at this machine's own
-        monkeypatch.setattr(checks, name, lambda _: "")
-    movidesk.path = str(tmp_path / "none.conf")
-    status, out, _ = movidesk("check")
-    assert (status, len(troubles(out))) == (TROUBLE, 1) and "No such file or directory" in out
-
+# -- root ----------------------------------------------------------------------------------------------------------------
 
 def test_a_journal_that_root_begins_belongs_to_the_folders_owner(movidesk, tmp_path):
     if os.geteuid() != 0:

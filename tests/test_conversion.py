@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from movidesk.agi import runner
-from movidesk.checks import all_checks
+from movidesk.checks import files as checked
 from movidesk.context import Context
 from movidesk.journal import HOLD, PENDING
 from movidesk.recordings import conversion, files
@@ -140,8 +140,8 @@ def test_no_file_is_begun_when_the_time_is_over(converting, monitor, monkeypatch
 
 def test_check_names_the_missing_tool(configured, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
-    problems = dict(all_checks(configured(convert="opus")))
-    assert problems["recordings as .opus"].startswith("no tool for .opus files: install opusenc or ffmpeg")
+    finding, = [finding for finding in checked.findings(configured(convert="opus")) if finding.subject == "recordings as .opus"]
+    assert finding.text.startswith("no tool for .opus files: install opusenc or ffmpeg") and finding.state == "TROUBLE"
 
 
 def test_a_message_that_is_converted_is_told_with_its_link(converting, monitor, monkeypatch):

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from movidesk import checks, config
+from movidesk import config
+from movidesk.checks import configuration
 from movidesk.context import Context
 from movidesk.delivery import numbers
 from movidesk.delivery.worker import Delivery
@@ -242,7 +243,8 @@ def test_without_the_library_numbers_go_as_they_came(converting, simulator, monk
 def test_check_names_a_country_that_is_none(write_config):
     found = config.load(write_config(numbers={"form": "e164", "country": "XX"}))
     assert found.all_problems() == []
-    assert dict(checks.all_checks(found))["callers' numbers as e164"].startswith("[numbers] country = XX is not a country's code")
+    finding, = [finding for finding in configuration.findings(found) if finding.subject == "callers' numbers as e164"]
+    assert finding.text.startswith("[numbers] country = XX is not a country's code") and finding.state == "TROUBLE"
 
 
 def test_a_form_without_a_country_is_refused_and_not_applied(write_config):

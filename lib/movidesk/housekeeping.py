@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TypeVar
 
 from movidesk import alarms
-from movidesk.checks import standby_problem
+from movidesk.checks.files import standby_problem
 from movidesk.context import Context
 from movidesk.delivery.worker import Delivery, deliver_standby
 from movidesk.journal import Job, JournalError, standby, standby_folder

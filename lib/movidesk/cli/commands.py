@@ -142,11 +142,14 @@ def number(numbers: tuple[str, ...]) -> int:
     return number.show(settings(), numbers)
 
 
-@movidesk.command(help=_("Check configuration, journal and connections."))
-def check() -> int:
+@movidesk.command(help=_("Find what is wrong, and say what mends it."))
+@click.option("--json", "as_json", is_flag=True, help=_("for programs"))
+@click.option("--bundle", metavar=_("FILE"), type=click.Path(dir_okay=False),
+              help=_("write a support archive (tar.gz), without secrets, callers' numbers masked"))
+def check(as_json: bool, bundle: str | None) -> int:
     from movidesk.cli import check
 
-    return check.run(settings())
+    return check.run(settings(), as_json, bundle)
 
 
 @movidesk.command(help=_("Run a simulator of Movidesk, for tests."), add_help_option=False,

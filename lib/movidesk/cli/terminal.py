@@ -80,8 +80,8 @@ def print_table(headers: Mapping[str, int], rows: Sequence[Row], with_headers: b
             print("\n".join(wrapped(clean(note), indent=2)))
 
 
-def wrapped(text: str, indent: int) -> list[str]:
-    """The text in indented lines that fit the terminal."""
+def wrapped(text: str, indent: int, break_words: bool = True) -> list[str]:
+    """The text in indented lines that fit the terminal. break_words: False leaves paths whole, so that they can be copied."""
     columns, margin = width(), " " * indent
     return textwrap.wrap(text, max(columns, indent + 20), initial_indent=margin, subsequent_indent=margin,
-                         break_on_hyphens=False) if columns else [margin + text]
+                         break_on_hyphens=False, break_long_words=break_words) if columns else [margin + text]

@@ -217,6 +217,11 @@ class RequestSender(Needed):
         mark, _, why = refused[0].partition(" ") if refused else ("", "", "")
         return (why, refused[1]) if refused and mark == self._token_mark() else None
 
+    def token_accepted(self) -> float | None:
+        """When Movidesk first accepted the configured token (epoch seconds); None if it has not, or not since another one."""
+        accepted = self.journal.notes.get(TOKEN_ACCEPTED)
+        return accepted[1] if accepted and accepted[0] == self._token_mark() else None
+
     def invalid_token(self) -> tuple[str, float] | None:
         """Like `auth_failure`, but only if the token is the cause: Movidesk has never accepted it, or rejected two different
         requests."""

@@ -32,6 +32,7 @@ from movidesk.journal.records import (
     Event,
     Job,
     Recorded,
+    Rejection,
 )
 from movidesk.journal.store import BUSY_TIMEOUT, JournalError, Store
 from movidesk.journal.waits import Waits
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from movidesk.journal.trials import Trials
 
 __all__ = ["BUSY_TIMEOUT", "CONVERTS", "DELIVERED", "DISMISSED", "HELD", "HOLD", "LEASE", "PENDING", "REFUSED", "WINDOW",
-           "Call", "Claim", "Event", "Job", "Journal", "JournalError", "Recorded"]
+           "Call", "Claim", "Event", "Job", "Journal", "JournalError", "Recorded", "Rejection"]
 
 
 class Journal:

@@ -32,6 +32,12 @@ class Agents:
         return self._store.row(waiting_line.Refusal, "SELECT extension, reason, since, at, times, call FROM refusals"
                                                      " WHERE extension = :extension", extension=extension)
 
+    def known(self) -> dict[str, float]:
+        """The extensions that Movidesk has named since the machine started, and how many seconds ago it last did."""
+        now = self._store.steady()
+        return {extension: now - named for extension, named in self._store.rows(
+            lambda *row: row, "SELECT extension, max(named) FROM members GROUP BY extension ORDER BY extension")}
+
     def with_callers(self, queue: str) -> int:
         """How many agents of this queue have a caller."""
         return self._store.count("SELECT count(*) FROM members WHERE queue = :queue AND " + _HAS_CALLER, queue=queue)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from movidesk.journal.records import CALL, HELD, HELD_NOTE, LINE_ORDER, WAITS, Call
+from movidesk.journal.records import CALL, HELD, HELD_NOTE, LINE_ORDER, WAITS, Call, Rejection
 from movidesk.journal.store import Store
 
 
@@ -41,6 +41,40 @@ class Overview:
             WHERE status = 'pending' AND NOT ({HELD_NOTE}) AND NOT (kind = 'received' AND ended IS NULL)
             ORDER BY events.id LIMIT 1""")
         return otherwise if at is None else float(at)
+
+    def rejections(self) -> list[Rejection]:
+        """The events that Movidesk rejected, pending or set aside, oldest first; the last 1000 of each."""
+        found = []
+        for status, index in (("pending", "events_pending"), ("refused", "events_refused")):
+            found += self._store.rows(Rejection, f"""
+                SELECT events.id, events.kind, events.note, calls.queue, calls.call_id, EXISTS (
+                    SELECT 1 FROM events AS first WHERE first.call = events.call AND first.status = 'delivered'
+                    AND first.kind IN ('received', 'start_transferred'))
+                FROM events INDEXED BY {index} JOIN calls ON calls.id = events.call
+                WHERE status = '{status}' AND note LIKE 'HTTP 4__%'
+                    AND substr(note, 6, 3) NOT IN ('401', '403', '408', '411', '425', '429')
+                ORDER BY events.id DESC LIMIT 1000""")
+        return sorted(found)
+
+    def accepts_calls_of(self, queue: str, since: int) -> bool:
+        """Whether Movidesk accepted the beginning of a call of this queue, in an event after number `since`; of the last 5000
+        calls."""
+        return bool(self._store.value("""
+            SELECT EXISTS (SELECT 1 FROM calls CROSS JOIN events ON events.call = calls.id
+                WHERE calls.id > (SELECT max(id) FROM calls) - 5000 AND queue = :queue AND events.id > :since
+                    AND kind IN ('received', 'start_transferred', 'start_canceled') AND status = 'delivered')""",
+                                      queue=queue, since=since))
+
+    def description(self) -> str:
+        """The schema of the file, with its version, and how many rows each table has."""
+        store = self._store
+        size = store.value("PRAGMA page_count") * store.value("PRAGMA page_size")
+        lines = [f"schema {store.value('PRAGMA user_version')}, {size} bytes"]
+        for name in store.rows(str, "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"):
+            lines.append(f"{name}: {store.count(f'SELECT count(*) FROM {name}')} rows")
+        for status, count in store.rows(lambda *row: row, "SELECT status, count(*) FROM events GROUP BY status"):
+            lines.append(f"events {status}: {count}")
+        return "\n".join([*lines, *store.rows(str, "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL"), ""])
 
     def totals(self) -> dict[str, int]:
         """How many calls are open, and how many events are pending and refused."""

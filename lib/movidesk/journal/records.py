@@ -72,6 +72,17 @@ class Recorded(NamedTuple):
     reason: str        # why nothing was; else ''
 
 
+class Rejection(NamedTuple):
+    """An event that Movidesk answered with 400, 404 or another 4xx that is meant for the event."""
+
+    event: int        # Event.id
+    kind: str
+    why: str          # `HTTP 400: ...`
+    queue: str
+    call_id: str
+    registered: int   # 1 if Movidesk had accepted the call's beginning, else 0
+
+
 class Claim(NamedTuple):
     """Permission to send a request."""
 
