@@ -18,7 +18,7 @@ from movidesk_sim.model import Limit, Movidesk
 from movidesk_sim.web import Simulator, serve
 
 POLL = 5  # seconds between two questions of a polling caller
-#: Seconds between two arrivals, or two rings, below which their order is chance: Asterisk runs each call in its own thread.
+#: Seconds between two arrivals, or two offers, below which their order is chance: Asterisk runs each call in its own thread.
 AT_ONCE = 0.1
 
 #: What an integrator writes first: every caller asks on its own, and a report that Movidesk refuses is forgotten.
@@ -70,7 +70,7 @@ class Caller:
     ring: float      # until the agent picks up
     talk: float
     arrived: float = 0.0
-    offered: float = 0.0  # when a phone first rang
+    offered: float = 0.0  # when Movidesk first named an agent
     answered: float = 0.0  # when an agent picked up
     left: float = 0.0
 
@@ -170,7 +170,6 @@ class Office:
             if not busy:
                 self._busy.remove(agent)
 
-        caller.offered = caller.offered or time.time()
         self._busy.add(agent)
         return AgentPhone(self._agents, message, caller.ring, picked_up, ended, busy)
 
@@ -185,7 +184,7 @@ class Office:
         to the screen; requests, 429s, overtakings. warm: without those who arrived in so many seconds of the beginning."""
         callers = [caller for caller in self.callers.values() if self.began + warm <= caller.arrived]
         served = [caller for caller in callers if 0 < caller.answered <= self.ended]
-        screens = self._screens()
+        screens = self._accepted("asterisk_transferedCall")
         shown = [caller for caller in served if caller.number in screens]
         found = {"callers": len(callers), "answered an hour": len(served) / (self.ended - self.began - warm) * 3600,
                  "gave up": sum(not caller.answered and 0 < caller.left <= self.ended for caller in callers)}
@@ -202,20 +201,22 @@ class Office:
                 "429s": sum(entry["status"] == 429 for entry in log), "overtakings": self._overtakings(),
                 "phones rung in a call": self.rung_in_a_call}
 
-    def _screens(self) -> dict[str, float]:
-        """When Movidesk first accepted each caller's transfer, by its number."""
+    def _accepted(self, endpoint: str, at_least: int = 0) -> dict[str, float]:
+        """When Movidesk first accepted such a request of each caller, by its number, with an answer of so many characters."""
         found: dict[str, float] = {}
         for entry in list(self.model.log):
-            if entry["endpoint"] == "asterisk_transferedCall" and entry["status"] == 200:
+            if entry["endpoint"] == endpoint and entry["status"] == 200 and len(entry["answer"]) >= at_least:
                 found.setdefault(self.model.tickets[entry["params"]["id"]].number, entry["time"])
         return found
 
     def _overtakings(self) -> int:
         """How many callers were offered an agent while one who had come earlier was still waiting (see AT_ONCE)."""
         callers = [caller for caller in self.callers.values() if caller.arrived]
-        return sum(any(other.waits_at(caller.offered - AT_ONCE) and other.arrived < caller.arrived - AT_ONCE
-                       and other.waits_at(caller.offered) for other in callers[:n])
-                   for n, caller in enumerate(callers) if caller.offered)
+        offers = self._accepted("asterisk_receivedCall", at_least=len('"5200"'))
+        for caller in callers:
+            caller.offered = offers.get(caller.number, 0.0)
+        return sum(any(other.arrived < caller.arrived - AT_ONCE and other.waits_at(caller.offered + AT_ONCE)
+                       for other in callers[:n]) for n, caller in enumerate(callers) if caller.offered)
 
 
 class OurLine(Office):
