@@ -187,6 +187,7 @@ class Product(Day):
         self.context.virtual_client = VirtualClient(self)
         self.delivery = Delivery(self.context, jitter=random.Random(1).random)
         self.channels: dict[int, VirtualChannel] = {}
+        self.said: dict[int, tuple[float, str]] = {}  # of a caller's number: when it began to wait, and MOVIDESK_EXPECTED then
         self._look_at: float | None = None
 
     def clock(self) -> float:
@@ -215,6 +216,7 @@ class Product(Day):
             self.unanswered(caller, channel)
 
     def unanswered(self, caller: Caller, channel: VirtualChannel) -> None:
+        self.said.setdefault(caller.number, (self.now, channel.get(variables.EXPECTED)))
         self.at(self.now + float(channel.get(variables.WAIT)), self.look, caller)
 
     def report(self, caller: Caller, kind: str, extension: str = "") -> None:

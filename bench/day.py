@@ -15,6 +15,8 @@ import logging
 from multiprocessing import Pool
 
 from _day import LIMIT, Caller, Day, Product, VirtualClient
+from _expected import error, told
+from _expected import report as report_expected
 from _table import save, show
 from movidesk.delivery import api
 
@@ -67,7 +69,8 @@ def run(task) -> dict:
     else:
         day = Polling(*scene, every=15.0 if strategy.startswith("c") else 5.0, again=not strategy.startswith("a"))
     queues = "" if scene[4] == 1 else " two queues, shared agents" if scene[6] else " two queues"
-    return {"strategy": strategy, "load": f"{scene[0]:.1f}/{scene[1]}{queues}", **day.run()}
+    return {"strategy": strategy, "load": f"{scene[0]:.1f}/{scene[1]}{queues}", **day.run(),
+            "told": told(day.callers, day.said) if isinstance(day, Product) else []}
 
 
 def main() -> None:
@@ -101,8 +104,12 @@ def report(found: list[dict], options) -> None:
         ["calls/min / agents", "strategy", "answered/h", "% of limit", "mean wait s", "overtakings", "429s",
          "agents stuck", "undelivered", "requests/min"], rows,
         "undelivered: reports that had not reached Movidesk an hour after the last arrival")
+    waits = {load: sum((result["told"] for result in found if result["load"] == load), []) for load in
+             dict.fromkeys(result["load"] for result in found)}
+    report_expected(waits)
     save("day-fixed-patience" if options.fixed_patience else "day",
-         {"hours": options.hours, "seeds": options.seeds, "means": means})
+         {"hours": options.hours, "seeds": options.seeds, "means": means,
+          "expected wait, median error": {load: error(found) for load, found in waits.items()}})
 
 
 if __name__ == "__main__":

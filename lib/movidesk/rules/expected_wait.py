@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 #: How many of the last answered calls count, how few are not enough, and for how many seconds they count.
-MOST, LEAST, LASTS = 20, 5, 1800.0
+MOST, LEAST, LASTS = 40, 5, 1800.0
 #: The requests that an answered call costs: received, transferred, completed.
 REQUESTS = 3
 
