@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from movidesk import alarms
+from movidesk import alarms, messages
 from movidesk.config import load
 from movidesk.context import UNUSABLE_EXTENSION, Context
 from movidesk.delivery.api import Delivered, Rejected, Retry
@@ -339,3 +339,24 @@ def test_an_extension_that_the_pattern_rejects(context, clock, write_config):
     assert names(context) == ["extension"]
     wider = load(write_config(pbx={"extension_pattern": "[0-9]{2,12}"}))
     assert [alarm.name for alarm in alarms.standing(Context(wider, clock, journal=context.journal))] == []
+
+
+@pytest.mark.parametrize("denied", ["journal.db", ""])
+def test_a_journal_that_this_user_may_read_but_not_write(context, monkeypatch, denied):
+    """SQLite may open it while another process has it open; no event could be recorded. denied: the file, or its folder."""
+    path = context.journal.path
+    assert names(context) == []
+    monkeypatch.setattr(os, "access", lambda place, mode: place != os.path.join(os.path.dirname(path), denied).rstrip("/"))
+    assert alarms.without_journal(context.config) == [alarms.Alarm(
+        "journal", f"{path}, or its folder, is not writable for this user: give both to Asterisk's user")]
+
+
+def test_alarms_are_in_the_language_of_the_admin(context, clock, monkeypatch):
+    context.journal.notes.set("away", "HTTP 503: busy")
+    clock.advance(61)
+    english = text(context)
+    monkeypatch.setenv("LANGUAGE", "pt_BR")
+    messages.follow_locale()
+    assert english.startswith("Movidesk does not answer since ") and text(context).startswith("o Movidesk não responde desde ")
+    messages.use_english()
+    assert text(context) == english

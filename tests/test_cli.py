@@ -18,6 +18,7 @@ from movidesk import __version__, config
 from movidesk.context import Context
 from movidesk.delivery.availability import TOKEN_REJECTED
 from movidesk.journal import Job, JournalError, standby
+from movidesk.journal.outbox import Outbox
 from movidesk_sim.control import Fault
 from support.processes import as_nobody
 
@@ -347,6 +348,20 @@ def test_a_table_fits_a_terminal_of_80_columns(movidesk, book, monkeypatch, comm
     refuse(book, "1700000000.123", why="HTTP 400: " + "a long reason " * 10)
     out = movidesk(command)[1]
     assert max(map(len, out.splitlines())) <= 80 and "".join(out.split()).count("alongreason") > 5
+
+
+def test_the_outbox_says_that_there_is_more(movidesk, book, monkeypatch):
+    refuse(book)
+    jobs = Outbox.jobs
+    monkeypatch.setattr(Outbox, "jobs", lambda outbox, status: jobs(outbox, status, 1) if status == "refused" else [])
+    assert movidesk("outbox")[1].endswith("\nand 1 more event\n")
+
+
+def test_a_terminal_that_lacks_letters_gets_question_marks(movidesk, book):
+    refuse(book, why="HTTP 400: não há")
+    done = subprocess.run([sys.executable, "-m", "movidesk.cli", "--config", movidesk.path, "outbox"],
+                          capture_output=True, text=True, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert "HTTP 400: n?o h?" in done.stdout and done.stderr == ""
 
 
 NASTY = "\x1b[31mred\x1b[0m \x07\r\n\x9b2J\u202eevil ação"

@@ -16,6 +16,7 @@ import pytest
 from movidesk.cli import parameters
 from movidesk.cli.call_facts import OUTCOMES
 from movidesk.journal import Job
+from movidesk.journal.call_search import CallSearch
 from movidesk.rules import call_states
 
 GOOD, TROUBLE, MISUSE = 0, 1, 2
@@ -187,6 +188,11 @@ def test_a_call_with_a_refused_event_is_trouble(movidesk, office):
     assert json.loads(movidesk("calls", "--id", "2", "--json")[1])["events"][1]["note"] == "HTTP 400: no such id"
 
 
+@pytest.mark.parametrize("options", [("--follow",), ("-n", "5"), ("--queue", "77"), ("--state", "lost")])
+def test_one_call_excludes_a_search(movidesk, options):
+    assert movidesk("calls", "--id", "1", *options)[0] == MISUSE
+
+
 def test_no_such_call(movidesk, office):
     assert movidesk("calls", "--id", "pbx1-9.9") == (TROUBLE, "", "Error: there is no call 'pbx1-9.9' in the journal\n")
 
@@ -220,6 +226,26 @@ def test_more_calls_than_are_read_at_once(movidesk, book, monkeypatch):
         book.calls.arrive("pbx1", f"1.{number}", "77", "4733990777")
     rows = list(csv.DictReader(io.StringIO(movidesk("calls", "--csv")[1])))
     assert [row["id"] for row in rows] == [str(number) for number in range(1, 8)]
+
+
+def test_what_happens_during_a_look_is_followed_too(movidesk, book, monkeypatch):
+    from movidesk.cli import calls
+
+    looks, changed = [], CallSearch.changed
+
+    def look(search, wanted, since):
+        found = changed(search, wanted, since)
+        looks.append(found)
+        if len(looks) == 1:
+            book.calls.arrive("pbx1", "1.1", "77", "4733990777")
+        if len(looks) == 3:
+            raise KeyboardInterrupt
+        return found
+
+    monkeypatch.setattr(CallSearch, "changed", look)
+    monkeypatch.setattr(calls, "sleep", lambda seconds: None)
+    status, out, _ = movidesk("calls", "--follow", "--json")
+    assert status == GOOD and [json.loads(line)["call_id"] for line in out.splitlines()] == ["pbx1-1.1"]
 
 
 def test_calls_are_followed(movidesk, office):

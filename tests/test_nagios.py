@@ -108,4 +108,8 @@ def test_an_error_is_one_line_without_a_bar(movidesk, monkeypatch):
 def test_it_is_in_english(movidesk, book, monkeypatch):
     monkeypatch.setenv("LANGUAGE", "pt")
     assert "waiting" in read(movidesk)[1]
+    book.calls.record("pbx1-1.1", "canceled")
+    book.outbox.rejected(book.outbox.take(1000)[0], "HTTP 400")
+    assert "1 event is set aside" in read(movidesk)[1] and "1 event is set aside" in movidesk("status", "--json")[1]
+    assert "1 evento foi deixado de lado" in movidesk("status")[1]
     assert "MOVIDESK UNKNOWN" in movidesk("status", "--nagios", "-w", "x")[1]

@@ -32,6 +32,7 @@ from movidesk.context import NOT_TOLD, UNUSABLE_EXTENSION, Context
 from movidesk.delivery.availability import AWAY, TOKEN_REJECTED
 from movidesk.journal import REFUSED, emergency, standby, standby_folder
 from movidesk.journal.recovery import kept_aside
+from movidesk.messages import _, ngettext
 from movidesk.pbx import liveness
 from movidesk.rules import waiting_line
 
@@ -81,16 +82,26 @@ def without_journal(config: Config) -> list[Alarm]:
     problems = config.all_problems()
     found = [Alarm("config", "; ".join(problems))] if problems else []
     if standby_folder.in_use(config):
-        found.append(Alarm("journal", f"the journal cannot be used; a second one in memory ({standby_folder.folder(config)}) "
-                                      f"replaces it, and calls go on. The cause: {standby.reason(config)}"))
+        found.append(Alarm("journal", _(
+            "the journal cannot be used; a second one in memory ({folder}) replaces it, and calls go on. The cause: {why}"
+            ).format(folder=standby_folder.folder(config), why=standby.reason(config))))
+    elif not _is_writable(config["journal", "path"]):
+        found.append(Alarm("journal", _("{path}, or its folder, is not writable for this user: give both to Asterisk's user")
+                           .format(path=config["journal", "path"])))
     found += _of_machine(config["journal", "path"])
     for path, since in emergency.waiting(config):
-        found.append(Alarm("emergency", f"events wait in {path} since {local(since)}: the journal could not record them; "
-                                        "movidesk serve (or deliver) imports them"))
+        found.append(Alarm("emergency", _("events wait in {path} since {time}: the journal could not record them; movidesk serve "
+                                          "(or deliver) imports them").format(path=path, time=local(since))))
     for path, since in kept_aside(config["journal", "path"]):
-        found.append(Alarm("damaged", f"the journal was damaged at {local(since)} and was renamed to {path}: see "
-                                      "docs/operations.md, \"A damaged journal\", then move that file elsewhere"))
+        found.append(Alarm("damaged", _("the journal was damaged at {time} and was renamed to {path}: see docs/operations.md, "
+                                        "\"A damaged journal\", then move that file elsewhere").format(
+                                            time=local(since), path=path)))
     return found
+
+
+def _is_writable(path: str) -> bool:
+    """Whether this user may write the journal at `path`; True if there is none yet."""
+    return not os.path.exists(path) or os.access(path, os.W_OK) and os.access(os.path.dirname(path), os.W_OK)
 
 
 def _of_machine(path: str) -> list[Alarm]:
@@ -98,17 +109,19 @@ def _of_machine(path: str) -> list[Alarm]:
     found = []
     last = liveness.last_delivery(path)
     if os.path.isdir(os.path.dirname(path)) and (last is None or not 0.0 <= time.time() - last < SERVICE_AFTER):
-        since = f"has not run since {local(last)}" if last else "has never run"
-        found.append(Alarm("service", f"movidesk serve {since}: no event is sent to Movidesk, and calls use the slower scripts; "
-                                      "start it: systemctl start movidesk (journalctl -u movidesk says why it ended)"))
+        since = _("has not run since {time}").format(time=local(last)) if last else _("has never run")
+        found.append(Alarm("service", _(
+            "movidesk serve {since}: no event is sent to Movidesk, and calls use the slower scripts; start it: systemctl start "
+            "movidesk (journalctl -u movidesk says why it ended)").format(since=since)))
     try:
         disk = os.statvfs(os.path.dirname(path))
     except OSError:
         return found  # what is wrong with the folder, the journal says
     free = disk.f_bavail * disk.f_frsize
     if free < min(LITTLE_SPACE, disk.f_blocks * disk.f_frsize // 50) or disk.f_files and not disk.f_favail:
-        found.append(Alarm("disk", f"only {free / 1e6:.1f} MB and {disk.f_favail} files are free on the disk of "
-                                   f"{os.path.dirname(path)}: once it is full no event can be recorded there; free some space"))
+        found.append(Alarm("disk", _(
+            "only {megabytes:.1f} MB and {files} files are free on the disk of {folder}: once it is full no event can be "
+            "recorded there; free some space").format(megabytes=free / 1e6, files=disk.f_favail, folder=os.path.dirname(path))))
     return found
 
 
@@ -116,9 +129,11 @@ def _refused(book: journal.Journal) -> list[Alarm]:
     refused = book.overview.totals()["refused"]
     if not refused:
         return []
-    event, call, _ = book.outbox.jobs(REFUSED, 1)[0]
-    return [Alarm("refused", f"{refused} {'event is' if refused == 1 else 'events are'} set aside, the first: {event.kind} of "
-                             f"{call.call_id} ({event.note}): see movidesk outbox")]
+    event, call, _request = book.outbox.jobs(REFUSED, 1)[0]
+    return [Alarm("refused", ngettext(
+        "{count} event is set aside, the first: {kind} of {call} ({why}): see movidesk outbox",
+        "{count} events are set aside, the first: {kind} of {call} ({why}): see movidesk outbox", refused).format(
+            count=refused, kind=event.kind, call=call.call_id, why=event.note))]
 
 
 def _of_office(context: Context, book: journal.Journal) -> list[Alarm]:
@@ -126,21 +141,21 @@ def _of_office(context: Context, book: journal.Journal) -> list[Alarm]:
     found = []
     not_told = book.notes.get(NOT_TOLD)
     if not_told and _lasts(context, not_told[1], NOT_TOLD_AFTER):
-        found.append(Alarm("asterisk", f"Asterisk has not listed its channels since {local(not_told[1])}, so calls whose channel "
-                                       f"is gone stay open: {not_told[0]}"))
+        found.append(Alarm("asterisk", _(
+            "Asterisk has not listed its channels since {time}, so calls whose channel is gone stay open: {why}").format(
+                time=local(not_told[1]), why=not_told[0])))
     rejected = book.notes.get(UNUSABLE_EXTENSION)
     pattern = context.config["pbx", "extension_pattern"]
     if rejected and not _lasts(context, rejected[1], UNUSABLE_OLD) and not pattern.fullmatch(rejected[0]):
-        where = context.config.path
-        found.append(Alarm("extension", f"{rejected[0]!r} was named as an extension at {local(rejected[1])}, and does not "
-                                        f"match extension_pattern = {pattern.pattern}: that agent gets no call. Correct [pbx] "
-                                        f"extension_pattern in {where} (then: systemctl restart movidesk), or the agent's "
-                                        "extension in Movidesk"))
+        found.append(Alarm("extension", _(
+            "{name!r} was named as an extension at {time}, and does not match extension_pattern = {pattern}: that agent gets no "
+            "call. Correct [pbx] extension_pattern in {path} (then: systemctl restart movidesk), or the agent's extension in "
+            "Movidesk").format(name=rejected[0], time=local(rejected[1]), pattern=pattern.pattern, path=context.config.path)))
     phones = ", ".join(_phone(refusal) for refusal in book.agents.refusals() if _is_alarming(refusal, book.steady()))
     if phones:
-        found.append(Alarm("phones", f"phones do not answer the calls that Movidesk offers: {phones}. Is each phone on and "
-                                     "registered, and is MOVIDESK_DIAL_PREFIX right? Agents who are away should go offline in "
-                                     "Movidesk"))
+        found.append(Alarm("phones", _(
+            "phones do not answer the calls that Movidesk offers: {phones}. Is each phone on and registered, and is "
+            "MOVIDESK_DIAL_PREFIX right? Agents who are away should go offline in Movidesk").format(phones=phones)))
     return found
 
 
@@ -151,35 +166,38 @@ def _is_alarming(refusal: waiting_line.Refusal, now: float) -> bool:
 
 
 def _phone(refusal: waiting_line.Refusal) -> str:
-    return f"{refusal.extension} ({refusal.reason or 'unknown reason'}, {refusal.times} times since {local(refusal.since)})"
+    return _("{extension} ({reason}, {count} times since {time})").format(
+        extension=refusal.extension, reason=refusal.reason or _("unknown reason"), count=refusal.times, time=local(refusal.since))
 
 
 def _of_movidesk(context: Context, book: journal.Journal) -> list[Alarm]:
     """Why no request reaches Movidesk: one alarm, the one that explains the others."""
     refused = context.invalid_token()
     if refused:
-        return [Alarm("token", f"Movidesk refuses the token since {local(refused[1])} ({refused[0]}): put a valid one into "
-                               f"{context.config.path}")]
+        return [Alarm("token", _("Movidesk refuses the token since {time} ({why}): put a valid one into {path}").format(
+            time=local(refused[1]), why=refused[0], path=context.config.path))]
     refusal = context.auth_failure()
     if refusal and _lasts(context, refusal[1], AWAY_AFTER):
-        return [Alarm("token", f"Movidesk refuses {book.notes.failed_alone(TOKEN_REJECTED)} since {local(refusal[1])} "
-                      f"({refusal[0]}), "
-                               "and nothing else was sent: the token may have been revoked")]
+        return [Alarm("token", _(
+            "Movidesk refuses {event} since {time} ({why}), and nothing else was sent: the token may have been revoked").format(
+                event=book.notes.failed_alone(TOKEN_REJECTED), time=local(refusal[1]), why=refusal[0]))]
     away = book.notes.get(AWAY)
     if away and _lasts(context, away[1], AWAY_AFTER):
-        cause = "Movidesk does not answer" if away_status(away[0]) >= 500 else "Movidesk accepts no request"
+        status = away_status(away[0])
+        cause = _("Movidesk does not answer") if status >= 500 else _("Movidesk accepts no request")
         only = book.notes.failed_alone(AWAY)
-        alone = f"; only {only} was sent" if only else ""
-        return [Alarm("away", f"{cause} since {local(away[1])} ({away[0]}){alone}: events are kept, callers wait, "
-                              f"or go to MOVIDESK_FALLBACK if it is set; {advice(away_status(away[0]))}")]
+        return [Alarm("away", _(
+            "{cause} since {time} ({why}){alone}: events are kept, callers wait, or go to MOVIDESK_FALLBACK if it is set; "
+            "{advice}").format(cause=cause, time=local(away[1]), why=away[0], advice=advice(status),
+                               alone=_("; only {event} was sent").format(event=only) if only else ""))]
     pause = book.limits.pause_left()
     if away or pause:
-        return [] if pause <= PAUSE_AFTER else [Alarm(
-            "pause", f"Movidesk asked for a pause (429), {pause:.0f} s are left: if another program uses this account, lower "
-                     "requests_per_minute")]
+        return [] if pause <= PAUSE_AFTER else [Alarm("pause", _(
+            "Movidesk asked for a pause (429), {seconds:.0f} s are left: if another program uses this account, lower "
+            "requests_per_minute").format(seconds=pause))]
     idle = book.next_events.unsent_since(IDLE_AFTER)
-    return [Alarm("idle", f"events wait since {local(idle)} and no process sends them: is movidesk serve running?")
-            ] if idle else []
+    return [Alarm("idle", _("events wait since {time} and no process sends them: is movidesk serve running?").format(
+        time=local(idle)))] if idle else []
 
 
 def away_status(why: str) -> int:
@@ -191,16 +209,16 @@ def away_status(why: str) -> int:
 def advice(status: int) -> str:
     """What an admin should check when every request gets this status."""
     if status < 400:
-        return ("the address leads elsewhere: check url in movidesk.conf, and whether a proxy or a login page answers "
-                "(HTTPS_PROXY)")
+        return _("the address leads elsewhere: check url in movidesk.conf, and whether a proxy or a login page answers "
+                 "(HTTPS_PROXY)")
     if status == 411:
-        return ("a proxy removes Content-Length: 0 from requests: let it pass them unchanged, or do not use it (HTTPS_PROXY)")
+        return _("a proxy removes Content-Length: 0 from requests: let it pass them unchanged, or do not use it (HTTPS_PROXY)")
     if status in (400, 404, 405):
-        return ("a server answers that does not know the API: check the path of url in movidesk.conf, and whether a proxy or a "
-                "maintenance page answers instead of Movidesk")
+        return _("a server answers that does not know the API: check the path of url in movidesk.conf, and whether a proxy or a "
+                 "maintenance page answers instead of Movidesk")
     if status < 500:
-        return "a proxy may give this answer: check HTTPS_PROXY, and ask Movidesk's support"
-    return "see movidesk check"
+        return _("a proxy may give this answer: check HTTPS_PROXY, and ask Movidesk's support")
+    return _("see movidesk check")
 
 
 def _lasts(context: Context, since: float, seconds: float) -> bool:

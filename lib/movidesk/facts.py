@@ -56,7 +56,7 @@ class AlarmFacts(TypedDict):
     """An alarm that stands."""
 
     name: str  # as in docs/operations.md
-    text: str  # in English
+    text: str  # in English for programs
 
 
 class Trouble(TypedDict):

@@ -5,6 +5,7 @@ Exit status: 0 good, 1 trouble, 2 misuse.
 
 from __future__ import annotations
 
+import io
 import os
 import resource
 import sys
@@ -26,6 +27,8 @@ def main(arguments: list[str] | None = None) -> int:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would contain the token
     os.environ["PATH"] = os.pathsep.join(dict.fromkeys([*filter(None, os.environ.get("PATH", "").split(os.pathsep)),
                                                         *SYSTEM_PATH]))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # names of callers, on a terminal that lacks their letters
     messages.follow_locale()
     from movidesk.cli import commands  # its help is in the language that was just chosen
 

@@ -13,7 +13,7 @@ import click
 from movidesk import messages
 from movidesk.cli import book, call_facts
 from movidesk.cli.call_facts import CallFacts, EventFacts
-from movidesk.cli.terminal import GOOD, TROUBLE, Row, clean, print_fields, print_table, width
+from movidesk.cli.terminal import GOOD, TROUBLE, Row, clean, print_fields, print_table, progress, width
 from movidesk.config import Config
 from movidesk.facts import span
 from movidesk.journal import DELIVERED, DISMISSED, REFUSED, Call, Journal
@@ -23,7 +23,7 @@ from movidesk.messages import _
 from movidesk.rules import call_states
 
 TABLE, JSON, CSV = "table", "json", "csv"
-DEFAULT = 20       # calls in a table
+DEFAULT = 20      # calls in a table
 PAGE = 1000       # calls that are read at once where all are wanted
 LOOK_EVERY = 1.0  # seconds between two looks for something new
 WIDE = 110        # columns of a terminal that shows also the call id
@@ -35,15 +35,15 @@ FIELDS = ("id", "call_id", "uniqueid", "mode", "queue", "priority", "number", "a
 class Lister:
     """Prints calls in one of the three forms."""
 
-    def __init__(self, settings: Config, form: str, follows: bool = False):
-        """follows: more rows come later, for which the columns of a table must have room."""
+    def __init__(self, settings: Config, form: str, grows: bool = False):
+        """grows: more rows may come later, for which the columns of a table must have room."""
         if form != TABLE:
             messages.use_english()
         self.journal = book.opened(settings)
         self._masked = settings["pbx", "mask_numbers"] == "yes"
         self._print: Callable[[list[CallFacts]], None] = {TABLE: self._table, JSON: self._json, CSV: self._csv}[form]
         self._rows = csv.DictWriter(sys.stdout, FIELDS, extrasaction="ignore", lineterminator="\n")
-        self._follows, self._begun = follows, False
+        self._grows, self._begun = grows, False
 
     def facts(self, call: Call) -> CallFacts:
         """All about a call."""
@@ -67,10 +67,10 @@ class Lister:
 
     def _table(self, calls: list[CallFacts]) -> None:
         is_wide = (width() or WIDE) >= WIDE
-        prioritized = self._follows or any(call["priority"] for call in calls)
+        prioritized = self._grows or any(call["priority"] for call in calls)
         headers = {_("id"): 5, _("arrived"): 11, _("queue"): 5, _("number"): 13, _("agent"): 5, _("waited"): 6, _("talked"): 6,
                    _("outcome"): 9, _("rec"): 3, **dict.fromkeys([_("priority")] * prioritized + [_("call")] * is_wide, 0)}
-        if not self._follows:
+        if not self._grows:
             headers = dict.fromkeys(headers, 0)
         if calls or not self._begun:
             print_table(headers, [_row(call, prioritized, is_wide) for call in calls], with_headers=not self._begun)
@@ -78,16 +78,26 @@ class Lister:
 
 def show(settings: Config, wanted: Wanted, count: int | None, form: str) -> int:
     """Print the newest `count` calls that are wanted, in order of arrival; None: all."""
-    lister = Lister(settings, form)
+    lister = Lister(settings, form, grows=count is None)
     found = list(reversed(lister.journal.search.newest(wanted, count))) if count else []
     if form == TABLE and count and not found:
         print(_("no calls yet") if wanted == Wanted() else _("no such calls"))
     elif count:
         lister.print(found)
     else:
+        _print_all(lister, wanted)
+    return GOOD
+
+
+def _print_all(lister: Lister, wanted: Wanted) -> None:
+    """With a progress bar, if the calls go into a file."""
+    done, last = 0, lister.journal.search.position().call
+    with progress(0 if sys.stdout.isatty() else last, _("reading")) as step:
         for page in _pages(lister.journal, wanted):
             lister.print(page)
-    return GOOD
+            reached = page[-1].id if page else last
+            step(reached - done)
+            done = reached
 
 
 def _pages(journal: Journal, wanted: Wanted) -> Iterator[list[Call]]:
@@ -101,14 +111,15 @@ def _pages(journal: Journal, wanted: Wanted) -> Iterator[list[Call]]:
 
 def follow(settings: Config, wanted: Wanted, count: int, form: str) -> int:
     """Print the last calls, then each call whenever something happens to it, until this is interrupted."""
-    lister = Lister(settings, form, follows=True)
+    lister = Lister(settings, form, grows=True)
     search, position = lister.journal.search, lister.journal.search.position()
     lister.print(reversed(search.newest(wanted, count)))
     try:
         while True:
             sleep(LOOK_EVERY)
-            changed, position = search.changed(wanted, position), search.position()
-            lister.print(changed)
+            reached = search.position()  # before the search: what happens meanwhile is found again, and not lost
+            lister.print(search.changed(wanted, position))
+            position = reached
     except KeyboardInterrupt:
         return GOOD
 

@@ -94,6 +94,8 @@ def calls(count: int | None, name: str | None, follow: bool, form: str | None, *
 
     form = form or calls.TABLE
     if name is not None:
+        if follow or count is not None or any(wanted.values()):
+            raise click.UsageError(_("--id excludes -n, --follow, and what searches"))
         return calls.show_one(settings(), name, form)
     if follow:
         return calls.follow(settings(), _wanted(**wanted), count or calls.DEFAULT, form)

@@ -6,11 +6,10 @@ import logging
 import sys
 import threading
 
-from movidesk import config
+from movidesk import config, messages
 from movidesk.cli.terminal import GOOD, TROUBLE
 from movidesk.context import Context
 from movidesk.journal import wakeup
-from movidesk.messages import _
 from movidesk.pbx import heartbeat
 
 ROUND_SECONDS = 50.0  # `deliver --once` begins no further event after this time
@@ -62,6 +61,8 @@ def _context(settings: config.Config) -> Context:
 
 
 def _start_log() -> None:
+    """Logs are in English, so that they can be searched."""
+    messages.use_english()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
 
 
@@ -69,10 +70,10 @@ def _leave_it_to_the_other(path: str) -> int:
     """Another process delivers the events of the journal at `path`: say so, and whether that process is frozen."""
     silent = heartbeat.silent_for(path)
     if silent > heartbeat.FROZEN:
-        text = _("nothing is delivered: movidesk serve holds the lock of {path} and has not responded for {seconds:.0f} s; "
-                 "restart it (systemctl restart movidesk), or remove {file} if it does not run here")
-        print("movidesk: " + text.format(path=path, seconds=silent, file=heartbeat.path_beside(path)), file=sys.stderr)
+        print(f"movidesk: nothing is delivered: movidesk serve holds the lock of {path} and has not responded for {silent:.0f} "
+              f"s; restart it (systemctl restart movidesk), or remove {heartbeat.path_beside(path)} if it does not run here",
+              file=sys.stderr)
         return TROUBLE
-    text = _("movidesk serve, or another movidesk deliver, already delivers from {path}: nothing to do")
-    print("movidesk: " + text.format(path=path), file=sys.stderr)
+    print(f"movidesk: movidesk serve, or another movidesk deliver, already delivers from {path}: nothing to do",
+          file=sys.stderr)
     return GOOD

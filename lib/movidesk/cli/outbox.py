@@ -32,6 +32,10 @@ def show(settings: Config) -> int:
         print_table({_("event"): 0, _("at"): 0, _("call"): 0, _("kind"): 0, _("status"): 0, _("tries"): 0}, rows)
     elif not elsewhere:
         print(_("the outbox is empty: Movidesk has received all events"))
+    totals = journal.overview.totals()
+    more = totals["pending"] + totals["refused"] - len(rows)
+    if more > 0:
+        print(ngettext("and {count} more event", "and {count} more events", more).format(count=more))
     for text in elsewhere:
         print(text)
     return TROUBLE if refused or elsewhere else GOOD
@@ -91,4 +95,4 @@ def _refused(journal: Journal, doing: str) -> Iterator[int]:
         while refused := journal.outbox.jobs(REFUSED):
             for job in refused:
                 yield job.event.id
-                step()
+                step(1)

@@ -32,13 +32,14 @@ def moment(epoch: float) -> str:
 
 
 @contextmanager
-def progress(total: int, label: str) -> Iterator[Callable[[], None]]:
-    """Shows a progress bar if standard error is a terminal. Yields a function to call after each of `total` steps."""
-    if not sys.stderr.isatty():
-        yield lambda: None
+def progress(total: int, label: str) -> Iterator[Callable[[int], None]]:
+    """Shows a progress bar if standard error is a terminal, and there is something to do. Yields a function that is called after
+    each step with the part of `total` that is done by it."""
+    if not total or not sys.stderr.isatty():
+        yield lambda steps: None
         return
     with click.progressbar(length=total, label=label, file=sys.stderr) as bar:
-        yield lambda: bar.update(1)
+        yield bar.update
 
 
 def print_fields(rows: Iterable[tuple[str, str]]) -> None:

@@ -135,23 +135,26 @@ class Store:
             sleep(PAUSE)
 
     def _unusable(self, error: sqlite3.Error) -> JournalError:
+        from movidesk.messages import _  # here, because each script imports this module
+
         folder = os.path.dirname(self.path) or "."
         damaged = names_damage(str(error))
         if not os.path.isdir(folder):
-            advice = f"the folder {folder} does not exist: create it, owned by Asterisk's user"
+            advice = _("the folder {folder} does not exist: create it, owned by Asterisk's user")
         elif os.statvfs(folder).f_flag & os.ST_RDONLY:
-            advice = "its disk is mounted read-only: see dmesg for why, and mount it read-write"
+            advice = _("its disk is mounted read-only: see dmesg for why, and mount it read-write")
         elif not os.access(folder, os.W_OK | os.X_OK):
-            advice = f"the folder {folder} is not writable for this user: give it to Asterisk's user"
+            advice = _("the folder {folder} is not writable for this user: give it to Asterisk's user")
         elif damaged:
-            advice = "the file is damaged: move it aside (keep it), a fresh one is made at once"
+            advice = _("the file is damaged: move it aside (keep it), a fresh one is made at once")
         elif os.statvfs(folder).f_bavail == 0:
-            advice = "its disk is full: free some space"
+            advice = _("its disk is full: free some space")
         elif "locked" in str(error):
-            advice = f"another program holds its lock: find it with fuser {self.path}"
+            advice = _("another program holds its lock: find it with fuser {path}")
         else:
-            advice = "see [journal] path in movidesk.conf"
-        return JournalError(f"journal {self.path}: {error}; {advice}", damaged)
+            advice = _("see [journal] path in movidesk.conf")
+        return JournalError(_("journal {path}: {error}; {advice}").format(
+            path=self.path, error=error, advice=advice.format(folder=folder, path=self.path)), damaged)
 
     def _migrate(self) -> None:
         """Bring the file to this version's schema. Each step commits together with its own number."""
