@@ -129,7 +129,7 @@ install: check-user stage share
 		else rm -f /etc/logrotate.d/movidesk; fi && \
 		systemctl daemon-reload && systemctl enable movidesk.service && \
 		systemctl try-restart movidesk.service; fi # one that runs is of the version before
-	@echo "Installed. Next:"
+	@echo "Installed. docs/install.md says how to rehearse first, with a simulator of Movidesk. Next:"
 	@echo "  1. put url and token into $(ASTETCDIR)/movidesk.conf"
 	@echo "  2. add '#include movidesk/*.conf' at the end of extensions.conf (FreePBX, Issabel: extensions_custom.conf)"
 	@echo "  3. $(if $(filter yes,$(SYSTEMD)),systemctl restart movidesk,run $(PREFIX)/bin/movidesk serve as Asterisk's user)"
@@ -199,7 +199,8 @@ uninstall:
 	@echo "Removed; $(ASTETCDIR)/movidesk.conf and $(STATEDIR) are kept. Now: asterisk -rx 'dialplan reload'"
 	@echo "Calls to movidesk-queue go to MOVIDESK_FALLBACK if it is set, see $(ASTETCDIR)/movidesk/removed.conf"
 	@grep -lsz '^$(PREFIX)/venv/bin/movidesk$$' /proc/[0-9]*/cmdline | cut -d/ -f3 | while read -r process; do \
-		echo "Still running, of the removed version: $$(tr '\0' ' ' <"/proc/$$process/cmdline"): kill $$process"; done
+		command=$$(tr '\0' ' ' <"/proc/$$process/cmdline"); \
+		case "$$command" in runuser*) ;; *) echo "Still running, of the removed version: $$command: kill $$process" ;; esac; done
 
 # debian/rules calls stage. The package needs no network when it is installed; to build it pip does, so it is not for a build
 # machine of Debian's.

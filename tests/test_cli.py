@@ -306,7 +306,7 @@ def test_the_outbox_shows_what_waits_or_was_refused_and_why(movidesk, book):
     status, out, _ = movidesk("outbox")
     first, why_first, second, why_second = rows(out)
     assert status == TROUBLE and [first[0], *first[2:]] == [str(refused), "pbx1-1.1", "received", "refused", "0"]
-    assert second[2:4] == ["pbx1-1.1", "canceled"] and second[4] in ("in 1:29", "in 1:30") and second[5:] == ["1"]
+    assert second[2:4] == ["pbx1-1.1", "canceled"] and second[4] in ("again in 1:29", "again in 1:30") and second[5:] == ["1"]
     assert (why_first, why_second) == (["HTTP 400: no such id"], ["HTTP 500: oops"])
 
 
@@ -332,6 +332,7 @@ def test_everything_that_waits_is_tried_now(movidesk, book):
     book.outbox.retry(job, 300, "HTTP 500: oops")
     assert movidesk("outbox", "--now") == (GOOD, "1 event is tried again now (1 pending)\n", "")
     assert book.outbox.take(1000)[0].event.id == job.event.id
+    assert movidesk("outbox", "--now")[1].startswith("1 pending: due within a minute, or waiting for an earlier event")
     assert movidesk("outbox", "--now", "--replay", "all")[0] == MISUSE
 
 

@@ -176,8 +176,9 @@ def test_everything_about_one_call(movidesk, office, name):
         ["waited", "0:12"], ["talked", "3:40"], ["recording", "https://pbx.example.com/rec/1.1.wav"]]
     heading, received, answer, transferred, accepted, completed, why, link = cells(events)
     assert heading == ["at", "event", "agent", "Movidesk"]
-    assert received[:2] == ["12:00:00", "received"] and received[-1].startswith("received at ") and answer == ["", '"5252"']
-    assert transferred[:3] == ["12:00:12", "transferred", "5252"] and accepted == ["", "accepted"]
+    assert received[:2] == ["12:00:00", "received"] and received[-1].startswith("received at ")
+    assert answer == ["", 'answer: "5252"']
+    assert transferred[:3] == ["12:00:12", "transferred", "5252"] and accepted == ["", "answer: accepted"]
     assert completed[:2] == ["12:03:52", "completed"] and re.match(r"waits, again in (1:00|0:59), tries: 1", completed[-1])
     assert (why, link) == (["", "HTTP 500: oops"], ["", "https://pbx.example.com/rec/1.1.wav"])
 

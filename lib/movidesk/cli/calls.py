@@ -138,7 +138,7 @@ def show_one(settings: Config, name: str, form: str) -> int:
     events = lister.journal.calls.events(call)
     print()
     rows = [Row((clock(event["at"]), event["kind"], event["agent"], _told(event, due.due - lister.journal.steady())),
-                [text for text in (event["note"], event["link"]) if text])
+                [text for text in (_note(event), event["link"]) if text])
             for event, due in zip(facts["events"], events)]
     print_table({_("at"): 8, _("event"): 11, _("agent"): 5, "Movidesk": 20}, rows)
     return TROUBLE if facts["reported"] == REFUSED else GOOD
@@ -167,6 +167,12 @@ def _told(event: EventFacts, seconds: float) -> str:
     if seconds > 0:
         return _("waits, again in {time}, tries: {count}").format(time=span(seconds), count=tries)
     return _("waits, tries: {count}").format(count=tries)
+
+
+def _note(event: EventFacts) -> str:
+    """What there is to say about an event: Movidesk's answer, or why it is not sent."""
+    answered = event["note"] and event["status"] == DELIVERED
+    return _("answer: {text}").format(text=event["note"]) if answered else event["note"]
 
 
 def _row(call: CallFacts, prioritized: bool, is_wide: bool) -> Row:

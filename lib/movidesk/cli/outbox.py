@@ -24,7 +24,7 @@ def show(settings: Config) -> int:
     rows = []
     for event, call, _request in refused + journal.outbox.jobs(PENDING):
         seconds = 0.0 if event.status == REFUSED else event.due - journal.steady()
-        status = event.status if seconds <= 0 else _("in {time}").format(time=facts.span(seconds))
+        status = event.status if seconds <= 0 else _("again in {time}").format(time=facts.span(seconds))
         rows.append(Row((event.id, moment(event.at), call.call_id, event.kind, status, event.attempts),
                         [event.note] if event.note else []))
     elsewhere = list(_elsewhere(settings))
@@ -56,6 +56,10 @@ def retry_now(settings: Config) -> int:
     journal = book.opened(settings)
     waited = Context(settings, journal=journal).retry_now()
     pending = journal.overview.totals()["pending"]
+    if pending and not waited:
+        print(_("{pending} pending: due within a minute, or waiting for an earlier event, the limit or a pause").format(
+            pending=pending))
+        return GOOD
     print(ngettext("{count} event is tried again now ({pending} pending)",
                    "{count} events are tried again now ({pending} pending)", waited).format(count=waited, pending=pending))
     return GOOD
