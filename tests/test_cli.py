@@ -194,6 +194,19 @@ def test_priorities_are_shown_where_they_are_used(movidesk, book):
     assert [line.split()[-2] for line in out.splitlines()] == ["priority", "waiting", "2", "9", "2"]
 
 
+@pytest.mark.parametrize("answers", [True, False])
+def test_the_expected_wait_of_the_next_caller_is_shown(movidesk, book, answers):
+    for number in range(2):
+        book.scheduler.turn(arrive(book, f"1.{number}"), 1000)
+    with book.store.transaction() as db:
+        db.execute("INSERT INTO speeds (queue, at, seconds, longest, rate) VALUES ('77', :now, 21, 600, 1000)", now=book.steady())
+        if not answers:  # for two minutes
+            db.set_note("away", "HTTP 500")
+            db.execute("UPDATE notes SET at = :since WHERE name = 'away'", since=time.time() - 120)
+    assert ("; the next caller will wait for about 1:03\n" in movidesk("status")[1]) == answers
+    assert json.loads(movidesk("status", "--json")[1])["line"][0]["expected"] == (63 if answers else None)
+
+
 def test_the_status_of_the_limit(movidesk, book, monkeypatch):
     for _ in range(2):
         book.scheduler.turn(arrive(book, f"1.{_}", f"7{_}"), 1000)

@@ -139,6 +139,12 @@ def test_a_caller_keeps_the_place_of_the_journal(pair, tmp_path):
     assert both.on_journal(line) == [("pbx-1.3", 2), ("pbx-1.1", 0), ("pbx-1.2", 0)]
 
 
+def test_an_imported_line_takes_no_priority_away(pair):
+    both = pair(lambda journal: journal.calls.arrive("pbx", "1.1", QUEUE, "47", priority=3))
+    both.on_journal(lambda journal: journal.calls.arrive("pbx", "1.1", QUEUE, "47", arrived=5.0, once=True))
+    assert both.call().priority == 3
+
+
 def test_a_call_that_moved_in_the_journal_stays_on_its_channel(pair):
     both = pair(arrive)
     both.on_journal(lambda journal: journal.calls.move("pbx-1.1", "99.1", "48"))

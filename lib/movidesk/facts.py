@@ -82,13 +82,15 @@ def read(settings: Config, journal: Journal) -> Facts:
     waiting: dict[str, list[Call]] = {}
     for call in journal.overview.waiting():
         waiting.setdefault(call.queue, []).append(call)
+    standing = alarms.standing(Context(settings, journal=journal))
+    answers = not {"away", "token"} & {alarm.name for alarm in standing}
     return {
-        "line": [_line(settings, journal, found, now) for found in waiting.values()],
+        "line": [_line(settings, journal, found, now, answers) for found in waiting.values()],
         "calls": {"open": totals["open"], "with_agents": sum(c.state == call_states.TRANSFERRED for c in open_calls)},
         "requests": _requests(settings, journal, now),
         "outbox": {"pending": totals["pending"], "refused": totals["refused"],
                    "age": max(0.0, now - journal.overview.oldest_owed(now))},
-        **_trouble(alarms.standing(Context(settings, journal=journal))),
+        **_trouble(standing),
     }
 
 
@@ -103,15 +105,15 @@ def _trouble(standing: list[alarms.Alarm]) -> Trouble:
             "alarms": [{"name": alarm.name, "text": alarm.text} for alarm in standing]}
 
 
-def _line(settings: Config, journal: Journal, found: list[Call], now: float) -> Line:
-    """The line in which these callers stand."""
+def _line(settings: Config, journal: Journal, found: list[Call], now: float, answers: bool) -> Line:
+    """The line in which these callers stand. answers: whether Movidesk answers, so that they get on."""
     priorities: dict[str, int] = {}
     for priority in sorted((str(call.priority) for call in found if call.priority), reverse=True):
         priorities[priority] = priorities.get(priority, 0) + 1
-    queue = found[0].queue
+    scheduler, queue = journal.scheduler, found[0].queue
+    expected = scheduler.expected(queue, len(found) + 1, scheduler.queue(queue).code, nights.limit_at(settings, now))
     return {"queue": queue, "waiting": len(found), "longest": now - min(call.arrived for call in found), "priorities": priorities,
-            "expected": journal.scheduler.expected(queue, len(found) + 1, journal.scheduler.queue(queue).code,
-                                                   nights.limit_at(settings, now))}
+            "expected": expected if answers else None}
 
 
 def _requests(settings: Config, journal: Journal, now: float) -> Requests:

@@ -72,7 +72,7 @@ class CallStore:
         it, its old call ends first, as a hangup would end it; it is lost if nobody had answered.
         channel: the channel that the call is on, if not the one on which it began (see `move`). once: return the call with this
         arrival time even if it has ended, because two processes may import the same line. priority: the caller's, from 0 to
-        waiting_line.HIGHEST_PRIORITY; for an open call it may be another one than before.
+        waiting_line.HIGHEST_PRIORITY; for an open call it may be another one than before, but an imported line names none.
         """
         channel = channel or uniqueid
         with self._store.transaction():
@@ -83,7 +83,7 @@ class CallStore:
             last = visits[-1] if visits else None
             if last and last.state not in call_states.ENDED:
                 if last.queue == queue and last.mode == mode and last.state != call_states.TRANSFERRED:
-                    last = self._with_priority(last, priority)
+                    last = last if once else self._with_priority(last, priority)
                     if channel == (last.channel or last.uniqueid):
                         return last
                     self._move(last, channel, number)

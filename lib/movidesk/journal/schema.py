@@ -1,12 +1,13 @@
 """The journal's tables, and the migrations from older versions.
 
-Besides the recorded data (calls, events, requests, outcomes, queues, waits, members, refusals, trials, notes) two are derived.
-`speeds` holds what follows from `waits` (movidesk.journal.waits). A query on `events` would take longer the more events
-wait, and every verb needs it:
+Besides the recorded data (calls, events, requests, outcomes, queues, waits, members, refusals, trials, notes) two tables are
+derived. A query on what they come from would take longer the more there is of it, and callers and verbs need them all the time:
 
     next_events     the next event to send of each call, in the order of sending
+    speeds          how fast each queue's line moves, from `waits`
 
-Triggers update it, so that no statement can forget to. The view `owed_events` defines its content.
+Triggers update the first, so that no statement can forget to. The view `owed_events` defines its content. movidesk.journal.waits
+updates the second.
 
 After an upgrade the service of the previous version runs until it is restarted, on a file that the first new script has migrated.
 So each statement of the previous version must still work: a migration drops nothing that they use. They use the index

@@ -50,7 +50,8 @@ class Waits:
         from movidesk.rules import expected_wait
 
         now = self._store.steady()
-        self._store.execute("DELETE FROM waits WHERE at < :long_ago", long_ago=now - expected_wait.LASTS)
+        self._store.execute("DELETE FROM waits WHERE queue = :queue AND at < :long_ago", queue=call.queue,
+                            long_ago=now - expected_wait.LASTS)
         self._store.execute("INSERT INTO waits (queue, at, seconds, place) VALUES (:queue, :now, :seconds, :place)",
                             queue=call.queue, now=now, place=call.place,
                             seconds=now - waiting_line.arrived(call.rank, call.priority))
