@@ -21,7 +21,8 @@ GOAL = 0.5  # seconds
 #: Searches that find what they look for soon, late, and not at all: then all calls are read.
 COMMANDS = ("--version", "status", "status --nagios", "outbox", "calls", "calls --number 0777", "calls --number 999",
             "calls --agent 5253", "calls --queue 78 --state lost", "calls --unanswered --day yesterday",
-            "calls --since 30d --until 29d --number 999", "calls --day today --csv", "calls --id old-500000", "calls --id none")
+            "calls --since 30d --until 29d --number 999", "calls --day today --csv -n 100", "calls --id old-500000",
+            "calls --id none")
 
 
 def run(config: Path, command: str) -> tuple[float, float]:
@@ -48,8 +49,8 @@ def main() -> None:
         figures = {}
         for command in COMMANDS:
             taken, computed = zip(*(run(config, command) for _ in range(options.times)))
-            figures[command] = {"median": median(taken), "worst": max(taken), "computing": median(computed)}
-    show(f"{options.calls} calls, 100 events wait: seconds", ["movidesk", "median", "worst", "computing"],
+            figures[command] = {"median": median(taken), "best": min(taken), "computing": median(computed)}
+    show(f"{options.calls} calls, 100 events wait: seconds", ["movidesk", "median", "best", "computing"],
          [[command, *numbers.values()] for command, numbers in figures.items()], f"goal: the median at most {GOAL:g}")
     save("commands", {"calls": options.calls, "seconds": figures})
     sys.exit(any(numbers["median"] > GOAL for numbers in figures.values()))
