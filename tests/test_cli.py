@@ -14,7 +14,7 @@ from contextlib import closing
 
 import pytest
 
-from movidesk import __version__, config
+from movidesk import __version__, config, messages
 from movidesk.context import Context
 from movidesk.delivery.availability import TOKEN_REJECTED
 from movidesk.journal import Job, JournalError, standby
@@ -454,3 +454,11 @@ def test_a_journal_that_root_begins_belongs_to_the_folders_owner(movidesk, tmp_p
     assert movidesk("calls")[0] == GOOD
     created = [entry.stat() for entry in folder.iterdir() if entry.suffix != ".deliver"]  # that one the fixture wrote
     assert {(about.st_uid, about.st_gid) for about in created} == {(65534, 65534)}
+
+
+@pytest.mark.parametrize("command, text", [(("status",), "ninguém espera"), (("status", "--json"), "nobody waits"),
+                                           (("deliver", "--once"), "nobody waits")])
+def test_what_is_logged_or_read_by_programs_is_english(movidesk, monkeypatch, command, text):
+    monkeypatch.setenv("LANGUAGE", "pt_BR")
+    movidesk(*command)
+    assert messages._("nobody waits") == text
