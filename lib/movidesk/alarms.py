@@ -9,7 +9,7 @@
     away       apply_outcome: no answer, 5xx        Movidesk accepts a request, or rejects one with another status
     pause      Limits.close_window: 429           the pause is over
     idle       the journal: due events stay       a request is sent
-    journal    standby.use: it is unusable        standby.end: it can be used again
+    journal    standby.use, or files not writable standby.end: it can be used again
     refused    the journal: events set aside      `movidesk outbox --replay` or `--dismiss`
     emergency  emergency.save                     emergency.take_in
     damaged    recovery.set_aside                 the file that it kept is moved away
@@ -101,7 +101,8 @@ def without_journal(config: Config) -> list[Alarm]:
 
 def _is_writable(path: str) -> bool:
     """Whether this user may write the journal at `path`; True if there is none yet."""
-    return not os.path.exists(path) or os.access(path, os.W_OK) and os.access(os.path.dirname(path), os.W_OK)
+    names = (os.path.dirname(path), path, path + "-wal", path + "-shm")
+    return not os.path.exists(path) or all(os.access(name, os.W_OK) for name in names if os.path.exists(name))
 
 
 def _of_machine(path: str) -> list[Alarm]:
@@ -214,8 +215,8 @@ def advice(status: int) -> str:
     if status == 411:
         return _("a proxy removes Content-Length: 0 from requests: let it pass them unchanged, or do not use it (HTTPS_PROXY)")
     if status in (400, 404, 405):
-        return _("a server answers that does not know the API: check the path of url in movidesk.conf, and whether a proxy or a "
-                 "maintenance page answers instead of Movidesk")
+        return _("a server answers that does not know the API, or Movidesk does not know the queue: check the path of url in "
+                 "movidesk.conf, whether a proxy or a maintenance page answers instead of Movidesk, and movidesk check")
     if status < 500:
         return _("a proxy may give this answer: check HTTPS_PROXY, and ask Movidesk's support")
     return _("see movidesk check")

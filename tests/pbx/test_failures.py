@@ -188,6 +188,24 @@ def broken(scripts_office, request):
         path.unlink(missing_ok=True)
 
 
+def test_a_token_that_is_removed_during_a_call_breaks_no_script(scripts_office):
+    """Movidesk had refused it. The scripts run, and must not be blamed."""
+    office = scripts_office
+    office.configure({"movidesk": ["token = 00000000-1111-2222-3333-444444444444"]})
+    caller = office.call()
+    caller.wait_answered()  # by the music
+    wait_for("Movidesk refuses it", lambda: "receivedCall 401" in office.heard())
+    office.configure({"movidesk": ["token ="]})
+    caller.hang_up()
+    caller.wait()
+    office.pbx.wait_idle()
+    console = office.console()
+    assert "canceled" in console and "do not run" not in console and "AttributeError" not in console
+    assert "Traceback" not in (office.pbx.folder / "log" / "console").read_text(errors="replace")
+    assert "[movidesk] token is missing" in office.rehearsal.cli("status").stdout
+    office.configure({})
+
+
 @pytest.mark.parametrize("broken", ["missing", "malformed", "token"], indirect=True)
 def test_with_a_broken_configuration_and_no_fallback_the_caller_waits(scripts_office, broken):
     office = scripts_office

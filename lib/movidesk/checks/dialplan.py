@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 #: Where calls enter our dialplan, and what all of it needs. The others are those of the installed files.
 CONTEXTS = ("movidesk-queue", "movidesk-watch", "movidesk-verb")
+OURS = "movidesk-"  # begins the names of all our contexts
 DEFAULT_AGID = "127.0.0.1:4573"
 RELOAD = "asterisk -rx 'dialplan reload'"
 FREEPBX = "/etc/freepbx.conf"  # where it exists FreePBX is installed
@@ -36,32 +37,22 @@ def findings(config: Config, asterisk: Asterisk) -> list[Finding]:
 def _contexts(asterisk: Asterisk, etc: str) -> list[Finding]:
     wanted = of_files(etc)
     names = list(dict.fromkeys([*CONTEXTS, *(context for context, _extension in wanted)]))
-    answers = asterisk.ask_all([f"dialplan show {name}" for name in names])
-    loaded = [name for name in names if f"Context '{name}'" in answers[f"dialplan show {name}"]]
+    loaded = of_console(asterisk.ask("dialplan show"))  # one long answer takes less time than one for each context
+    known = {context for context, _extension in loaded}
     subject, why = _("dialplan"), _("calls do not reach Movidesk's queues, or are not reported")
-    missing = [name for name in names if name not in loaded]
+    missing = [name for name in names if name not in known]
     if missing:
-        what = _("not loaded: {names}").format(names=", ".join(missing if loaded else missing[:1]))
+        what = _("not loaded: {names}").format(names=", ".join(missing if len(missing) < len(names) else missing[:1]))
         installed = {context for context, _extension in wanted}
         return [trouble(subject, what, why, _load(etc, [name for name in CONTEXTS if name not in installed]))]
-    old = sorted({context for context in names if not _is_as_in_files(context, answers[f"dialplan show {context}"], wanted)})
-    if old:
-        return [
-            trouble(
-                subject,
-                _("Asterisk has not loaded the files in {folder} as they are: {names}").format(
-                    folder=os.path.join(etc, "movidesk"), names=", ".join(old)
-                ),
-                _("calls run another version of the dialplan"),
-                RELOAD,
-            )
-        ]
-    return [
-        ok(
-            subject,
-            _("{count} contexts are loaded, as in {folder}").format(count=len(names), folder=os.path.join(etc, "movidesk")),
-        )
-    ]
+    folder = os.path.join(etc, "movidesk")
+    # A step in one of the two, and not in the other.
+    differs = {key[0] for key in wanted.keys() | loaded.keys() if key[0] in names and wanted.get(key) != loaded.get(key)}
+    if differs:
+        what = _("Asterisk has not loaded the files in {folder} as they are: {names}")
+        old = _("calls run another version of the dialplan")
+        return [trouble(subject, what.format(folder=folder, names=", ".join(sorted(differs))), old, RELOAD)]
+    return [ok(subject, _("{count} contexts are loaded, as in {folder}").format(count=len(names), folder=folder))]
 
 
 def _load(etc: str, not_installed: list[str]) -> str:
@@ -100,7 +91,7 @@ def _read(text: str, found: Steps) -> None:
         step = re.match(r"(?:exten\s*=>\s*([^,]+),|same\s*=>\s*)\w+(?:\([\w-]+\))?,(.*)$", code)
         if heading:
             context = heading[1]
-        elif step and context.startswith("movidesk-"):
+        elif step and context.startswith(OURS):
             extension = step[1] or extension
             found.setdefault((context, extension.strip()), []).append(_plain(step[2]))
 
@@ -110,21 +101,20 @@ def _plain(text: str) -> str:
     return re.sub(r"[\s\\]", "", text)
 
 
-def of_console(context: str, answer: str) -> Steps:
-    """The same from the answer to `dialplan show CONTEXT`."""
+def of_console(answer: str) -> Steps:
+    """The same from the answer to `dialplan show`, for our contexts."""
     found: Steps = {}
-    extension = ""
+    context = extension = ""
     for line in answer.splitlines():
-        step = re.match(r"  (?:'(.*)' =>)?\s*(?:\[[\w-]+\]\s*)?\d+\. (.*?)\s*(?:\[[^\[\]]*\])?$", line)
-        if step:
-            extension = step[1] or extension
-            found.setdefault((context, extension), []).append(_plain(step[2]))
+        heading = re.match(r"\[ Context '([^']*)'", line)
+        if heading:
+            context = heading[1]
+        elif context.startswith(OURS):
+            step = re.match(r"  (?:'(.*)' =>)?\s*(?:\[[\w-]+\]\s*)?\d+\. (.*?)\s*(?:\[[^\[\]]*\])?$", line)
+            if step:
+                extension = step[1] or extension
+                found.setdefault((context, extension), []).append(_plain(step[2]))
     return found
-
-
-def _is_as_in_files(context: str, answer: str, wanted: Steps) -> bool:
-    files = {key: steps for key, steps in wanted.items() if key[0] == context}
-    return of_console(context, answer) == files
 
 
 def _agid(config: Config, asterisk: Asterisk, etc: str) -> list[Finding]:

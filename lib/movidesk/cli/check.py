@@ -6,7 +6,7 @@ import json
 import sys
 
 from movidesk import config, messages
-from movidesk.checks import all_findings, bundle, user
+from movidesk.checks import all_findings, user
 from movidesk.checks.finding import TROUBLE as IN_TROUBLE
 from movidesk.checks.finding import Finding
 from movidesk.cli.terminal import GOOD, TROUBLE, clean, wrapped
@@ -20,7 +20,11 @@ def run(settings: config.Config, as_json: bool, archive: str | None) -> int:
 
     archive: where to write a support archive, or None. Raises OSError.
     """
-    file, log = (bundle.open_file(archive), bundle.service_log()) if archive else (None, "")  # with root's rights, if it is root
+    file, log = None, ""
+    if archive:
+        from movidesk.checks import bundle
+
+        file, log = bundle.open_file(archive), bundle.service_log()  # with root's rights, if it is root
     user.become(settings)
     settings = config.load(settings.path)  # as Asterisk's user can read it
     if as_json:
