@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -29,8 +30,9 @@ from movidesk.checks import all_findings, bundle, dialplan, files, network, serv
 from movidesk.checks.finding import NOTE, OK, TROUBLE, Finding
 from movidesk.context import Context
 from movidesk.delivery.api import Delivered, Retry
-from movidesk.housekeeping import Housekeeping
+from movidesk.housekeeping import Housekeeping, at_work
 from movidesk.journal import Job, Journal, standby_folder
+from movidesk.pbx import liveness
 from movidesk.service import FastAGI
 from movidesk_sim.model import EXAMPLE_TOKEN
 from support.processes import as_nobody
@@ -289,9 +291,13 @@ def test_something_else_answers(settings, line, words):
 
 def test_cron_delivers_in_place_of_the_service(settings):
     known = settings(agid={"listen": "127.0.0.1:1"})
+    assert found(known, "service at 127.0.0.1:1", "movidesk serve does not run").state == TROUBLE, "also right after it has ended"
+    Housekeeping(Context(known)).recover()
     assert found(known, "service at 127.0.0.1:1", "movidesk deliver sends").state == NOTE
-    os.utime(known["journal", "path"] + ".deliver", (0, 0))
-    assert found(known, "service at 127.0.0.1:1", "does not run").state == TROUBLE
+    Context(known).journal.notes.set(liveness.ROUND, "0")
+    assert found(known, "service at 127.0.0.1:1", "movidesk serve does not run").state == TROUBLE
+    with at_work(known["journal", "path"], once=False):
+        assert found(known, "service at 127.0.0.1:1", "movidesk deliver sends").state == NOTE
 
 
 UNIT = {"LoadState": "loaded", "ActiveState": "active", "UnitFileState": "enabled", "NRestarts": "0", "NeedDaemonReload": "no",
@@ -372,6 +378,13 @@ def test_root_becomes_asterisks_user_and_else_the_folders_owner(settings, public
     assert in_processes(who)[0][:3] == (65534, 65534, 65534)
 
 
+@pytest.mark.parametrize("line, console", [
+    ("/usr/sbin/asterisk -g -f -p -U asterisk", False), ("asterisk -cvvvg -U asterisk -G asterisk", False), ("asterisk", False),
+    ("asterisk -rx core show channels", True), ("asterisk -rvvvv", True), ("asterisk -vvvvr", True), ("asterisk -R", True)])
+def test_a_console_that_root_has_open_is_not_asterisk(line, console):
+    assert user.is_console(line.split()) == console
+
+
 def test_a_folder_that_is_missing_and_its_remedy(settings, tmp_path, monkeypatch):
     known = settings(journal={"path": str(tmp_path / "none" / "journal.db")})
     finding, = [finding for finding in all_findings(known) if finding.subject == f"journal {tmp_path}/none/journal.db"]
@@ -444,6 +457,14 @@ def test_the_files_of_freepbx(settings, tmp_path, monkeypatch):
     subprocess.run(finding.remedy, shell=True, check=True)
     assert states(dialplan._freepbx(known, str(tmp_path))) == [OK]
     assert (tmp_path / "freepbx_chown.conf").read_text() == f"[custom]\nfile = {known.path},0640,root,asterisk\n"
+
+
+@pytest.mark.parametrize("version, given, states_", [
+    ("22.1.0", {"MOVIDESK_AGID": ""}, [NOTE]), ("16.28.0~dfsg-1", {"MOVIDESK_AGID": ""}, [OK]), ("22.1.0", {}, [OK]),
+    ("22.1.0", {"MOVIDESK_AGID": "127.0.0.1:1"}, [TROUBLE]), ("22.1.0", {"MOVIDESK_AGID": "localhost:4573"}, [OK])])
+def test_where_the_dialplan_looks_for_the_service(settings, version, given, states_):
+    asterisk = SimpleNamespace(settings={"Version": version}, globals=given)
+    assert states(dialplan._agid(settings(agid={"listen": "127.0.0.1:4573"}), asterisk, "/etc/asterisk")) == states_
 
 
 # -- the command -------------------------------------------------------------------------------------------------------

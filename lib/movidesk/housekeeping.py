@@ -87,6 +87,7 @@ class Housekeeping:
         except JournalError:
             deliver_standby(self._context)  # otherwise agents would stay "in call"
             raise
+        self._context.journal.notes.start_timer(liveness.ROUND)
         if back:
             sweep.recover(self._context)
         for alarm in alarms.standing(self._context):

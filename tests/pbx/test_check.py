@@ -169,6 +169,7 @@ def test_a_closed_port(admin):
 
 def test_the_service_is_down(admin):
     admin.rehearsal.stop_service()
+    admin.trouble("movidesk serve does not run (Connection refused)")
     sign = liveness.delivery_path(str(admin.rehearsal.journal_path))
     Path(sign).touch()
     os.utime(sign, (time.time() - 600,) * 2)

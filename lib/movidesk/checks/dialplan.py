@@ -46,8 +46,8 @@ def _contexts(asterisk: Asterisk, etc: str) -> list[Finding]:
         installed = {context for context, _extension in wanted}
         return [trouble(subject, what, why, _load(etc, [name for name in CONTEXTS if name not in installed]))]
     folder = os.path.join(etc, "movidesk")
-    # A step in one of the two, and not in the other.
-    differs = {key[0] for key in wanted.keys() | loaded.keys() if key[0] in names and wanted.get(key) != loaded.get(key)}
+    # What an admin adds to our contexts in other files is no difference.
+    differs = {key[0] for key in wanted if wanted[key] != loaded.get(key)}
     if differs:
         what = _("Asterisk has not loaded the files in {folder} as they are: {names}")
         old = _("calls run another version of the dialplan")
@@ -121,6 +121,8 @@ def _agid(config: Config, asterisk: Asterisk, etc: str) -> list[Finding]:
     """MOVIDESK_AGID must lead to [agid] listen."""
     listen, given = config["agid", "listen"], asterisk.globals.get(variables.AGID, DEFAULT_AGID)
     subject = variables.AGID
+    if not given and not _tells_empty_from_unset(asterisk.settings.get("Version", "")):
+        given = DEFAULT_AGID  # as movidesk-verb takes it
     if not given:
         return [note(subject, _("empty: calls use the scripts, not the service"))]
     host, _colon, port = given.rpartition(":")
@@ -140,6 +142,12 @@ def _agid(config: Config, asterisk: Asterisk, etc: str) -> list[Finding]:
             ),
         )
     ]
+
+
+def _tells_empty_from_unset(version: str) -> bool:
+    """Whether this Asterisk has GLOBAL_EXISTS(): from 21.1 on."""
+    number = re.match(r"(\d+)\.(\d+)", version)
+    return number is not None and (int(number[1]), int(number[2])) >= (21, 1)
 
 
 def _same_host(one: str, other: str) -> bool:

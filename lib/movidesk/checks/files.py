@@ -131,7 +131,7 @@ def _standby(config: Config) -> Finding:
 
 
 def _recordings(config: Config) -> list[Finding]:
-    """The folder of recordings, if anything of ours uses it. checks/pbx.py compares it with Asterisk's."""
+    """The folder of recordings, if anything of ours uses it. checks/asterisk.py compares it with Asterisk's."""
     folder = config["recordings", "folder"]
     used = [key for key in ("link", "publish", "convert", "keep_days") if config["recordings", key]]
     if not used:

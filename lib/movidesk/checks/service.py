@@ -6,9 +6,8 @@ import os
 import shutil
 import socket
 import subprocess
-import time
 
-from movidesk import __version__
+from movidesk import __version__, journal
 from movidesk.alarms import SERVICE_AFTER
 from movidesk.checks import user
 from movidesk.checks.finding import Finding, note, ok, trouble
@@ -37,8 +36,7 @@ def _fastagi(config: Config) -> Finding:
             subject, _("it accepts connections, but does not answer: it is frozen, or busy for seconds"), slower, RESTART
         )
     except OSError as error:
-        last = liveness.last_delivery(config["journal", "path"])
-        if last and time.time() - last < SERVICE_AFTER and os.path.exists(liveness.delivery_path(config["journal", "path"])):
+        if _delivers_without(config["journal", "path"]):
             return note(subject, _("it does not run; calls use the scripts, and movidesk deliver sends their events"))
         return trouble(
             subject,
@@ -71,6 +69,18 @@ def _fastagi(config: Config) -> Finding:
             RESTART,
         )
     return ok(subject, _("version {version}").format(version=words[1]))
+
+
+def _delivers_without(path: str) -> bool:
+    """Whether `movidesk deliver`, or cron's `deliver --once`, does the service's work for the journal at `path`."""
+    try:
+        book = journal.Journal(path)
+        try:
+            return liveness.is_held(path) or book.notes.time_left(liveness.ROUND, SERVICE_AFTER) > 0
+        finally:
+            book.close()
+    except journal.JournalError:
+        return False  # the finding about the journal says why
 
 
 def _ping(host: str, port: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 from contextlib import suppress
 
 from movidesk.config import Config
@@ -17,12 +18,23 @@ def asterisk_user() -> pwd.struct_passwd | None:
     """The user of the Asterisk that runs; else that of the installation; else None."""
     for number in filter(str.isdigit, os.listdir("/proc")):
         with suppress(OSError, KeyError), open(f"/proc/{number}/comm", encoding="utf-8", errors="replace") as comm:
-            if comm.read().strip() == "asterisk":
+            if comm.read().strip() == "asterisk" and not is_console(_command(number)):
                 return pwd.getpwuid(os.stat(f"/proc/{number}").st_uid)
     for name in os.environ.get(VARIABLE), DEFAULT:
         with suppress(KeyError):
             return pwd.getpwnam(name) if name else None
     return None
+
+
+def is_console(command: list[str]) -> bool:
+    """Whether this command line of an Asterisk is a remote console (asterisk -r, -rx), which anybody may run."""
+    # Options without a value may stand before it: -vvvr.
+    return any(re.match("-[BcdeFfghIimnpqTtvVWX]*[rRx]", word) for word in command[1:])
+
+
+def _command(process: str) -> list[str]:
+    with open(f"/proc/{process}/cmdline", encoding="utf-8", errors="replace") as line:
+        return line.read().split("\0")
 
 
 def owner(path: str) -> pwd.struct_passwd | None:

@@ -5,9 +5,11 @@ Scripts load this module to look for alarms.
 
 from __future__ import annotations
 
+import fcntl
 import os
 from contextlib import suppress
 
+ROUND = "round"   # a timer of the journal: the last `deliver --once`
 ALIVE = ".alive"  # ending of the service's heartbeat file (movidesk.pbx.heartbeat), beside the journal
 
 
@@ -29,3 +31,18 @@ def last_delivery(journal: str) -> float | None:
         with suppress(OSError):
             said.append(os.stat(path).st_mtime)
     return max(said, default=None)
+
+
+def is_held(journal: str) -> bool:
+    """Whether a process that runs on delivers the events of this journal: `movidesk serve` or `movidesk deliver`."""
+    try:
+        file = os.open(delivery_path(journal), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return False
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)
