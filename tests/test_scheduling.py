@@ -396,6 +396,13 @@ def test_several_ask_at_once_at_a_raised_limit(journal, clock, limit, asking):
     assert not any(journal.scheduler.turn(call, limit).request_id for call in callers), "all agents are busy"
 
 
+def test_agents_whom_movidesk_has_long_not_named_do_not_count_as_free(journal, clock):
+    known(journal, clock, "77", [f"525{number}" for number in range(6)], 1000)
+    clock.now += waiting_line.BESIDE_NAMED + 1
+    first, second = arrive(journal, 1), arrive(journal, 2)
+    assert journal.scheduler.turn(first, 1000).request_id and not journal.scheduler.turn(second, 1000).request_id
+
+
 def test_nobody_asks_beside_a_caller_whose_question_has_failed(journal, clock):
     known(journal, clock, "77", [f"525{number}" for number in range(6)], 1000)
     first, second = arrive(journal, 1), arrive(journal, 2)

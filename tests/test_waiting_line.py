@@ -47,7 +47,14 @@ def test_500_callers_cost_about_the_same_at_every_limit(limit):
 
 
 def test_who_may_ask_while_others_ask():
-    assert not waiting_line.may_ask_beside(1, 100, 99), "only at a raised limit"
-    most = {free: max((asking for asking in range(1, 20) if waiting_line.may_ask_beside(asking, free, 100)), default=0)
-            for free in (0, 3, 4, 6, 16, 100)}
-    assert most == {0: 0, 3: 0, 4: 1, 6: 2, 16: 7, 100: 7}
+    def most(free: int, taken: int = 0, limit: int = 100, **queue) -> int:
+        """How many callers may ask beside the first."""
+        return max((asking for asking in range(1, 20) if waiting_line.may_ask_beside(
+            waiting_line.Queue("77", **queue), asking, free, taken, limit)), default=0)
+
+    assert [most(free) for free in (0, 3, 4, 6, 16, 100)] == [0, 0, 1, 2, 7, 7]
+    assert most(100, limit=99) == 0, "only at a raised limit"
+    assert most(100, changed=False) == 0, "Movidesk has said that all are busy"
+    assert most(100, taken=38, busy_agents=40) == 0, "all 40 were busy, and two of them are free"
+    assert most(100, taken=34, busy_agents=40) == 2
+

@@ -42,9 +42,11 @@ class Agents:
         """How many agents of this queue have a caller."""
         return self._store.count("SELECT count(*) FROM members WHERE queue = :queue AND " + _HAS_CALLER, queue=queue)
 
-    def available(self, queue: str, now: float) -> int:
-        """How many agents of this queue have neither a caller nor a refusal that holds."""
-        free = self._store.rows(str, "SELECT extension FROM members WHERE queue = :queue AND NOT " + _HAS_CALLER, queue=queue)
+    def available(self, queue: str, now: float, since: float = 0.0) -> int:
+        """How many agents of this queue, whom Movidesk has named since then (steady time), have neither a caller nor a refusal
+        that holds."""
+        free = self._store.rows(str, "SELECT extension FROM members WHERE queue = :queue AND named >= :since AND NOT "
+                                + _HAS_CALLER, queue=queue, since=since)
         refusing = {refusal.extension for refusal in self.refusals() if waiting_line.is_expected_to_refuse(refusal, now)}
         return len(set(free) - refusing)
 

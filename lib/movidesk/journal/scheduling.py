@@ -86,8 +86,10 @@ class Scheduler:
 
     def _may_ask_beside(self, queue: waiting_line.Queue, asking: int, now: float, rate: int) -> bool:
         """See waiting_line.may_ask_beside. Below a raised limit the agents are not counted."""
-        return (queue.changed and rate >= waiting_line.BESIDE_FROM
-                and waiting_line.may_ask_beside(asking, self._agents.available(queue.name, now), rate))
+        if rate < waiting_line.BESIDE_FROM:
+            return False
+        free = self._agents.available(queue.name, now, now - waiting_line.BESIDE_NAMED)
+        return waiting_line.may_ask_beside(queue, asking, free, self._agents.with_callers(queue.name), rate)
 
     def _ask(self, call: Call, queue: waiting_line.Queue, now: float, until: float, fails: bool) -> None:
         """The caller asks. If its earlier requests failed, the callers behind it may ask meanwhile."""

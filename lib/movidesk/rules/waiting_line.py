@@ -36,6 +36,8 @@ FIRST_REQUESTS, PLACE_REQUESTS = 4, 1.5
 QUICKEST, RAISED_FAR_LOOK = 1000, 8
 #: From this limit on several callers of a queue may ask at the same time, and at most so many of the PBX: see `may_ask_beside`.
 BESIDE_FROM, MOST_BESIDE = 100, 8
+#: Seconds since Movidesk last named an agent, after which it does not count as free there: it may have logged out.
+BESIDE_NAMED = 900.0
 UNKNOWN = -1
 #: The code for a caller while all phones of its queue refuse: "all agents are in a call".
 BUSY = "4"
@@ -101,15 +103,20 @@ def request_class(queue: Queue, taken: int, now: float) -> int | None:
     return rate_limit.PROBE if now >= queue.asked + queue.pace else None
 
 
-def may_ask_beside(asking: int, free: int, limit: int) -> bool:
-    """Whether a caller may ask, although Movidesk has not yet answered those before it. asking: for how many callers of all
-    queues it is being asked; limit: requests a minute.
+def may_ask_beside(queue: Queue, asking: int, free: int, taken: int, limit: int) -> bool:
+    """Whether a caller may ask, although Movidesk has not yet answered those before it.
 
     Movidesk takes some tenths of a second for an answer, so one question after another would not use a raised limit. But the
     answers may come in any order: if more callers ask than agents are free, one behind could get the last agent. So twice as many
-    must be free as ask then. free: agents of the queue who are known to have neither a caller nor a refusal that counts.
+    must be free as ask then.
+
+    asking: for how many callers of all queues Movidesk is being asked; free: agents of the queue whom it has named in the last
+    BESIDE_NAMED seconds, and who are known to have neither a caller nor a refusal that counts; taken: see request_class; limit:
+    requests a minute.
     """
-    return limit >= BESIDE_FROM and asking < MOST_BESIDE and free >= 2 * (asking + 1)
+    if queue.busy_agents != UNKNOWN:
+        free = min(free, queue.busy_agents - taken)
+    return queue.changed and limit >= BESIDE_FROM and asking < MOST_BESIDE and free >= 2 * (asking + 1)
 
 
 def at_first_arrival(queue: Queue) -> Queue:
