@@ -108,3 +108,24 @@ def test_the_metadata_names_the_pythons_that_are_supported():
 def test_the_debian_package_has_the_version_of_the_program():
     first = (ROOT / "debian" / "changelog").read_text().splitlines()[0]
     assert first == f"movidesk-agi ({movidesk.__version__}) unstable; urgency=medium"
+
+
+def test_the_source_archive_has_every_folder():
+    """As MANIFEST.in says: make install, make deb and make test work in it."""
+    grafted = set(re.findall(r"^graft (\S+)$", (ROOT / "MANIFEST.in").read_text(), re.MULTILINE))
+    there = {path.name for path in ROOT.iterdir() if path.is_dir() and path.name[0] != "." and path.name not in ("build", "dist")}
+    assert grafted == there | {".ci"}
+
+
+def test_uninstall_names_what_still_runs(tmp_path):
+    """Without systemd nobody ends the service; its files are gone under it."""
+    command = tmp_path / "opt" / "venv" / "bin" / "movidesk"
+    command.parent.mkdir(parents=True)
+    command.write_text("read -r line\n")
+    with subprocess.Popen(["/bin/sh", command, "serve"], stdin=subprocess.PIPE) as service:
+        places = {"PREFIX": "opt", "ASTETCDIR": "etc", "ASTAGIDIR": "agi-bin", "ASTDATADIR": "data", "STATEDIR": "state"}
+        settings = [f"{name}={tmp_path / path}" for name, path in places.items()]
+        said = subprocess.run(["make", "-s", "uninstall", "SYSTEMD=no", *settings], cwd=ROOT, stdout=subprocess.PIPE, text=True,
+                              check=True, timeout=60).stdout
+        assert f"Still running, of the removed version: /bin/sh {command} serve : kill {service.pid}\n" in said
+    assert not command.exists()
