@@ -1,22 +1,43 @@
-"""Calls in a virtual clock: callers, Movidesk's model, and the product's verbs and delivery between them, in one process."""
+"""Hours of calls with a virtual clock: callers, agents with phones, and Movidesk's model. `_product.py` and `_polling.py` add how
+callers wait."""
 from __future__ import annotations
 
 import heapq
 import itertools
 import random
-import tempfile
+from typing import NamedTuple
 
-from movidesk.agi import runner, variables
-from movidesk.config import Config, load
-from movidesk.context import Context
-from movidesk.delivery import api
-from movidesk.delivery.worker import IDLE, Delivery
-from movidesk.journal import Journal
+from _agents import Agent
 from movidesk_sim.model import Limit, Movidesk
 
-TALK, PATIENCE, RING, LIMIT = 180.0, 120.0, 4.0, 10
+TALK, PATIENCE, LIMIT = 180.0, 120.0, 10
 BEGIN = 1_800_000_000.0
-DRAIN = 3600.0  # seconds after the last arrival in which reports may still be delivered
+DRAIN = 3600.0  # seconds after the last arrival in which events may still be delivered
+SCREEN, ENDS = "asterisk_transferedCall", "asterisk_completedCall"
+
+
+class Scene(NamedTuple):
+    """What happens in these hours."""
+
+    load: float             # calls a minute; they arrive at random
+    agents: int
+    hours: float = 4.0
+    queues: int = 1
+    shared: bool = False    # every agent serves all queues; otherwise one
+    fixed: bool = False     # each caller gives up after exactly PATIENCE; otherwise after an exponential time with that mean
+    own_calls: float = 0.0  # seconds between two calls of an agent that Movidesk does not know (_agents.py); 0: none
+    shifts: bool = False    # agents log out of Movidesk and in again (_agents.py)
+    rings: bool = False     # each agent takes its own time to pick up, and some calls ring in vain; otherwise RING seconds
+    limit: int = LIMIT      # requests a minute
+
+    def __str__(self) -> str:
+        words = [f"{self.load:g}/{self.agents}"]
+        if self.queues > 1:
+            words.append(f"{self.queues} queues{', shared agents' if self.shared else ''}")
+        words += [text for on, text in ((self.fixed, "fixed patience"), (self.own_calls, f"own calls every {self.own_calls:g} s"),
+                                        (self.shifts, "shifts"),
+                                        (self.rings, "varied ringing"), (self.limit != LIMIT, f"limit {self.limit}")) if on]
+        return ", ".join(words)
 
 
 class Caller:
@@ -42,22 +63,21 @@ def traffic(load: float, since: float, until: float, draw: random.Random, first:
 
 
 class Day:
-    """The clock, the callers and Movidesk; a strategy adds how callers wait and how reports are sent.
+    """The clock, the callers, the agents and Movidesk; a strategy adds how callers wait and how events are sent."""
 
-    shared: every agent serves all queues; else each serves one.
-    """
-
-    def __init__(self, load: float, agents: int, seed: int, hours: float, queues: int = 1, fixed: bool = False,
-                 shared: bool = False):
-        self.now = BEGIN
+    def __init__(self, scene: Scene, seed: int):
+        self.scene, self.now = scene, BEGIN
         self._agenda, self._order = [], itertools.count()
-        self.movidesk = Movidesk(lambda: self.now, limit=Limit(LIMIT))
+        self.movidesk = Movidesk(lambda: self.now, limit=Limit(scene.limit))
         self.movidesk.log = []  # all of it: those who poll fill a bounded one within the hour
-        self.hours, self.end = hours, BEGIN + hours * 3600
-        extensions = [str(5000 + n) for n in range(agents)]
-        for queue in range(queues):
-            self.movidesk.add_group(77 + queue, extensions if shared else extensions[queue::queues])
-        self.callers = list(traffic(load, BEGIN, self.end, random.Random(seed), 0, queues, fixed))
+        self.hours, self.end = scene.hours, BEGIN + scene.hours * 3600
+        draw = random.Random(seed + 1000)
+        self.agents = {str(5000 + n): Agent(self, str(5000 + n), random.Random(draw.random())) for n in range(scene.agents)}
+        extensions = list(self.agents)
+        for queue in range(scene.queues):
+            self.movidesk.add_group(77 + queue, extensions if scene.shared else extensions[queue::scene.queues])
+        self.callers = list(traffic(scene.load, BEGIN, self.end, random.Random(seed), 0, scene.queues, scene.fixed))
+        self.busy_offers = 0
 
     def at(self, when: float, action, *arguments) -> None:
         heapq.heappush(self._agenda, (when, next(self._order), action, arguments))
@@ -65,13 +85,14 @@ class Day:
     def run(self) -> dict:
         for caller in self.callers:
             self.at(caller.arrived, self.arrive, caller)
+        for agent in self.agents.values():
+            agent.begin()
         while self._agenda and self._agenda[0][0] <= self.end:
             self._step()
         result = self.figures()
         while self._agenda and self._agenda[0][0] <= self.end + DRAIN:
             self._step()
-        result["undelivered"] = self.undelivered()
-        return result
+        return {**result, **self.delays(), "undelivered": self.undelivered()}
 
     def _step(self) -> None:
         self.now, _, action, arguments = heapq.heappop(self._agenda)
@@ -90,17 +111,34 @@ class Day:
             self.report(caller, "canceled")
 
     def offer(self, caller: Caller, extension: str) -> None:
+        """Ring the phone, if it is free; otherwise ask again at once."""
+        agent = self.agents[extension]
+        if agent.is_busy():
+            self.busy_offers += 1
+            return self.refused(caller, agent.state())
         caller.offered = self.now
-        self.at(self.now + RING, self.answer, caller, extension)
+        rings = agent.ring(caller)
+        if rings is None:
+            return self.at(self.now + Agent.RINGS_IN_VAIN, self.not_taken, caller, extension)
+        self.at(self.now + rings, self.answer, caller, extension)
 
     def answer(self, caller: Caller, extension: str) -> None:
+        self.agents[extension].ringing = None
         if self.waiting(caller):
             caller.answered = self.now
+            self.agents[extension].takes(caller)
             self.report(caller, "transferred", extension)
-            self.at(self.now + caller.talk, self.hang_up, caller)
+            self.at(self.now + caller.talk, self.hang_up, caller, extension)
 
-    def hang_up(self, caller: Caller) -> None:
+    def not_taken(self, caller: Caller, extension: str) -> None:
+        """The phone rang in vain."""
+        self.agents[extension].ringing = None
+        if self.waiting(caller):
+            self.refused(caller, "NOANSWER")
+
+    def hang_up(self, caller: Caller, extension: str) -> None:
         caller.left = self.now
+        self.agents[extension].ended(caller)
         self.report(caller, "completed")
 
     def figures(self) -> dict:
@@ -111,7 +149,19 @@ class Day:
                     if (self.callers[int(call.rpartition("-")[2])].left or self.end) < self.end - 60)
         return {"answered": len(served) / self.hours, "wait": sum(waits) / max(1, len(waits)),
                 "overtakings": self.overtakings(), "429": sum(entry["status"] == 429 for entry in log),
-                "stuck": stuck, "requests": sum(entry["status"] != 429 for entry in log) / self.hours / 60}
+                "stuck": stuck, "requests": sum(entry["status"] != 429 for entry in log) / self.hours / 60,
+                "busy": self.busy_offers / self.hours}
+
+    def delays(self) -> dict[str, list[float]]:
+        """Seconds from pick-up to the agent's screen, and from a call's end to the agent being free in Movidesk, of each call."""
+        told = {}
+        for entry in self.movidesk.log:
+            if entry["status"] == 200:
+                told.setdefault((entry["endpoint"], entry["params"]["id"]), entry["time"])
+        served = [caller for caller in self.callers if caller.answered and caller.answered <= self.end]
+        return {"screen": [told.get((SCREEN, caller.id), self.now) - caller.answered for caller in served],
+                "freeing": [told.get((ENDS, caller.id), self.now) - caller.left for caller in served
+                            if caller.left and caller.left <= self.end]}
 
     def overtakings(self) -> int:
         """How many callers were offered an agent while one who had come to that queue earlier was still waiting."""
@@ -126,126 +176,12 @@ class Day:
     def look(self, caller: Caller) -> None:
         raise NotImplementedError
 
+    def refused(self, caller: Caller, reason: str) -> None:
+        """The offered phone did not take the call; the caller asks again."""
+        raise NotImplementedError
+
     def report(self, caller: Caller, kind: str, extension: str = "") -> None:
         raise NotImplementedError
 
     def undelivered(self) -> int:
         raise NotImplementedError
-
-
-class VirtualClient:
-    """The API client's place: requests go to the model in this process."""
-
-    def __init__(self, day: Day):
-        self.day = day
-
-    @property
-    def token(self) -> str:
-        return self.day.movidesk.token
-
-    def send(self, event: str, **fields):
-        endpoint = api.ENDPOINTS[event]
-        answer = self.day.movidesk.request(endpoint.method, endpoint.path, {"token": self.token, **api.query(event, **fields)})
-        return api.outcome(answer.status, answer.body, answer.headers.get("Retry-After"), self.day.now)
-
-
-class VirtualChannel(dict):
-    """A channel's variables, and as much of Asterisk as the verbs need."""
-
-    def __init__(self, caller: Caller):
-        super().__init__()
-        self.uniqueid = str(caller.number)
-        self.env = {"agi_callerid": "4733990777"}
-
-    def get(self, name: str, default: str = "") -> str:
-        return super().get(name, default)
-
-    def set(self, name: str, value) -> None:
-        self[name.lstrip("_")] = str(value)
-
-    def say(self, text: str, level: int = 1, of_caller: bool = True) -> None:
-        pass
-
-
-class VirtualContext(Context):
-    """The product's context, at which requests go to the day's client whatever token is taken over."""
-
-    virtual_client = None
-
-    @property
-    def client(self):
-        return self.virtual_client
-
-
-class Product(Day):
-    """The product's own verbs and delivery."""
-
-    def __init__(self, *scene):
-        super().__init__(*scene)
-        self.context = VirtualContext(self.config(), self.clock, self.wake, is_script=False,
-                                      journal=Journal(":memory:", self.clock))
-        self.context.virtual_client = VirtualClient(self)
-        self.delivery = Delivery(self.context, jitter=random.Random(1).random)
-        self.channels: dict[int, VirtualChannel] = {}
-        self.said: dict[int, tuple[float, str]] = {}  # of a caller's number: when it began to wait, and MOVIDESK_EXPECTED then
-        self._look_at: float | None = None
-
-    def clock(self) -> float:
-        """The time of the virtual day, in epoch seconds."""
-        return self.now
-
-    def config(self) -> Config:
-        with tempfile.NamedTemporaryFile("w", suffix=".conf") as file:
-            file.write(f"[movidesk]\ntoken = {self.movidesk.token}\nrequests_per_minute = {LIMIT}\n[pbx]\nname = day\n")
-            file.flush()
-            return load(file.name).require()
-
-    def verb(self, caller: Caller, name: str, *arguments: str) -> VirtualChannel:
-        channel = self.channels.setdefault(caller.number, VirtualChannel(caller))
-        if runner.run(name, channel, self.context, list(arguments)) != runner.OK:
-            raise SystemExit(f"{name} failed for {caller.id}")
-        return channel
-
-    def look(self, caller: Caller) -> None:
-        if not self.waiting(caller):
-            return
-        channel = self.verb(caller, "received", str(caller.queue))
-        if channel.get(variables.EXT):
-            self.offer(caller, channel.get(variables.EXT))
-        else:
-            self.unanswered(caller, channel)
-
-    def unanswered(self, caller: Caller, channel: VirtualChannel) -> None:
-        self.said.setdefault(caller.number, (self.now, channel.get(variables.EXPECTED)))
-        self.at(self.now + float(channel.get(variables.WAIT)), self.look, caller)
-
-    def report(self, caller: Caller, kind: str, extension: str = "") -> None:
-        self.verb(caller, "transferred" if kind == "transferred" else "hangup", *([extension] if extension else []))
-
-    def wake(self) -> None:
-        self.at(self.now, self.deliver)
-
-    def deliver(self) -> None:
-        while True:
-            job, wait = self.delivery.take()
-            if job is None:
-                break
-            self.delivery.deliver(job)
-        if wait is not None:
-            self.deliver_in(min(IDLE, wait))
-
-    def deliver_in(self, seconds: float) -> None:
-        """Look again in so many seconds, unless the next look is nearer."""
-        when = self.now + max(0.001, seconds)  # less would be lost beside the epoch's seconds
-        if self._look_at is None or when < self._look_at:
-            self._look_at = when
-            self.at(when, self._look, when)
-
-    def _look(self, when: float) -> None:
-        if when == self._look_at:
-            self._look_at = None
-            self.deliver()
-
-    def undelivered(self) -> int:
-        totals = self.context.journal.overview.totals()
-        return totals["pending"] + totals["refused"]

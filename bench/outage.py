@@ -25,7 +25,8 @@ import tempfile
 from collections import defaultdict, deque
 from multiprocessing import Pool
 
-from _day import BEGIN, LIMIT, PATIENCE, TALK, Caller, Product, VirtualChannel, VirtualClient, traffic
+from _day import BEGIN, LIMIT, PATIENCE, TALK, Caller, Scene, traffic
+from _product import Product, VirtualChannel, VirtualClient
 from _table import save, show
 from movidesk import config
 from movidesk.agi import variables
@@ -76,7 +77,7 @@ class Outage(Product):
     def __init__(self, kind: str, load: float, seed: int, calls: int, hours: float, night: int, folder: str):
         self.kind, self.folder, self.night = kind, folder, night
         self.up = BEGIN + (BEFORE + hours) * 3600
-        super().__init__(load, AGENTS, seed, BEFORE)
+        super().__init__(Scene(load, AGENTS, BEFORE), seed)
         if night:
             self.movidesk.limit = Limit(LIMIT, night=NIGHT, night_requests=night, utc_offset=self.utc_offset)
         self.movidesk.switches.offer_seconds = 1e9

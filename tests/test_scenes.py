@@ -3,13 +3,17 @@
 Each scene is one that a line got wrong: agents who are busy elsewhere, who serve several queues, whose phones are off."""
 from __future__ import annotations
 
+import random
 import sys
 from pathlib import Path
 
 import pytest
 
 sys.path.append(str(Path(__file__).parent.parent / "bench"))
-from _day import BEGIN, Caller, Product, VirtualChannel  # noqa: E402
+import _day  # noqa: E402
+from _agents import Agent  # noqa: E402
+from _day import BEGIN, Caller  # noqa: E402
+from _product import Product, VirtualChannel  # noqa: E402
 from movidesk import alarms
 from movidesk.agi import variables
 from movidesk.delivery import api  # noqa: E402
@@ -24,9 +28,10 @@ class Scene(Product):
     `phones` says why an extension does not take a call; who is not in it answers after the ring time."""
 
     def __init__(self, groups: dict[int, list[str]], callers: list[tuple]):
-        super().__init__(1.0, 0, 0, 1.0)
+        super().__init__(_day.Scene(1.0, 0, 1.0), 0)
         for queue, agents in groups.items():
             self.movidesk.add_group(queue, agents)
+            self.agents.update((extension, Agent(self, extension, random.Random(0))) for extension in agents)
         self.callers = [Caller(number, queue, BEGIN + at, talk, patience)
                         for number, (queue, at, talk, patience) in enumerate(callers)]
         self.phones: dict[str, str] = {}
@@ -65,13 +70,13 @@ class Scene(Product):
 
 
 def test_an_agent_who_was_busy_elsewhere_is_news_once_it_was_offered():
-    """Six callers and one agent: Movidesk says 4 while none of the queue's calls is with an agent. 18 requests and the first
-    questions fit into 110 s."""
+    """Six callers and one agent: Movidesk says 4 while none of the queue's calls is with an agent. 18 requests, the first
+    questions, and a second place for each question fit into 130 s."""
     scene = Scene({77: ["5252"]}, [(77, number * 0.5, 1.0, FOR_EVER) for number in range(6)])
     scene.in_call_until("5252", 20)
     answered = scene.run().answered()
     print(answered)
-    assert answered == sorted(answered) and answered[-1] < 115
+    assert answered == sorted(answered) and answered[-1] < 135
 
 
 def test_a_quiet_queue_is_asked_for_beside_a_busy_one():
@@ -153,8 +158,8 @@ FAILURES = {"500": (500, ""), "403": (403, ""), "400": (400, "clientNumber"), "4
 class Heard(VirtualChannel):
     """A channel that keeps what is said on the console."""
 
-    def __init__(self, caller, console):
-        super().__init__(caller)
+    def __init__(self, caller, agents, console):
+        super().__init__(caller, agents)
         self._console = console
 
     def say(self, text, level=1, of_caller=True):
@@ -167,7 +172,7 @@ class Failing(Scene):
     def __init__(self, groups, callers, failing=(), how="500", since=0.0, until=FOR_EVER, outage=(0.0, 0.0)):
         super().__init__(groups, callers)
         self.console, self.tried = [], []  # of the latter: seconds, number
-        self.channels = {caller.number: Heard(caller, self.console) for caller in self.callers}
+        self.channels = {caller.number: Heard(caller, self.agents, self.console) for caller in self.callers}
         send = self.context.virtual_client.send
 
         def may_fail(event, **fields):

@@ -109,7 +109,7 @@ class LineMachine(RuleBasedStateMachine):
         turn = self.journal.scheduler.turn(call, self.limit, refusal=refusal, pace=PACE)
         assert turn.position >= 1
         if not turn.request_id:
-            assert 1 <= turn.wait <= waiting_line.FAR_LOOK
+            assert waiting_line.HEAD_LOOK <= turn.wait <= waiting_line.FAR_LOOK
             return
         self.sent.append(self.clock.now)
         earlier = [other for other in self.journal.overview.waiting()
@@ -557,11 +557,11 @@ def test_events_nobody_waits_for_go_call_by_call_and_leave_places(journal, clock
     assert journal.scheduler.turn(live, 10).request_id
     journal.scheduler.answered(live, "", "1", "1")
     told = told_now(journal)
-    assert len(told) == 6, "places of ten are left for the next caller"
+    assert len(told) == 4, "places of ten are left for the next caller"
     clock.now += 10 * rate_limit.WINDOW + 1
     told += told_now(journal)
-    assert len(told) == 16
-    assert told == [(call.call_id, kind) for call in gone for kind in ("received", "canceled")][:16]
+    assert len(told) == 14
+    assert told == [(call.call_id, kind) for call in gone for kind in ("received", "canceled")][:14]
 
 
 def test_what_nobody_waits_for_ages_and_gets_a_place(journal, clock):
@@ -606,3 +606,165 @@ def test_a_new_boot_makes_the_old_steady_clock_harmless(tmp_path, monkeypatch):
     steady.now += 2 * rate_limit.WINDOW
     assert after.outbox.take(10)[0].event.kind == "lost"
     after.close()
+
+
+# -- screens, phones, callers who leave ---------------------------------------------------------------------------------
+
+def fill_window(journal, number: int) -> None:
+    """Send so many requests now."""
+    with journal.store.transaction():
+        for _ in range(number):
+            assert journal.limits.claim(10, rate_limit.SCREEN, rate_limit.Demand()).request_id
+
+
+def test_the_head_asks_when_the_screen_of_its_agent_will_find_a_request(journal, clock):
+    fill_window(journal, 8)
+    clock.now += 10
+    fill_window(journal, 1)
+    call = arrive(journal, 1)
+    turn = journal.scheduler.turn(call, 10)
+    assert not turn.request_id and turn.wait == 5
+    clock.now += rate_limit.WINDOW - 10 - rate_limit.RING + 0.01
+    assert journal.scheduler.turn(call, 10).request_id, "eight are free before any agent picks up"
+
+
+def test_while_a_phone_rings_a_request_is_kept_for_its_screen(journal, clock):
+    first, second = arrive(journal, 1), arrive(journal, 2)
+    fill_window(journal, 7)
+    assert journal.scheduler.turn(first, 10).request_id
+    journal.scheduler.answered(first, "5252", "", "5252")
+    assert not journal.scheduler.turn(second, 10).request_id, "two are free: one for the ringing agent, none for another"
+    clock.now += 9
+    journal.calls.record("pbx-1", "transferred")
+    assert [job.event.kind for job in deliver_now(journal)] == ["transferred"]
+    assert not journal.scheduler.turn(second, 10).request_id
+    clock.now += rate_limit.WINDOW - 8
+    assert journal.scheduler.turn(second, 10).request_id
+
+
+@pytest.mark.parametrize("end", ["canceled", "refused", "failed"])
+def test_a_request_is_kept_no_longer_than_the_phone_rings(journal, clock, end):
+    first, second = arrive(journal, 1), arrive(journal, 2)
+    fill_window(journal, 6)
+    assert journal.scheduler.turn(first, 10).request_id
+    if end == "failed":
+        journal.scheduler.unanswered(first, taken=False)
+    else:
+        journal.scheduler.answered(first, "5252", "", "5252")
+        assert journal.scheduler.demand(clock.now, 10).pickups == (rate_limit.RING,)
+    if end == "canceled":
+        journal.calls.record("pbx-1", "canceled")
+    elif end == "refused":
+        journal.scheduler.turn(journal.calls.find("pbx-1"), 7, refusal="BUSY")
+    with journal.store.transaction():
+        assert journal.scheduler.demand(clock.now, 10).pickups == ()
+    assert second.state == "received"
+
+
+def test_how_long_phones_ring_is_learnt_from_calls_that_were_answered(journal, clock):
+    for number in range(6):
+        call = arrive(journal, number)
+        assert journal.scheduler.turn(call, 100).request_id
+        journal.scheduler.answered(call, "5252", "", "5252")
+        clock.now += 7
+        journal.calls.record(call.call_id, "transferred")
+        journal.calls.hang_up(call.call_id)
+        assert deliver_now(journal)
+        clock.now += 100
+    with journal.store.transaction():
+        assert journal.scheduler.demand(clock.now, 10).ring == pytest.approx(7)
+
+
+def known_agents(journal, *extensions: str) -> None:
+    """Movidesk has named these for queue 77 before."""
+    with journal.store.transaction():
+        for extension in extensions:
+            journal.agents.add_member("77", extension)
+
+
+def test_only_the_head_needs_the_states_of_its_queues_phones(journal):
+    known_agents(journal, "5252", "5253")
+    first, second = arrive(journal, 1), arrive(journal, 2)
+    journal.scheduler.turn(first, 10)
+    assert journal.scheduler.phones(first) == ["5252", "5253"] and journal.scheduler.phones(second) == []
+    assert journal.scheduler.phones(arrive(journal, 3, "78")) == [], "nobody is known there"
+
+
+def test_no_request_is_spent_while_all_phones_are_busy(journal, clock):
+    known_agents(journal, "5252", "5253")
+    call = arrive(journal, 1)
+    busy = {"5252": "INUSE", "5253": "UNAVAILABLE"}
+    clock.now += 100
+    assert journal.scheduler.turn(call, 10, states=busy).request_id, "the first question of a line: somebody may have logged in"
+    journal.scheduler.answered(call, "", "4", "4", pace=PACE)
+    for _ in range(29):
+        clock.now += 1
+        turn = journal.scheduler.turn(call, 10, pace=PACE, states=busy)
+        assert not turn.request_id and turn.wait == 1, "a phone may become free"
+    clock.now += 1
+    assert journal.scheduler.turn(call, 10, pace=PACE, states=busy).request_id
+
+
+def test_a_phone_that_becomes_free_is_news_whatever_movidesk_said(journal, clock):
+    known_agents(journal, "5252", "5253")
+    call = arrive(journal, 1)
+    busy = {"5252": "INUSE", "5253": "INUSE"}
+    assert journal.scheduler.turn(call, 10).request_id
+    journal.scheduler.answered(call, "", "4", "4", pace=PACE)
+    clock.now += 1
+    assert not journal.scheduler.turn(call, 10, pace=PACE, states=busy).request_id
+    clock.now += 1
+    assert journal.scheduler.turn(call, 10, pace=PACE, states={**busy, "5253": "NOT_INUSE"}).request_id
+
+
+def test_the_phone_of_an_agent_who_has_a_caller_is_no_news(journal, clock):
+    """It is free at the end of the talk, but Movidesk has not been told yet, and would say 4 again."""
+    talks, waits = arrive(journal, 1), arrive(journal, 2)
+    assert journal.scheduler.turn(talks, 10).request_id
+    journal.scheduler.answered(talks, "5252", "", "5252")
+    journal.calls.record("pbx-1", "transferred")
+    clock.now += 1
+    assert journal.scheduler.turn(waits, 10, states={"5252": "INUSE"}).request_id
+    journal.scheduler.answered(waits, "", "4", "4", pace=PACE)
+    clock.now += 1
+    assert not journal.scheduler.turn(waits, 10, pace=PACE, states={"5252": "INUSE"}).request_id
+    journal.calls.hang_up("pbx-1")
+    assert not journal.scheduler.turn(waits, 10, pace=PACE, states={"5252": "NOT_INUSE"}).request_id
+    assert [job.event.kind for job in deliver_now(journal)] == ["transferred", "completed"]
+    assert journal.scheduler.turn(waits, 10, pace=PACE, states={"5252": "NOT_INUSE"}).request_id
+
+
+def test_where_no_state_is_known_nothing_changes(journal, clock):
+    known_agents(journal, "5252")
+    call = arrive(journal, 1)
+    assert journal.scheduler.turn(call, 10, states={"5252": ""}).request_id
+
+
+def test_the_refusal_of_a_phone_that_is_free_again_is_forgotten(journal, clock):
+    call = arrive(journal, 1)
+    assert journal.scheduler.turn(call, 10).request_id
+    journal.scheduler.answered(call, "5252", "", "5252")
+    refused = journal.calls.find("pbx-1")
+    journal.scheduler.turn(refused, 10, refusal="INUSE", states={"5252": "INUSE"})
+    assert journal.agents.refusal("5252").reason == "INUSE"
+    clock.now += 1
+    journal.scheduler.turn(journal.calls.find("pbx-1"), 10, states={"5252": "NOT_INUSE"})
+    assert journal.agents.refusal("5252") is None
+
+
+def test_a_caller_who_is_about_to_leave_does_not_ask_and_is_not_overtaken(journal, clock):
+    for number in range(8):
+        gone = arrive(journal, number)
+        clock.now += 120
+        journal.calls.hang_up(gone.call_id)
+    deliver_now(journal)
+    first = arrive(journal, 8)
+    journal.scheduler.turn(first, 1)
+    clock.now += 60
+    second = arrive(journal, 9)
+    clock.now += 58
+    assert journal.scheduler.phones(second) == []
+    for call in (first, second):
+        assert not journal.scheduler.turn(call, 100).request_id
+    clock.now += 3
+    assert journal.scheduler.turn(first, 100).request_id, "it has stayed longer than the others"

@@ -1,6 +1,7 @@
 """The rules of the waiting line."""
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,7 +22,8 @@ def looks(limit: int, script: bool = False, until: float = 9.0, places=(1, 2, 3,
 
 def test_callers_look_every_one_to_five_seconds_at_ten_a_minute():
     assert looks(10) == [5, 5, 3, 4, 5, 5, 5] == looks(10, script=True)
-    assert looks(10, until=1.7)[:3] == [1, 1, 3] and looks(10, until=0.1)[:3] == [1, 1, 3]
+    assert looks(10, until=1.7)[:3] == [1, 1, 3] and looks(10, until=0.1)[:3] == [0.2, 1, 3]
+    assert looks(10, until=0.331)[:3] == [0.34, 1, 3], "the head looks as soon as a request is free"
     assert looks(10, script=True, until=0.1)[:3] == [3, 3, 3]
 
 
@@ -58,3 +60,27 @@ def test_who_may_ask_while_others_ask():
     assert most(100, taken=38, busy_agents=40) == 0, "all 40 were busy, and two of them are free"
     assert most(100, taken=34, busy_agents=40) == 2
 
+
+def test_while_all_phones_are_busy_the_head_asks_at_its_longest_interval():
+    queue = waiting_line.Queue("77", asked=100.0, pace=6.0, changed=True)
+    assert waiting_line.request_class(queue, 0, 100.0, waiting_line.Phones(2, 1), 30.0) == rate_limit.HEAD
+    assert waiting_line.request_class(queue, 0, 129.0, waiting_line.Phones(2, 0), 30.0) is None
+    assert waiting_line.request_class(queue, 0, 130.0, waiting_line.Phones(2, 0), 30.0) == rate_limit.PROBE
+    assert waiting_line.request_class(queue, 0, 100.0, waiting_line.Phones(0, 0), 30.0) == rate_limit.HEAD, "nobody is known"
+    assert waiting_line.request_class(queue, 0, 100.0, waiting_line.Phones(1, 0), 30.0, refused=True) == rate_limit.HEAD
+
+
+LEFT = [118.0, 119.0, 120.0, 120.0, 120.0, 121.0, 122.0]
+
+
+@pytest.mark.parametrize("waited, left, stayed, expected", [
+    (117.0, LEFT, [], True),
+    (117.0, LEFT, [130.0] * 2, True),
+    (117.0, LEFT, [130.0] * 6, False),   # as many stay
+    (100.0, LEFT, [], False),            # they leave later
+    (121.5, LEFT, [], False),            # too few have waited so long
+    (117.0, LEFT[:4], [], False),        # too few are known
+    (10.0, [11.0] * 50, [], False),      # a new caller asks at once
+])
+def test_who_is_about_to_leave(waited, left, stayed, expected):
+    assert waiting_line.is_about_to_leave(waited, 4.0, left, stayed) is expected

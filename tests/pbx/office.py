@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import sqlite3
 import time
@@ -270,6 +271,8 @@ class Office:
 
     def _totals(self) -> dict[str, int]:
         """As Overview.totals; not by a Journal, which would migrate the file of an older version that still runs."""
+        if not os.path.exists(self.rehearsal.journal_path):
+            return dict.fromkeys(("open", "pending", "refused"), 0)
         with closing(sqlite3.connect(self.rehearsal.journal_path)) as journal:
             events = {status: journal.execute("SELECT count(*) FROM events WHERE status = ?", (status,)).fetchone()[0]
                       for status in ("pending", "refused")}

@@ -196,3 +196,27 @@ def test_an_alarm_names_the_phones_that_are_off_until_they_take_a_call(service_o
 
 def status(office) -> str:
     return office.rehearsal.cli("status").stdout
+
+
+@pytest.mark.parametrize("hints", [False, True], ids=["devices", "hints"])
+def test_while_all_known_phones_are_busy_no_request_is_spent(office, hints):
+    """The first call makes the agent known. While it makes a call of its own, the next caller waits without a question; when
+    its phone is free, it is rung."""
+    office.model.agents["5253"].online = False
+    office.set(**HINTS if hints else {})
+    office.agent("5252", answers())
+    first = office.call()
+    first.wait_answered(5)
+    first.hang_up()
+    office.ticket(first, "completed", ANSWERED)
+    own = None if hints else own_call(office, "5252")
+    if hints:
+        set_state(office, "5252", "INUSE")
+    office.agent("5252", answers())
+    caller = office.call()
+    office.wait_music(caller)
+    assert office.heard().count("receivedCall") == 1, "Movidesk would only name the phone that is busy"
+    set_state(office, "5252", "NOT_INUSE") if hints else own.hang_up()
+    office.wait_heard("transferedCall", 2)
+    caller.hang_up()
+    assert office.ticket(caller, "completed", ANSWERED).agent == "5252" and passed_over(office) == []

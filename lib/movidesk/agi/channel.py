@@ -119,6 +119,11 @@ class Channel(AGI):
         value, data = self.execute("GET VARIABLE", name)["result"]
         return data if value == "1" else ""
 
+    def evaluate(self, text: str) -> str:
+        """The text with the values of the ${...} in it, which Asterisk evaluates. It cuts the result at 1023 bytes."""
+        value, data = self.execute("GET FULL VARIABLE", self._quote(text))["result"]
+        return data if value == "1" else ""
+
     def set(self, name: str, value: object) -> None:
         """Set a variable. Line breaks become spaces."""
         self.set_variable(name, str(value))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from movidesk.agi import caller, variables
+from movidesk.agi import caller, phones, variables
 from movidesk.agi.channel import Channel
 from movidesk.context import UNUSABLE_EXTENSION, Context
 from movidesk.delivery.availability import request_name
@@ -38,9 +38,10 @@ def ask(context: Context, channel: Channel, call: Call) -> dict[str, object]:
     if backoff:
         channel.say(f"{call.call_id} waits: Movidesk does not answer", 3)
         return {variables.WAIT: _seconds(backoff)}
-    timeout = context.config["movidesk", "timeout"]
-    turn = context.journal.scheduler.turn(call, context.limit(), context.is_script, 3 * timeout + AFTER_ERROR,
-                                          _refusal(channel, call), context.pace)
+    longest_request = 3 * context.config["movidesk", "timeout"] + AFTER_ERROR
+    extensions = context.journal.scheduler.phones(call)
+    turn = context.journal.scheduler.turn(call, context.limit(), context.is_script, longest_request, _refusal(channel, call),
+                                          context.pace, phones.states(channel, extensions) if extensions else {})
     if not turn.request_id:
         if turn.reason:
             channel.say(f"{call.call_id} waits: {turn.reason}", 3)

@@ -7,6 +7,10 @@ from movidesk.journal.records import Call
 from movidesk.journal.store import Store
 from movidesk.rules import call_states, waiting_line
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 #: Condition: an agent (members.extension) has a caller, in any queue, as Movidesk sees it; so also while Movidesk has not yet
 #: been told that the call is over.
 _HAS_CALLER = """
@@ -38,6 +42,11 @@ class Agents:
         return {extension: now - named for extension, named in self._store.rows(
             lambda *row: row, "SELECT extension, max(named) FROM members GROUP BY extension ORDER BY extension")}
 
+    def has_newly_refused(self, call: Call, since: float) -> bool:
+        """Whether a phone has refused this call since then (steady time), which had not refused before."""
+        return bool(self._store.value("SELECT EXISTS (SELECT 1 FROM refusals WHERE call = :call AND at >= :since AND times = 1)",
+                                      call=call.id, since=since))
+
     def with_callers(self, queue: str) -> int:
         """How many agents of this queue have a caller."""
         return self._store.count("SELECT count(*) FROM members WHERE queue = :queue AND " + _HAS_CALLER, queue=queue)
@@ -50,6 +59,10 @@ class Agents:
         refusing = {refusal.extension for refusal in self.refusals() if waiting_line.is_expected_to_refuse(refusal, now)}
         return len(set(free) - refusing)
 
+    def extensions(self, queue: str) -> list[str]:
+        """The extensions that Movidesk has named for this queue, in order."""
+        return self._store.rows(str, "SELECT extension FROM members WHERE queue = :queue ORDER BY extension", queue=queue)
+
     # -- within a transaction ---------------------------------------------------------------------------------------
 
     def add_member(self, queue: str, extension: str) -> None:
@@ -59,6 +72,31 @@ class Agents:
                             queue=queue, extension=extension, now=now)
         self._store.execute("DELETE FROM members WHERE queue = :queue AND named < :long_ago AND NOT " + _HAS_CALLER,
                             queue=queue, long_ago=now - waiting_line.MEMBER_LASTS)
+
+    def see_phones(self, queue: str, states: Mapping[str, str]) -> tuple[waiting_line.Phones, bool]:
+        """Keep the states of a queue's phones (of DEVICE_STATE(), '' if unknown), by extension.
+
+        Returns what they mean for the queue, and whether a phone of an agent whom Movidesk may name has become free since they
+        were kept last. Its refusal is forgotten then: it was in a call, or off.
+        """
+        number = idle = 0
+        is_freed = False
+        for extension, before, has_caller in self._store.rows(
+                lambda *row: row, f"SELECT extension, phone, {_HAS_CALLER} FROM members WHERE queue = :queue", queue=queue):
+            state = states.get(extension, "")
+            if state != before:
+                self._store.execute("UPDATE members SET phone = :state WHERE queue = :queue AND extension = :extension",
+                                    state=state, queue=queue, extension=extension)
+            if has_caller:
+                continue
+            is_free = waiting_line.is_phone_free(state)
+            if state and is_free and not waiting_line.is_phone_free(before):
+                is_freed = True
+                refusal = self.refusal(extension)
+                if refusal is not None and not waiting_line.is_phone_free(refusal.reason):
+                    self._forget_refusal(extension)
+            number, idle = number + 1, idle + is_free
+        return waiting_line.Phones(number, idle), is_freed
 
     def add_refusal(self, call: Call, reason: str, now: float) -> bool:
         """Note that the phone which was offered this call did not take it; True where it was known to refuse."""

@@ -214,8 +214,9 @@ class CallStore:
                 self._waits.answered(call)
         if kind != call_states.TRANSFERRED or not self.told_transferred(call, extension):
             self.add_event(call, kind, self._now(at), extension, link)
-        self._store.execute("UPDATE calls SET state = :state, extension = :extension WHERE id = :call",
-                            state=state, extension=extension, call=call.id)
+        self._store.execute("UPDATE calls SET state = :state, extension = :extension, rings_since = 0,"
+                            " rang = (rings_since > 0) * (:now - rings_since) WHERE id = :call",
+                            state=state, extension=extension, now=self._store.steady(), call=call.id)
 
     def hang_up(self, call_id: str, link: str = "", at: float | None = None, converts: str = "", left: str = "",
                 channel: str = "") -> Recorded:

@@ -35,10 +35,21 @@ class Limits:
         self._store.execute("DELETE FROM requests WHERE at < :long_ago", long_ago=now - 10 * WINDOW)
         used, oldest = self._store.execute("SELECT count(*), min(at) FROM requests WHERE at > :begin",
                                            begin=now - WINDOW).fetchone()
-        if not rate_limit.may_go(klass, limit - used, demand, limit, aged, places):
-            return Claim(0, max(0.05, (oldest or now) + WINDOW - now), f"{used} requests were sent in the last minute")
+        window = self._window(limit, used, now, demand)
+        if not rate_limit.may_go(klass, window, demand, aged, places):
+            wait = rate_limit.until_may_go(klass, window, demand, aged, places) or (oldest or now) + WINDOW - now
+            return Claim(0, max(0.05, wait), f"{used} requests were sent in the last minute")
         number = self._store.insert("INSERT INTO requests (at, class) VALUES (:now, :klass)", now=now, klass=klass)
         return Claim(number, 0.0, "")
+
+    def _window(self, limit: int, used: int, now: float, demand: rate_limit.Demand) -> rate_limit.Window:
+        """What is left of the limit, and when more is, as far as the demand looks ahead."""
+        if limit - used > len(demand.pickups) + demand.screens + 2:  # enough for all at once
+            return rate_limit.Window(limit, limit - used)
+        ahead = max((demand.ring, *demand.pickups))
+        opens = self._store.rows(float, "SELECT at + :window - :now FROM requests WHERE at > :begin AND at <= :end ORDER BY at",
+                                 window=WINDOW, now=now, begin=now - WINDOW, end=now - WINDOW + ahead)
+        return rate_limit.Window(limit, limit - used, tuple(opens))
 
     def requests_in_window(self) -> int:
         """How many requests were sent in the last WINDOW seconds."""

@@ -70,6 +70,8 @@ class Outbox:
                                     " AND kind IN ('canceled', 'lost')", offered=offered, call=job.call.id)
             if job.event.kind in call_states.ENDED and job.call.extension:
                 self._agents.freed(job.call, job.event.kind)
+            if job.event.kind == call_states.TRANSFERRED:
+                self._scheduler.learn_ring(job.call)
 
     def rejected(self, job: Job, why: str) -> None:
         """Set the event aside, visible and replayable; the later ones of its call go on."""

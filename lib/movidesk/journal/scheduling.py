@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 from movidesk.journal.agents import Agents
 from movidesk.journal.call_store import CallStore
 from movidesk.journal.limits import Limits
@@ -12,6 +14,21 @@ from movidesk.journal.waits import Waits
 from movidesk.rules import call_states, rate_limit, waiting_line
 from movidesk.rules.rate_limit import WINDOW
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: Whether each earlier caller of the queue who waited as long was answered, and how long it waited in all.
+_WAITS = """
+    SELECT answered IS NOT NULL, coalesce(answered, ended) - arrived AS wait
+    FROM (SELECT (SELECT min(at) FROM events WHERE call = calls.id AND kind = 'transferred') AS answered, ended, arrived
+          FROM calls WHERE id > :first AND queue = :queue AND mode = 'control' AND ended IS NOT NULL)
+    WHERE wait >= :waited"""
+#: What is known of phones where nothing is.
+NO_STATES: Mapping[str, str] = MappingProxyType({})
+#: Seconds after which a phone does not count as ringing any more, whatever the journal says.
+RINGS_AT_MOST = 90.0
+
 
 class Scheduler:
     """Who asks, and what the answer means for the line (movidesk.rules.waiting_line and rate_limit hold the rules)."""
@@ -21,12 +38,13 @@ class Scheduler:
         self._waits = waits
 
     def turn(self, call: Call, limit: int, script: bool = False, hold: float = 20.0, refusal: str = "",
-             pace: tuple[float, float] = waiting_line.PACE) -> waiting_line.Turn:
+             pace: tuple[float, float] = waiting_line.PACE, states: Mapping[str, str] = NO_STATES) -> waiting_line.Turn:
         """Whether this caller asks Movidesk now, with the request claimed for it; else its place and when to look again.
 
         script: each check starts a process, so it checks less often (waiting_line.look_again). hold: the longest its request may
         take, in seconds. The caller keeps its place for the wait that it is told and waiting_line.GRACE seconds. refusal: why the
         phone that it was offered did not take it (a state or DIALSTATUS, '' if unknown). pace: see waiting_line.after_refusal.
+        states: the states of the phones of the queue's agents (`phones`), as DEVICE_STATE() has them, as far as they are known.
         """
         with self._store.transaction():
             now = self._store.steady()
@@ -38,8 +56,13 @@ class Scheduler:
             queue, aside, klass = self.queue(call.queue), self.aside_until(call), None
             everywhere, here = self._asking(call, now) if not resting else (0, 0)
             beside = bool(here) and self._may_ask_beside(queue, everywhere, now, rate)
+            leaves = phones = None
             if not resting and aside <= now and (beside or not here):
-                klass = waiting_line.request_class(queue, self._agents.with_callers(call.queue), now)
+                queue, phones = self._see_phones(queue, states)
+                klass = waiting_line.request_class(queue, self._agents.with_callers(call.queue), now, phones, pace[1],
+                                                   self._agents.has_newly_refused(call, queue.asked))
+                leaves = klass is not None and self._is_about_to_leave(call)
+                klass = None if leaves else klass
             aged = klass == rate_limit.PROBE and self._is_aged_probe(queue, now)
             wants = rate_limit.HEAD if aged else klass or 0
             claim = None
@@ -48,7 +71,9 @@ class Scheduler:
             if claim is not None and claim.request_id:
                 self._ask(call, queue, now, now + hold, bool(aside))
                 return waiting_line.Turn(claim.request_id, position, 0, "", "")
-            until = claim.wait if claim else 0.0 if here and not ahead else max(aside, queue.asked + queue.pace) - now
+            until = claim.wait if claim else max(aside, queue.asked + queue.pace) - now
+            if until <= 0.0 or until > waiting_line.LOOK and (leaves or phones):
+                until = waiting_line.LOOK
             wait = waiting_line.look_again(position, until, script, rate)
             self._waits.begins(call, position, rate)
             self._store.execute("UPDATE calls SET wants = :wants, seen_until = :until, asks_until = 0 WHERE id = :call"
@@ -91,6 +116,37 @@ class Scheduler:
         free = self._agents.available(queue.name, now, now - waiting_line.BESIDE_NAMED)
         return waiting_line.may_ask_beside(queue, asking, free, self._agents.with_callers(queue.name), rate)
 
+    def phones(self, call: Call) -> list[str]:
+        """The extensions whose phones' states this caller's turn needs: those of its queue, if it is the first in line."""
+        if self._store.value(f"SELECT EXISTS (SELECT 1 FROM calls INDEXED BY calls_line WHERE {COMES_FIRST}"
+                             f" AND queue = :queue AND ({LINE_ORDER}) < (:rank, :call))",
+                             now=self._store.steady(), queue=call.queue, rank=call.rank, call=call.id):
+            return []
+        return self._agents.extensions(call.queue)
+
+    def _see_phones(self, queue: waiting_line.Queue, states: Mapping[str, str]
+                    ) -> tuple[waiting_line.Queue, waiting_line.Phones | None]:
+        """The queue, and its agents' phones; None if no state is known."""
+        if not any(states.values()):
+            return queue, None
+        phones, is_freed = self._agents.see_phones(queue.name, states)
+        if is_freed:
+            queue = waiting_line.after_free_phone(queue)
+            self._set_queue(queue)
+        return queue, phones
+
+    def _is_about_to_leave(self, call: Call) -> bool:
+        """Whether the caller is expected to give up while an agent's phone rings (waiting_line.is_about_to_leave)."""
+        waited = self._store.clock() - call.arrived
+        if waited < waiting_line.LEFT_AFTER:
+            return False
+        left: list[float] = []
+        stayed: list[float] = []
+        for answered, wait in self._store.rows(lambda *row: row, _WAITS, first=call.id - waiting_line.WAITS_KEPT,
+                                               queue=call.queue, waited=waited):
+            (stayed if answered else left).append(wait)
+        return waiting_line.is_about_to_leave(waited, rate_limit.usual_ring(self._rings()), left, stayed)
+
     def _ask(self, call: Call, queue: waiting_line.Queue, now: float, until: float, fails: bool) -> None:
         """The caller asks. If its earlier requests failed, the callers behind it may ask meanwhile."""
         self._store.execute("UPDATE calls SET wants = 0, seen_until = :until, aside_until = :aside, asks_until = :asks"
@@ -102,7 +158,7 @@ class Scheduler:
     def _rejoin(self, call: Call, now: float, refusal: str, pace: tuple[float, float]) -> None:
         """Put the caller (back) into its line; one that comes from a phone which did not take it brings the reason."""
         if call.state == call_states.OFFERED:
-            if self._store.execute("UPDATE calls SET state = 'waiting' WHERE id = :call AND state = 'offered'",
+            if self._store.execute("UPDATE calls SET state = 'waiting', rings_since = 0 WHERE id = :call AND state = 'offered'",
                                    call=call.id).rowcount:
                 known = self._agents.add_refusal(call, refusal, now)
                 self._set_queue(waiting_line.after_refusal(
@@ -139,8 +195,10 @@ class Scheduler:
                     self._calls.add_event(call, call_states.TRANSFERRED, self._store.clock(), extension)
                 # Movidesk keeps the agent whom it named for this call.
                 state = call_states.OFFERED if extension else call_states.WAITING
-                self._store.execute("UPDATE calls SET state = :state, extension = :named, code = :code WHERE id = :call",
-                                    state=state, named=named, code=code, call=call.id)
+                # Only of an agent who still needs a request for its screen.
+                rings_since = now if extension and not report else 0
+                self._store.execute("UPDATE calls SET state = :state, extension = :named, code = :code, rings_since = :since"
+                                    " WHERE id = :call", state=state, named=named, code=code, since=rings_since, call=call.id)
             self._set_queue(waiting_line.after_answer(
                 self.queue(call.queue), extension, code, self._agents.with_callers(call.queue), now, pace,
                 doubtful=waiting_line.is_expected_to_refuse(refusal, now)))
@@ -205,7 +263,31 @@ class Scheduler:
             freeing=self._next_events.ready(FREEING, limit) if waiting else 0,
             anybody=bool(waiting or self._store.value("SELECT count(*) FROM calls WHERE ended IS NULL AND state = 'offered'")),
             aged=self._next_events.aged(now),
-            lately=self._asked_lately(now))
+            lately=self._asked_lately(now),
+            pickups=self._pickups(now),
+            ring=rate_limit.earliest_pickup(self._rings()))
+
+    def learn_ring(self, call: Call) -> None:
+        """Keep how long the phone of this call's agent rang. Within a transaction."""
+        rang = self._store.value("SELECT rang FROM calls WHERE id = :call AND rang > 0", call=call.id)
+        if rang is not None:
+            rings = [*self._rings(), rang][-rate_limit.RINGS_KEPT:]
+            self._store.set_note("rings", " ".join(f"{seconds:.2f}" for seconds in rings))
+
+    def _rings(self) -> list[float]:
+        """For how many seconds the last phones rang that were answered."""
+        note = self._store.note("rings")
+        return [float(seconds) for seconds in note[0].split()] if note else []
+
+    def _pickups(self, now: float) -> tuple[float, ...]:
+        """Seconds until each agent who is called, or may be called by a request that is under way, may pick up; ascending."""
+        ring = rate_limit.earliest_pickup(self._rings())
+        ringing = self._store.rows(float, "SELECT rings_since FROM calls INDEXED BY calls_ringing"
+                                   " WHERE ended IS NULL AND rings_since > 0 AND rings_since > :long_ago",
+                                   long_ago=now - RINGS_AT_MOST)
+        asking = self._store.count("SELECT count(*) FROM calls INDEXED BY calls_asks WHERE asks_until > 0 AND asks_until > :now"
+                                   " AND ended IS NULL", now=now)
+        return tuple(sorted([ring] * asking + [max(0.0, since + ring - now) for since in ringing]))
 
     def _heads(self, now: float, klass: int, asker: waiting_line.Queue | None = None) -> int:
         """How many heads want a request of this class or a better one; asker: only those whose queues asked longer ago."""

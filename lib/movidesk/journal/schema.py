@@ -187,6 +187,12 @@ MIGRATIONS = (
         rate    INTEGER NOT NULL
     ) WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE calls ADD COLUMN rings_since REAL NOT NULL DEFAULT 0;
+    ALTER TABLE calls ADD COLUMN rang REAL NOT NULL DEFAULT 0;
+    ALTER TABLE members ADD COLUMN phone TEXT NOT NULL DEFAULT '';
+    CREATE INDEX calls_ringing ON calls (rings_since) WHERE ended IS NULL AND rings_since > 0;
+    """,
 )
 
 

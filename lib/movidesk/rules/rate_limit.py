@@ -10,7 +10,10 @@ The journal counts the requests of the last `WINDOW` seconds. What is left of th
     COMPLETED  such an ending, while nobody waits
     SLACK      other canceled and lost, links, arrivals that are registered late: nobody waits for them
 
-A class goes when the free places exceed what higher classes want at this moment and what is kept for them. SLACK ages:
+A class goes when the free places exceed what higher classes want at this moment and what is kept for them, and when every agent
+who is called will find a place for its screen at the moment of pick-up (`leaves_screens`): it is known when the places in use are
+free again, and how soon agents pick up. A HEAD and a PROBE need a second place for the agent whom they may call. While they lack
+it, FREEING uses the first. SLACK ages:
 past its SLACK_AGES_AFTER one such request is given a place before the next HEAD, so that none starves. So does PROBE: past
 PROBE_AGES_AFTER it goes like a HEAD.
 """
@@ -19,8 +22,16 @@ from __future__ import annotations
 
 from movidesk import NamedTuple
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 SCREEN, HEAD, FREEING, PROBE, COMPLETED, SLACK = range(6)
 
+#: Seconds after which an agent who is called may pick up, if nothing is known yet (`earliest_pickup`).
+RING = 2.0
+#: Answered calls: how many `earliest_pickup` needs, how many are kept, and the part of them that may have been answered sooner.
+RINGS_LEAST, RINGS_KEPT, RINGS_QUICKER = 5, 50, 0.1
 #: Seconds during which a request counts: Movidesk's minute, plus half a second for the network.
 WINDOW = 60.5
 #: Seconds after which a waiting SLACK request is given a place, and the least time between two such favours. One in four
@@ -31,7 +42,7 @@ SLACK_AGES_AFTER = 240.0
 PROBE_AGES_AFTER, PROBE_AGED_EVERY = 30.0, 20.0
 #: The part of the limit that stays free of PROBE requests; of SLACK requests while somebody waits or rings; and of SLACK requests
 #: if a caller arrived recently. So a new caller finds a free request even while thousands of calls wait after an outage.
-PROBE_LEAVES, SLACK_LEAVES, SLACK_KEEPS = 0.4, 0.5, 0.3
+PROBE_LEAVES, SLACK_LEAVES, SLACK_KEEPS = 0.4, 0.5, 0.4
 
 #: Seconds between two steps in which a lowered rate recovers; the lowest rate after the first 429 if there was no limit.
 RECOVER_EVERY, LEAST_LOWERED = 120.0, 10
@@ -48,7 +59,16 @@ class Demand(NamedTuple):
     anybody: bool = False  # whether anybody waits or rings
     aged: int = 0          # SLACK requests that have aged and may go now: 0 or 1
     lately: bool = False   # whether a caller asked in the last ten windows
+    pickups: tuple[float, ...] = ()  # seconds until each agent who is called may pick up (0.0: at any moment), ascending
+    ring: float = RING     # seconds until an agent who is called from now on may pick up
 
+
+class Window(NamedTuple):
+    """What is left of the limit at this moment."""
+
+    limit: int
+    free: int                        # requests that may be sent now
+    opens: tuple[float, ...] = ()    # seconds until each used request of those that end soon counts no longer, ascending
 
 def event_class(kind: str, somebody_waits: bool, had_agent: bool) -> int:
     """The class of an event; had_agent: the call was offered to an agent, whom its ending frees."""
@@ -59,27 +79,56 @@ def event_class(kind: str, somebody_waits: bool, had_agent: bool) -> int:
     return SLACK
 
 
-def may_go(klass: int, free: int, demand: Demand, limit: int, aged: bool = False, places: int = 1) -> bool:
-    """Whether a request of this class may go while `free` requests are left; aged: it has waited longer than the
-    limit of its class (SLACK_AGES_AFTER, PROBE_AGES_AFTER).
+def may_go(klass: int, window: Window, demand: Demand, aged: bool = False, places: int = 1) -> bool:
+    """Whether a request of this class may go now; aged: it has waited longer than the limit of its class (SLACK_AGES_AFTER,
+    PROBE_AGES_AFTER).
 
     places: how many requests it needs, if others are to follow at once.
     """
+    if klass == SCREEN:
+        return window.free >= min(places, window.limit)
+    asks = klass in (HEAD, PROBE)
+    if not leaves_screens(window, demand, places, asks):
+        return False
     slack_aged = aged and klass == SLACK
     if aged:
         klass = HEAD
-    wanted = 0
-    if klass > SCREEN:
-        wanted += demand.screens + (0 if slack_aged else demand.aged)
-    if klass >= HEAD and not slack_aged:
+    wanted = demand.screens + (0 if slack_aged else demand.aged)
+    if not slack_aged and (klass < FREEING or leaves_screens(window, demand, 1, True)):
         wanted += demand.heads
     if klass > FREEING:
         wanted += demand.freeing
     if klass == PROBE:
-        wanted += int(limit * PROBE_LEAVES)
+        wanted += int(window.limit * PROBE_LEAVES)
     if klass == SLACK:
-        wanted += int(limit * (SLACK_LEAVES if demand.anybody else SLACK_KEEPS if demand.lately else 0))
-    return free >= wanted + min(places, limit)
+        wanted += int(window.limit * (SLACK_LEAVES if demand.anybody else SLACK_KEEPS if demand.lately else 0))
+    return window.free >= wanted + min(places, window.limit)
+
+
+def free_in(window: Window, seconds: float) -> int:
+    """How many requests may be sent so many seconds from now, if none is sent before."""
+    return window.free + sum(opens <= seconds for opens in window.opens)
+
+
+def leaves_screens(window: Window, demand: Demand, places: int, asks: bool) -> bool:
+    """Whether each agent who is called now will find a request for its screen when it picks up, after so many more requests.
+
+    asks: the request may have another agent called, who needs one as well.
+    """
+    pickups = sorted((*demand.pickups, demand.ring)) if asks and window.limit > 1 else demand.pickups
+    return all(free_in(window, pickup) - places >= min(number, window.limit - places)
+               for number, pickup in enumerate(pickups, demand.screens + 1))
+
+
+def until_may_go(klass: int, window: Window, demand: Demand, aged: bool = False, places: int = 1) -> float | None:
+    """Seconds until such a request may go, if no other is sent before; None if that is later than the window shows."""
+    steps = {opens - pickup for opens in window.opens for pickup in (0.0, demand.ring, *demand.pickups)}
+    for step in sorted(step for step in steps if step > 0.0):
+        later = Window(window.limit, free_in(window, step), tuple(opens - step for opens in window.opens if opens > step))
+        pickups = tuple(max(0.0, pickup - step) for pickup in demand.pickups)
+        if may_go(klass, later, demand._replace(pickups=pickups), aged, places):
+            return step
+    return None
 
 
 def strikes_after(strikes: int, until: float, sent: float) -> int:
@@ -118,3 +167,16 @@ def is_suspect(used: int, limit: int) -> bool:
     Some clients of Movidesk's API saw this instead of a 429. used: requests in the window, including this one.
     """
     return used >= limit - 1
+
+
+def earliest_pickup(rings: Sequence[float]) -> float:
+    """Seconds after which an agent who is called may pick up: only RINGS_QUICKER of the last calls were answered sooner. RING if
+    fewer than RINGS_LEAST are known. rings: for how many seconds the phones of the last calls rang that were answered."""
+    if len(rings) < RINGS_LEAST:
+        return RING
+    return sorted(rings)[int(len(rings) * RINGS_QUICKER)]
+
+
+def usual_ring(rings: Sequence[float]) -> float:
+    """For how many seconds a phone rings before it is answered: the median, or twice RING if too few are known."""
+    return sorted(rings)[len(rings) // 2] if len(rings) >= RINGS_LEAST else 2 * RING

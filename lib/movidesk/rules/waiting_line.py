@@ -9,12 +9,22 @@ The head asks at once if the answer may differ from the last one (`Queue.changed
 had not refused before did not answer; the previous caller was served and agents may be free; or a call of one of the queue's
 agents has ended. Otherwise it asks at intervals that grow while nothing changes, also if Movidesk names only phones that have
 refused recently.
+
+Where the states of the agents' phones are known, a phone that becomes free is such a change, and while all are busy the head asks
+only at its longest interval. A head that has waited as long as most earlier callers did before they gave up does not ask for a
+moment: the agent's phone would ring for nobody (`is_about_to_leave`). Nobody overtakes it meanwhile.
 """
 
 from __future__ import annotations
 
+import math
+
 from movidesk import NamedTuple
 from movidesk.rules import call_states, rate_limit
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 #: Seconds that a caller may be late, beyond the wait that it was given: prompts are played in that time. After that the next
 #: caller may ask first; the caller has its place again when it returns.
@@ -38,6 +48,9 @@ QUICKEST, RAISED_FAR_LOOK = 1000, 8
 BESIDE_FROM, MOST_BESIDE = 100, 8
 #: Seconds since Movidesk last named an agent, after which it does not count as free there: it may have logged out.
 BESIDE_NAMED = 900.0
+#: The least for the head of a line through the service: it asks soon after a request is free. While `received` runs, Asterisk
+#: hears no key.
+HEAD_LOOK = 0.2
 UNKNOWN = -1
 #: The code for a caller while all phones of its queue refuse: "all agents are in a call".
 BUSY = "4"
@@ -48,6 +61,11 @@ ENGAGED = frozenset(("INUSE", "RINGING", "RINGINUSE", "ONHOLD", "HOLDINUSE", "BU
 DEAD = frozenset(("UNAVAILABLE", "CHANUNAVAIL", "CONGESTION", "INVALIDARGS"))
 #: How long a refusal counts: seconds for each refusal in a row, and at most; for a DEAD phone, and for others.
 DEAD_LASTS, REFUSAL_LASTS = (300.0, 3600.0), (120.0, 600.0)
+#: Nobody is expected to leave who has waited for fewer seconds: a new caller always asks at once.
+LEFT_AFTER = 20.0
+#: How many earlier callers must have left after as long a wait before a caller is expected to leave, and of how many of the last
+#: callers of all queues the waits are compared.
+LEFT_LEAST, WAITS_KEPT = 5, 300
 #: For how many seconds after Movidesk named an extension for a queue it counts as an agent of that queue.
 MEMBER_LASTS = 43200.0
 
@@ -74,6 +92,13 @@ class Turn(NamedTuple):
     expected: int | None = None  # seconds until an agent will probably answer; None: unknown
 
 
+class Phones(NamedTuple):
+    """The phones of those agents of a queue whom Movidesk may name, because they have no caller as far as it knows."""
+
+    number: int  # how many there are
+    idle: int    # how many of them are not known to be busy or unavailable
+
+
 class Refusal(NamedTuple):
     """A phone that did not answer an offered call, once or several times in a row."""
 
@@ -95,9 +120,16 @@ def arrived(rank: float, priority: int) -> float:
     return rank + priority * PRIORITY_SECONDS
 
 
-def request_class(queue: Queue, taken: int, now: float) -> int | None:
-    """The class of the head's request, or None if it should not ask now. taken: how many of the queue's agents have callers,
-    according to Movidesk."""
+def request_class(queue: Queue, taken: int, now: float, phones: Phones | None = None,
+                  longest: float = PACE[1], refused: bool = False) -> int | None:
+    """The class of the head's request, or None if it should not ask now.
+
+    taken: how many of the queue's agents have callers, according to Movidesk. phones: None if their states are not known. While
+    all of them are busy, the head only asks every `longest` seconds, because an agent who is not known may have logged in; but
+    at once if it comes back from a phone that had not refused before (refused): Movidesk then names another agent.
+    """
+    if phones is not None and phones.number and not phones.idle and not refused:
+        return rate_limit.PROBE if now >= queue.asked + longest else None
     if queue.changed and not (queue.busy_agents != UNKNOWN and taken >= queue.busy_agents):
         return rate_limit.HEAD
     return rate_limit.PROBE if now >= queue.asked + queue.pace else None
@@ -117,6 +149,28 @@ def may_ask_beside(queue: Queue, asking: int, free: int, taken: int, limit: int)
     if queue.busy_agents != UNKNOWN:
         free = min(free, queue.busy_agents - taken)
     return queue.changed and limit >= BESIDE_FROM and asking < MOST_BESIDE and free >= 2 * (asking + 1)
+
+
+def after_free_phone(queue: Queue) -> Queue:
+    """The queue after the phone of an agent whom Movidesk may name has become free: it asks, whatever Movidesk answered last."""
+    return queue._replace(changed=True, busy_agents=UNKNOWN)
+
+
+def is_phone_free(state: str) -> bool:
+    """Whether a phone in this state may take a call, as far as is known; state: of DEVICE_STATE(), '' if unknown."""
+    return state not in ENGAGED and state not in DEAD
+
+
+def is_about_to_leave(waited: float, seconds: float, left: Sequence[float], stayed: Sequence[float]) -> bool:
+    """Whether a caller who has waited so long is likely to leave within so many seconds, as earlier callers did.
+
+    left, stayed: how long earlier callers waited before they gave up, and before they were answered. True if most of those who
+    waited as long as this one left in that time, and at least LEFT_LEAST did.
+    """
+    if waited < LEFT_AFTER:
+        return False
+    leaving = sum(waited <= wait < waited + seconds for wait in left)
+    return leaving >= LEFT_LEAST and 2 * leaving > sum(wait >= waited for wait in (*left, *stayed))
 
 
 def at_first_arrival(queue: Queue) -> Queue:
@@ -186,6 +240,6 @@ def look_again(position: int, until: float, script: bool, limit: int) -> float:
         wait = min(FAR_LOOK, PLACE_LOOK * position) if place >= PLACE_LOOK else min(RAISED_FAR_LOOK, place * position)
         wait = max(wait, SCRIPT_LOOK) if script else wait
     else:
-        wait = min(max(LOOK, until), FAR_LOOK, first)
+        wait = min(max(HEAD_LOOK if position == 1 else LOOK, until), FAR_LOOK, first)
         wait = max(wait, LOOK, min(SCRIPT_LOOK, first)) if script else wait
-    return int(wait) if wait >= 1 else round(wait, 2)
+    return int(wait) if wait >= 1 else math.ceil(100 * wait) / 100
