@@ -1,20 +1,20 @@
 """Alarms: problems that do not go away by themselves and need an admin.
 
-    name       begins                             ends
-    config     Config: problems of the file       the file is corrected
-    token      apply_outcome: 401 or 403            Movidesk accepts this token, or the file has another
-    service    no process delivers              movidesk serve (or deliver) runs again
-    disk       little space is left             space is free
-    extension  parse_answer, verbs: no such form extension_pattern matches it, or a day is over
-    away       apply_outcome: no answer, 5xx        Movidesk accepts a request, or rejects one with another status
-    pause      Limits.close_window: 429           the pause is over
-    idle       the journal: due events stay       a request is sent
-    journal    standby.use, or files not writable standby.end: it can be used again
-    refused    the journal: events set aside      `movidesk outbox --replay` or `--dismiss`
-    emergency  emergency.save                     emergency.take_in
-    damaged    recovery.set_aside                 the file that it kept is moved away
-    asterisk   sweep.recover: no answer           Asterisk answers
-    phones     Scheduler.turn: calls not answered the phone answers a call, or is not offered for an hour
+    name       begins                              ends
+    config     Config: problems of the file        the file is corrected
+    token      apply_outcome: 401 or 403           Movidesk accepts this token, or the file has another
+    service    no process delivers                 movidesk serve (or deliver) runs again
+    disk       little space is left                space is free
+    extension  question, verbs: it does not match  extension_pattern matches it, or a day is over
+    away       apply_outcome: no answer, 5xx       Movidesk accepts a request, or rejects one with another status
+    pause      Limits.close_window: 429            the pause is over
+    idle       the journal: due events stay        a request is sent
+    journal    standby.use, or files not writable  standby.end: it can be used again
+    refused    the journal: events set aside       `movidesk outbox --replay` or `--dismiss`
+    emergency  emergency.save                      emergency.take_in
+    damaged    recovery.set_aside                  the file that it kept is moved away
+    asterisk   sweep.recover: no answer            Asterisk answers
+    phones     Scheduler.turn: calls not answered  the phone answers a call, or is not offered for an hour
 
 No code switches an alarm on or off: `standing` derives it from stored facts, so an alarm ends with its cause. `movidesk status`
 shows the alarms, the service logs them, and once an hour the first verb that runs shows them on Asterisk's console.

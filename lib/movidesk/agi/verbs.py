@@ -31,7 +31,7 @@ class VerbError(Exception):
 # -- queue control -----------------------------------------------------------------------------------------------------
 
 def received(context: Context, channel: Channel, queue: str = "") -> bool:
-    """The caller waits in `queue`: ask Movidesk who is free. Sets EXT, CODE, WAIT, POSITION and __MOVIDESK_ID."""
+    """The caller waits in `queue`: ask Movidesk who is free. Sets EXT, CODE, WAIT, POSITION, EXPECTED and __MOVIDESK_ID."""
     from movidesk.agi import question  # no other verb asks
 
     answer = question.unasked()

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 #: Whether each earlier caller of the queue who waited as long was answered, and how long it waited in all.
-_WAITS = """
+_WAIT_TIMES = """
     SELECT answered IS NOT NULL, coalesce(answered, ended) - arrived AS wait
     FROM (SELECT (SELECT min(at) FROM events WHERE call = calls.id AND kind = 'transferred') AS answered, ended, arrived
           FROM calls WHERE id > :first AND queue = :queue AND mode = 'control' AND ended IS NOT NULL)
     WHERE wait >= :waited"""
-#: What is known of phones where nothing is.
+#: The default of `states`: the state of no phone is known.
 NO_STATES: Mapping[str, str] = MappingProxyType({})
 #: Seconds after which a phone does not count as ringing any more, whatever the journal says.
 RINGS_AT_MOST = 90.0
@@ -43,7 +43,7 @@ class Scheduler:
 
         script: each check starts a process, so it checks less often (waiting_line.look_again). hold: the longest its request may
         take, in seconds. The caller keeps its place for the wait that it is told and waiting_line.GRACE seconds. refusal: why the
-        phone that it was offered did not take it (a state or DIALSTATUS, '' if unknown). pace: see waiting_line.after_refusal.
+        phone that it was offered did not take it (a state or DIALSTATUS, '' if unknown). pace: see waiting_line.after_answer.
         states: the states of the phones of the queue's agents (`phones`), as DEVICE_STATE() has them, as far as they are known.
         """
         with self._store.transaction():
@@ -142,7 +142,7 @@ class Scheduler:
             return False
         left: list[float] = []
         stayed: list[float] = []
-        for answered, wait in self._store.rows(lambda *row: row, _WAITS, first=call.id - waiting_line.WAITS_KEPT,
+        for answered, wait in self._store.rows(lambda *row: row, _WAIT_TIMES, first=call.id - waiting_line.WAITS_KEPT,
                                                queue=call.queue, waited=waited):
             (stayed if answered else left).append(wait)
         return waiting_line.is_about_to_leave(waited, rate_limit.usual_ring(self._rings()), left, stayed)

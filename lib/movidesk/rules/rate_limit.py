@@ -1,7 +1,7 @@
 """The request limit: which request goes next, as Movidesk accepts only ten a minute per account. Pure functions; the journal
 applies them.
 
-The journal counts the requests of the last `WINDOW` seconds. What is left of the limit is given out by class:
+The journal counts the requests of the last `WINDOW` seconds. Every request has a class, from the most to the least urgent:
 
     SCREEN     transferred: the agent talks already and has no screen yet
     HEAD       the first in line asks, and has reason to
@@ -10,12 +10,16 @@ The journal counts the requests of the last `WINDOW` seconds. What is left of th
     COMPLETED  such an ending, while nobody waits
     SLACK      other canceled and lost, links, arrivals that are registered late: nobody waits for them
 
-A class goes when the free places exceed what higher classes want at this moment and what is kept for them, and when every agent
-who is called will find a place for its screen at the moment of pick-up (`leaves_screens`): it is known when the places in use are
-free again, and how soon agents pick up. A HEAD and a PROBE need a second place for the agent whom they may call. While they lack
-it, FREEING uses the first. SLACK ages:
-past its SLACK_AGES_AFTER one such request is given a place before the next HEAD, so that none starves. So does PROBE: past
-PROBE_AGES_AFTER it goes like a HEAD.
+A SCREEN goes as soon as a request is free. Any other goes if two conditions hold (`may_go`):
+
+1. More requests are free than higher classes want at this moment, and than are kept for callers who may still come
+   (PROBE_LEAVES, SLACK_LEAVES, SLACK_KEEPS).
+2. Every agent whose phone rings will find a free request for its screen when it picks up (`leaves_screens`): the journal knows
+   when the requests in the window count no longer, and how soon agents pick up. A HEAD or PROBE needs one more, for the agent
+   whom Movidesk may name. While a HEAD has to wait for that, lower classes do not wait for it.
+
+Two classes age, so that neither waits for ever: a SLACK request older than SLACK_AGES_AFTER goes before the next HEAD, and a
+PROBE that has been due for PROBE_AGES_AFTER goes like a HEAD.
 """
 
 from __future__ import annotations
@@ -34,8 +38,8 @@ RING = 2.0
 RINGS_LEAST, RINGS_KEPT, RINGS_QUICKER = 5, 50, 0.1
 #: Seconds during which a request counts: Movidesk's minute, plus half a second for the network.
 WINDOW = 60.5
-#: Seconds after which a waiting SLACK request is given a place, and the least time between two such favours. One in four
-#: minutes is 2.5 % of ten a minute: it fits between 180 answered calls an hour and the physical 200.
+#: Seconds after which a SLACK request has aged, and the least time between two that go for that reason. One in four minutes is
+#: 2.5 % of ten a minute. That is free at 180 answered calls an hour: with three requests each, 200 use the whole limit.
 SLACK_AGES_AFTER = 240.0
 #: Seconds after which a PROBE that is due goes like a HEAD, and the least time since the last PROBE of any queue. That allows at
 #: most three a minute, so that many quiet queues do not delay the endings of calls.
@@ -51,7 +55,7 @@ UNLIMITED = 100_000
 
 
 class Demand(NamedTuple):
-    """The requests that wait at this moment."""
+    """What wants a request at this moment, and who may need one soon."""
 
     screens: int = 0       # due events of the class SCREEN
     heads: int = 0         # first callers of other queues that go before this request
@@ -68,7 +72,8 @@ class Window(NamedTuple):
 
     limit: int
     free: int                        # requests that may be sent now
-    opens: tuple[float, ...] = ()    # seconds until each used request of those that end soon counts no longer, ascending
+    opens: tuple[float, ...] = ()    # seconds until each of the requests that leave the window soon has left it, ascending
+
 
 def event_class(kind: str, somebody_waits: bool, had_agent: bool) -> int:
     """The class of an event; had_agent: the call was offered to an agent, whom its ending frees."""

@@ -3,7 +3,8 @@ At a raised limit those behind it ask beside it, while more agents are known to 
 functions; the journal applies them.
 
 A caller of priority n stands in line as if it had come n times PRIORITY_SECONDS earlier (`rank`). So callers of one priority
-stand in order of arrival, and nobody waits for ever: who comes more than n times PRIORITY_SECONDS later overtakes nobody.
+stand in order of arrival, and nobody waits for ever: a caller of priority n overtakes nobody who came more than n times
+PRIORITY_SECONDS before it.
 
 The head asks at once if the answer may differ from the last one (`Queue.changed`): the line was empty when it came; a phone that
 had not refused before did not answer; the previous caller was served and agents may be free; or a call of one of the queue's
@@ -216,8 +217,8 @@ def after_refusal(queue: Queue, known: bool, others: int, now: float, pace: tupl
     """The queue after a phone did not answer an offered call.
 
     known: it had refused before, and that still counts (`is_expected_to_refuse`); others: how many agents of the queue have
-    neither a caller nor a refusal that counts. The head asks again at once, unless Movidesk can only name phones that have
-    refused.
+    neither a caller nor a refusal that counts; pace: see after_answer. The head asks again at once, unless Movidesk can only
+    name phones that have refused.
     """
     if not known or queue.changed and others:
         return queue._replace(changed=True, busy_agents=UNKNOWN)
