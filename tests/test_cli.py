@@ -224,7 +224,7 @@ def test_the_status_names_the_age_of_what_waits(movidesk, book):
     arrive(book, "1.1", arrived=time.time() - 500)  # it asks
     call = arrive(book, "1.2", arrived=time.time() - 400)
     book.calls.record(call.call_id, "canceled", at=time.time() - 100)
-    assert re.search(r"outbox +3 pending, 0 refused, the oldest since 6:[34][0-9]\n", movidesk("status")[1])
+    assert re.search(r"outbox +3 pending, 0 refused, the oldest is 6:[34][0-9] old\n", movidesk("status")[1])
 
 
 def test_a_long_text_goes_on_below_its_beginning(movidesk, book, monkeypatch):

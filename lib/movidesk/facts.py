@@ -136,7 +136,7 @@ def rows(facts: Facts, settings: Config) -> list[tuple[str, str]]:
     if facts["outbox"] is not None:
         text = _("{pending} pending, {refused} refused").format(**facts["outbox"])
         if facts["outbox"]["age"] >= OLD:
-            text += _(", the oldest since {time}").format(time=span(facts["outbox"]["age"]))
+            text += _(", the oldest is {time} old").format(time=span(facts["outbox"]["age"]))
         found.append((_("outbox"), text))
     return found
 

@@ -57,7 +57,7 @@ def _readable_by_all(config: Config) -> list[Finding]:
                     f"chmod 0640 {path}",
                 )
             )
-    return found or [ok(_("secrets"), _("not everybody may read them"))]
+    return found or [ok(_("secrets"), _("only their owner and group may read them"))]
 
 
 def _numbers(config: Config) -> list[Finding]:
