@@ -31,6 +31,7 @@ class LineMachine(RuleBasedStateMachine):
         self.asking: dict[str, float] = {}
         self.came: dict[str, tuple[float, int]] = {}  # when it would have come without a priority, and its number
         self.refused: dict[str, tuple[int, float]] = {}  # extension: the call that it refused last, and when
+        self.states: dict[str, str] = {}  # of phones, as far as they are known
         self.count = 0
 
     def teardown(self) -> None:
@@ -48,6 +49,15 @@ class LineMachine(RuleBasedStateMachine):
         self.looking[call.call_id] = self.clock.now
         self.came[call.call_id] = self.clock.now - 300 * priority, self.count
         self.look(call, answer)
+
+    @rule(extension=st.sampled_from(["5252", "5253", "5254"]), state=st.sampled_from(["", "NOT_INUSE", "INUSE", "UNAVAILABLE"]))
+    def phone_changes(self, extension: str, state: str) -> None:
+        self.states[extension] = state
+
+    def turn(self, call, refusal: str = "") -> waiting_line.Turn:
+        """The head asks Asterisk for its phones first, as `received` does."""
+        known = {extension: self.states.get(extension, "") for extension in self.journal.scheduler.phones(call)}
+        return self.journal.scheduler.turn(call, self.limit, refusal=refusal, pace=PACE, states=known)
 
     @rule(number=st.integers(0, 50), priority=st.integers(0, 9))
     def change_priority(self, number: int, priority: int) -> None:
@@ -106,7 +116,7 @@ class LineMachine(RuleBasedStateMachine):
         if call.state == call_states.OFFERED:
             self.refused[call.extension] = call.id, self.clock.now
         call = self.journal.calls.find(call.call_id)
-        turn = self.journal.scheduler.turn(call, self.limit, refusal=refusal, pace=PACE)
+        turn = self.turn(call, refusal)
         assert turn.position >= 1
         if not turn.request_id:
             assert waiting_line.HEAD_LOOK <= turn.wait <= waiting_line.FAR_LOOK
@@ -197,7 +207,7 @@ class LineMachine(RuleBasedStateMachine):
                 self.somebody_is_served("3")
             for queue, call in heads.items():
                 call = self.journal.calls.find(call.call_id)
-                turn = self.journal.scheduler.turn(call, self.limit)
+                turn = self.turn(call)
                 if turn.request_id:
                     self.sent.append(self.clock.now)
                     self.journal.scheduler.answered(call, "", "4", "4", pace=PACE)
