@@ -704,15 +704,14 @@ def test_no_request_is_spent_while_all_phones_are_busy(journal, clock):
     known_agents(journal, "5252", "5253")
     call = arrive(journal, 1)
     busy = {"5252": "INUSE", "5253": "UNAVAILABLE"}
-    clock.now += 100
-    assert journal.scheduler.turn(call, 10, states=busy).request_id, "the first question of a line: somebody may have logged in"
+    assert journal.scheduler.turn(call, 10, states=busy).request_id, "its first question: Movidesk must know the caller"
     journal.scheduler.answered(call, "", "4", "4", pace=PACE)
     for _ in range(29):
         clock.now += 1
-        turn = journal.scheduler.turn(call, 10, pace=PACE, states=busy)
+        turn = journal.scheduler.turn(journal.calls.find("pbx-1"), 10, pace=PACE, states=busy)
         assert not turn.request_id and turn.wait == 1, "a phone may become free"
     clock.now += 1
-    assert journal.scheduler.turn(call, 10, pace=PACE, states=busy).request_id
+    assert journal.scheduler.turn(journal.calls.find("pbx-1"), 10, pace=PACE, states=busy).request_id
 
 
 def test_a_phone_that_becomes_free_is_news_whatever_movidesk_said(journal, clock):
@@ -742,6 +741,77 @@ def test_the_phone_of_an_agent_who_has_a_caller_is_no_news(journal, clock):
     assert not journal.scheduler.turn(waits, 10, pace=PACE, states={"5252": "NOT_INUSE"}).request_id
     assert [job.event.kind for job in deliver_now(journal)] == ["transferred", "completed"]
     assert journal.scheduler.turn(waits, 10, pace=PACE, states={"5252": "NOT_INUSE"}).request_id
+
+
+def test_a_phone_that_rang_for_our_own_caller_is_no_news(journal, clock):
+    """One caller's agent declines while another is first in line: its phone was ringing, and is free."""
+    known_agents(journal, "5252")
+    first, second = arrive(journal, 1), arrive(journal, 2)
+    assert journal.scheduler.turn(first, 100).request_id
+    journal.scheduler.answered(first, "5252", "", "5252")
+    clock.now += 1
+    assert journal.scheduler.turn(second, 100, states={"5252": "RINGING"}).request_id
+    journal.scheduler.answered(second, "", "4", "4", pace=PACE)
+    clock.now += 4
+    refused = journal.calls.find("pbx-1")
+    assert journal.scheduler.turn(refused, 100, refusal="DECLINED", pace=PACE, states={"5252": "NOT_INUSE"}).request_id
+    journal.scheduler.answered(refused, "5252", "", "5252", pace=PACE)
+    clock.now += 1
+    assert not journal.scheduler.turn(journal.calls.find("pbx-1"), 100, pace=PACE, states={"5252": "NOT_INUSE"}).request_id
+    assert journal.agents.refusal("5252").reason == "DECLINED"
+
+
+def test_endings_do_not_keep_the_head_from_its_second_request(journal, clock):
+    """The window opens one request at a time; thirty agents' calls have ended."""
+    for number in range(30):
+        call = arrive(journal, number, "9")
+        journal.scheduler.answered(call, str(5000 + number), "", "")
+        journal.calls.record(call.call_id, "transferred")
+        journal.calls.hang_up(call.call_id)
+    for _ in range(10):
+        fill_window(journal, 1)
+        clock.now += rate_limit.WINDOW / 10
+    with journal.store.transaction():
+        journal.store.execute("UPDATE events SET status = 'delivered' WHERE kind = 'transferred'")
+    head, begun = arrive(journal, 99), clock.now
+    while not journal.scheduler.turn(head, 10).request_id:
+        deliver_now(journal)
+        clock.now += 0.2
+    assert clock.now - begun < 3 * rate_limit.WINDOW / 10
+
+
+def test_a_screen_waits_no_longer_than_for_its_own_request(journal, clock):
+    """Beside it waits an event that nobody waits for, whose request is free much later."""
+    fill_window(journal, 10)
+    clock.now += rate_limit.WINDOW - 0.2
+    call = arrive(journal, 1)
+    journal.scheduler.answered(call, "5252", "", "5252")
+    journal.calls.record("pbx-1", "transferred")
+    gone = arrive(journal, 2)
+    journal.calls.hang_up(gone.call_id)
+    fill_window(journal, 0)
+    job, wait = journal.outbox.take(10)
+    assert job is None and wait <= 0.25
+
+
+def test_where_the_transfer_is_told_at_once_both_requests_must_be_free(journal, clock):
+    fill_window(journal, 9)
+    clock.now += rate_limit.WINDOW - 1
+    call = arrive(journal, 1)
+    assert not journal.scheduler.turn(call, 10, report=True).request_id
+    assert journal.scheduler.turn(call, 10).request_id
+
+
+def test_who_was_lost_did_not_leave(journal, clock):
+    """The dialplan took them away at MOVIDESK_MAX_WAIT."""
+    for number in range(8):
+        gone = arrive(journal, number)
+        clock.now += 120
+        journal.calls.record(gone.call_id, "lost")
+    call = arrive(journal, 8)
+    journal.scheduler.turn(call, 1)
+    clock.now += 118
+    assert journal.scheduler.turn(call, 100).request_id
 
 
 def test_where_no_state_is_known_nothing_changes(journal, clock):

@@ -67,7 +67,7 @@ def test_while_all_phones_are_busy_the_head_asks_at_its_longest_interval():
     assert waiting_line.request_class(queue, 0, 129.0, waiting_line.Phones(2, 0), 30.0) is None
     assert waiting_line.request_class(queue, 0, 130.0, waiting_line.Phones(2, 0), 30.0) == rate_limit.PROBE
     assert waiting_line.request_class(queue, 0, 100.0, waiting_line.Phones(0, 0), 30.0) == rate_limit.HEAD, "nobody is known"
-    assert waiting_line.request_class(queue, 0, 100.0, waiting_line.Phones(1, 0), 30.0, refused=True) == rate_limit.HEAD
+    assert waiting_line.request_class(queue, 0, 100.0, waiting_line.Phones(1, 0), 30.0, at_once=True) == rate_limit.HEAD
 
 
 LEFT = [118.0, 119.0, 120.0, 120.0, 120.0, 121.0, 122.0]
@@ -81,6 +81,7 @@ LEFT = [118.0, 119.0, 120.0, 120.0, 120.0, 121.0, 122.0]
     (121.5, LEFT, [], False),            # too few have waited so long
     (117.0, LEFT[:4], [], False),        # too few are known
     (10.0, [11.0] * 50, [], False),      # a new caller asks at once
+    (60.0, [wait / 10 for wait in range(560, 700)], [], False),  # they leave at any time: nobody is held back for ever
 ])
 def test_who_is_about_to_leave(waited, left, stayed, expected):
     assert waiting_line.is_about_to_leave(waited, 4.0, left, stayed) is expected

@@ -200,8 +200,9 @@ def status(office) -> str:
 
 @pytest.mark.parametrize("hints", [False, True], ids=["devices", "hints"])
 def test_while_all_known_phones_are_busy_no_request_is_spent(office, hints):
-    """The first call makes the agent known. While it makes a call of its own, the next caller waits without a question; when
-    its phone is free, it is rung."""
+    """The first call makes the agent known. While it makes a call of its own, the next caller asks at first only; when its phone
+    is free, it is rung."""
+    office.configure({"line": ["ask_every = 1", "ask_at_least_every = 600"]})
     office.model.agents["5253"].online = False
     office.set(**HINTS if hints else {})
     office.agent("5252", answers())
@@ -215,8 +216,13 @@ def test_while_all_known_phones_are_busy_no_request_is_spent(office, hints):
     office.agent("5252", answers())
     caller = office.call()
     office.wait_music(caller)
-    assert office.heard().count("receivedCall") == 1, "Movidesk would only name the phone that is busy"
+    looks = office.console().count("/received")
+    wait_for("it has looked again", lambda: office.console().count("/received") >= looks + 3, instead=office.console)
+    asked = office.heard().count("receivedCall")
+    assert asked <= 3, "at first, and once more after the phone refused; then Movidesk would only name the same phone"
     set_state(office, "5252", "NOT_INUSE") if hints else own.hang_up()
     office.wait_heard("transferedCall", 2)
     caller.hang_up()
-    assert office.ticket(caller, "completed", ANSWERED).agent == "5252" and passed_over(office) == []
+    ticket, = office.tickets(caller)
+    assert (ticket.state, ticket.agent) == ("completed", "5252")
+    assert office.heard().count("receivedCall") == asked + 1, "asked at the moment at which the phone was free, and not before"

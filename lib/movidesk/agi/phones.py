@@ -7,7 +7,9 @@ import re
 from movidesk.agi import variables
 from movidesk.agi.channel import Channel, ProtocolError
 
-#: Of how many phones the states are asked in one command, which Asterisk 16 cuts at 2047 bytes, and the answer at 1023.
+#: Characters of an extension up to which its phone's state is asked: 15 such phones fit into a command (channel.MAX_COMMAND).
+LONGEST = 40
+#: Of how many phones the states are asked in one command.
 AT_ONCE = 15
 
 _DEVICE = "${DEVICE_STATE(${MOVIDESK_DIAL_PREFIX}%s${CUT(MOVIDESK_DIAL_SUFFIX,/,1)})}"
@@ -24,7 +26,7 @@ def states(channel: Channel, extensions: list[str]) -> dict[str, str]:
         variables.CHECK_PHONE, variables.HINTS, variables.DIAL_PREFIX, variables.DIAL_SUFFIX))
     if check != "yes" or not (hints or prefix) or "&" in prefix + suffix:
         return {}
-    safe = [extension for extension in extensions if re.fullmatch(r"[0-9A-Za-z_.*-]+", extension)]
+    safe = [extension for extension in extensions if re.fullmatch(rf"[0-9A-Za-z_.*-]{{1,{LONGEST}}}", extension)]
     found: dict[str, str] = {}
     for begin in range(0, len(safe), AT_ONCE):
         some = safe[begin:begin + AT_ONCE]

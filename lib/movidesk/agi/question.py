@@ -41,7 +41,8 @@ def ask(context: Context, channel: Channel, call: Call) -> dict[str, object]:
     longest_request = 3 * context.config["movidesk", "timeout"] + AFTER_ERROR
     extensions = context.journal.scheduler.phones(call)
     turn = context.journal.scheduler.turn(call, context.limit(), context.is_script, longest_request, _refusal(channel, call),
-                                          context.pace, phones.states(channel, extensions) if extensions else {})
+                                          context.pace, phones.states(channel, extensions) if extensions else {},
+                                          context.config["pbx", "report_transfer"] == "ring")
     if not turn.request_id:
         if turn.reason:
             channel.say(f"{call.call_id} waits: {turn.reason}", 3)

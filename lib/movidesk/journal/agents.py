@@ -83,19 +83,19 @@ class Agents:
         is_freed = False
         for extension, before, has_caller in self._store.rows(
                 lambda *row: row, f"SELECT extension, phone, {_HAS_CALLER} FROM members WHERE queue = :queue", queue=queue):
-            state = states.get(extension, "")
+            # It may ring for a caller of ours, and is free afterwards: nothing is known of its own calls then.
+            state = "" if has_caller else states.get(extension, "")
             if state != before:
                 self._store.execute("UPDATE members SET phone = :state WHERE queue = :queue AND extension = :extension",
                                     state=state, queue=queue, extension=extension)
             if has_caller:
                 continue
-            is_free = waiting_line.is_phone_free(state)
-            if state and is_free and not waiting_line.is_phone_free(before):
+            if waiting_line.becomes_free(before, state):
                 is_freed = True
                 refusal = self.refusal(extension)
-                if refusal is not None and not waiting_line.is_phone_free(refusal.reason):
+                if refusal is not None and refusal.reason in waiting_line.ELSEWHERE:
                     self._forget_refusal(extension)
-            number, idle = number + 1, idle + is_free
+            number, idle = number + 1, idle + waiting_line.is_phone_free(state)
         return waiting_line.Phones(number, idle), is_freed
 
     def add_refusal(self, call: Call, reason: str, now: float) -> bool:

@@ -42,7 +42,7 @@ class Outbox:
         with self._store.transaction():
             now = self._store.steady()
             demand = self._scheduler.demand(now, limit)
-            claim = None
+            waits = []
             for job in self._next_events.candidates(now):
                 klass = rate_limit.event_class(job.event.kind, demand.anybody, bool(job.call.extension))
                 places = 2 if job.event.kind == call_states.RECEIVED else 1  # its ending follows at once
@@ -50,8 +50,9 @@ class Outbox:
                 claim = self._limits.claim(limit, klass, demand, aged, places)
                 if claim.request_id:
                     return self._trials.lease(job._replace(request_id=claim.request_id)), 0.0
-            if claim is not None:
-                return None, claim.wait
+                waits.append(claim.wait)
+            if waits:
+                return None, min(waits)
             return None, self._next_events.seconds_until_due(now)
 
     def delivered(self, job: Job, note: str, offered: str = "") -> None:

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 
 #: Whether each earlier caller of the queue who waited as long was answered, and how long it waited in all.
 _WAIT_TIMES = """
-    SELECT answered IS NOT NULL, coalesce(answered, ended) - arrived AS wait
-    FROM (SELECT (SELECT min(at) FROM events WHERE call = calls.id AND kind = 'transferred') AS answered, ended, arrived
-          FROM calls WHERE id > :first AND queue = :queue AND mode = 'control' AND ended IS NOT NULL)
+    SELECT state = 'completed', wait
+    FROM (SELECT state, coalesce((SELECT min(at) FROM events WHERE call = calls.id AND kind = 'transferred'), ended) - arrived
+                        AS wait
+          FROM calls WHERE id > :first AND queue = :queue AND ended IS NOT NULL
+              AND (state = 'completed' OR state = 'canceled' AND code NOT IN ('0', '1', '2')))
     WHERE wait >= :waited"""
 #: The default of `states`: the state of no phone is known.
 NO_STATES: Mapping[str, str] = MappingProxyType({})
@@ -38,13 +40,15 @@ class Scheduler:
         self._waits = waits
 
     def turn(self, call: Call, limit: int, script: bool = False, hold: float = 20.0, refusal: str = "",
-             pace: tuple[float, float] = waiting_line.PACE, states: Mapping[str, str] = NO_STATES) -> waiting_line.Turn:
+             pace: tuple[float, float] = waiting_line.PACE, states: Mapping[str, str] = NO_STATES,
+             report: bool = False) -> waiting_line.Turn:
         """Whether this caller asks Movidesk now, with the request claimed for it; else its place and when to look again.
 
         script: each check starts a process, so it checks less often (waiting_line.look_again). hold: the longest its request may
         take, in seconds. The caller keeps its place for the wait that it is told and waiting_line.GRACE seconds. refusal: why the
         phone that it was offered did not take it (a state or DIALSTATUS, '' if unknown). pace: see waiting_line.after_answer.
         states: the states of the phones of the queue's agents (`phones`), as DEVICE_STATE() has them, as far as they are known.
+        report: whether `transferred` is sent while the phone rings (report_transfer = ring).
         """
         with self._store.transaction():
             now = self._store.steady()
@@ -60,14 +64,16 @@ class Scheduler:
             if not resting and aside <= now and (beside or not here):
                 queue, phones = self._see_phones(queue, states)
                 klass = waiting_line.request_class(queue, self._agents.with_callers(call.queue), now, phones, pace[1],
-                                                   self._agents.has_newly_refused(call, queue.asked))
+                                                   call.state == call_states.RECEIVED
+                                                   or self._agents.has_newly_refused(call, queue.asked))
                 leaves = klass is not None and self._is_about_to_leave(call)
                 klass = None if leaves else klass
             aged = klass == rate_limit.PROBE and self._is_aged_probe(queue, now)
             wants = rate_limit.HEAD if aged else klass or 0
             claim = None
             if klass is not None:
-                claim = self._limits.claim(limit, klass, self.demand(now, limit, queue, wants), aged)
+                demand = self.demand(now, limit, queue, wants)
+                claim = self._limits.claim(limit, klass, demand._replace(ring=0.0) if report else demand, aged)
             if claim is not None and claim.request_id:
                 self._ask(call, queue, now, now + hold, bool(aside))
                 return waiting_line.Turn(claim.request_id, position, 0, "", "")
@@ -142,10 +148,11 @@ class Scheduler:
             return False
         left: list[float] = []
         stayed: list[float] = []
+        ring = rate_limit.usual_ring(self._rings())
         for answered, wait in self._store.rows(lambda *row: row, _WAIT_TIMES, first=call.id - waiting_line.WAITS_KEPT,
-                                               queue=call.queue, waited=waited):
+                                               queue=call.queue, waited=waited - ring):
             (stayed if answered else left).append(wait)
-        return waiting_line.is_about_to_leave(waited, rate_limit.usual_ring(self._rings()), left, stayed)
+        return waiting_line.is_about_to_leave(waited, ring, left, stayed)
 
     def _ask(self, call: Call, queue: waiting_line.Queue, now: float, until: float, fails: bool) -> None:
         """The caller asks. If its earlier requests failed, the callers behind it may ask meanwhile."""
@@ -245,9 +252,12 @@ class Scheduler:
 
     def _is_aged_probe(self, queue: waiting_line.Queue, now: float) -> bool:
         """Whether a question at the slow pace has waited so long that it goes like a HEAD (rate_limit.PROBE_AGES_AFTER)."""
-        last = self._store.value("SELECT max(at) FROM requests WHERE class = :probe", probe=rate_limit.PROBE)
         return (now - queue.asked - queue.pace >= rate_limit.PROBE_AGES_AFTER
-                and (last is None or now - last >= rate_limit.PROBE_AGED_EVERY))
+                and now - self._last_sent(rate_limit.PROBE) >= rate_limit.PROBE_AGED_EVERY)
+
+    def _last_sent(self, klass: int) -> float:
+        """When a request of this class was last sent, in steady time; long ago if none is known."""
+        return float(self._store.value("SELECT coalesce(max(at), -1e9) FROM requests WHERE class = :klass", klass=klass))
 
     # -- what wants a request ---------------------------------------------------------------------------------------
 
@@ -264,6 +274,7 @@ class Scheduler:
             anybody=bool(waiting or self._store.value("SELECT count(*) FROM calls WHERE ended IS NULL AND state = 'offered'")),
             aged=self._next_events.aged(now),
             lately=self._asked_lately(now),
+            passed=self._last_sent(rate_limit.FREEING) > max(self._last_sent(rate_limit.HEAD), self._last_sent(rate_limit.PROBE)),
             pickups=self._pickups(now),
             ring=rate_limit.earliest_pickup(self._rings()))
 

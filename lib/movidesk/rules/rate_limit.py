@@ -16,13 +16,15 @@ A SCREEN goes as soon as a request is free. Any other goes if two conditions hol
    (PROBE_LEAVES, SLACK_LEAVES, SLACK_KEEPS).
 2. Every agent whose phone rings will find a free request for its screen when it picks up (`leaves_screens`): the journal knows
    when the requests in the window count no longer, and how soon agents pick up. A HEAD or PROBE needs one more, for the agent
-   whom Movidesk may name. While a HEAD has to wait for that, lower classes do not wait for it.
+   whom Movidesk may name. While a HEAD has to wait for that, one FREEING goes before it.
 
 Two classes age, so that neither waits for ever: a SLACK request older than SLACK_AGES_AFTER goes before the next HEAD, and a
 PROBE that has been due for PROBE_AGES_AFTER goes like a HEAD.
 """
 
 from __future__ import annotations
+
+from bisect import bisect_right
 
 from movidesk import NamedTuple
 
@@ -36,6 +38,8 @@ SCREEN, HEAD, FREEING, PROBE, COMPLETED, SLACK = range(6)
 RING = 2.0
 #: Answered calls: how many `earliest_pickup` needs, how many are kept, and the part of them that may have been answered sooner.
 RINGS_LEAST, RINGS_KEPT, RINGS_QUICKER = 5, 50, 0.1
+#: How many moments `until_may_go` looks at, at most: it runs while the journal is locked.
+MOST_STEPS = 20
 #: Seconds during which a request counts: Movidesk's minute, plus half a second for the network.
 WINDOW = 60.5
 #: Seconds after which a SLACK request has aged, and the least time between two that go for that reason. One in four minutes is
@@ -63,6 +67,7 @@ class Demand(NamedTuple):
     anybody: bool = False  # whether anybody waits or rings
     aged: int = 0          # SLACK requests that have aged and may go now: 0 or 1
     lately: bool = False   # whether a caller asked in the last ten windows
+    passed: bool = False   # whether the last question was followed by a FREEING request
     pickups: tuple[float, ...] = ()  # seconds until each agent who is called may pick up (0.0: at any moment), ascending
     ring: float = RING     # seconds until an agent who is called from now on may pick up
 
@@ -99,8 +104,9 @@ def may_go(klass: int, window: Window, demand: Demand, aged: bool = False, place
     if aged:
         klass = HEAD
     wanted = demand.screens + (0 if slack_aged else demand.aged)
-    if not slack_aged and (klass < FREEING or leaves_screens(window, demand, 1, True)):
-        wanted += demand.heads
+    passes = klass == FREEING and not demand.passed and not leaves_screens(window, demand, 1, True)
+    if not slack_aged and not passes:
+        wanted += min(2 * demand.heads, max(1, window.limit - 1))  # each for itself, and for the agent whom it may call
     if klass > FREEING:
         wanted += demand.freeing
     if klass == PROBE:
@@ -112,7 +118,7 @@ def may_go(klass: int, window: Window, demand: Demand, aged: bool = False, place
 
 def free_in(window: Window, seconds: float) -> int:
     """How many requests may be sent so many seconds from now, if none is sent before."""
-    return window.free + sum(opens <= seconds for opens in window.opens)
+    return window.free + bisect_right(window.opens, seconds)
 
 
 def leaves_screens(window: Window, demand: Demand, places: int, asks: bool) -> bool:
@@ -127,8 +133,9 @@ def leaves_screens(window: Window, demand: Demand, places: int, asks: bool) -> b
 
 def until_may_go(klass: int, window: Window, demand: Demand, aged: bool = False, places: int = 1) -> float | None:
     """Seconds until such a request may go, if no other is sent before; None if that is later than the window shows."""
-    steps = {opens - pickup for opens in window.opens for pickup in (0.0, demand.ring, *demand.pickups)}
-    for step in sorted(step for step in steps if step > 0.0):
+    soon = window.opens[:MOST_STEPS]
+    steps = {opens - pickup + 1e-6 for opens in soon for pickup in (0.0, demand.ring, *demand.pickups)}
+    for step in sorted(step for step in steps if step > 0.0)[:MOST_STEPS]:
         later = Window(window.limit, free_in(window, step), tuple(opens - step for opens in window.opens if opens > step))
         pickups = tuple(max(0.0, pickup - step) for pickup in demand.pickups)
         if may_go(klass, later, demand._replace(pickups=pickups), aged, places):

@@ -60,6 +60,8 @@ BUSY = "4"
 #: declined. DEAD: somebody must fix the phone.
 ENGAGED = frozenset(("INUSE", "RINGING", "RINGINUSE", "ONHOLD", "HOLDINUSE", "BUSY", "DECLINED"))
 DEAD = frozenset(("UNAVAILABLE", "CHANUNAVAIL", "CONGESTION", "INVALIDARGS"))
+#: States of a phone that is in another call, or off. A refusal for such a reason is over as soon as the phone is free.
+ELSEWHERE = frozenset(("INUSE", "RINGINUSE", "ONHOLD", "HOLDINUSE", "UNAVAILABLE"))
 #: How long a refusal counts: seconds for each refusal in a row, and at most; for a DEAD phone, and for others.
 DEAD_LASTS, REFUSAL_LASTS = (300.0, 3600.0), (120.0, 600.0)
 #: Nobody is expected to leave who has waited for fewer seconds: a new caller always asks at once.
@@ -122,14 +124,15 @@ def arrived(rank: float, priority: int) -> float:
 
 
 def request_class(queue: Queue, taken: int, now: float, phones: Phones | None = None,
-                  longest: float = PACE[1], refused: bool = False) -> int | None:
+                  longest: float = PACE[1], at_once: bool = False) -> int | None:
     """The class of the head's request, or None if it should not ask now.
 
     taken: how many of the queue's agents have callers, according to Movidesk. phones: None if their states are not known. While
-    all of them are busy, the head only asks every `longest` seconds, because an agent who is not known may have logged in; but
-    at once if it comes back from a phone that had not refused before (refused): Movidesk then names another agent.
+    all of them are busy, the head only asks every `longest` seconds, because an agent who is not known may have logged in.
+    at_once: not then, because Movidesk does not know the caller yet, or because the caller comes back from a phone that had not
+    refused before, and Movidesk may name another agent.
     """
-    if phones is not None and phones.number and not phones.idle and not refused:
+    if phones is not None and phones.number and not phones.idle and not at_once:
         return rate_limit.PROBE if now >= queue.asked + longest else None
     if queue.changed and not (queue.busy_agents != UNKNOWN and taken >= queue.busy_agents):
         return rate_limit.HEAD
@@ -157,6 +160,12 @@ def after_free_phone(queue: Queue) -> Queue:
     return queue._replace(changed=True, busy_agents=UNKNOWN)
 
 
+def becomes_free(before: str, state: str) -> bool:
+    """Whether a phone that was in another call, or off, is free. It is no news that it has stopped ringing, perhaps for a caller
+    of ours."""
+    return bool(state) and is_phone_free(state) and before in ELSEWHERE
+
+
 def is_phone_free(state: str) -> bool:
     """Whether a phone in this state may take a call, as far as is known; state: of DEVICE_STATE(), '' if unknown."""
     return state not in ENGAGED and state not in DEAD
@@ -165,13 +174,15 @@ def is_phone_free(state: str) -> bool:
 def is_about_to_leave(waited: float, seconds: float, left: Sequence[float], stayed: Sequence[float]) -> bool:
     """Whether a caller who has waited so long is likely to leave within so many seconds, as earlier callers did.
 
-    left, stayed: how long earlier callers waited before they gave up, and before they were answered. True if most of those who
-    waited as long as this one left in that time, and at least LEFT_LEAST did.
+    left, stayed: how long earlier callers waited before they hung up, and before they were answered. True if most of those who
+    waited as long as this one left in that time, and at least LEFT_LEAST did; but only for so many seconds: where callers leave
+    at any time, nobody is held back for longer.
     """
-    if waited < LEFT_AFTER:
-        return False
-    leaving = sum(waited <= wait < waited + seconds for wait in left)
-    return leaving >= LEFT_LEAST and 2 * leaving > sum(wait >= waited for wait in (*left, *stayed))
+    def most_leave(since: float) -> bool:
+        leaving = sum(since <= wait < since + seconds for wait in left)
+        return leaving >= LEFT_LEAST and 2 * leaving > sum(wait >= since for wait in (*left, *stayed))
+
+    return waited >= LEFT_AFTER and most_leave(waited) and not most_leave(waited - seconds)
 
 
 def at_first_arrival(queue: Queue) -> Queue:
