@@ -274,7 +274,9 @@ class Scheduler:
             anybody=bool(waiting or self._store.value("SELECT count(*) FROM calls WHERE ended IS NULL AND state = 'offered'")),
             aged=self._next_events.aged(now),
             lately=self._asked_lately(now),
-            passed=self._last_sent(rate_limit.FREEING) > max(self._last_sent(rate_limit.HEAD), self._last_sent(rate_limit.PROBE)),
+            passed=self._store.count(
+                "SELECT count(*) FROM requests WHERE class = :freeing AND at > :asked", freeing=rate_limit.FREEING,
+                asked=max(self._last_sent(rate_limit.HEAD), self._last_sent(rate_limit.PROBE))),
             pickups=self._pickups(now),
             ring=rate_limit.earliest_pickup(self._rings()))
 

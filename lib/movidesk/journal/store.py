@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     Row = TypeVar("Row")
 
 SCHEMA = 10           # of the file that this version writes: the number of schema.MIGRATIONS, which few processes need
+CHECKPOINT = 128      # pages of the log after which it is written into the file: half a megabyte, for small disks
 BUSY_TIMEOUT = 2.0   # seconds to wait for other writes, in this process and others: a caller's answer may wait for them
 ONE_TRY = 0.02       # seconds of them that SQLite waits, and this process's other threads with it
 PAUSE = 0.005        # seconds between two tries
@@ -52,6 +53,7 @@ class Store:
         try:
             self.connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
             self.connection.execute("PRAGMA synchronous = FULL")
+            self.connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT}")
             self.connection.execute("PRAGMA foreign_keys = ON")
             if self.connection.execute("PRAGMA user_version").fetchone()[0] != SCHEMA:
                 self._migrate()

@@ -16,7 +16,7 @@ A SCREEN goes as soon as a request is free. Any other goes if two conditions hol
    (PROBE_LEAVES, SLACK_LEAVES, SLACK_KEEPS).
 2. Every agent whose phone rings will find a free request for its screen when it picks up (`leaves_screens`): the journal knows
    when the requests in the window count no longer, and how soon agents pick up. A HEAD or PROBE needs one more, for the agent
-   whom Movidesk may name. While a HEAD has to wait for that, one FREEING goes before it.
+   whom Movidesk may name. While a HEAD has to wait for that, up to MOST_PASS FREEING requests go before it.
 
 Two classes age, so that neither waits for ever: a SLACK request older than SLACK_AGES_AFTER goes before the next HEAD, and a
 PROBE that has been due for PROBE_AGES_AFTER goes like a HEAD.
@@ -38,6 +38,8 @@ SCREEN, HEAD, FREEING, PROBE, COMPLETED, SLACK = range(6)
 RING = 2.0
 #: Answered calls: how many `earliest_pickup` needs, how many are kept, and the part of them that may have been answered sooner.
 RINGS_LEAST, RINGS_KEPT, RINGS_QUICKER = 5, 50, 0.1
+#: How many FREEING requests may go before a HEAD that waits for its second place.
+MOST_PASS = 2
 #: How many moments `until_may_go` looks at, at most: it runs while the journal is locked.
 MOST_STEPS = 20
 #: Seconds during which a request counts: Movidesk's minute, plus half a second for the network.
@@ -67,7 +69,7 @@ class Demand(NamedTuple):
     anybody: bool = False  # whether anybody waits or rings
     aged: int = 0          # SLACK requests that have aged and may go now: 0 or 1
     lately: bool = False   # whether a caller asked in the last ten windows
-    passed: bool = False   # whether the last question was followed by a FREEING request
+    passed: int = 0        # FREEING requests since the last question
     pickups: tuple[float, ...] = ()  # seconds until each agent who is called may pick up (0.0: at any moment), ascending
     ring: float = RING     # seconds until an agent who is called from now on may pick up
 
@@ -104,9 +106,10 @@ def may_go(klass: int, window: Window, demand: Demand, aged: bool = False, place
     if aged:
         klass = HEAD
     wanted = demand.screens + (0 if slack_aged else demand.aged)
-    passes = klass == FREEING and not demand.passed and not leaves_screens(window, demand, 1, True)
+    passes = klass == FREEING and demand.passed < MOST_PASS and not leaves_screens(window, demand, 1, True)
     if not slack_aged and not passes:
-        wanted += min(2 * demand.heads, max(1, window.limit - 1))  # each for itself, and for the agent whom it may call
+        # Another queue's head needs one for itself, and one for the agent whom it may call.
+        wanted += min(2 * demand.heads, max(1, window.limit - 1)) if asks else demand.heads
     if klass > FREEING:
         wanted += demand.freeing
     if klass == PROBE:
