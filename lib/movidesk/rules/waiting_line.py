@@ -69,7 +69,8 @@ LEFT_AFTER = 20.0
 #: How many earlier callers must have left after as long a wait before a caller is expected to leave, and of how many of the last
 #: callers of all queues the waits are compared.
 LEFT_LEAST, WAITS_KEPT = 5, 300
-#: For how many seconds after Movidesk named an extension for a queue it counts as an agent of that queue.
+#: Seconds since Movidesk last named an extension for a queue, after which it is forgotten when Movidesk next names one for that
+#: queue (not while it has a caller).
 MEMBER_LASTS = 43200.0
 
 
