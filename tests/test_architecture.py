@@ -131,7 +131,7 @@ def test_rules_have_no_io_and_no_clock():
     rules = {module for module in TEXTS if module.startswith("movidesk.rules.")}
     assert len(rules) >= 4
     for module in rules:
-        assert loaded(TEXTS[module]) <= {"__future__", "collections", "math", "movidesk", "re", "typing"}, module
+        assert loaded(TEXTS[module]) <= {"__future__", "bisect", "collections", "math", "movidesk", "re", "typing"}, module
         assert not re.search(r"\b(open|print|input)\(", TEXTS[module]), module
 
 
