@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 
 from movidesk import journal
 from movidesk.checks.finding import Finding, trouble
@@ -20,8 +21,7 @@ def findings(config: Config) -> list[Finding]:
     if not os.path.exists(config["journal", "path"]):
         return []
     try:
-        book = journal.Journal(config["journal", "path"])
-        try:
+        with closing(journal.Journal(config["journal", "path"])) as book:
             rejected = book.overview.rejections()
             queues = {each.queue for each in rejected if each.kind in ARRIVALS}
             known = {
@@ -29,8 +29,6 @@ def findings(config: Config) -> list[Finding]:
                 for queue in queues
                 if book.overview.accepts_calls_of(queue, since=min(each.event for each in rejected if each.queue == queue))
             }
-        finally:
-            book.close()
     except journal.JournalError:
         return []  # the finding about the journal says why
     return [*_queues(rejected, queues - known), *_name(config, rejected, known)]

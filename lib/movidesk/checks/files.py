@@ -6,6 +6,7 @@ import os
 import pwd
 import stat
 import tempfile
+from contextlib import closing
 
 from movidesk import journal
 from movidesk.alarms import LITTLE_SPACE
@@ -27,7 +28,7 @@ def _owner(config: Config) -> list[Finding]:
     """This process must have the rights of Asterisk, and the journal's folder must belong to Asterisk's user."""
     folder, asterisk = os.path.dirname(config["journal", "path"]), user.asterisk_user()
     owns, subject = user.owner(folder), _("user")
-    me = pwd.getpwuid(os.geteuid()).pw_name if _has_name(os.geteuid()) else str(os.geteuid())
+    me = _own_name()
     if asterisk is None:
         return [
             note(subject, _("no Asterisk was found running, and there is no user asterisk: checked as {user}").format(user=me))
@@ -56,11 +57,18 @@ def _owner(config: Config) -> list[Finding]:
     return found or [ok(subject, _("checked as {user}, as Asterisk runs").format(user=me))]
 
 
-def _has_name(uid: int) -> bool:
+def _own_name() -> str:
+    """The name of this process's user, or the number of a user without one."""
     try:
-        return bool(pwd.getpwuid(uid))
+        return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
-        return False
+        return str(os.geteuid())
+
+
+def _asterisk_name() -> str:
+    """The name of the user that a remedy gives files to."""
+    asterisk = user.asterisk_user()
+    return asterisk.pw_name if asterisk else user.DEFAULT
 
 
 def _journal(config: Config) -> list[Finding]:
@@ -68,19 +76,15 @@ def _journal(config: Config) -> list[Finding]:
     folder, subject = os.path.dirname(path), _("journal {path}").format(path=path)
     why = _("no event is recorded there: events are kept in memory and in emergency files")
     try:
-        book = journal.Journal(path)
-        try:
+        with closing(journal.Journal(path)) as book:
             book.notes.start_timer(CHECKED)  # a real write, on the disk
-        finally:
-            book.close()
     except journal.JournalError as error:
         return [trouble(subject, str(error), why, _remedy(folder, path))]
     return [ok(subject, _("written; {state}").format(state=_state(folder)))]
 
 
 def _remedy(folder: str, path: str) -> str:
-    asterisk = user.asterisk_user()
-    name = asterisk.pw_name if asterisk else user.DEFAULT
+    name = _asterisk_name()
     if not os.path.isdir(folder):
         return f"install -d -o {name} -g {name} -m 750 {folder}"
     if not os.access(folder, os.W_OK | os.X_OK) or os.path.exists(path) and not os.access(path, os.W_OK):
@@ -142,15 +146,13 @@ def _recordings(config: Config) -> list[Finding]:
             file.write(b"0" * 4096)
         disk = os.statvfs(folder)
     except OSError as error:
-        asterisk = user.asterisk_user()
-        name = asterisk.pw_name if asterisk else user.DEFAULT
         return [
             trouble(
                 subject,
                 f"{error.strerror} ([recordings] folder)",
                 _("messages and recordings have no link, or one that leads nowhere"),
                 _("folder = Asterisk's spool directory and /monitor in {path}; or: install -d -o {user} -m 750 {folder}").format(
-                    path=config.path, user=name, folder=folder
+                    path=config.path, user=_asterisk_name(), folder=folder
                 ),
             )
         ]

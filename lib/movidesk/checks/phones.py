@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from movidesk import journal
@@ -58,11 +59,8 @@ def _known(config: Config) -> dict[str, float]:
     if not os.path.exists(config["journal", "path"]):
         return {}
     try:
-        book = journal.Journal(config["journal", "path"])
-        try:
+        with closing(journal.Journal(config["journal", "path"])) as book:
             return book.agents.known()
-        finally:
-            book.close()
     except journal.JournalError:
         return {}  # the finding about the journal says why
 

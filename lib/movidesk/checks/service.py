@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+from contextlib import closing
 
 from movidesk import __version__, journal
 from movidesk.alarms import SERVICE_AFTER
@@ -74,11 +75,8 @@ def _fastagi(config: Config) -> Finding:
 def _delivers_without(path: str) -> bool:
     """Whether `movidesk deliver`, or cron's `deliver --once`, does the service's work for the journal at `path`."""
     try:
-        book = journal.Journal(path)
-        try:
+        with closing(journal.Journal(path)) as book:
             return liveness.is_held(path) or book.notes.time_left(liveness.ROUND, SERVICE_AFTER) > 0
-        finally:
-            book.close()
     except journal.JournalError:
         return False  # the finding about the journal says why
 

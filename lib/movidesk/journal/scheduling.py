@@ -26,6 +26,8 @@ _WAIT_TIMES = """
           FROM calls WHERE id > :first AND queue = :queue AND ended IS NOT NULL
               AND (state = 'completed' OR state = 'canceled' AND code NOT IN ('0', '1', '2')))
     WHERE wait >= :waited"""
+#: The callers who come before one of this rank and number in its queue.
+_AHEAD = f"FROM calls INDEXED BY calls_line WHERE {COMES_FIRST} AND queue = :queue AND ({LINE_ORDER}) < (:rank, :call)"
 #: The default of `states`: the state of no phone is known.
 NO_STATES: Mapping[str, str] = MappingProxyType({})
 #: Seconds after which a phone does not count as ringing any more, whatever the journal says.
@@ -101,9 +103,8 @@ class Scheduler:
     def _before(self, call: Call, now: float) -> tuple[int, int]:
         """How many callers come before this one in its queue, and for how many of them Movidesk is not being asked."""
         found = self._store.row(lambda ahead, resting: (ahead, resting),
-                                f"SELECT count(*), count(CASE WHEN NOT ({ASKS}) THEN 1 END) FROM calls INDEXED BY calls_line"
-                                f" WHERE {COMES_FIRST} AND queue = :queue AND ({LINE_ORDER}) < (:rank, :call)",
-                                now=now, queue=call.queue, rank=call.rank, call=call.id)
+                                f"SELECT count(*), count(CASE WHEN NOT ({ASKS}) THEN 1 END) {_AHEAD}", now=now,
+                                queue=call.queue, rank=call.rank, call=call.id)
         return found or (0, 0)
 
     def _asking(self, call: Call, now: float) -> tuple[int, int]:
@@ -124,9 +125,8 @@ class Scheduler:
 
     def phones(self, call: Call) -> list[str]:
         """The extensions whose phones' states this caller's turn needs: those of its queue, if it is the first in line."""
-        if self._store.value(f"SELECT EXISTS (SELECT 1 FROM calls INDEXED BY calls_line WHERE {COMES_FIRST}"
-                             f" AND queue = :queue AND ({LINE_ORDER}) < (:rank, :call))",
-                             now=self._store.steady(), queue=call.queue, rank=call.rank, call=call.id):
+        if self._store.value(f"SELECT EXISTS (SELECT 1 {_AHEAD})", now=self._store.steady(), queue=call.queue, rank=call.rank,
+                             call=call.id):
             return []
         return self._agents.extensions(call.queue)
 
@@ -267,6 +267,7 @@ class Scheduler:
         transaction."""
         self._next_events.wake(now)
         waiting = self._store.value(f"SELECT count(*) FROM calls WHERE {WAITS}", now=now)
+        ring = rate_limit.earliest_pickup(self._rings())
         return rate_limit.Demand(
             screens=self._next_events.ready(SCREEN, limit),
             heads=self._heads(now, klass, asker) if asker else self._heads(now, rate_limit.HEAD),
@@ -277,8 +278,8 @@ class Scheduler:
             passed=self._store.count(
                 "SELECT count(*) FROM requests WHERE class = :freeing AND at > :asked", freeing=rate_limit.FREEING,
                 asked=max(self._last_sent(rate_limit.HEAD), self._last_sent(rate_limit.PROBE))),
-            pickups=self._pickups(now),
-            ring=rate_limit.earliest_pickup(self._rings()))
+            pickups=self._pickups(now, ring),
+            ring=ring)
 
     def learn_ring(self, call: Call) -> None:
         """Keep how long the phone of this call's agent rang. Within a transaction."""
@@ -292,13 +293,13 @@ class Scheduler:
         note = self._store.note("rings")
         return [float(seconds) for seconds in note[0].split()] if note else []
 
-    def _pickups(self, now: float) -> tuple[float, ...]:
-        """Seconds until each agent who is called, or may be called by a request that is under way, may pick up; ascending."""
-        ring = rate_limit.earliest_pickup(self._rings())
+    def _pickups(self, now: float, ring: float) -> tuple[float, ...]:
+        """Seconds until each agent who is called, or may be called by a request that is under way, may pick up; ascending. ring:
+        rate_limit.earliest_pickup."""
         ringing = self._store.rows(float, "SELECT rings_since FROM calls INDEXED BY calls_ringing"
                                    " WHERE ended IS NULL AND rings_since > 0 AND rings_since > :long_ago",
                                    long_ago=now - RINGS_AT_MOST)
-        asking = self._store.count("SELECT count(*) FROM calls INDEXED BY calls_asks WHERE asks_until > 0 AND asks_until > :now"
+        asking = self._store.count(f"SELECT count(*) FROM calls INDEXED BY calls_asks WHERE asks_until > 0 AND {ASKS}"
                                    " AND ended IS NULL", now=now)
         return tuple(sorted([ring] * asking + [max(0.0, since + ring - now) for since in ringing]))
 
