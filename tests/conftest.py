@@ -14,6 +14,7 @@ from movidesk.journal import Journal, emergency
 from movidesk.pbx import liveness
 from movidesk_sim.model import EXAMPLE_TOKEN, Limit, Movidesk
 from movidesk_sim.web import serve
+from support.browser import Windows, chromium
 from support.clocks import Clock
 from support.recordings import NAME, SECRET, SOUND
 
@@ -37,6 +38,24 @@ def english(monkeypatch):
     monkeypatch.delenv("COLUMNS", raising=False)  # pytest-xdist sets it
     yield
     messages.use_english()
+
+
+@pytest.fixture(name="chromium", scope="module")
+def one_chromium():
+    """A browser for the module's tests, which it takes a second to start."""
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def browser(chromium):
+    """browser.open(url, width=390, scheme="dark", language="es"): a page. At the end no page may have had a fault."""
+    windows = Windows(chromium)
+    yield windows
+    try:
+        windows.check()
+    finally:
+        windows.close()
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ LONGEST_NAME = 69
 #: Test files whose subject is no module: the file's name without test_, and what it is about.
 SUBJECTS = {
     "architecture": "imports between modules",
+    "browser": "tests/support/browser.py",
     "conventions": "the tests",
     "dialplan": "dialplan/ as text",
     "documentation": "docs/ against the code",
