@@ -13,8 +13,8 @@ import time
 
 import pytest
 
+from movidesk.call_facts import OUTCOMES
 from movidesk.cli import parameters
-from movidesk.cli.call_facts import OUTCOMES
 from movidesk.journal import Job
 from movidesk.journal.call_search import CallSearch
 from movidesk.rules import call_states

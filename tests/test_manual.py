@@ -55,7 +55,7 @@ def test_the_page_has_every_command_and_every_option(capsys):
 
 
 def test_the_page_names_every_state_and_every_number():
-    from movidesk.cli.call_facts import OUTCOMES
+    from movidesk.call_facts import OUTCOMES
     from movidesk.cli.parameters import METRICS
 
     assert {name for name in [*OUTCOMES.values(), *METRICS] if not re.search(rf"\b{name}\b", PAGE)} == set()

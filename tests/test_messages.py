@@ -7,6 +7,7 @@ import gettext
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from string import Formatter
 from typing import Union
@@ -139,6 +140,29 @@ def test_a_count_chooses_the_plural(monkeypatch):
     monkeypatch.setenv("LANGUAGE", "pt")
     messages.follow_locale()
     assert [messages.ngettext("{n} call", "{n} calls", n) for n in (1, 2)] == ["{n} call", "{n} calls"]
+
+
+def test_a_thread_has_a_language_of_its_own(monkeypatch):
+    monkeypatch.setenv("LANGUAGE", "es")
+    messages.follow_locale()
+    said = []
+
+    def say() -> None:
+        for language in ("pt", "en", "xx"):
+            with messages.in_language(language):
+                said.append(messages._("nobody waits"))
+                with messages.in_language("pt"):
+                    pass
+                said.append(messages._("nobody waits"))
+        said.append(messages._("nobody waits"))
+
+    with messages.in_language("en"):
+        thread = threading.Thread(target=say)
+        thread.start()
+        thread.join(20)
+        assert said == [NOBODY[language] for language in ("pt", "pt", "en", "en", "en", "en", "es")]
+        assert messages.ngettext("{count} call", "{count} calls", 2) == "{count} calls"
+    assert messages._("nobody waits") == NOBODY["es"]
 
 
 def test_importing_the_module_loads_no_gettext():

@@ -53,6 +53,10 @@ LITTLE_SPACE = 50_000_000   # bytes; on a small disk a fiftieth of it
 DEAD_TIMES, UNANSWERED_TIMES, REFUSAL_OLD = 2, 3, 3600.0
 
 
+#: Alarms with which calls and reports go on; the others are critical.
+MILD = frozenset({"pause", "refused", "phones", "extension", "asterisk", "emergency", "damaged"})
+
+
 class Alarm(NamedTuple):
     """An alarm that stands."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 from movidesk import alarms
 from movidesk.config import Config, nights
@@ -75,13 +75,27 @@ class Facts(Trouble):
     outbox: Outbox | None
 
 
-def read(settings: Config, journal: Journal) -> Facts:
-    """All facts. Raises JournalError."""
-    now = time.time()
-    open_calls, totals = journal.overview.open_calls(), journal.overview.totals()
+class Seen(NamedTuple):
+    """The calls of one look at the journal."""
+
+    open_calls: list[Call]
+    waiting: dict[str, list[Call]]  # those in line, by queue, in their order
+
+
+def look(journal: Journal) -> Seen:
+    """Look at the open calls. Raises JournalError."""
     waiting: dict[str, list[Call]] = {}
     for call in journal.overview.waiting():
         waiting.setdefault(call.queue, []).append(call)
+    return Seen(journal.overview.open_calls(), waiting)
+
+
+def read(settings: Config, journal: Journal, seen: Seen | None = None, now: float | None = None) -> Facts:
+    """All facts. seen: a look of just now, at `now` (epoch seconds), so that the journal is not read twice. Raises
+    JournalError."""
+    now = time.time() if now is None else now
+    open_calls, waiting = seen or look(journal)
+    totals = journal.overview.totals()
     standing = alarms.standing(Context(settings, journal=journal))
     answers = not {"away", "token"} & {alarm.name for alarm in standing}
     return {

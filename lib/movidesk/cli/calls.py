@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Iterator
 
 import click
 
-from movidesk import messages
-from movidesk.cli import book, call_facts
-from movidesk.cli.call_facts import CallFacts, EventFacts
+from movidesk import call_facts, messages
+from movidesk.call_facts import CallFacts, EventFacts, outcome
+from movidesk.cli import book
 from movidesk.cli.terminal import GOOD, TROUBLE, Row, clean, print_fields, print_table, progress, width
 from movidesk.config import Config
 from movidesk.facts import span
@@ -149,7 +149,7 @@ def _about(call: CallFacts) -> list[tuple[str, str]]:
     fields = [(_("call"), f"{call['call_id']} ({call['id']})"), (_("channel"), call["uniqueid"]),
               (_("kind"), _mode(call["mode"])), (_("queue"), call["queue"]), (_("number"), call["number"]),
               (_("priority"), str(call["priority"] or "")),
-              (_("agent"), call["agent"]), (_("outcome"), _outcome(call)), (_("arrived"), date(call["arrived"])),
+              (_("agent"), call["agent"]), (_("outcome"), outcome(call)), (_("arrived"), date(call["arrived"])),
               (_("ended"), date(ended) if ended else _("goes on")), (_("waited"), _span(call["waited"])),
               (_("talked"), _span(call["talked"])), (_("recording"), call["recording"])]
     return [(heading, text) for heading, text in fields if text]
@@ -177,7 +177,7 @@ def _note(event: EventFacts) -> str:
 
 def _row(call: CallFacts, prioritized: bool, is_wide: bool) -> Row:
     cells = [call["id"], f"{call['arrived'][5:10]} {call['arrived'][11:16]}", call["queue"], call["number"], call["agent"],
-             _span(call["waited"]), _span(call["talked"]), _outcome(call), _("yes") if call["recording"] else ""]
+             _span(call["waited"]), _span(call["talked"]), outcome(call), _("yes") if call["recording"] else ""]
     more = [call["priority"] or ""] * prioritized + [call["call_id"]] * is_wide
     return Row([*cells, *more], list(_notes(call)))
 
@@ -194,11 +194,6 @@ def _notes(call: CallFacts) -> Iterator[str]:
             yield _("{event} was dismissed").format(event=event["kind"]) + why
         elif event["status"] != DELIVERED and (call["ended"] or event["kind"] != call_states.RECEIVED):
             yield _("{event} is not sent yet").format(event=event["kind"]) + why
-
-
-def _outcome(call: CallFacts) -> str:
-    return {"waiting": _("waiting"), "ringing": _("ringing"), "talking": _("talking"), "completed": _("completed"),
-            "canceled": _("canceled"), "lost": _("lost"), "dialled": _("dialled"), "ended": _("ended")}[call["outcome"]]
 
 
 def _mode(mode: str) -> str:

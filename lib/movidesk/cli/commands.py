@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from movidesk import __version__, config
+from movidesk.call_facts import OUTCOMES
 from movidesk.cli import parameters
-from movidesk.cli.call_facts import OUTCOMES
 from movidesk.journal.call_search import UNANSWERED, Wanted
 from movidesk.messages import _
 

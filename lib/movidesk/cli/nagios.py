@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from types import FrameType
 
 from movidesk import messages
+from movidesk.alarms import MILD
 from movidesk.cli import status
 from movidesk.cli.parameters import METRICS
 from movidesk.cli.terminal import clean
@@ -19,9 +20,6 @@ from movidesk.journal import JournalError
 
 OK, WARNING, CRITICAL, UNKNOWN = range(4)
 WORDS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
-
-#: Alarms with which calls and reports go on; the others are critical.
-MILD = frozenset({"pause", "refused", "phones", "extension", "asterisk", "emergency", "damaged"})
 
 Thresholds = Mapping[str, float]  # of METRICS
 

@@ -7,6 +7,7 @@ from typing import TypedDict
 
 from movidesk.journal import DELIVERED, DISMISSED, PENDING, REFUSED, Call, Event
 from movidesk.journal.call_search import ANSWERED
+from movidesk.messages import _
 from movidesk.rules import call_states
 
 #: What people call the states of calls.
@@ -76,6 +77,12 @@ def of(call: Call, events: list[Event], now: float, masked: bool) -> CallFacts:
         "reported": next((status for status in (REFUSED, PENDING, DISMISSED, DELIVERED) if status in statuses), ""),
         "events": [_event(event) for event in events],
     }
+
+
+def outcome(call: CallFacts) -> str:
+    """The outcome in the reader's language."""
+    return {"waiting": _("waiting"), "ringing": _("ringing"), "talking": _("talking"), "completed": _("completed"),
+            "canceled": _("canceled"), "lost": _("lost"), "dialled": _("dialled"), "ended": _("ended")}[call["outcome"]]
 
 
 def _event(event: Event) -> EventFacts:
