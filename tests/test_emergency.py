@@ -498,6 +498,26 @@ def test_where_the_file_cannot_be_renamed_it_is_taken_in_all_the_same(context):
     assert kinds(context.journal, "pbx1-17.1") == ["received"] and os.path.getsize(path) == 0
 
 
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_what_is_no_file_is_left_alone_and_said(context, make):
+    path = emergency.paths(context.config)[0]
+    make(path)
+    with pytest.raises(OSError):
+        emergency.save(context.config, event_of(1, "received"))
+    assert emergency.waiting(context.config) == []
+    assert emergency.take_in(context.journal, context.config) == (0, [f"{path} is no file and was left alone: remove it"])
+    assert os.path.exists(path)
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_what_is_no_file_and_blocks_the_other_name_keeps_no_event(context, make):
+    path = emergency.save(context.config, event_of(1, "received"))
+    make(path + ".taking")
+    taken, nonsense = emergency.take_in(context.journal, context.config)
+    assert (taken, nonsense) == (1, [f"{path}.taking is no file and was left alone: remove it"])
+    assert kinds(context.journal, "pbx1-17.1") == ["received"] and emergency.waiting(context.config) == []
+
+
 def test_the_second_place_is_the_configurations(write_config, monkeypatch, tmp_path):
     """What was kept while the file could not be read is found when it can."""
     monkeypatch.undo()

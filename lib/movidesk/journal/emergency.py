@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import sys
 import time
 from itertools import islice
@@ -104,11 +105,14 @@ def _open_locked(path: str, flags: int) -> int:
     from movidesk.journal import file_lock
 
     while True:
-        # Not through a link that somebody else put there, and never a file of somebody else's.
-        file = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        # Not through a link that somebody else put there, and never a file of somebody else's, nor a folder or a pipe, at which
+        # opening could wait.
+        file = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
         try:
-            if os.fstat(file).st_uid != os.geteuid():
-                raise PermissionError(f"{path} belongs to somebody else and was left alone")
+            about = os.fstat(file)
+            if not _is_ours(about):
+                raise PermissionError(f"{path} belongs to somebody else and was left alone" if stat.S_ISREG(about.st_mode) else
+                                      f"{path} is no file and was left alone: remove it")
             file_lock.lock(file)
             if _is_at(file, path):
                 return file
@@ -116,6 +120,11 @@ def _open_locked(path: str, flags: int) -> int:
             os.close(file)
             raise
         os.close(file)  # it was renamed or removed while we waited
+
+
+def _is_ours(about: os.stat_result) -> bool:
+    """Whether this is a file, and of this process's user."""
+    return stat.S_ISREG(about.st_mode) and about.st_uid == os.geteuid()
 
 
 def _is_at(file: int, path: str) -> bool:
@@ -135,7 +144,7 @@ def waiting(config: Config) -> list[tuple[str, float]]:
                 about = os.stat(name, follow_symlinks=False)
             except OSError:
                 continue  # there is none, or not for us
-            if about.st_size and about.st_uid == os.geteuid():
+            if about.st_size and _is_ours(about):
                 found.append((name, about.st_mtime))
     return found
 
@@ -227,7 +236,7 @@ class _Taker:
             return True
         try:
             if os.path.lexists(path + TAKING):  # another process has come first, or somebody blocks the name
-                return os.lstat(path + TAKING).st_uid == os.geteuid()
+                return _is_ours(os.lstat(path + TAKING))
             if os.fstat(file).st_size:
                 os.rename(path, path + TAKING)
             return True
