@@ -12,10 +12,12 @@ from movidesk.config import load
 from movidesk.context import Context
 from movidesk.journal import Journal, emergency
 from movidesk.pbx import liveness
+from movidesk_rehearsal.redis_server import PrivateRedis
 from movidesk_sim.model import EXAMPLE_TOKEN, Limit, Movidesk
 from movidesk_sim.web import serve
 from support.browser import Windows, chromium
 from support.clocks import Clock
+from support.proxy import Proxy
 from support.recordings import NAME, SECRET, SOUND
 
 
@@ -78,6 +80,20 @@ def simulator():
     model.add_group(77, ["5252", "5253"])
     with serve(model) as running:
         yield running
+
+
+@pytest.fixture
+def redis(tmp_path):
+    """A real Redis of this test's own; it starts within a tenth of a second."""
+    with PrivateRedis(tmp_path / "redis") as running:
+        yield running
+
+
+@pytest.fixture
+def redis_proxy(redis):
+    """The network between a client, which connects to redis.url_at(redis_proxy.port), and this Redis."""
+    with Proxy(redis.port) as made:
+        yield made
 
 
 @pytest.fixture

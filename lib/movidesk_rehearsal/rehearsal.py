@@ -57,20 +57,22 @@ class Rehearsal:
     extensions: an extensions.conf for a sample that has none.
     agents: extensions of the Movidesk group `QUEUE`, in order. settings: lines for sections of movidesk.conf.
     service: whether `movidesk serve` runs (else the scripts do everything, and `deliver_once` delivers).
-    product: a folder with the agi/, dialplan/ and lib/ that are installed.
+    product: a folder with the agi/, dialplan/ and lib/ that are installed. name: of the PBX.
+    simulator: another rehearsal's, which then starts and closes it; agents and limit are those of its model.
     """
 
     def __init__(self, tree: AsteriskTree, folder: os.PathLike, *, agents: Sequence[str] = ("5252", "5253"),
                  limit: int = 1000, settings: Mapping[str, Sequence[str]] | None = None,
                  variables: Mapping[str, str] | None = None, more: str = "", service: bool = True,
                  systemname: str = "", manager: Mapping[str, str] | None = None,
-                 sample: str = QUEUE_CONTROL, extensions: str = "", product: Path = CHECKOUT) -> None:
-        self.tree, self.product = tree, product
+                 sample: str = QUEUE_CONTROL, extensions: str = "", product: Path = CHECKOUT, name: str = "pbx1",
+                 simulator: Simulator | None = None) -> None:
+        self.tree, self.product, self.name = tree, product, name
         self.folder = Path(folder).resolve()
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.model = Movidesk(time.time, limit=Limit(limit))
-        self.model.add_group(QUEUE, agents)
-        self.simulator: Simulator = serve(self.model)
+        self._own_simulator = simulator is None
+        self.simulator: Simulator = simulator or serve(account(agents, limit))
+        self.model: Movidesk = self.simulator.model
         self.config_path = self.folder / "movidesk.conf"
         self.journal_path = self.folder / "state" / "journal.db"
         self.tmp = self.folder / "tmp"
@@ -78,7 +80,7 @@ class Rehearsal:
         for path in (self.journal_path.parent, self.tmp, self.memory):
             path.mkdir(exist_ok=True)
         self.agid = f"127.0.0.1:{free_port(1)}"
-        self.limit = limit
+        self.limit = self.model.limit.requests
         self.env = {"MOVIDESK_CONFIG": str(self.config_path), "TMPDIR": str(self.tmp)}
         self.write_config(settings or {})
         self.pbx = PrivateAsterisk(tree, self.folder / "pbx", env=self.env, systemname=systemname, manager=manager)
@@ -93,7 +95,8 @@ class Rehearsal:
         self.write_dialplan()
 
     def __enter__(self) -> Rehearsal:
-        self.simulator.start()
+        if self._own_simulator:
+            self.simulator.start()
         if self.wants_service:
             self.start_service()
         self.pbx.start()
@@ -102,7 +105,8 @@ class Rehearsal:
     def __exit__(self, *_exception) -> None:
         self.pbx.close()
         self.stop_service()
-        self.simulator.close()
+        if self._own_simulator:
+            self.simulator.close()
         self._refuses.close()
 
     @property
@@ -116,7 +120,7 @@ class Rehearsal:
         sections = {
             "movidesk": [f"url = {self.simulator.url}", f"token = {self.model.token}",
                          f"requests_per_minute = {self.limit}"],
-            "pbx": ["name = pbx1", "asterisk = " + shlex.join(
+            "pbx": [f"name = {self.name}", "asterisk = " + shlex.join(
                 [*self.tree.command, "-C", str(self.folder / "pbx" / "etc" / "asterisk.conf"), "-rx"])],
             "journal": [f"path = {self.journal_path}", f"standby = {self.memory}"],
             "recordings": ["link = https://pbx.example.com/rec/{file}", f"folder = {self.folder / 'pbx' / 'spool' / 'monitor'}"],
@@ -208,6 +212,13 @@ class Rehearsal:
         wait_for(f"{count} complete tickets", lambda: sum(t.complete for t in self.tickets()) >= count, seconds,
                  lambda: [ticket.to_json() for ticket in self.tickets()])
         return self.tickets()
+
+
+def account(agents: Sequence[str], limit: int) -> Movidesk:
+    """A Movidesk account whose group `QUEUE` has these agents, and which takes `limit` requests a minute."""
+    model = Movidesk(time.time, limit=Limit(limit))
+    model.add_group(QUEUE, agents)
+    return model
 
 
 def place_sample(pbx: PrivateAsterisk, folder: Path) -> str:
