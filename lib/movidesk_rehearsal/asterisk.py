@@ -20,6 +20,7 @@ from movidesk_rehearsal import asterisk_config
 from movidesk_rehearsal.asterisk_tree import DEFAULT_VERSION, AsteriskTree, AsteriskUnavailable, find_asterisk
 
 BOOT_SECONDS = 30.0
+WAIT_SECONDS = 40.0  # what has not happened by then does not happen, on a machine that has much else to do too
 STOP_SECONDS = 20.0  # `core stop now` gives channels about 16 s to end
 START_ATTEMPTS = 4
 SOCKET_PATH_MAX = 100  # of the 108 bytes that a unix socket's address holds
@@ -145,7 +146,7 @@ class PrivateAsterisk:
 
     # Looking and steering
 
-    def cli(self, command: str, timeout: float = 10.0) -> str:
+    def cli(self, command: str, timeout: float = WAIT_SECONDS) -> str:
         """What the Asterisk console prints for `command`."""
         run = self._run_cli(command, timeout)
         if run.returncode != 0:
@@ -157,7 +158,7 @@ class PrivateAsterisk:
         lines = self.cli("core show channels concise").splitlines()
         return [line.split("!", 1)[0] for line in lines if "!" in line]
 
-    def wait_idle(self, timeout: float = 10.0) -> None:
+    def wait_idle(self, timeout: float = WAIT_SECONDS) -> None:
         """Wait until no channel is left; raises AsteriskFailed with the names of those that stay."""
         deadline = time.monotonic() + timeout
         while self.channels():
@@ -221,7 +222,7 @@ class PrivateAsterisk:
                 raise AsteriskFailed(f"Asterisk in {self.folder} did not start\n{self.log_tail()}")
             time.sleep(0.05)
 
-    def _run_cli(self, command: str, timeout: float = 10.0) -> subprocess.CompletedProcess:
+    def _run_cli(self, command: str, timeout: float = WAIT_SECONDS) -> subprocess.CompletedProcess:
         line = self.tree.command + ("-C", str(self.etc_dir / "asterisk.conf"), "-rx", command)
         try:
             return subprocess.run(line, capture_output=True, text=True, errors="replace", timeout=timeout)

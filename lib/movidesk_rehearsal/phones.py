@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Callable
 
 from movidesk_rehearsal import sipp_scenarios
-from movidesk_rehearsal.asterisk import PrivateAsterisk
+from movidesk_rehearsal.asterisk import WAIT_SECONDS, PrivateAsterisk
 from movidesk_rehearsal.asterisk_config import PHONES, TRUNK
 from movidesk_rehearsal.sipp_phone import OVER, POLL_SECONDS, START_SECONDS, Event, PhoneFailed, SippPhone
 
@@ -111,7 +111,7 @@ class Agent(SippPhone):
         """Connect the call in progress (see hang_up) with `consultation`, an answered call this agent's number made."""
         self._order(call_id or self._call("answered"), "X-REFER", consultation.replaces_uri())
 
-    def wait_ringing(self, timeout: float = 10.0, count: int = 1) -> Event:
+    def wait_ringing(self, timeout: float = WAIT_SECONDS, count: int = 1) -> Event:
         return self.wait_event("ringing", timeout, count)
 
     def _switch_on(self) -> None:
@@ -189,7 +189,7 @@ class Caller(SippPhone):
         """Send `key` as DTMF (SIP INFO) in the answered call."""
         self._order(self.call_id, "X-PRESS", key)
 
-    def wait_answered(self, timeout: float = 10.0) -> Event:
+    def wait_answered(self, timeout: float = WAIT_SECONDS) -> Event:
         return self.wait_event("answered", timeout)
 
     def wait(self, timeout: float = 30.0) -> CallResult:

@@ -14,14 +14,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Callable
 
-from movidesk_rehearsal.asterisk import PrivateAsterisk, closed_port, free_port
+from movidesk_rehearsal.asterisk import WAIT_SECONDS, PrivateAsterisk, closed_port, free_port
 from movidesk_rehearsal.asterisk_config import pjsip_agents
 from movidesk_rehearsal.asterisk_tree import CHECKOUT, AsteriskTree
 from movidesk_sim.model import Limit, Movidesk, Ticket
 from movidesk_sim.web import Simulator, serve
 
 QUEUE = 77
-WAIT_SECONDS = 20.0
 
 SAMPLES = CHECKOUT / "dialplan" / "samples"
 QUEUE_CONTROL = "queue-control"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
 
-from movidesk_rehearsal.asterisk import PrivateAsterisk, free_port
+from movidesk_rehearsal.asterisk import WAIT_SECONDS, PrivateAsterisk, free_port
 from movidesk_rehearsal.asterisk_config import PHONES
 from movidesk_rehearsal.asterisk_tree import need_program
 
@@ -101,7 +101,7 @@ class SippPhone:
                 self._events += filter(None, found)
             return [event for event in self._events if name in (None, event.name)]
 
-    def wait_event(self, name: str, timeout: float = 10.0, count: int = 1) -> Event:
+    def wait_event(self, name: str, timeout: float = WAIT_SECONDS, count: int = 1) -> Event:
         """Wait for the `count`-th event called `name`."""
         self._wait(lambda: len(self.events(name)) >= count, timeout, f"{name} (number {count})")
         return self.events(name)[count - 1]

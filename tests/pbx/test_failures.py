@@ -136,7 +136,7 @@ def test_the_service_killed_while_it_asks(service_office, killed_service):
     caller = office.call()
     wait_for("Movidesk is asked", lambda: not office.simulator.faults.rules)
     killed_service()
-    agent.wait_ringing(20)
+    agent.wait_ringing()
     office.wait_asked(2)
     agent.answer()
     caller.wait_answered()

@@ -370,7 +370,7 @@ def test_the_customer_has_the_receptionists_place_in_line(office):
     agents = office.agent("5252", answers()), office.agent("5253", answers())
     office.model.in_call.clear()
     for agent in agents:
-        agent.wait_event("answered", 20)
+        agent.wait_event("answered")
     waiting = office.rehearsal.cli("status").stdout
     assert "queue 77: 1 waiting" in waiting, waiting
     desk.customer.hang_up()

@@ -4,7 +4,7 @@ from __future__ import annotations
 import socket
 import time
 
-TIMEOUT = 10  # seconds after which a test that waits for the other side fails
+TIMEOUT = 30  # seconds after which a test that waits for the other side fails
 
 
 def until(condition, seconds: float = TIMEOUT):
