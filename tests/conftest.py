@@ -61,6 +61,18 @@ def browser(chromium):
 
 
 @pytest.fixture
+def machine_zone(monkeypatch):
+    """machine_zone("Europe/Lisbon"): from here on that is this machine's time zone."""
+    def use(name: str) -> None:
+        monkeypatch.setenv("TZ", name)
+        time.tzset()
+
+    yield use
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.fixture
 def clock() -> Clock:
     return Clock()
 

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from movidesk.journal.call_search import CallSearch
+    from movidesk.journal.history import History
     from movidesk.journal.limits import Limits
     from movidesk.journal.next_events import NextEvents
     from movidesk.journal.outbox import Outbox
@@ -120,3 +121,10 @@ class Journal:
         from movidesk.journal.overview import Overview
 
         return Overview(self.store)
+
+    @cached_property
+    def history(self) -> History:
+        """Calls since a moment, for reports (History)."""
+        from movidesk.journal.history import History
+
+        return History(self.store)

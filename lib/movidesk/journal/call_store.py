@@ -214,9 +214,9 @@ class CallStore:
                 self._waits.answered(call)
         if kind != call_states.TRANSFERRED or not self.told_transferred(call, extension):
             self.add_event(call, kind, self._now(at), extension, link)
-        self._store.execute("UPDATE calls SET state = :state, extension = :extension, rings_since = 0,"
+        self._store.execute("UPDATE calls SET state = :state, extension = :extension, picked_up = :at, rings_since = 0,"
                             " rang = (rings_since > 0) * (:now - rings_since) WHERE id = :call",
-                            state=state, extension=extension, now=self._store.steady(), call=call.id)
+                            state=state, extension=extension, at=self._now(at), now=self._store.steady(), call=call.id)
 
     def hang_up(self, call_id: str, link: str = "", at: float | None = None, converts: str = "", left: str = "",
                 channel: str = "") -> Recorded:
@@ -293,17 +293,18 @@ class CallStore:
             self._end(call, kind)
 
     def _end(self, call: Call, kind: str, link: str = "", at: float | None = None) -> None:
-        at = self._now(at)
+        at, fate = self._now(at), ""
         if call.mode == call_states.CONTROL and kind in (call_states.CANCELED, call_states.LOST) and self.told_transferred(call):
             # With report_transfer = ring Movidesk shows the call as transferred: only `completed` may follow that
             # ("canceledCall ... antes del método asterisk_transferedCall").
-            kind = call_states.COMPLETED
+            kind, fate = call_states.COMPLETED, kind
         if kind != call_states.FINISHED:
             freed = call.extension if kind in (call_states.COMPLETED, call_states.CANCELED, call_states.LOST) else ""
             self.add_event(call, kind, at, freed, link if kind in (call_states.COMPLETED, call_states.LOST) else "")
         elif link:  # all that Movidesk is told of a made call
             self.add_event(call, call_states.LINK, at, link=link)
-        self._store.execute("UPDATE calls SET state = :state, ended = :at WHERE id = :call", state=kind, at=at, call=call.id)
+        self._store.execute("UPDATE calls SET state = :state, ended = :at, fate = :fate WHERE id = :call",
+                            state=kind, at=at, fate=fate, call=call.id)
 
     def _let_go(self, call: Call, link: str, converts: str = "") -> bool:
         """Let the ending go that was held for the caller's message; False where none is."""

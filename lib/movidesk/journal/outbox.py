@@ -71,6 +71,8 @@ class Outbox:
                                     " AND kind IN ('canceled', 'lost')", offered=offered, call=job.call.id)
             if job.event.kind in call_states.ENDED and job.call.extension:
                 self._agents.freed(job.call, job.event.kind)
+            if job.event.kind in (call_states.TRANSFERRED, call_states.START_TRANSFERRED):
+                self._store.execute("UPDATE calls SET shown = :now WHERE id = :call", now=self._store.clock(), call=job.call.id)
             if job.event.kind == call_states.TRANSFERRED:
                 self._scheduler.learn_ring(job.call)
 

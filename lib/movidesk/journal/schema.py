@@ -193,6 +193,11 @@ MIGRATIONS = (
     ALTER TABLE members ADD COLUMN phone TEXT NOT NULL DEFAULT '';
     CREATE INDEX calls_ringing ON calls (rings_since) WHERE ended IS NULL AND rings_since > 0;
     """,
+    """
+    ALTER TABLE calls ADD COLUMN picked_up REAL;
+    ALTER TABLE calls ADD COLUMN shown REAL;
+    ALTER TABLE calls ADD COLUMN fate TEXT NOT NULL DEFAULT '';
+    """,
 )
 
 

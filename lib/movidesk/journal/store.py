@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Row = TypeVar("Row")
 
-SCHEMA = 10           # of the file that this version writes: the number of schema.MIGRATIONS, which few processes need
+SCHEMA = 11           # of the file that this version writes: the number of schema.MIGRATIONS, which few processes need
 CHECKPOINT = 128      # pages of the log after which it is written into the file: half a megabyte, for small disks
 BUSY_TIMEOUT = 2.0   # seconds to wait for other writes, in this process and others: a caller's answer may wait for them
 ONE_TRY = 0.02       # seconds of them that SQLite waits, and this process's other threads with it
@@ -97,6 +97,10 @@ class Store:
         if self._writer == get_ident():
             return [make(*row) for row in self.connection.execute(sql, values)]
         return self._patiently(lambda: [make(*row) for row in self.connection.execute(sql, values)])
+
+    def tuples(self, sql: str, **values: object) -> list[tuple[Any, ...]]:
+        """What the query finds, as SQLite gives it: for queries with very many rows."""
+        return self._patiently(lambda: self.connection.execute(sql, values).fetchall())
 
     def row(self, make: Callable[..., Row], sql: str, **values: object) -> Row | None:
         """make(*row) for the first row that the query finds, or None."""
