@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from movidesk.config import Config
+from movidesk.journal.emergency import TAKING
 from movidesk_rehearsal.phones import Agent, Behaviour, Caller, answers
 from movidesk_rehearsal.rehearsal import QUEUE, Rehearsal, wait_for
 from movidesk_sim.control import Fault
@@ -112,6 +113,8 @@ class Office:
         self._log_from = len(self.pbx.log())
         for recording in self.monitor.iterdir():
             recording.unlink()
+        for path in filter(Path.is_file, self.emergency_files()):
+            path.unlink()  # left by a service that was stopped while it took them in: calls of a test before
         self._refused = self._totals()["refused"]  # by a test before, which has failed
         self._forget_phones()
         self.simulator.faults.rules = []
@@ -257,9 +260,11 @@ class Office:
                  instead=lambda: f"{self.rehearsal.cli('outbox').stdout}\n{self.rehearsal.service_log()[-2000:]}")
 
     def emergency_files(self) -> list[Path]:
-        """Where emergency files may be: beside the journal, and where every process of the machine looks."""
+        """Where emergency files may be: beside the journal, and where every process of the machine looks; then the same, while
+        they are taken in."""
         beside = self.rehearsal.journal_path.with_name("journal.db.emergency")
-        return [beside, Path("/var/tmp") / (Config(str(self.rehearsal.config_path)).own_name + ".emergency")]
+        written = [beside, Path("/var/tmp") / (Config(str(self.rehearsal.config_path)).own_name + ".emergency")]
+        return written + [path.with_name(path.name + TAKING) for path in written]
 
     def stand_in(self) -> list[Path]:
         """The standby, while it takes the journal's place."""

@@ -449,8 +449,17 @@ def leave(office, caller) -> None:
 
 
 def emergency_events(office) -> list[dict]:
-    """What the emergency files hold."""
-    return [json.loads(line) for path in office.emergency_files() if path.is_file() for line in path.read_text().splitlines()]
+    """What the emergency files hold, in order of time. A running service may rename one meanwhile: then its lines are read
+    twice."""
+    lines = [line for path in office.emergency_files() if path.is_file() for line in lines_of(path)]
+    return sorted(map(json.loads, dict.fromkeys(lines)), key=lambda event: event["at"])
+
+
+def lines_of(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except FileNotFoundError:
+        return []
 
 
 def recover(office, mode: str) -> None:

@@ -109,4 +109,4 @@ def test_calls_in_progress_go_on_when_a_part_is_upgraded(office, done):
     assert (ticket.state, ticket.agent, ticket.complete) == ("completed", "5252", True)
     assert list(dict.fromkeys(office.heard(ticket.id))) == ANSWERED  # it was asked for several times
     assert "Traceback" not in office.rehearsal.service_log()
-    assert not [path for path in office.emergency_files() if path.exists()]
+    wait_for("no emergency file is left", lambda: not any(path.exists() for path in office.emergency_files()))
