@@ -12,7 +12,7 @@ import pytest
 
 from movidesk_rehearsal.asterisk_tree import CHECKOUT
 from movidesk_rehearsal.phones import RINGS, answers
-from movidesk_rehearsal.rehearsal import Rehearsal
+from movidesk_rehearsal.rehearsal import Rehearsal, wait_for
 from office import ANSWERED, CANCELED, DEFAULT_AGID, DIALPLAN, LOST, RECORDINGS, SETTINGS, VARIABLES, Office, shorten_prompts
 
 RELEASED = Path(__file__).parents[1] / "released" / "product.tar.xz"
