@@ -25,7 +25,7 @@ from movidesk.rules import rate_limit
 from movidesk.rules.trial import FIRST_RETRY, LONGEST_RETRY, TOKEN_RETRY, backoff
 from movidesk_sim.control import Fault
 from movidesk_sim.model import Limit
-from support.waits import until
+from support.waits import TIMEOUT, until
 
 OTHER_TOKEN = "00000000-0000-0000-0000-00000000cafe"
 AGENTS = [f"60{number:02d}" for number in range(20)]
@@ -550,9 +550,16 @@ def test_a_new_event_wakes_the_loop_at_once(office, running):
 @pytest.mark.parametrize("runs_already", [False, True])
 def test_a_thread_that_cannot_start_ends_nothing(office, running, monkeypatch, caplog, runs_already):
     """The event whose thread could not start is sent when its lease is over, once; all places are free again."""
+    answered, exchange = threading.Event(), office.delivery.context.exchange
+
+    def exchange_late(name, **parameters):
+        if name == "completed":
+            answered.wait(TIMEOUT)
+        return exchange(name, **parameters)
+
     if runs_already:
         office.talked()
-        office.fault(COMPLETED, delay=0.4)  # the only thread is busy meanwhile
+        monkeypatch.setattr(office.delivery.context, "exchange", exchange_late)  # the only thread is busy meanwhile
         running.trigger.pull()
         until(lambda: office.book.limits.requests_in_window() == 2)
     start = threading.Thread.start
@@ -567,6 +574,7 @@ def test_a_thread_that_cannot_start_ends_nothing(office, running, monkeypatch, c
             office.talked()
             running.trigger.pull()
             until(lambda: caplog.text.count("can't start new thread") == number + 1)
+    answered.set()
     until(lambda: office.book.overview.totals()["pending"] == 2 * (worker.WORKERS + 1))
     assert running.thread.is_alive()
     office.clock.advance(LEASE + 1)
