@@ -14,6 +14,7 @@ from movidesk.agi.channel import Channel, ChannelGone, ProtocolError
 from movidesk.config import ConfigError
 from movidesk.context import ALARMS_LOOKED, LOOK_EVERY, Context
 from movidesk.journal import JournalError, standby_folder
+from movidesk.journal.records import FAIL_OPEN
 from movidesk.rules import call_states
 
 TYPE_CHECKING = False
@@ -57,12 +58,14 @@ def run(verb: str, channel: Channel, context: Context, arguments: list[str]) -> 
         raise
     except (verbs.VerbError, ProtocolError, ValueError) as error:
         channel.say(f"{verb[:40]} failed: {error}")
+        _count_failure(context, channel, "request")
     except Exception as error:  # the edge: whatever it was, the call goes on
         import traceback
 
         traceback.print_exc(file=sys.stderr)
         channel.say(f"{verb[:40]} failed: {type(error).__name__}: {error}")
         _keep(context, channel, verb, named)
+        _count_failure(context, channel, "failure")
     try:
         if result == OK:
             _say_alarms(context, channel)
@@ -74,6 +77,16 @@ def run(verb: str, channel: Channel, context: Context, arguments: list[str]) -> 
         if news:
             context.wake()
     return result
+
+
+def _count_failure(context: Context, channel: Channel, cause: str) -> None:
+    """A verb failed although the journal may be fine: count it for the metrics."""
+    if context.has_journal:
+        try:
+            context.journal.store.observe(FAIL_OPEN, cause)
+            context.journal.store.flush()
+        except JournalError as error:
+            channel.say(f"the failure is not counted: {error}")
 
 
 def _say_alarms(context: Context, channel: Channel) -> None:
@@ -119,6 +132,7 @@ def _without_journal(context: Context, channel: Channel, verb: str, arguments: d
             from movidesk.journal import standby
 
             with standby.use(context, str(error)) as other:
+                other.journal.store.observe(FAIL_OPEN, "journal")
                 lost = _record_there(other, channel, event, lost)
                 if asks and not caller.variable_or_empty(channel, variables.FALLBACK):
                     _ask_there(other, channel, arguments)

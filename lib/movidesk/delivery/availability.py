@@ -10,6 +10,7 @@ import time
 
 from movidesk import NamedTuple
 from movidesk.config import Config, load
+from movidesk.journal.records import REQUEST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,6 +56,24 @@ def request_name(event: str, call_id: str) -> str:
     return f"{event} of {call_id}"
 
 
+#: What a request came to, for the counters (records.REQUEST).
+RESULTS = ACCEPTED, REJECTED, THROTTLED, UNAUTHORIZED, FAILED, UNANSWERED = (
+    "accepted", "rejected", "throttled", "unauthorized", "failed", "unanswered")
+
+
+def result_name(result: Outcome) -> str:
+    """Which of RESULTS this outcome is."""
+    from movidesk.delivery.api import Delivered, Rejected
+
+    if isinstance(result, Delivered):
+        return ACCEPTED
+    if isinstance(result, Rejected):
+        return REJECTED
+    if result.status is None:
+        return UNANSWERED
+    return {429: THROTTLED, 401: UNAUTHORIZED, 403: UNAUTHORIZED}.get(result.status, FAILED)
+
+
 class RequestSender(Needed):
     """The part of a Context that sends requests. Needs its config, journal, client and clock."""
 
@@ -86,7 +105,9 @@ class RequestSender(Needed):
         """Record the outcome of `exchange`. request: 0 if it was not claimed in this journal."""
         if exchange.seconds > SLOW:
             self.journal.limits.count_from_now(request)
-        return self.apply_outcome(exchange.result, exchange.sent, request_name(event, call_id), failures, call_id)
+        result = self.apply_outcome(exchange.result, exchange.sent, request_name(event, call_id), failures, call_id)
+        self.journal.store.observe(REQUEST, f"{event} {result_name(result)}", seconds=exchange.seconds)
+        return result
 
     def apply_outcome(self, result: Outcome, sent: float | None = None, name: str = "", failures: Failures = None,
                       call_id: str = "") -> Outcome:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from movidesk.journal.call_search import CallSearch
+    from movidesk.journal.counters import Counters
     from movidesk.journal.history import History
     from movidesk.journal.limits import Limits
     from movidesk.journal.next_events import NextEvents
@@ -114,6 +115,13 @@ class Journal:
         from movidesk.journal.call_search import CallSearch
 
         return CallSearch(self.store)
+
+    @cached_property
+    def counters(self) -> Counters:
+        """How often things happened (Counters)."""
+        from movidesk.journal.counters import Counters
+
+        return Counters(self.store)
 
     @cached_property
     def overview(self) -> Overview:

@@ -6,8 +6,11 @@ from movidesk.journal.agents import Agents
 from movidesk.journal.records import (
     ASKED,
     CALL,
+    CALL_ANSWERED,
+    CALL_ENDED,
     CONVERTS,
     EVENT,
+    FAILED,
     HELD,
     HOLD,
     LEASE,
@@ -131,10 +134,11 @@ class CallStore:
     def dial_failed(self, call_id: str, why: str) -> None:
         """End a made call that did not reach its agent; `why` stands in the call's code."""
         with self._store.transaction():
-            self._store.execute("UPDATE calls SET state = :finished, code = :why, ended = :now"
-                                " WHERE call_id = :call_id AND state = :dialled",
-                                finished=call_states.FINISHED, why=why, now=self._store.clock(), call_id=call_id,
-                                dialled=call_states.DIALLED)
+            if self._store.execute("UPDATE calls SET state = :finished, code = :why, ended = :now"
+                                   " WHERE call_id = :call_id AND state = :dialled",
+                                   finished=call_states.FINISHED, why=why, now=self._store.clock(), call_id=call_id,
+                                   dialled=call_states.DIALLED).rowcount:
+                self._store.observe(CALL_ENDED, f"{call_states.MADE} {FAILED}")
 
     def take_over(self, unfinished: list[tuple[Call, list[Event]]]) -> int:
         """Add the calls of a damaged journal, with their events; those that are here already stay. Returns how many."""
@@ -212,6 +216,7 @@ class CallStore:
             self._agents.took_a_call(extension)
             if at is None and call.mode == call_states.CONTROL:
                 self._waits.answered(call)
+            self._store.observe(CALL_ANSWERED, call.mode, call.queue, max(0.0, self._now(at) - call.arrived))
         if kind != call_states.TRANSFERRED or not self.told_transferred(call, extension):
             self.add_event(call, kind, self._now(at), extension, link)
         self._store.execute("UPDATE calls SET state = :state, extension = :extension, picked_up = :at, rings_since = 0,"
@@ -305,6 +310,9 @@ class CallStore:
             self.add_event(call, call_states.LINK, at, link=link)
         self._store.execute("UPDATE calls SET state = :state, ended = :at, fate = :fate WHERE id = :call",
                             state=kind, at=at, fate=fate, call=call.id)
+        began = self._picked_up(call) if kind == call_states.COMPLETED and not fate else call.arrived
+        seconds = None if began is None else max(0.0, at - began)
+        self._store.observe(CALL_ENDED, f"{call.mode} {fate or kind}", call.queue, seconds)
 
     def _let_go(self, call: Call, link: str, converts: str = "") -> bool:
         """Let the ending go that was held for the caller's message; False where none is."""
@@ -332,6 +340,11 @@ class CallStore:
         told = self._store.value("SELECT extension FROM events WHERE call = :call AND kind = 'transferred'"
                                  " ORDER BY id DESC LIMIT 1", call=call.id)
         return told is not None and extension in ("", told)
+
+    def _picked_up(self, call: Call) -> float | None:
+        """When an agent picked up; None where that is unknown."""
+        at: float | None = self._store.value("SELECT picked_up FROM calls WHERE id = :call", call=call.id)
+        return at
 
     def _hold_last(self, note: str) -> None:
         """Let the event that was just added wait for HOLD at most; its note says what for."""

@@ -13,6 +13,7 @@ from movidesk.journal.records import (
     HELD_NOTE,
     JOB,
     REFUSED,
+    SCREEN,
     Job,
     job_from,
 )
@@ -72,7 +73,10 @@ class Outbox:
             if job.event.kind in call_states.ENDED and job.call.extension:
                 self._agents.freed(job.call, job.event.kind)
             if job.event.kind in (call_states.TRANSFERRED, call_states.START_TRANSFERRED):
-                self._store.execute("UPDATE calls SET shown = :now WHERE id = :call", now=self._store.clock(), call=job.call.id)
+                now = self._store.clock()
+                self._store.execute("UPDATE calls SET shown = :now WHERE id = :call", now=now, call=job.call.id)
+                picked_up = self._store.value("SELECT picked_up FROM calls WHERE id = :call", call=job.call.id)
+                self._store.observe(SCREEN, seconds=0.0 if picked_up is None else max(0.0, now - picked_up))
             if job.event.kind == call_states.TRANSFERRED:
                 self._scheduler.learn_ring(job.call)
 

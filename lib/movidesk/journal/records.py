@@ -14,6 +14,21 @@ HOLD = 3600.0        # seconds for which an event waits for its message or conve
 PENDING, DELIVERED, REFUSED = "pending", "delivered", "refused"
 DISMISSED = "dismissed"  # refused, and an admin has given it up
 
+#: Upper ends of the spans in which durations are counted (Store.observe), in seconds.
+BOUNDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0, float("inf"))
+#: What is counted (Store.observe), with its label. Durations are in seconds.
+CALL_ANSWERED = "call_answered"      # mode; from the arrival to the agent's answer
+CALL_ENDED = "call_ended"            # mode and ending; the talk of an answered call, the wait of another one
+SCREEN = "screen"                    # from the agent's answer until Movidesk knew of it; 0 if that was before
+REQUEST = "request"                  # event and result; until Movidesk's answer
+SWEEP, SWEPT = "sweep", "swept"      # whether Asterisk listed its channels; calls that a sweep ended
+EMERGENCY = "emergency"              # of lines of the emergency file: whether they were imported
+FAIL_OPEN = "fail_open"              # the cause for which a call went on without what it had asked for
+STANDBY = "standby"                  # a standby began
+FAILED = "failed"                    # the ending of a made call that did not reach its agent
+OTHER = "other"                      # the queue of what is counted once there are too many queues (MOST_COUNTERS)
+MOST_COUNTERS = 5000                 # rows; a dialplan may pass a caller's number for a queue
+
 ASKED = "asked, not answered"  # the note of an arrival whose question left: Movidesk may have heard it
 HELD = "waits for the caller's message"
 CONVERTS = "waits until this is converted: "  # and the file's name

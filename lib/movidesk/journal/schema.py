@@ -1,13 +1,15 @@
 """The journal's tables, and the migrations from older versions.
 
-Besides the recorded data (calls, events, requests, outcomes, queues, waits, members, refusals, trials, notes) two tables are
-derived. A query on what they come from would take longer the more there is of it, and callers and verbs need them all the time:
+Besides the recorded data (calls, events, requests, outcomes, queues, waits, members, refusals, trials, notes, counters) two
+tables are derived. A query on what they come from would take longer the more there is of it, and callers and verbs need them all
+the time:
 
     next_events     the next event to send of each call, in the order of sending
     speeds          how fast each queue's line moves, from `waits`
 
 Triggers update the first, so that no statement can forget to. The view `owed_events` defines its content. movidesk.journal.waits
-updates the second.
+updates the second. `counters` say how often something has happened since the file began, for monitoring: also what leaves no row,
+and what rows told that were deleted since (movidesk.journal.counters).
 
 After an upgrade the service of the previous version runs until it is restarted, on a file that the first new script has migrated.
 So each statement of the previous version must still work: a migration drops nothing that they use. They use the index
@@ -197,6 +199,17 @@ MIGRATIONS = (
     ALTER TABLE calls ADD COLUMN picked_up REAL;
     ALTER TABLE calls ADD COLUMN shown REAL;
     ALTER TABLE calls ADD COLUMN fate TEXT NOT NULL DEFAULT '';
+    """,
+    """
+    CREATE TABLE counters (
+        name    TEXT NOT NULL,
+        queue   TEXT NOT NULL,
+        label   TEXT NOT NULL,
+        bucket  REAL NOT NULL,
+        count   INTEGER NOT NULL,
+        seconds REAL NOT NULL,
+        PRIMARY KEY (name, queue, label, bucket)
+    ) WITHOUT ROWID;
     """,
 )
 

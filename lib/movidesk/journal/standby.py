@@ -16,8 +16,10 @@ import time
 from contextlib import ExitStack, closing, contextmanager, suppress
 
 from movidesk.journal import Journal, JournalError, file_lock, standby_folder
+from movidesk.journal.records import STANDBY
 from movidesk.journal.store import names_damage
 
+READ_TIMEOUT = 1.0  # seconds that a look at the standby waits while it begins or ends
 RETURN_EVERY = 5.0  # seconds between two tries of scripts to return to the journal: each may take journal.BUSY_TIMEOUT
 
 TYPE_CHECKING = False
@@ -106,6 +108,23 @@ def use(context: AnyOwner, why: str) -> Iterator[AnyOwner]:
                 lock.write(why)
 
 
+@contextmanager
+def to_read(config: Config) -> Iterator[Journal | None]:
+    """The standby, for a look at it; None if it is not in use. It does not end meanwhile.
+
+    Raises JournalError, OSError; TimeoutError while it begins or ends.
+    """
+    if not standby_folder.in_use(config):
+        yield None
+        return
+    with _locked(config, exclusively=False, timeout=READ_TIMEOUT):
+        if not standby_folder.in_use(config):
+            yield None
+            return
+        with closing(Journal(standby_folder.journal(config))) as book:
+            yield book
+
+
 def _begin(context: Owner) -> None:
     from movidesk.journal import standby_copy
 
@@ -113,6 +132,7 @@ def _begin(context: Owner) -> None:
     _remove(begun)               # left by a process that was killed while it began a standby
     _remove(standby_folder.journal(context.config))  # or ended one: SQLite would use an old -wal with the new file
     with closing(Journal(begun, context.clock)) as book:
+        book.store.observe(STANDBY)
         standby_copy.begin(context.config["journal", "path"], book.store, context.limit())
     os.rename(begun, standby_folder.journal(context.config))
 

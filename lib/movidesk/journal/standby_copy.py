@@ -1,6 +1,7 @@
 """Copies data from the journal to its standby when that begins (movidesk.journal.standby).
 
-Both have this version's schema. Rows are copied with all their columns. The table that triggers maintain is left out.
+Both have this version's schema. Rows are copied with all their columns. The table that triggers maintain is left out, and so are
+the counters: those of a standby begin at 0.
 Each table is also kept unchanged, as COPIED + its name: movidesk.journal.standby_merge compares with it.
 """
 
@@ -82,9 +83,9 @@ def _read_all(path: str, since: float) -> dict[str, list[Row]] | None:
 
 
 def shared(file: sqlite3.Connection) -> list[str]:
-    """The tables without a reference to a call: requests, queues, phones, notes. `refusals` is one of them, although a phone's
-    row names the last call that it refused."""
+    """The tables without a reference to a call: requests, queues, phones, notes; not the counters. `refusals` is one of them,
+    although a phone's row names the last call that it refused."""
     tables = [row[0] for row in file.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
-                                             " AND name != 'calls' AND name NOT LIKE ?", (COPIED + "%",))]
+                                             " AND name NOT IN ('calls', 'counters') AND name NOT LIKE ?", (COPIED + "%",))]
     return [table for table in tables
             if table == "refusals" or not {"call", "event"} & {row["name"] for row in rows(file, f"PRAGMA table_info({table})")}]

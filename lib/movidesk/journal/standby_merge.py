@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 BEGINNING = ("id", "call_id", "uniqueid", "mode", "queue", "arrived", "priority", "rank")
 #: The columns of a call that belong together: one version's or the other's.
 LIFE = ("state", "extension", "code", "ended")
+#: A note in the journal: when the standby began (BEGAN) whose counters were added last.
+COUNTED = "standby_counted"
 #: The states of an open call in the order in which a call comes to them. What is not among them has ended.
 ORDER = (call_states.ARRIVED, call_states.DIALLED, call_states.RECEIVED, call_states.WAITING, call_states.OFFERED,
          call_states.TRANSFERRED)
@@ -52,6 +54,17 @@ def merge(standby: str, journal: Store) -> None:
                 insert(file, "requests", row)
         for table in set(shared(source)) - {"requests"}:
             _merge_table(file, source, table, numbers)
+        _add_counters(journal, source, str(since))
+
+
+def _add_counters(journal: Store, source: sqlite3.Connection, began: str) -> None:
+    """Add what the standby that began then has counted, once: this process may be killed before it removes the standby."""
+    counted = journal.note(COUNTED)
+    if counted and counted[0] == began or not source.execute("SELECT 1 FROM sqlite_master WHERE name = 'counters'").fetchone():
+        return
+    journal.set_note(COUNTED, began)
+    for row in rows(source, "SELECT * FROM counters"):
+        journal.add_count(**row)
 
 
 def _copied(file: sqlite3.Connection, table: str) -> list[Row]:

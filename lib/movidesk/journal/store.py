@@ -7,7 +7,7 @@ import sqlite3
 import time
 from _thread import RLock, allocate_lock, get_ident  # those of threading, whose other parts cost each script half a millisecond
 
-from movidesk.journal.records import CONVERTING, CONVERTS, HELD_NOTE, HOLD
+from movidesk.journal.records import BOUNDS, CONVERTING, CONVERTS, HELD_NOTE, HOLD, MOST_COUNTERS, OTHER
 from movidesk.rules.rate_limit import WINDOW
 
 TYPE_CHECKING = False
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Row = TypeVar("Row")
 
-SCHEMA = 11           # of the file that this version writes: the number of schema.MIGRATIONS, which few processes need
+SCHEMA = 12           # of the file that this version writes: the number of schema.MIGRATIONS, which few processes need
 CHECKPOINT = 128      # pages of the log after which it is written into the file: half a megabyte, for small disks
 BUSY_TIMEOUT = 2.0   # seconds to wait for other writes, in this process and others: a caller's answer may wait for them
 ONE_TRY = 0.02       # seconds of them that SQLite waits, and this process's other threads with it
@@ -49,6 +49,7 @@ class Store:
         self.steady = steady or (time.monotonic if clock is time.time else clock)
         self._lock = RLock()
         self._writer = 0  # the thread that is in a transaction
+        self._observed: list[tuple[str, str, str, float | None, int]] = []  # outside of transactions: the next one writes it
         _begin_as_the_folders_owner(path)
         try:
             self.connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
@@ -221,6 +222,47 @@ class Store:
         if self.note("closed"):
             self.set_note("closed", f"{now + WINDOW!r} 1")
 
+    # -- counters (movidesk.journal.counters) -----------------------------------------------------------------------
+
+    def observe(self, name: str, label: str = "", queue: str = "", seconds: float | None = None, times: int = 1) -> None:
+        """Count that something happened (records.py has the names). seconds: how long it took, if that is of interest.
+
+        Outside of a transaction, this process's next one writes it: counting costs no commit of its own (see `flush`).
+        """
+        if self._writer == get_ident():
+            self._count(name, label, queue, seconds, times)
+        else:
+            self._observed.append((name, label, queue, seconds, times))
+
+    def flush(self) -> None:
+        """Write now what was observed outside of transactions."""
+        if self._observed:
+            with self.transaction():
+                pass
+
+    def add_count(self, name: str, queue: str, label: str, bucket: float, count: int, seconds: float) -> None:
+        """Add to a counter. Once there are MOST_COUNTERS, further queues count as one. Within a transaction."""
+        values = {"name": name, "queue": queue, "label": label, "bucket": bucket, "count": count, "seconds": seconds}
+        if self.execute("UPDATE counters SET count = count + :count, seconds = seconds + :seconds"
+                        " WHERE name = :name AND queue = :queue AND label = :label AND bucket = :bucket", **values).rowcount:
+            return
+        if queue not in ("", OTHER) and self.count("SELECT count(*) FROM counters") >= MOST_COUNTERS:
+            self.add_count(name, OTHER, label, bucket, count, seconds)
+            return
+        self.execute("INSERT INTO counters (name, queue, label, bucket, count, seconds)"
+                     " VALUES (:name, :queue, :label, :bucket, :count, :seconds)", **values)
+
+    def _count(self, name: str, label: str, queue: str, seconds: float | None, times: int) -> None:
+        bucket = 0.0 if seconds is None else next(bound for bound in BOUNDS if seconds <= bound)
+        self.add_count(name, queue, label, bucket, times, (seconds or 0.0) * times)
+
+    def _write_observed(self) -> int:
+        """Count what was observed outside of transactions; returns how much that is. Within a transaction."""
+        observed = list(self._observed)  # other threads add to it
+        for one in observed:
+            self._count(*one)
+        return len(observed)
+
     # -- notes, which the store itself needs (movidesk.journal.notes) ------------------------------------------------
 
     def note(self, name: str) -> tuple[str, float] | None:
@@ -252,7 +294,9 @@ class Transaction:
         try:
             try:
                 if kind is None:
+                    written = self._store._write_observed() if self._store._observed else 0
                     connection.execute("COMMIT")
+                    del self._store._observed[:written]
             finally:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")

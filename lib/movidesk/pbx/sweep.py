@@ -12,6 +12,7 @@ import re
 from movidesk.config import Config
 from movidesk.context import NOT_TOLD, Context
 from movidesk.journal import Journal, emergency
+from movidesk.journal.records import EMERGENCY, SWEEP, SWEPT
 from movidesk.pbx import console
 
 log = logging.getLogger("movidesk.pbx.sweep")
@@ -48,14 +49,23 @@ def recover(context: Context) -> int:
     taken, nonsense = emergency.take_in(context.journal, context.config)
     for text in nonsense:
         log.error("emergency file: %s", text)
+    store = context.journal.store
+    if nonsense:
+        store.observe(EMERGENCY, "invalid", times=len(nonsense))
     if taken:
+        store.observe(EMERGENCY, "imported", times=taken)
         log.warning("%d events imported from the emergency file", taken)
     try:
         swept = sweep(context.journal, context.config)
         context.journal.notes.remove(NOT_TOLD)
+        store.observe(SWEEP, "done")
     except NotTold as error:
         swept = 0
         context.journal.notes.set_once(NOT_TOLD, str(error))
+        store.observe(SWEEP, "failed")
+    if swept:
+        store.observe(SWEPT, times=swept)
+    store.flush()
     return taken + swept
 
 
