@@ -309,11 +309,20 @@ UNIT = {"LoadState": "loaded", "ActiveState": "active", "UnitFileState": "enable
     ({"ActiveState": "failed"}, [TROUBLE], "systemctl start movidesk"),
     ({"UnitFileState": "disabled"}, [TROUBLE], "systemctl enable movidesk"),
     ({"NeedDaemonReload": "yes"}, [TROUBLE], "systemctl daemon-reload"), ({"User": "bob"}, [TROUBLE], "make install ASTUSER="),
-    ({"ReadWritePaths": "/var/lib/movidesk"}, [TROUBLE], "ReadWritePaths=-/var/spool/asterisk/monitor")])
+    ({"ReadWritePaths": "/var/lib/movidesk"}, [TROUBLE], "ReadWritePaths=-/var/spool/asterisk/monitor"),
+    ({"ReadWritePaths": "-/var/spool/asterisk/monitor"}, [TROUBLE], "ReadWritePaths=-/var/lib/movidesk")])
 def test_the_systemd_unit(settings, shown, states_, words):
-    known = settings(recordings={"keep_days": "30"})
+    known = settings(recordings={"keep_days": "30"}, metrics={"textfile": "/var/lib/movidesk/movidesk.prom"})
     results = service.of_unit(known, {**UNIT, "User": pwd.getpwuid(os.geteuid()).pw_name, **shown})
     assert states(results) == states_ and words in results[0].text + results[0].remedy
+
+
+def test_the_folder_for_node_exporter(settings, tmp_path):
+    known = settings(metrics={"textfile": str(tmp_path / "node" / "movidesk.prom")})
+    finding = found(known, f"metrics in {tmp_path}/node/movidesk.prom", "No such file or directory ([metrics] textfile)")
+    assert finding.state == TROUBLE and f"-m 755 {tmp_path}/node" in finding.remedy
+    (tmp_path / "node").mkdir()
+    assert found(known, f"metrics in {tmp_path}/node/movidesk.prom", "written").state == OK
 
 
 # -- files, and whose they are -----------------------------------------------------------------------------------------

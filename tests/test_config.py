@@ -88,6 +88,8 @@ GOOD = [
     ("agid", "listen", "127.0.0.1:4574", ("127.0.0.1", 4574)),
     ("agid", "listen", ":4574", ("127.0.0.1", 4574)),
     ("agid", "listen", "[::1]:4574", ("::1", 4574)),
+    ("metrics", "listen", ":9473", ("127.0.0.1", 9473)),
+    ("metrics", "textfile", "/var/lib/node/movidesk.prom", "/var/lib/node/movidesk.prom"),
 ]
 
 
@@ -117,7 +119,8 @@ TEXTS = {
     ("numbers", "area_code"): "47", ("numbers", "prefixes"): "0, 00", ("numbers", "anonymous"): "9999999999",
     ("made_calls", "listen"): "127.0.0.1:80", ("made_calls", "user"): "user", ("made_calls", "password"): "p" * 16,
     ("made_calls", "token"): "t" * 16, ("made_calls", "allow"): "0, +55", ("made_calls", "dial_suffix"): "@from-internal/n",
-    ("made_calls", "caller_id"): "4733990777", ("made_calls", "ami_user"): "user", ("made_calls", "ami_secret"): "s" * 16}
+    ("made_calls", "caller_id"): "4733990777", ("made_calls", "ami_user"): "user", ("made_calls", "ami_secret"): "s" * 16,
+    ("metrics", "listen"): "127.0.0.1:80", ("metrics", "token"): "t" * 16, ("metrics", "textfile"): "/movidesk.prom"}
 
 
 def types_of_values():
@@ -248,6 +251,9 @@ BAD = [
     ("agid", "listen", "127.0.0.1:", "must be ADDRESS:PORT"),
     ("agid", "listen", "127.0.0.1:65536", "must be ADDRESS:PORT"),
     ("agid", "listen", "127.0.0.1:²", "must be ADDRESS:PORT"),
+    ("metrics", "listen", "yes", "must be ADDRESS:PORT"),
+    ("metrics", "textfile", "movidesk.prom", "must be an absolute path"),
+    ("metrics", "textfile", "/var/lib/node_exporter", "must end with .prom: node_exporter reads no other file"),
 ]
 
 
@@ -297,6 +303,13 @@ def test_a_time_zone_that_is_none_matters_only_where_there_is_a_night(load, zone
     assert nights.limit_at(found, 1_800_000_000.0) == 10
     with pytest.raises(ConfigError):
         found.require("movidesk")
+
+
+def test_metrics_beyond_loopback_need_a_token(load):
+    text = "[metrics]\nlisten = 0.0.0.0:9473\n"
+    assert problem(load(with_token(text))).startswith(f"{load.path}: [metrics] listen = 0.0.0.0:9473 needs token")
+    assert load(with_token(text + "token = 0123456789abcdef\n")).all_problems() == []
+    assert "token: 5 characters must be 16 to 128" in problem(load(with_token(text + "token = short\n")))
 
 
 def test_a_bad_value_stops_only_what_needs_it(load):

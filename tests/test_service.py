@@ -224,28 +224,30 @@ def test_what_was_recorded_while_no_service_ran_is_delivered_at_its_start(write_
 # -- the web ------------------------------------------------------------------------------------------------------------
 
 WEB = {"recordings": {"link": "https://x/{file}", "publish": "127.0.0.1:0", "secret": "0123456789abcdef"},
-       "made_calls": {"listen": "127.0.0.1:0", "auth": "none", "ami_user": "movidesk", "ami_secret": "0123456789abcdef"}}
+       "made_calls": {"listen": "127.0.0.1:0", "auth": "none", "ami_user": "movidesk", "ami_secret": "0123456789abcdef"},
+       "metrics": {"listen": "127.0.0.1:0"}}
 
 
-@pytest.mark.parametrize("sections", [["recordings"], ["made_calls"], ["recordings", "made_calls"]], ids="+".join)
+@pytest.mark.parametrize("sections", [["recordings"], ["made_calls"], ["recordings", "made_calls", "metrics"]], ids="+".join)
 def test_the_ports_that_are_configured_and_no_others(write_config, tmp_path, sections):
     with serving(write_config(**{section: WEB[section] for section in sections}), tmp_path) as service:
-        ports = dict(re.findall(r"(recordings|made calls) on 127\.0\.0\.1:(\d+)", service.log()))
+        ports = dict(re.findall(r"(recordings|made calls|metrics) on 127\.0\.0\.1:(\d+)", service.log()))
         assert [section.replace("_", " ") for section in sections] == list(ports)
-        for name, status in ("recordings", 403), ("made calls", 404):
+        for name, status in ("recordings", 403), ("made calls", 404), ("metrics", 404):
             if name in ports:
                 assert requests.get(f"http://127.0.0.1:{ports[name]}/x", timeout=10).status_code == status
         with socket.create_connection(("127.0.0.1", int(ports.popitem()[1]))):
             assert service.stop() == 0
 
 
-def test_the_ports_have_addresses_of_their_own(write_config):
-    same = {section: {**WEB[section], key: "127.0.0.1:4574"}
-            for section, key in (("recordings", "publish"), ("made_calls", "listen"))}
+@pytest.mark.parametrize("pair", [(("recordings", "publish"), ("made_calls", "listen")),
+                                  (("made_calls", "listen"), ("metrics", "listen"))])
+def test_the_ports_have_addresses_of_their_own(write_config, pair):
+    same = {section: {**WEB[section], key: "127.0.0.1:4574"} for section, key in pair}
     assert "are the same address: each needs its own" in refused_start(write_config(**same))
 
 
-@pytest.mark.parametrize("section, key", [("recordings", "publish"), ("made_calls", "listen")])
+@pytest.mark.parametrize("section, key", [("recordings", "publish"), ("made_calls", "listen"), ("metrics", "listen")])
 def test_a_port_of_the_web_that_is_taken(write_config, section, key):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -256,23 +258,29 @@ def test_a_port_of_the_web_that_is_taken(write_config, section, key):
 LOADED = """import sys
 from movidesk import config, service
 service.Service(config.load())
-print(*{"flask", "werkzeug", "waitress", "movidesk.web", "asterisk.manager"} & set(sys.modules))"""
+print(*{"flask", "werkzeug", "waitress", "movidesk.web", "asterisk.manager", "prometheus_client", "movidesk.metrics"}
+      & set(sys.modules))"""
 
 
-@pytest.mark.parametrize("sections, loaded", [([], []), (["recordings"], ["flask", "movidesk.web", "waitress", "werkzeug"])],
-                         ids=["without", "with"])
+@pytest.mark.parametrize("sections, loaded", [
+    ([], []), (["recordings"], ["flask", "movidesk.web", "waitress", "werkzeug"]),
+    (["metrics"], ["flask", "movidesk.metrics", "movidesk.web", "prometheus_client", "waitress", "werkzeug"])],
+                         ids=["without", "with", "metrics"])
 def test_what_serves_the_web_is_loaded_only_for_it(write_config, sections, loaded):
     settings = write_config(**{section: WEB[section] for section in sections})
     done = subprocess.run([sys.executable, "-c", LOADED], env=environment(settings), capture_output=True, text=True, timeout=20)
     assert (sorted(done.stdout.split()), done.stderr) == (loaded, "")
 
 
-def test_packages_that_the_web_needs_are_missing(write_config, tmp_path):
-    (tmp_path / "waitress.py").write_text("raise ModuleNotFoundError('none', name='waitress')")
-    settings = write_config(recordings=WEB["recordings"])
+@pytest.mark.parametrize("section, package, said", [
+    ("recordings", "waitress", "[recordings] publish, [made_calls] listen and [metrics] listen need more packages (waitress): "
+                               "pip install 'movidesk-agi[web]'"),
+    ("metrics", "prometheus_client", "[metrics] needs more packages (prometheus_client): pip install 'movidesk-agi[metrics]'")])
+def test_packages_that_the_web_needs_are_missing(write_config, tmp_path, section, package, said):
+    (tmp_path / f"{package}.py").write_text(f"raise ModuleNotFoundError('none', name='{package}')")
+    settings = write_config(**{section: WEB[section]})
     done = subprocess.run(SERVE, env=environment(settings, PYTHONPATH=str(tmp_path)), capture_output=True, text=True, timeout=10)
-    assert done.returncode == 1 and done.stderr.splitlines() == [
-        "movidesk: [recordings] publish and [made_calls] listen need more packages (waitress): pip install 'movidesk-agi[web]'"]
+    assert (done.returncode, done.stderr) == (1, f"movidesk: {said}\n")
 
 
 # -- its start and its end ----------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@
     damaged    recovery.set_aside                  the file that it kept is moved away
     asterisk   sweep.recover: no answer            Asterisk answers
     phones     Scheduler.turn: calls not answered  the phone answers a call, or is not offered for an hour
+    metrics    [metrics] textfile is old           it is written again
 
 No code switches an alarm on or off: `standing` derives it from stored facts, so an alarm ends with its cause. `movidesk status`
 shows the alarms, the service logs them, and once an hour the first verb that runs shows them on Asterisk's console.
@@ -46,15 +47,18 @@ SAY_EVERY = 3600.0  # seconds until an alarm is repeated in the same place
 AWAY_AFTER, PAUSE_AFTER, NOT_TOLD_AFTER, IDLE_AFTER = 60.0, 60.0, 300.0, 600.0
 SERVICE_AFTER = 180.0       # cron's `deliver --once` says every minute that it delivers
 UNUSABLE_OLD = 86400.0      # seconds after which an extension that did not match no longer counts
+TEXTFILE_AFTER = 300.0      # it is written every 15 seconds, by cron's `deliver --once` every minute
 LITTLE_SPACE = 50_000_000   # bytes; on a small disk a fiftieth of it
 
 #: How often in a row a phone must fail to raise an alarm: a phone that is off, and one that nobody answers. An agent in another
 #: call raises none. REFUSAL_OLD: seconds after which a failure no longer counts.
 DEAD_TIMES, UNANSWERED_TIMES, REFUSAL_OLD = 2, 3, 3600.0
 
-
 #: Alarms with which calls and reports go on; the others are critical.
-MILD = frozenset({"pause", "refused", "phones", "extension", "asterisk", "emergency", "damaged"})
+MILD = frozenset({"pause", "refused", "phones", "extension", "asterisk", "emergency", "damaged", "metrics"})
+#: All alarms, in the order of the table above.
+NAMES = ("config", "token", "service", "disk", "extension", "away", "pause", "idle", "journal", "refused", "emergency", "damaged",
+         "asterisk", "phones", "metrics")
 
 
 class Alarm(NamedTuple):
@@ -93,6 +97,7 @@ def without_journal(config: Config) -> list[Alarm]:
         found.append(Alarm("journal", _("{path}, or its folder, is not writable for this user: give both to Asterisk's user")
                            .format(path=config["journal", "path"])))
     found += _of_machine(config["journal", "path"])
+    found += _of_textfile(config)
     for path, since in emergency.waiting(config):
         found.append(Alarm("emergency", _("events wait in {path} since {time}: the journal could not record them; movidesk serve "
                                           "(or deliver) imports them").format(path=path, time=local(since))))
@@ -128,6 +133,24 @@ def _of_machine(path: str) -> list[Alarm]:
             "only {megabytes:.1f} MB and {files} files are free on the disk of {folder}: once it is full no event can be "
             "recorded there; free some space").format(megabytes=free / 1e6, files=disk.f_favail, folder=os.path.dirname(path))))
     return found
+
+
+def _of_textfile(config: Config) -> list[Alarm]:
+    """Whether the file for node_exporter is written. While nothing delivers, the alarm about that says enough."""
+    path, service = config["metrics", "textfile"], liveness.last_delivery(config["journal", "path"])
+    if not path or service is None or not 0.0 <= time.time() - service < SERVICE_AFTER:
+        return []
+    try:
+        written = os.stat(path).st_mtime
+    except OSError as error:
+        return [Alarm("metrics", _(
+            "[metrics] textfile = {path} cannot be read: {why}; Asterisk's user must be able to write in its folder, and "
+            "movidesk serve must be restarted after a change of the setting").format(path=path, why=error.strerror))]
+    if abs(time.time() - written) < TEXTFILE_AFTER:
+        return []
+    return [Alarm("metrics", _(
+        "[metrics] textfile = {path} was last written at {time}: Asterisk's user must be able to write in its folder").format(
+            path=path, time=local(written)))]
 
 
 def _refused(book: journal.Journal) -> list[Alarm]:

@@ -3,12 +3,14 @@
     every minute     import the emergency file, end calls whose channel is gone, check for alarms
     every hour       delete calls and recordings older than keep_days
     every 5 seconds  convert recordings, if [recordings] convert is set
+    every 15 s       write the metrics for node_exporter, if [metrics] textfile is set
     every second     while the standby replaces the journal: deliver its events, and try the journal again
 """
 
 from __future__ import annotations
 
 import fcntl
+import importlib
 import logging
 import os
 import threading
@@ -19,6 +21,7 @@ from typing import TypeVar
 
 from movidesk import alarms
 from movidesk.checks.files import standby_problem
+from movidesk.config import ConfigError
 from movidesk.context import Context
 from movidesk.delivery.worker import Delivery, deliver_standby
 from movidesk.journal import Job, JournalError, standby, standby_folder
@@ -34,9 +37,18 @@ PRUNED = "pruned"      # a timer that all processes share
 PRUNE_SECONDS = 10.0   # `once` prunes at most this long
 CONVERT_SECONDS = 30.0  # `once` begins no further file after this time
 STANDBY_LOOK = 1.0     # seconds
+TEXTFILE_EVERY = 15.0  # seconds; Prometheus asks every 15 to 60
 HOLD_AGAIN = 60.0      # seconds until the lock file is tried again if it could not be created
 BEGINS = 0.2           # seconds until the next try while a standby begins or ends
 PRUNE_BREAK = 0.05     # seconds between two steps of pruning, so that events can be recorded
+
+
+def load_metrics() -> None:
+    """Import what [metrics] needs. Raises ConfigError where that is not installed."""
+    try:
+        importlib.import_module("movidesk.metrics.textfile")
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"[metrics] needs more packages ({error.name}): pip install 'movidesk-agi[metrics]'") from None
 
 
 def open_journal(context: Context) -> None:
@@ -76,6 +88,8 @@ class Housekeeping:
                    "standby": self._stand_by}
         if self._context.config["recordings", "convert"]:
             threads["convert"] = self._convert_on
+        if self._context.config["metrics", "textfile"]:
+            threads["metrics"] = self._write_metrics_on
         for name, target in threads.items():
             threading.Thread(target=target, name=name, daemon=True).start()
 
@@ -96,6 +110,8 @@ class Housekeeping:
 
     def once(self) -> int:
         """The rest of one run, in bounded time. Returns the number of links that may now be sent."""
+        if self._context.config["metrics", "textfile"]:
+            self._safely("writing metrics", self._write_metrics)
         if self._context.journal.notes.acquire_timer(PRUNED, PRUNE_EVERY):
             self._prune(PRUNE_SECONDS)
         if self._context.config["recordings", "convert"]:
@@ -140,6 +156,27 @@ class Housekeeping:
                 log.warning("the journal can be used again: %s", self._context.journal.path)
                 return True
         return False
+
+    def _write_metrics_on(self) -> None:
+        """Write the textfile. What is wrong with it is logged when it begins, and when it changes; it is also an alarm."""
+        said = ""
+        while not self._stop.is_set():
+            try:
+                self._write_metrics()
+                trouble = ""
+            except OSError as error:
+                trouble = str(error)
+            except Exception:  # the outermost level of this thread
+                log.exception("writing metrics failed")
+            if trouble not in ("", said):
+                log.error("%s", trouble)
+            said = trouble
+            self._stop.wait(TEXTFILE_EVERY)
+
+    def _write_metrics(self) -> None:
+        from movidesk.metrics import textfile
+
+        textfile.write(self._context)
 
     def _prune_on(self) -> None:
         while not self._stop.is_set():

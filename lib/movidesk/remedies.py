@@ -32,6 +32,10 @@ def of(config: Config) -> dict[str, tuple[str, str]]:
         "damaged": (_("events may be missing"), _("move that file elsewhere, with its -wal, once it is looked at")),
         "asterisk": (_("calls that Asterisk has lost stay open in Movidesk"), _("mend what the line about Asterisk names")),
         "phones": (_("callers wait although agents are online"), _("mend what the lines about phones name")),
+        "metrics": (
+            _("monitoring sees old figures, or none"),
+            _("mend what the lines about metrics and the systemd unit name, then: systemctl restart movidesk"),
+        ),
         "extension": (
             _("that agent gets no call, or is not reported"),
             _("extension_pattern in {path}, then: systemctl restart movidesk").format(path=config.path),

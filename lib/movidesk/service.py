@@ -22,7 +22,7 @@ from movidesk.agi.channel import Channel, ChannelGone, ProtocolError
 from movidesk.agi.listener import Listener
 from movidesk.config import Config, ConfigError
 from movidesk.context import Context
-from movidesk.housekeeping import Housekeeping, RestingDelivery, open_journal
+from movidesk.housekeeping import Housekeeping, RestingDelivery, load_metrics, open_journal
 from movidesk.journal import wakeup
 from movidesk.pbx import sweep
 from movidesk.pbx.heartbeat import PING, Heartbeat, ping_answer
@@ -41,7 +41,7 @@ MAX_SESSIONS = 1000     # simultaneous connections; any more are closed, and the
 ON_AGENTS_CHANNEL = (call_states.TRANSFERRED, call_states.START_TRANSFERRED)
 
 # Need packages or memory for settings that few have; the service loads them at its start where they are set.
-LOADED_WITH_SETTINGS = ("movidesk.web", "movidesk.made_calls", "movidesk.pbx.ami", "movidesk.cli")
+LOADED_WITH_SETTINGS = ("movidesk.web", "movidesk.made_calls", "movidesk.metrics", "movidesk.pbx.ami", "movidesk.cli")
 
 
 class LoggedChannel(Channel):
@@ -122,6 +122,8 @@ class Service:
 
     def __init__(self, config: Config):
         config.require()
+        if config["metrics", "listen"] or config["metrics", "textfile"]:
+            load_metrics()  # or say at once what is missing
         load_modules()
         self._stop = threading.Event()
         self.context = Context(config, wake=lambda: self._trigger.pull(), is_script=False)
@@ -165,14 +167,14 @@ class Service:
     def _open_web(self) -> Web | None:
         """Start the configured web servers; None if there are none. Their libraries are imported only if needed."""
         config = self.context.config
-        if not (config["recordings", "publish"] or config["made_calls", "listen"]):
+        if not (config["recordings", "publish"] or config["made_calls", "listen"] or config["metrics", "listen"]):
             return None
         try:
             from movidesk.web import recordings as web_recordings
             from movidesk.web import server
         except ModuleNotFoundError as error:
-            raise ConfigError(f"[recordings] publish and [made_calls] listen need more packages ({error.name}): pip install "
-                              "'movidesk-agi[web]'") from None
+            raise ConfigError("[recordings] publish, [made_calls] listen and [metrics] listen need more packages "
+                              f"({error.name}): pip install 'movidesk-agi[web]'") from None
         web = server.Web()
         if config["recordings", "publish"]:
             log.info("recordings on %s:%d", *web.listen(
@@ -184,6 +186,11 @@ class Service:
             log.info("made calls on %s:%d", *web.listen(
                 "[made_calls] listen", config["made_calls", "listen"],
                 made_calls.create_app(config, Dialler(self.context)), made_calls.MAX_CALLS))
+        if config["metrics", "listen"]:
+            from movidesk.web import metrics
+
+            log.info("metrics on %s:%d", *web.listen(
+                "[metrics] listen", config["metrics", "listen"], metrics.create_app(self.context), metrics.WAITING))
         return web
 
     def _saw(self, uniqueid: str) -> None:

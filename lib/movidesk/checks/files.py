@@ -21,7 +21,7 @@ CHECKED = "checked"  # a timer of the journal: when `check` last wrote to it
 
 def findings(config: Config) -> list[Finding]:
     """Whether what must be written can be written, by this user."""
-    return [*_owner(config), *_journal(config), _standby(config), *_recordings(config), *_converts(config)]
+    return [*_owner(config), *_journal(config), _standby(config), *_recordings(config), *_converts(config), *_textfile(config)]
 
 
 def _owner(config: Config) -> list[Finding]:
@@ -179,3 +179,25 @@ def _converts(config: Config) -> list[Finding]:
     except conversion.NotConverted as error:
         return [trouble(subject, str(error), _("until then links lead to the unconverted files"), "apt-get install ffmpeg")]
     return [ok(subject)]
+
+
+def _textfile(config: Config) -> list[Finding]:
+    """The folder of the file for node_exporter."""
+    path = config["metrics", "textfile"]
+    if not path:
+        return []
+    folder, subject = os.path.dirname(path), _("metrics in {path}").format(path=path)
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"0" * 4096)
+    except OSError as error:
+        name = _asterisk_name()
+        return [
+            trouble(
+                subject,
+                _("{reason} ([metrics] textfile)").format(reason=error.strerror),
+                _("node_exporter gets no metrics"),
+                f"setfacl -m u:{name}:rwx {folder}" if os.path.isdir(folder) else f"install -d -o {name} -m 755 {folder}",
+            )
+        ]
+    return [ok(subject, _("written; {state}").format(state=_state(folder)))]

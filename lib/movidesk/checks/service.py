@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+from collections.abc import Iterator
 from contextlib import closing
 
 from movidesk import __version__, journal
@@ -90,11 +91,12 @@ def _ping(host: str, port: int) -> str:
 
 
 def _published(config: Config) -> list[Finding]:
-    """The addresses of the web servers: recordings for Movidesk's links, and made calls."""
+    """The addresses of the web servers: recordings for Movidesk's links, made calls, metrics."""
     found = []
     for subject, address in (
         (_("recordings at {host}:{port} ([recordings] publish)"), config["recordings", "publish"]),
         (_("made calls at {host}:{port} ([made_calls] listen)"), config["made_calls", "listen"]),
+        (_("metrics at {host}:{port} ([metrics] listen)"), config["metrics", "listen"]),
     ):
         if address:
             text = subject.format(host=address[0], port=address[1])
@@ -195,19 +197,25 @@ def of_unit(config: Config, shown: dict[str, str]) -> list[Finding]:
                 f"make install ASTUSER={asterisk.pw_name}",
             )
         )
-    folder = os.path.realpath(config["recordings", "folder"])
     writable = [os.path.realpath(path.lstrip("-+")) for path in shown.get("ReadWritePaths", "").split()]
-    if (config["recordings", "keep_days"] or config["recordings", "convert"]) and not any(
-        os.path.commonpath([folder, path]) == path for path in writable
-    ):
-        found.append(
-            trouble(
-                subject,
-                _("it may not write in {folder}").format(folder=folder),
-                _("recordings are neither converted nor deleted"),
-                _("systemctl edit movidesk: [Service], ReadWritePaths=-{folder}; then: {restart}").format(
-                    folder=folder, restart=RESTART
-                ),
+    for folder, why in _needed_folders(config):
+        if not any(os.path.commonpath([folder, path]) == path for path in writable):
+            found.append(
+                trouble(
+                    subject,
+                    _("it may not write in {folder}").format(folder=folder),
+                    why,
+                    _("systemctl edit movidesk: [Service], ReadWritePaths=-{folder}; then: {restart}").format(
+                        folder=folder, restart=RESTART
+                    ),
+                )
             )
-        )
     return found or [ok(subject, _("active, {restarts} restarts").format(restarts=shown.get("NRestarts", "?")))]
+
+
+def _needed_folders(config: Config) -> Iterator[tuple[str, str]]:
+    """Folders, besides the journal's, in which the service writes, and what is missing if it may not."""
+    if config["recordings", "keep_days"] or config["recordings", "convert"]:
+        yield os.path.realpath(config["recordings", "folder"]), _("recordings are neither converted nor deleted")
+    if config["metrics", "textfile"]:
+        yield os.path.dirname(os.path.realpath(config["metrics", "textfile"])), _("node_exporter gets no metrics")

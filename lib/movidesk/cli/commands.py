@@ -154,6 +154,16 @@ def check(as_json: bool, bundle: str | None) -> int:
     return check.run(settings(), as_json, bundle)
 
 
+@movidesk.command(help=_("Print the metrics that Prometheus gets ([metrics])."))
+def metrics() -> int:
+    try:
+        from movidesk.cli import metrics
+    except ModuleNotFoundError as error:
+        raise click.ClickException(_("metrics need more packages ({name}): pip install 'movidesk-agi[metrics]'").format(
+            name=error.name)) from None
+    return metrics.show(settings())
+
+
 @movidesk.command(help=_("Run a simulator of Movidesk, for tests."), add_help_option=False,
                   context_settings={"ignore_unknown_options": True})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)

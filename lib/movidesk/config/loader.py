@@ -128,6 +128,8 @@ def load(path: str | None = None) -> Config:
     _check_night(config, lines)
     _check_numbers(config, lines)
     _check_made_calls(config)
+    _check_metrics(config)
+    _check_addresses(config)
     return config
 
 
@@ -179,9 +181,25 @@ def _check_made_calls(config: Config) -> None:
             config.complain(section, f"{config.path}: [made_calls] listen with auth = {auth} needs {key}")
     if auth == "none" and not is_loopback(listen):
         config.complain(section, f"{config.path}: [made_calls] auth = none is for loopback only, not for {listen[0]}")
-    if listen == config["recordings", "publish"] and listen[1]:
-        config.complain(section, f"{config.path}: [made_calls] listen and [recordings] publish are the same address: each "
-                                 "needs its own")
+
+
+def _check_metrics(config: Config) -> None:
+    """Beyond loopback metrics need a token: they tell how many calls there are, and what is broken."""
+    listen = config["metrics", "listen"]
+    if listen and not is_loopback(listen) and not config["metrics", "token"] and not config.problems.get("metrics"):
+        config.complain("metrics", f"{config.path}: [metrics] listen = {listen[0]}:{listen[1]} needs token (openssl rand -hex 24 "
+                                   "generates one); only on loopback Prometheus may ask without it")
+
+
+def _check_addresses(config: Config) -> None:
+    """Each web server has an address of its own."""
+    known: dict[tuple[str, int], str] = {}
+    for section, key in (("recordings", "publish"), ("made_calls", "listen"), ("metrics", "listen")):
+        address = config[section, key]
+        if isinstance(address, tuple) and address[1]:
+            other = known.setdefault(address, f"[{section}] {key}")
+            if other != f"[{section}] {key}":
+                config.complain(section, f"{config.path}: [{section}] {key} and {other} are the same address: each needs its own")
 
 
 def _form_problem(path: str, text: str, error: configparser.Error) -> str:

@@ -128,6 +128,12 @@ def _path(text: str) -> str:
     return text
 
 
+def _textfile(text: str) -> str:
+    if not text.endswith(".prom"):
+        raise ValueError("must end with .prom: node_exporter reads no other file")
+    return _path(text)
+
+
 def _link(text: str) -> str:
     from string import Formatter
 
@@ -257,6 +263,11 @@ OPTIONS: dict[str, dict[str, tuple[Callable[[str], object], str]]] = {
         "ami": (_manager, "127.0.0.1:5038"),
         "ami_user": (_name, ""),
         "ami_secret": (_secret, ""),
+    },
+    "metrics": {
+        "listen": (_listen, ""),
+        "token": (_secret, ""),
+        "textfile": (_textfile, ""),
     },
 }
 

@@ -20,6 +20,7 @@ class Values:
                     | tuple[Literal["journal"], Literal["path", "standby"]]
                     | tuple[Literal["recordings"], Literal["link", "folder", "secret_file", "convert"]]
                     | tuple[Literal["numbers"], Literal["form", "country", "area_code"]]
+                    | tuple[Literal["metrics"], Literal["textfile"]]
                     | tuple[Literal["made_calls"], Literal["auth", "user", "dial_prefix", "dial_suffix", "caller_id", "monitor",
                                                            "ami_user"]]) -> str: ...
 
@@ -36,7 +37,8 @@ class Values:
     @overload
     def __getitem__(self, name: tuple[Literal["movidesk"], Literal["token"]]
                     | tuple[Literal["recordings"], Literal["secret"]]
-                    | tuple[Literal["made_calls"], Literal["password", "token", "ami_secret"]]) -> Secret: ...
+                    | tuple[Literal["made_calls"], Literal["password", "token", "ami_secret"]]
+                    | tuple[Literal["metrics"], Literal["token"]]) -> Secret: ...
 
     @overload
     def __getitem__(self, name: tuple[Literal["pbx"], Literal["extension_pattern", "agent_channel"]]
@@ -49,7 +51,8 @@ class Values:
 
     @overload
     def __getitem__(self, name: tuple[Literal["recordings"], Literal["publish"]]
-                    | tuple[Literal["made_calls"], Literal["listen"]]) -> tuple[str, int] | Literal[""]: ...
+                    | tuple[Literal["made_calls"], Literal["listen"]]
+                    | tuple[Literal["metrics"], Literal["listen"]]) -> tuple[str, int] | Literal[""]: ...
 
     @overload
     def __getitem__(self, name: tuple[Literal["movidesk"], Literal["night"]]) -> tuple[int, int] | Literal[""]: ...
