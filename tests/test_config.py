@@ -85,6 +85,8 @@ GOOD = [
     ("recordings", "link", "https://pbx/{date}/{queue}/{extension}/{id}/{file}",
      "https://pbx/{date}/{queue}/{extension}/{id}/{file}"),
     ("recordings", "link", "https://pbx/{{x}}/{file}", "https://pbx/{{x}}/{file}"),
+    ("fleet", "pbxs", "3", 3),
+    ("fleet", "share", "none", "none"),
     ("agid", "listen", "127.0.0.1:4574", ("127.0.0.1", 4574)),
     ("agid", "listen", ":4574", ("127.0.0.1", 4574)),
     ("agid", "listen", "[::1]:4574", ("::1", 4574)),
@@ -115,6 +117,7 @@ def test_the_defaults_of_the_contract(load, section, key, value):
 TEXTS = {
     ("movidesk", "token"): TOKEN, ("movidesk", "token_file"): "/token", ("movidesk", "night"): "19:00-07:00",
     ("recordings", "link"): "https://pbx/{file}", ("recordings", "publish"): "127.0.0.1:80", ("recordings", "secret"): "s" * 16,
+    ("fleet", "redis"): "rediss://u:p@redis:6379/0", ("fleet", "ca_file"): "/ca.pem",
     ("recordings", "secret_file"): "/secret", ("recordings", "convert"): "mp3", ("numbers", "country"): "BR",
     ("numbers", "area_code"): "47", ("numbers", "prefixes"): "0, 00", ("numbers", "anonymous"): "9999999999",
     ("made_calls", "listen"): "127.0.0.1:80", ("made_calls", "user"): "user", ("made_calls", "password"): "p" * 16,
@@ -245,6 +248,9 @@ BAD = [
     ("numbers", "prefixes", "0, a", "must be prefixes of numbers"),
     ("numbers", "internal", "5[0-9", "is not a regular expression"),
     ("numbers", "anonymous", "unknown", "must be numbers, separated by commas"),
+    ("fleet", "pbxs", "-1", "must be between 0 and 1000"),
+    ("fleet", "share", "all", "must be one of: limit, none"),
+    ("fleet", "ca_file", "ca.pem", "must be an absolute path"),
     ("agid", "listen", "a..b:4573", "must be ADDRESS:PORT"),
     ("agid", "listen", "\u00e9:4573", "must be ADDRESS:PORT"),
     ("agid", "listen", "4573", "must be ADDRESS:PORT"),
@@ -319,6 +325,29 @@ def test_a_bad_value_stops_only_what_needs_it(load):
         found.require("movidesk")
     with pytest.raises(ConfigError, match="timeout"):
         found.require()
+
+
+@pytest.mark.parametrize("text", [
+    "rediss://movidesk:s3cret@redis.example.com:6379/0", "redis://127.0.0.1", "unix:///run/redis/redis.sock",
+    "unix://movidesk:s3cret@/run/redis/redis.sock?db=1", "rediss://:s3cret@[::1]:6380"])
+def test_an_address_of_redis_is_a_secret(load, text):
+    found = load(with_token(f"[fleet]\nredis = {text}\npbxs = 2\n"))
+    assert found.all_problems() == [] and found["fleet", "redis"].reveal() == text
+    assert "s3cret" not in repr(found["fleet", "redis"])
+
+
+@pytest.mark.parametrize("text", [
+    "redis:s3cret@redis.example.com:6379", "http://:s3cret@redis.example.com", "rediss://:s3cret@redis.example.com:99999",
+    "rediss://:s3cret@redis.example.com/?socket_timeout=99"])
+def test_a_bad_address_of_redis_does_not_show_its_password(load, text):
+    found = load(with_token(f"[fleet]\nredis = {text}\n"))
+    assert re.fullmatch(rf"{load.path}:4: \[fleet\] redis: {len(text)} characters must be rediss://.*", problem(found))
+    assert not found["fleet", "redis"]
+
+
+def test_a_fleet_must_know_how_many_pbxs_it_has(load):
+    found = load(with_token("[fleet]\nredis = redis://127.0.0.1\n"))
+    assert problem(found) == f"{load.path}:4: [fleet] redis needs pbxs: how many PBXs use this account"
 
 
 @pytest.mark.parametrize("bad", [TOKEN[:-1], TOKEN + "0", TOKEN.replace("-", ""), f"{{{TOKEN}}}",

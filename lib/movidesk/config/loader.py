@@ -130,6 +130,9 @@ def load(path: str | None = None) -> Config:
     _check_made_calls(config)
     _check_metrics(config)
     _check_addresses(config)
+    if config["fleet", "redis"] and config["fleet", "pbxs"] < 1 and not config.problems.get("fleet"):
+        config.complain("fleet", f"{config.path}:{lines.get(('fleet', 'redis'), 1)}: [fleet] redis needs pbxs: how many PBXs use "
+                                 "this account")
     return config
 
 

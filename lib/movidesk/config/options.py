@@ -76,6 +76,15 @@ def _url(text: str) -> str:
     return text.rstrip("/")
 
 
+def _redis(text: str) -> Secret:
+    """The address of a Redis; it may contain a password."""
+    tcp = re.fullmatch(rf"rediss?://([^\s/?#@]*@)?({_HOST}|\[[0-9A-Fa-f:.]+\])(:[0-9]{{1,5}})?(/[0-9]{{1,5}})?", text)
+    socket = re.fullmatch(r"unix://([^\s/?#@]*@)?/[^\s?#]+(\?db=[0-9]{1,5})?", text)
+    if not (tcp or socket) or tcp and int((tcp.group(3) or ":0")[1:]) > 65535:
+        raise ValueError("must be rediss://USER:PASSWORD@HOST:PORT (redis:// without TLS), or unix:///PATH")
+    return Secret(text)
+
+
 def _number(kind: Callable[[str], Number], low: float, high: float) -> Callable[[str], Number]:
     def parse(text: str) -> Number:
         try:
@@ -224,6 +233,12 @@ OPTIONS: dict[str, dict[str, tuple[Callable[[str], object], str]]] = {
         "standby": (_path, "/dev/shm"),
         "keep_days": (_number(int, 1, 36500), "90"),
     },
+    "fleet": {
+        "redis": (_redis, ""),
+        "pbxs": (_number(int, 0, 1000), "0"),
+        "share": (_choice("limit", "none"), "limit"),
+        "ca_file": (_path, ""),
+    },
     "recordings": {
         "link": (_link, ""),
         "folder": (_path, "/var/spool/asterisk/monitor"),
@@ -271,4 +286,4 @@ OPTIONS: dict[str, dict[str, tuple[Callable[[str], object], str]]] = {
     },
 }
 
-SECRET_KEYS = {"token", "secret", "password", "ami_secret"}
+SECRET_KEYS = {"token", "secret", "password", "ami_secret", "redis"}

@@ -18,6 +18,7 @@ class Values:
     def __getitem__(self, name: tuple[Literal["movidesk"], Literal["url", "token_file", "time_zone"]]
                     | tuple[Literal["pbx"], Literal["name", "report_transfer", "asterisk", "mask_numbers"]]
                     | tuple[Literal["journal"], Literal["path", "standby"]]
+                    | tuple[Literal["fleet"], Literal["share", "ca_file"]]
                     | tuple[Literal["recordings"], Literal["link", "folder", "secret_file", "convert"]]
                     | tuple[Literal["numbers"], Literal["form", "country", "area_code"]]
                     | tuple[Literal["metrics"], Literal["textfile"]]
@@ -27,6 +28,7 @@ class Values:
     @overload
     def __getitem__(self, name: tuple[Literal["movidesk"], Literal["requests_per_minute", "night_requests_per_minute"]]
                     | tuple[Literal["journal"], Literal["keep_days"]]
+                    | tuple[Literal["fleet"], Literal["pbxs"]]
                     | tuple[Literal["recordings"], Literal["valid_days", "keep_days"]]
                     | tuple[Literal["made_calls"], Literal["per_minute", "ring"]]) -> int: ...
 
@@ -37,6 +39,7 @@ class Values:
     @overload
     def __getitem__(self, name: tuple[Literal["movidesk"], Literal["token"]]
                     | tuple[Literal["recordings"], Literal["secret"]]
+                    | tuple[Literal["fleet"], Literal["redis"]]
                     | tuple[Literal["made_calls"], Literal["password", "token", "ami_secret"]]
                     | tuple[Literal["metrics"], Literal["token"]]) -> Secret: ...
 
