@@ -1,7 +1,7 @@
 """Random histories of the waiting line: `bench/histories.py [--histories 10000] [--seed 1]`.
 
 Hypothesis drives callers, priorities, answers, refusals, phones, hangups and dead processes through a virtual clock
-(tests/test_scheduling.py, LineMachine): never more requests than the limit, nobody overtaken, one question of a queue at a time,
+(tests/support/line_machine.py): never more requests than the limit, nobody overtaken, one question of a queue at a time,
 and the head of each queue is asked for in bounded time. Exits with 1 if a history breaks a rule.
 """
 from __future__ import annotations
@@ -24,7 +24,7 @@ def run(task: tuple[int, int]) -> str:
     from hypothesis import HealthCheck, Phase, seed, settings
     from hypothesis.stateful import run_state_machine_as_test
 
-    from test_scheduling import LineMachine
+    from support.line_machine import LineMachine
 
     machine = seed(number)(type("Machine", (LineMachine,), {}))
     try:

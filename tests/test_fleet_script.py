@@ -1,11 +1,16 @@
 """The script of the fleet in a real Redis, whose clock the test moves."""
 from __future__ import annotations
 
+import configparser
+from pathlib import Path
+
 import pytest
 
+from movidesk.fleet import script
 from movidesk_rehearsal.redis_server import PrivateRedis
 from support.fleets import TestedRedis, report
 
+ROOT = Path(__file__).parents[1]
 NOW = 1_700_000_000.0
 LEASE, WINDOW = 10.0, 60.5
 #: A question of the caller `x` of queue 77, who asks for the first time.
@@ -69,6 +74,14 @@ def fleet(redis):
     fleet = Fleet(redis.url)
     yield fleet
     fleet.redis.close()
+
+
+def test_the_script_is_part_of_the_package():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    packed = {path.stem for pattern in setup["options.package_data"]["movidesk"].split()
+              for path in (ROOT / "lib" / "movidesk").glob(pattern)}
+    assert set(script.PARTS) <= packed
 
 
 def test_an_unknown_state_counts_as_a_full_window(fleet):

@@ -95,8 +95,9 @@ def test_what_is_compiled_is_what_is_written(language):
 def test_the_catalogs_are_part_of_the_package():
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
-    pattern = setup["options.package_data"]["movidesk"]
-    assert {path.parent.parent.name for path in FOLDER.glob(pattern) if path.suffix == ".mo"} == set(LANGUAGES)
+    patterns = setup["options.package_data"]["movidesk"].split()
+    assert {path.parent.parent.name for pattern in patterns for path in FOLDER.glob(pattern) if path.suffix == ".mo"} == set(
+        LANGUAGES)
 
 
 def test_a_message_is_a_literal_that_is_formatted_outside():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
-from movidesk.config import Config
+from movidesk.config import Config, ConfigError
 from movidesk.delivery.availability import RequestSender
 from movidesk.journal import Journal, JournalError, wakeup
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from movidesk.delivery.api import Client
+    from movidesk.fleet.membership import Membership
 
 #: Notes in the journal: why and since when Asterisk does not list its channels; when verbs last checked for alarms. Those about
 #: requests are in movidesk.delivery.availability.
@@ -30,11 +31,11 @@ class Context(RequestSender):
     """
 
     def __init__(self, config: Config, clock: Callable[[], float] = time.time, wake: Callable[[], object] | None = None,
-                 is_script: bool = True, journal: Journal | None = None):
+                 is_script: bool = True, journal: Journal | None = None, tell_fleet: Callable[[], object] | None = None):
         self.config = config
         self.clock = clock
         self.is_script = is_script
-        self._wake = wake
+        self._wake, self._tell_fleet = wake, tell_fleet
         self._journal = journal
         self._client: Client | None = None
 
@@ -45,12 +46,12 @@ class Context(RequestSender):
             self.config.require("journal", "pbx", form=False)
             path = self.config["journal", "path"]
             try:
-                self._journal = Journal(path, self.clock)
+                self._journal = Journal(path, self.clock, member=self.member)
             except JournalError as error:
                 if not error.damaged:
                     raise
                 self.set_aside()
-                self._journal = Journal(path, self.clock)
+                self._journal = Journal(path, self.clock, member=self.member)
         return self._journal
 
     @property
@@ -95,6 +96,28 @@ class Context(RequestSender):
             self._wake()
         else:
             wakeup.pull(wakeup.path_beside(self.config["journal", "path"]))
+
+    def member(self, steady: Callable[[], float]) -> Membership | None:
+        """This PBX's place in its fleet; None if [fleet] redis is not set. Raises ConfigError."""
+        self.config.require("fleet")
+        if not self.config["fleet", "redis"]:
+            return None
+        try:
+            from movidesk.fleet.membership import Membership
+        except ModuleNotFoundError as error:
+            raise ConfigError(f"[fleet] redis needs one more package ({error.name}): pip install 'movidesk-agi[fleet]'") from None
+        return Membership(self.config, steady, self.clock)
+
+    def tell_fleet(self) -> None:
+        """Something has changed that the other PBXs of the fleet should know. The service tells them at once; a script does so
+        itself."""
+        if self._tell_fleet is not None:
+            self._tell_fleet()
+        elif self.journal.pool is not None:
+            try:
+                self.journal.pool.beat(self.limit())
+            except JournalError as error:  # the next call of Redis tells the same
+                print(f"movidesk: the fleet is told later: {error}", file=sys.stderr)
 
     def with_journal(self, journal: Journal) -> Context:
         """A context with another journal. Its `wake` does nothing, because no delivery loop serves that journal."""

@@ -4,6 +4,7 @@
     every hour       delete calls and recordings older than keep_days
     every 5 seconds  convert recordings, if [recordings] convert is set
     every 15 s       write the metrics for node_exporter, if [metrics] textfile is set
+    every 2 seconds  tell the fleet how this PBX stands, if [fleet] redis is set
     every second     while the standby replaces the journal: deliver its events, and try the journal again
 """
 
@@ -32,6 +33,7 @@ log = logging.getLogger("movidesk.housekeeping")
 
 Done = TypeVar("Done")
 
+BEAT_EVERY = 2.0       # seconds; a lease (movidesk.fleet.script) lasts for several
 PRUNE_EVERY = 3600.0   # seconds
 PRUNED = "pruned"      # a timer that all processes share
 PRUNE_SECONDS = 10.0   # `once` prunes at most this long
@@ -78,6 +80,7 @@ class Housekeeping:
         self._context, self._wake = context, wake
         self._stop = stop or threading.Event()
         self.sweep_now = threading.Event()  # set: sweep before the minute is over
+        self.beat_now = threading.Event()  # set: tell the fleet at once
 
     def start(self) -> None:
         """Run all jobs, each in its own thread."""
@@ -90,6 +93,8 @@ class Housekeeping:
             threads["convert"] = self._convert_on
         if self._context.config["metrics", "textfile"]:
             threads["metrics"] = self._write_metrics_on
+        if self._context.config["fleet", "redis"]:
+            threads["fleet"] = self._beat_on
         for name, target in threads.items():
             threading.Thread(target=target, name=name, daemon=True).start()
 
@@ -177,6 +182,27 @@ class Housekeeping:
         from movidesk.metrics import textfile
 
         textfile.write(self._context)
+
+    def _beat_on(self) -> None:
+        """Tell the fleet how this PBX stands, when something has changed and every BEAT_EVERY seconds."""
+        standing = ""
+        while not self._stop.is_set():
+            self.beat_now.clear()
+            now = self._safely("telling the fleet", self._beat)
+            if now is not None and now != standing:
+                if now:
+                    log.warning("fleet: %s", now)
+                elif standing:
+                    log.warning("fleet: Redis answers again")
+                standing = now
+            self.beat_now.wait(BEAT_EVERY)
+
+    def _beat(self) -> str:
+        """Returns why Redis cannot be used; '' if it can."""
+        pool = self._context.journal.pool
+        if pool is None or standby_folder.in_use(self._context.config):
+            return ""
+        return "" if pool.beat(self._context.limit()) else pool.standing().why
 
     def _prune_on(self) -> None:
         while not self._stop.is_set():

@@ -127,7 +127,8 @@ class Service:
             load_metrics()  # or say at once what is missing
         load_modules()
         self._stop = threading.Event()
-        self.context = Context(config, wake=lambda: self._trigger.pull(), is_script=False)
+        self.context = Context(config, wake=lambda: self._trigger.pull(), is_script=False,
+                               tell_fleet=lambda: self.housekeeping.beat_now.set())
         open_journal(self.context)
         self._trigger: wakeup.Trigger = wakeup.Trigger(wakeup.path_beside(config["journal", "path"]))
         _ = self.context.client  # and requests is loaded before the first caller asks

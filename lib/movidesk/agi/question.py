@@ -29,7 +29,7 @@ def unasked() -> dict[str, object]:
 
 def ask(context: Context, channel: Channel, call: Call) -> dict[str, object]:
     """Ask Movidesk for an agent for this call, if it is its turn. Returns the variables to set."""
-    context.config.require("movidesk")
+    context.config.require("movidesk", "fleet")
     backoff = context.auth_backoff()
     if backoff:
         channel.say(f"{call.call_id} waits: Movidesk refuses the token", 3)
@@ -48,6 +48,14 @@ def ask(context: Context, channel: Channel, call: Call) -> dict[str, object]:
             channel.say(f"{call.call_id} waits: {turn.reason}", 3)
         return {variables.CODE: turn.code or UNASKED, variables.WAIT: turn.wait, variables.POSITION: turn.position,
                 variables.EXPECTED: turn.expected or ""}
+    try:
+        return _send(context, channel, call, turn)
+    finally:
+        context.tell_fleet()
+
+
+def _send(context: Context, channel: Channel, call: Call, turn: waiting_line.Turn) -> dict[str, object]:
+    """Ask Movidesk with the request of this turn. Returns the variables to set."""
     from movidesk.delivery import api
     from movidesk.rules import trial
 

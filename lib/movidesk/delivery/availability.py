@@ -11,6 +11,7 @@ import time
 from movidesk import NamedTuple
 from movidesk.config import Config, load
 from movidesk.journal.records import REQUEST
+from movidesk.rules import rate_limit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,10 +31,11 @@ if TYPE_CHECKING:
         def client(self) -> Client: ...
 
         def wake(self) -> None: ...
+
+        def tell_fleet(self) -> None: ...
 else:
     Needed = object
 
-SLOW = 0.5             # seconds; Movidesk may have counted a request that took longer at any moment of that time
 BACKOFF_AFTER = 60     # seconds; the intervals between tries grow if an outage lasts longer
 TRY_TOKEN_AGAIN = 900  # seconds until an invalid token is tried again; a new token is tried at once
 #: Notes in the journal: the token (its mark) that was rejected, and the reason; why Movidesk accepts no request; the token that
@@ -85,12 +87,16 @@ class RequestSender(Needed):
 
         failures: () -> the event's trial.Trial if this try fails as well; None for a request that is not repeated.
         """
-        return self.record_exchange(request, self.exchange(event, **fields), event, str(fields["id"]), failures)
+        return self.record_exchange(request, self.exchange(event, request, **fields), event, str(fields["id"]), failures)
 
-    def exchange(self, event: str, **fields: object) -> Exchange:
-        """Send one event, without recording the outcome."""
+    def exchange(self, event: str, request: int = 0, **fields: object) -> Exchange:
+        """Send one event, without recording the outcome. request: as `send` has it; one that has become too old is not sent."""
         fields = self._with_number_in_form(fields)
         begun, sent = time.monotonic(), self.journal.steady()
+        if self.journal.pool is not None and self.journal.limits.is_stale(request):
+            from movidesk.delivery.api import Retry
+
+            return Exchange(Retry(None, "not sent: this process was held up for too long", None, sent=False), sent, 0.0)
         return Exchange(self.client.send(event, **fields), sent, time.monotonic() - begun)
 
     def _with_number_in_form(self, fields: dict[str, object]) -> dict[str, object]:
@@ -103,8 +109,10 @@ class RequestSender(Needed):
 
     def record_exchange(self, request: int, exchange: Exchange, event: str, call_id: str, failures: Failures = None) -> Outcome:
         """Record the outcome of `exchange`. request: 0 if it was not claimed in this journal."""
-        if exchange.seconds > SLOW:
+        if exchange.seconds > rate_limit.SLOW:
             self.journal.limits.count_from_now(request)
+        if self.journal.pool is not None:
+            self.journal.limits.finished(request)
         result = self.apply_outcome(exchange.result, exchange.sent, request_name(event, call_id), failures, call_id)
         self.journal.store.observe(REQUEST, f"{event} {result_name(result)}", seconds=exchange.seconds)
         return result

@@ -86,9 +86,10 @@ class _Exchange(threading.Thread, Generic[Result]):
         return self._result
 
     def uses(self, connection: HTTPConnection) -> None:
-        """Called before the exchange sends over this connection. Raises TooLate if the exchange was given up."""
+        """Called before the exchange sends over this connection. Raises TooLate if the exchange was given up, or its time is
+        over, because this process was stopped for a while."""
         with self._lock:
-            if self._given_up:
+            if self._given_up or time.monotonic() > self._end:
                 raise TooLate("given up before it was sent")
             self._socket = connection.sock  # the connection itself may drop it while the answer is read
 

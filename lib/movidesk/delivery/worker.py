@@ -62,14 +62,16 @@ class Delivery:
         """
         event, call = job.event, job.call
         try:
-            exchange = self.context.exchange(event_name(job), queue=call.queue, number=call.number, id=call.call_id,
-                                             extension=event.extension, link=event.link, arrived=call.arrived, at=event.at)
+            exchange = self.context.exchange(event_name(job), request=job.request_id, queue=call.queue, number=call.number,
+                                             id=call.call_id, extension=event.extension, link=event.link, arrived=call.arrived,
+                                             at=event.at)
         except api.ParameterError as error:
             self.context.journal.outbox.rejected(job, str(error))
             log.error("%s: %s set aside: %s (%s)", call.call_id, event.kind, error, call_states.masked(call.number))
             return False
         try:
             self._note(job, exchange, probe_for, refused)
+            self.context.tell_fleet()
         except JournalError as error:
             if error.damaged or not isinstance(exchange.result, api.Delivered):
                 raise
@@ -176,6 +178,7 @@ class Delivery:
         """
         begun = time.monotonic()
         good, end = True, begun + seconds
+        self.context.tell_fleet()
         while True:
             if within is not None and time.monotonic() - begun >= within:
                 log.info("%d events are left after %.0f s, for the next run",

@@ -61,6 +61,9 @@ end
 local function turn(me, answer, ask)
     local caller = me.line[ask.caller]
     if not caller then return end
+    for _, entry in ipairs(shared.window) do  -- a caller who looks has no request under way: its process has died
+        if entry.caller == caller.id and entry.pbx == asked.name then entry.caller = nil end
+    end
     local queue, stands = queue_of(caller.queue), standing(me, caller)
     answer.position, caller.wants = stands.position, 0
     if stands.rests > 0 or caller.aside > now then return end

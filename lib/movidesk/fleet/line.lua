@@ -51,7 +51,11 @@ end
 local function questions()
     local found = {}
     for _, entry in ipairs(shared.window) do
-        if entry.caller and entry.open and entry.open > now then found[entry.pbx .. '/' .. entry.caller] = entry.queue end
+        local pbx = entry.caller and entry.open and entry.open > now and pbxs[entry.pbx]
+        local caller = pbx and is_leased(pbx) and pbx.line[entry.caller]
+        if caller and is_here(caller) and caller.aside <= now then
+            found[entry.pbx .. '/' .. entry.caller] = entry.queue
+        end
     end
     return found
 end

@@ -6,6 +6,7 @@ That is a small file in memory ([journal] standby), because each answer changes 
                         here. The next call shows it, and only that extends the lease
     lapse               steady time until which Redis may count on our part of the limit
     failed, since, why  the last failure (steady time), the first one in a row (epoch seconds), and its text
+    refused             whether it is a refusal
     well                since when Redis has answered again (steady time)
 
 The lease that Redis counts begins at the time of an answer, ours at its arrival here. So ours ends later, whatever is lost on
@@ -53,7 +54,10 @@ class Membership:
         self.name, self.pbxs, self.share = config["pbx", "name"], config["fleet", "pbxs"], config["fleet", "share"]
         self._client = client
         self._path = os.path.join(config["journal", "standby"], config.own_name + ".fleet")
-        self._instance = _instance(config)
+        self.instance = _instance(config)
+        #: Seconds for which Redis counts a granted request as under way: it leaves within limits.SEND_WITHIN, or never.
+        self.hold = 3 * config["movidesk", "timeout"] + 6.0
+        self.last_limit = config["movidesk", "requests_per_minute"]
 
     @property
     def client(self) -> Client:
@@ -74,6 +78,8 @@ class Membership:
 
     def is_well(self) -> bool:
         """Whether Redis answers, and has done so for a while; asks it, without joining."""
+        if 0.0 <= self._steady() - self.remembered()["failed"] < LET_BE:
+            return False
         try:
             if self._ask({"ack": None}).get("refused"):
                 return False
@@ -89,7 +95,7 @@ class Membership:
 
         Raises Refused, or Away: then nothing is granted, whatever Redis has counted.
         """
-        remembered = self.remembered()
+        remembered, self.last_limit = self.remembered(), limit
         if 0.0 <= self._steady() - remembered["failed"] < LET_BE:
             raise Away(remembered["why"])
         asked = {"id": secrets.token_hex(8), "report": report, "ask": question, "limit": limit, "hold": _ms(hold)}
@@ -107,12 +113,12 @@ class Membership:
                     return {**answer, "id": asked["id"], "begun": begun}
             raise Away("Redis' clock, or the network, is not steady")
         except Away as error:
-            self._failed(str(error))
+            self._failed(str(error), isinstance(error, Refused))
             raise
 
     def _ask(self, asked: dict[str, object]) -> dict[str, Any]:
         return self.client.decide({
-            "name": self.name, "instance": self._instance, "version": __version__, "pbxs": self.pbxs, "share": self.share,
+            "name": self.name, "instance": self.instance, "version": __version__, "pbxs": self.pbxs, "share": self.share,
             "steady": _ms(self._steady()), "limit": 1, "hold": 0, **asked})
 
     def _refusal(self, answer: dict[str, Any]) -> str:
@@ -132,18 +138,18 @@ class Membership:
     def _remember(self, answer: dict[str, Any], begun: float) -> dict[str, Any]:
         with self._memory() as memory:
             memory.update(epoch=answer["epoch"], at=answer["at"], steady=_ms(begun), failed=-1e9, since=0.0, why="",
-                          lapse=max(memory["lapse"], self._steady() + script.LEASE + SPARE),
+                          refused=False, lapse=max(memory["lapse"], self._steady() + script.LEASE + SPARE),
                           well=memory["well"] or self._steady())
             return dict(memory)
 
-    def _failed(self, why: str) -> None:
+    def _failed(self, why: str, refused: bool = False) -> None:
         with self._memory() as memory:
-            memory.update(failed=self._steady(), why=why, since=memory["since"] or self._clock(), well=0.0)
+            memory.update(failed=self._steady(), why=why, since=memory["since"] or self._clock(), well=0.0, refused=refused)
 
     def _memory(self) -> _Memory:
         return _Memory(self._path, lambda: {
-            "instance": self._instance, "epoch": "", "at": 0, "steady": 0, "failed": -1e9, "since": 0.0, "why": "", "well": 0.0,
-            "lapse": self._steady() + script.LEASE + SPARE})
+            "instance": self.instance, "epoch": "", "at": 0, "steady": 0, "failed": -1e9, "since": 0.0, "why": "",
+            "refused": False, "well": 0.0, "lapse": self._steady() + script.LEASE + SPARE})
 
     # -- what people see --------------------------------------------------------------------------------------------
 

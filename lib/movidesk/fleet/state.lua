@@ -54,7 +54,7 @@ end
 
 -- What the caller's acknowledgement of an earlier answer shows: that it received that answer in time, at that moment of both
 -- clocks. The lease counts from there, so that it ends for Redis no later than for the PBX. Returns 'ok'; 'again' if nothing may
--- be decided from this call, because it comes without one, or late; 'jump' if Redis' clock has jumped.
+-- be decided from this call, because it comes without one, with an old one, or late; 'jump' if Redis' clock has jumped.
 local function witness(me)
     local ack = asked.ack
     if not ack or ack == cjson.null or ack.epoch ~= shared.epoch then return 'again' end
@@ -65,7 +65,7 @@ local function witness(me)
     me.lease = math.max(me.lease or 0, ack.at + LEASE)
     local delay = now - asked.steady - offset
     if delay < -JUMP then return 'jump' end
-    return delay > JUMP and 'again' or 'ok'
+    return (delay > JUMP or not is_leased(me)) and 'again' or 'ok'
 end
 
 -- Whether Redis' clock was watched for the whole window: by this PBX, or by another one until this one joined.

@@ -42,13 +42,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from movidesk.fleet.membership import Membership
     from movidesk.journal.call_search import CallSearch
     from movidesk.journal.counters import Counters
+    from movidesk.journal.demands import Demands
     from movidesk.journal.history import History
     from movidesk.journal.limits import Limits
     from movidesk.journal.next_events import NextEvents
     from movidesk.journal.outbox import Outbox
     from movidesk.journal.overview import Overview
+    from movidesk.journal.pool import Pool
     from movidesk.journal.scheduling import Scheduler
     from movidesk.journal.trials import Trials
 
@@ -59,11 +62,15 @@ __all__ = ["BUSY_TIMEOUT", "CONVERTS", "DELIVERED", "DISMISSED", "HELD", "HOLD",
 class Journal:
     """One journal file, by its parts. clock, steady and what each method raises: see Store.
 
+    member: (steady clock) -> this PBX's place in its fleet, or None if it has none; called when it is first needed.
+
     Recording an event needs `calls`, `agents` and `notes`; the other parts are loaded when they are first used.
     """
 
-    def __init__(self, path: str, clock: Callable[[], float] = time.time, steady: Callable[[], float] | None = None):
+    def __init__(self, path: str, clock: Callable[[], float] = time.time, steady: Callable[[], float] | None = None,
+                 member: Callable[[Callable[[], float]], Membership | None] | None = None):
         self.store = Store(path, clock, steady)
+        self._member = member
         self.path, self.clock, self.steady = path, clock, self.store.steady
         self.notes = Notes(self.store)
         self.agents = Agents(self.store)
@@ -89,25 +96,42 @@ class Journal:
         return NextEvents(self.store)
 
     @cached_property
+    def demands(self) -> Demands:
+        """What wants a request (Demands)."""
+        from movidesk.journal.demands import Demands
+
+        return Demands(self.store, self.next_events)
+
+    @cached_property
+    def pool(self) -> Pool | None:
+        """This PBX's part in its fleet (Pool); None if it has none."""
+        member = self._member(self.steady) if self._member else None
+        if member is None:
+            return None
+        from movidesk.journal.pool import Pool
+
+        return Pool(self.store, member, self.limits, self.demands, self.next_events, self.agents)
+
+    @cached_property
     def scheduler(self) -> Scheduler:
         """Who asks, and what the answer means (Scheduler)."""
         from movidesk.journal.scheduling import Scheduler
 
-        return Scheduler(self.store, self.limits, self.agents, self.calls, self.next_events, self.waits)
+        return Scheduler(self.store, self.limits, self.agents, self.calls, self.demands, self.waits, self.pool)
 
     @cached_property
     def trials(self) -> Trials:
         """Events that Movidesk does not take (Trials)."""
         from movidesk.journal.trials import Trials
 
-        return Trials(self.store, self.limits, self.calls, self.scheduler)
+        return Trials(self.store, self.limits, self.calls, self.demands, self.pool)
 
     @cached_property
     def outbox(self) -> Outbox:
         """The events that Movidesk is to be told (Outbox)."""
         from movidesk.journal.outbox import Outbox
 
-        return Outbox(self.store, self.limits, self.agents, self.scheduler, self.next_events, self.trials)
+        return Outbox(self.store, self.limits, self.agents, self.demands, self.next_events, self.trials, self.pool)
 
     @cached_property
     def search(self) -> CallSearch:

@@ -17,7 +17,8 @@ _HAS_CALLER = """
     (EXISTS (SELECT 1 FROM calls INDEXED BY calls_agents WHERE calls.extension = members.extension
              AND ended IS NULL AND state IN ('offered', 'transferred') AND extension != '')
      OR EXISTS (SELECT 1 FROM events INDEXED BY events_freeing WHERE events.extension = members.extension
-                AND status = 'pending' AND kind IN ('completed', 'canceled', 'lost') AND extension != ''))"""
+                AND status = 'pending' AND kind IN ('completed', 'canceled', 'lost') AND extension != '')
+     OR EXISTS (SELECT 1 FROM elsewhere WHERE kind = 'agent' AND name = members.extension))"""
 
 
 class Agents:
@@ -59,6 +60,18 @@ class Agents:
         refusing = {refusal.extension for refusal in self.refusals() if waiting_line.is_expected_to_refuse(refusal, now)}
         return len(set(free) - refusing)
 
+    def own_callers(self) -> list[str]:
+        """The extensions that have a caller of this PBX, in order (see `with_callers`)."""
+        return self._store.rows(str, """
+            SELECT extension FROM calls INDEXED BY calls_agents
+                WHERE ended IS NULL AND state IN ('offered', 'transferred') AND extension != ''
+            UNION SELECT extension FROM events INDEXED BY events_freeing
+                WHERE status = 'pending' AND kind IN ('completed', 'canceled', 'lost') AND extension != ''""")
+
+    def members(self) -> list[tuple[str, str, float]]:
+        """Queue, extension and the steady time at which Movidesk last named it, in order."""
+        return self._store.rows(lambda *row: row, "SELECT queue, extension, named FROM members ORDER BY queue, extension")
+
     def extensions(self, queue: str) -> list[str]:
         """The extensions that Movidesk has named for this queue, in order."""
         return self._store.rows(str, "SELECT extension FROM members WHERE queue = :queue ORDER BY extension", queue=queue)
@@ -72,6 +85,28 @@ class Agents:
                             queue=queue, extension=extension, now=now)
         self._store.execute("DELETE FROM members WHERE queue = :queue AND named < :long_ago AND NOT " + _HAS_CALLER,
                             queue=queue, long_ago=now - waiting_line.MEMBER_LASTS)
+
+    def heard_of_member(self, queue: str, extension: str, named: float, same: float) -> None:
+        """Another PBX says that Movidesk named this extension at that steady time; two times that differ by less than `same`
+        seconds are one."""
+        self._store.execute("INSERT INTO members (queue, extension, named) SELECT :queue, :extension, :named"
+                            " WHERE NOT EXISTS (SELECT 1 FROM members WHERE queue = :queue AND extension = :extension)",
+                            queue=queue, extension=extension, named=named)
+        self._store.execute("UPDATE members SET named = :named WHERE queue = :queue AND extension = :extension"
+                            " AND named < :named - :same", queue=queue, extension=extension, named=named, same=same)
+
+    def take_refusals(self, heard: list[waiting_line.Refusal], same: float) -> None:
+        """Keep the refusals that other PBXs report (their `call` is 0), beside those that were seen here; same: see
+        `heard_of_member`."""
+        for refusal in heard:
+            known = self.refusal(refusal.extension)
+            if known is None or known.at < refusal.at - same:
+                self._store.execute("REPLACE INTO refusals (extension, reason, since, at, times, call)"
+                                    " VALUES (:extension, :reason, :since, :at, :times, :call)", **refusal._asdict())
+        there = {refusal.extension for refusal in heard}
+        for known in self.refusals():
+            if not known.call and known.extension not in there:
+                self._forget_refusal(known.extension)
 
     def see_phones(self, queue: str, states: Mapping[str, str]) -> tuple[waiting_line.Phones, bool]:
         """Keep the states of a queue's phones (of DEVICE_STATE(), '' if unknown), by extension.

@@ -3,10 +3,15 @@ after a 429, and what requests came to lately, which tells an event's own failur
 
 from __future__ import annotations
 
+from movidesk import NamedTuple
 from movidesk.journal.records import Claim
 from movidesk.journal.store import Store
 from movidesk.rules import rate_limit
 from movidesk.rules.rate_limit import WINDOW
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 #: Why nothing may be sent, by the word that the note `closed_cause` keeps.
 PAUSES = {
@@ -14,9 +19,20 @@ PAUSES = {
     "cut": "Movidesk cut a connection while the limit was nearly used up, which may stand for a 429",
 }
 
+#: Seconds after the call of Redis by which a granted request must have left: Redis counts it as under way for longer
+#: (movidesk.fleet.membership, hold).
+SEND_WITHIN = 5.0
 #: What a request came to: Movidesk took it, it failed, or its connection was cut. A 429 is none of them.
 TAKEN, FAILED, CUT = "taken", "failed", "cut"
 KEPT = 600.0  # seconds for which that is kept; longer than the longest pause between two tries
+
+
+class Pause(NamedTuple):
+    """A time in which nothing is sent."""
+
+    left: float   # seconds
+    strikes: int  # 429s in a row
+    cause: str    # a key of PAUSES
 
 
 class Limits:
@@ -60,6 +76,17 @@ class Limits:
         with self._store.transaction():
             self._store.execute("UPDATE requests SET at = :now WHERE rowid = :request_id",
                                 now=self._store.steady(), request_id=request_id)
+
+    def finished(self, request_id: int) -> None:
+        """A request that Redis granted is over: its answer came, or it was given up. The next report says so."""
+        with self._store.transaction():
+            self._store.execute("UPDATE requests SET finished = :now WHERE rowid = :request_id AND grant_id != ''",
+                                now=self._store.steady(), request_id=request_id)
+
+    def is_stale(self, request_id: int) -> bool:
+        """Whether Redis granted this request so long ago that it must not be sent any more: SEND_WITHIN seconds."""
+        called = self._store.value("SELECT called FROM requests WHERE rowid = :request_id", request_id=request_id)
+        return bool(called and self._store.steady() - called > SEND_WITHIN)
 
     # -- pauses -----------------------------------------------------------------------------------------------------
 
@@ -112,6 +139,25 @@ class Limits:
     def pause_left(self) -> float:
         """Seconds that are left of a pause; 0.0 where there is none."""
         return max(0.0, self._closed()[0] - self._store.steady())
+
+    def pause(self) -> Pause:
+        """The last pause, which may be over."""
+        return Pause(self.pause_left(), self._closed()[1], self._cause())
+
+    def take_pause(self, closed: Sequence[float | str], lowered: Sequence[float], same: float) -> None:
+        """Keep the pause and the lowered rate that other PBXs of the fleet report: milliseconds that are left, strikes and cause;
+        rate, limit and milliseconds since. Empty: there is none. Two times that differ by less than `same` seconds are one.
+        Within a transaction."""
+        now, (until, strikes) = self._store.steady(), self._closed()
+        if not closed and 0 < until <= now:
+            self._store.remove_note("closed")  # Movidesk has taken a request of somebody since
+        if closed and (now + float(closed[0]) / 1000 > until + same or int(closed[1]) > strikes):
+            self._close(max(until, now + float(closed[0]) / 1000), int(closed[1]), str(closed[2]))
+        if lowered:
+            rate, of, age = lowered
+            known, at = self._store.note("lowered"), now - age / 1000
+            if known is None or float(known[0].split()[2]) < at - same:
+                self._store.set_note("lowered", f"{rate:g} {of:g} {at!r}")
 
     def pause_reason(self) -> str:
         """Why the last pause began."""

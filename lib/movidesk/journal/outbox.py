@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from movidesk.journal.agents import Agents
+from movidesk.journal.demands import Demands
 from movidesk.journal.limits import Limits
 from movidesk.journal.next_events import NextEvents
 from movidesk.journal.records import (
@@ -17,19 +18,25 @@ from movidesk.journal.records import (
     Job,
     job_from,
 )
-from movidesk.journal.scheduling import Scheduler
 from movidesk.journal.store import Store
-from movidesk.journal.trials import Trials
+from movidesk.journal.trials import Trials, Wish
 from movidesk.rules import call_states, rate_limit
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from movidesk.journal.pool import Pool
+
+#: Seconds after which the delivery asks again, at most, in a fleet: other PBXs change what may go.
+LOOK_AGAIN = 2.0
 
 
 class Outbox:
     """The events of all calls. Only a call's oldest unsettled event is ever handed out, but for probes (Trials)."""
 
-    def __init__(self, store: Store, limits: Limits, agents: Agents, scheduler: Scheduler, next_events: NextEvents,
-                 trials: Trials):
-        self._store, self._limits, self._agents = store, limits, agents
-        self._scheduler, self._next_events, self._trials = scheduler, next_events, trials
+    def __init__(self, store: Store, limits: Limits, agents: Agents, demands: Demands, next_events: NextEvents, trials: Trials,
+                 pool: Pool | None):
+        self._store, self._limits, self._agents, self._pool = store, limits, agents, pool
+        self._demands, self._next_events, self._trials = demands, next_events, trials
 
     # -- delivery ---------------------------------------------------------------------------------------------------
 
@@ -41,20 +48,42 @@ class Outbox:
         queue, or all agents of the queue are busy, so that Movidesk assigns none to a call that has ended.
         """
         with self._store.transaction():
-            now = self._store.steady()
-            demand = self._scheduler.demand(now, limit)
-            waits = []
-            for job in self._next_events.candidates(now):
-                klass = rate_limit.event_class(job.event.kind, demand.anybody, bool(job.call.extension))
-                places = 2 if job.event.kind == call_states.RECEIVED else 1  # its ending follows at once
-                aged = klass == rate_limit.SLACK and bool(demand.aged)
-                claim = self._limits.claim(limit, klass, demand, aged, places)
-                if claim.request_id:
-                    return self._trials.lease(job._replace(request_id=claim.request_id)), 0.0
-                waits.append(claim.wait)
-            if waits:
-                return None, min(waits)
-            return None, self._next_events.seconds_until_due(now)
+            if self._pool is None or self._pool.is_alone():
+                return self._take_here(limit)
+            wishes = self._wishes(self._demands.demand(self._store.steady(), limit))
+            if not wishes:
+                return None, self._next_events.seconds_until_due(self._store.steady())
+            told = self._pool.report()
+        question = self._trials.question_for(wishes)
+        answer = self._pool.ask(told, question, limit)
+        with self._store.transaction():
+            if answer is None:
+                return self._take_here(limit) if self._pool.is_alone() else (None, LOOK_AGAIN)
+            self._pool.take_in(answer, told)
+            if answer["granted"]:
+                return self._trials.lease_granted(wishes[answer["granted"] - 1].job, self._pool.add_grant(answer)), 0.0
+            return None, min(LOOK_AGAIN, *(self._pool.wait(answer, wish.klass, wish.aged, wish.places) for wish in wishes))
+
+    def _take_here(self, limit: int) -> tuple[Job | None, float | None]:
+        """`take`, as the journal decides it."""
+        limit = self._pool.member.part(limit) if self._pool else limit
+        demand = self._demands.demand(self._store.steady(), limit)
+        waits = []
+        for job, klass, aged, places in self._wishes(demand):
+            claim = self._limits.claim(limit, klass, demand, aged, places)
+            if claim.request_id:
+                return self._trials.lease(job._replace(request_id=claim.request_id)), 0.0
+            waits.append(claim.wait)
+        return None, min(waits) if waits else self._next_events.seconds_until_due(self._store.steady())
+
+    def _wishes(self, demand: rate_limit.Demand) -> list[Wish]:
+        """The events that may go, with what each needs, the most urgent first."""
+        found = []
+        for job in self._next_events.candidates(self._store.steady()):
+            klass = rate_limit.event_class(job.event.kind, demand.anybody, bool(job.call.extension))
+            places = 2 if job.event.kind == call_states.RECEIVED else 1  # its ending follows at once
+            found.append(Wish(job, klass, klass == rate_limit.SLACK and bool(demand.aged), places))
+        return found
 
     def delivered(self, job: Job, note: str, offered: str = "") -> None:
         """Movidesk took the event. Where it ends a call that had an agent, that agent is free, and its queues may ask.
@@ -78,7 +107,7 @@ class Outbox:
                 picked_up = self._store.value("SELECT picked_up FROM calls WHERE id = :call", call=job.call.id)
                 self._store.observe(SCREEN, seconds=0.0 if picked_up is None else max(0.0, now - picked_up))
             if job.event.kind == call_states.TRANSFERRED:
-                self._scheduler.learn_ring(job.call)
+                self._demands.learn_ring(job.call)
 
     def rejected(self, job: Job, why: str) -> None:
         """Set the event aside, visible and replayable; the later ones of its call go on."""

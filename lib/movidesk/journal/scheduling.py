@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
+from movidesk import NamedTuple
 from movidesk.journal.agents import Agents
 from movidesk.journal.call_store import CallStore
+from movidesk.journal.demands import Demands
 from movidesk.journal.limits import Limits
-from movidesk.journal.next_events import FREEING, SCREEN, NextEvents
 from movidesk.journal.records import ASKED, ASKS, COMES_FIRST, DELIVERED, LINE_ORDER, PENDING, WAITS, Call
 from movidesk.journal.store import Store
 from movidesk.journal.waits import Waits
@@ -17,6 +18,8 @@ from movidesk.rules.rate_limit import WINDOW
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from movidesk.journal.pool import Answer, Pool, Told
 
 #: Whether each earlier caller of the queue who waited as long was answered, and how long it waited in all.
 _WAIT_TIMES = """
@@ -30,16 +33,27 @@ _WAIT_TIMES = """
 _AHEAD = f"FROM calls INDEXED BY calls_line WHERE {COMES_FIRST} AND queue = :queue AND ({LINE_ORDER}) < (:rank, :call)"
 #: The default of `states`: the state of no phone is known.
 NO_STATES: Mapping[str, str] = MappingProxyType({})
-#: Seconds after which a phone does not count as ringing any more, whatever the journal says.
-RINGS_AT_MOST = 90.0
+
+
+class _Look(NamedTuple):
+    """A caller who looks whether it is its turn: the arguments of Scheduler.turn."""
+
+    call: Call
+    limit: int
+    script: bool
+    hold: float
+    pace: tuple[float, float]
+    states: Mapping[str, str]
+    report: bool
 
 
 class Scheduler:
     """Who asks, and what the answer means for the line (movidesk.rules.waiting_line and rate_limit hold the rules)."""
 
-    def __init__(self, store: Store, limits: Limits, agents: Agents, calls: CallStore, next_events: NextEvents, waits: Waits):
-        self._store, self._limits, self._agents, self._calls, self._next_events = store, limits, agents, calls, next_events
-        self._waits = waits
+    def __init__(self, store: Store, limits: Limits, agents: Agents, calls: CallStore, demands: Demands, waits: Waits,
+                 pool: Pool | None):
+        self._store, self._limits, self._agents, self._calls, self._demands = store, limits, agents, calls, demands
+        self._waits, self._pool = waits, pool
 
     def turn(self, call: Call, limit: int, script: bool = False, hold: float = 20.0, refusal: str = "",
              pace: tuple[float, float] = waiting_line.PACE, states: Mapping[str, str] = NO_STATES,
@@ -52,44 +66,107 @@ class Scheduler:
         states: the states of the phones of the queue's agents (`phones`), as DEVICE_STATE() has them, as far as they are known.
         report: whether `transferred` is sent while the phone rings (report_transfer = ring).
         """
+        look = _Look(call, limit, script, hold, pace, states, report)
         with self._store.transaction():
-            now = self._store.steady()
-            self._rejoin(call, now, refusal, pace)
-            ahead, resting = self._before(call, now)
-            position, rate = 1 + ahead, self._limits.rate(limit)
-            if call.state != call_states.RECEIVED:  # Movidesk has answered, and this caller is still here
-                self._waits.begins(call, position, rate)
-            queue, aside, klass = self.queue(call.queue), self.aside_until(call), None
-            everywhere, here = self._asking(call, now) if not resting else (0, 0)
-            beside = bool(here) and self._may_ask_beside(queue, everywhere, now, rate)
-            leaves = phones = None
-            if not resting and aside <= now and (beside or not here):
-                queue, phones = self._see_phones(queue, states)
-                klass = waiting_line.request_class(queue, self._agents.with_callers(call.queue), now, phones, pace[1],
-                                                   call.state == call_states.RECEIVED
-                                                   or self._agents.has_newly_refused(call, queue.asked))
-                leaves = klass is not None and self._is_about_to_leave(call)
-                klass = None if leaves else klass
-            aged = klass == rate_limit.PROBE and self._is_aged_probe(queue, now)
-            wants = rate_limit.HEAD if aged else klass or 0
-            claim = None
-            if klass is not None:
-                demand = self.demand(now, limit, queue, wants)
-                claim = self._limits.claim(limit, klass, demand._replace(ring=0.0) if report else demand, aged)
-            if claim is not None and claim.request_id:
-                self._ask(call, queue, now, now + hold, bool(aside))
-                return waiting_line.Turn(claim.request_id, position, 0, "", "")
-            until = claim.wait if claim else max(aside, queue.asked + queue.pace) - now
-            if until <= 0.0 or until > waiting_line.LOOK and (leaves or phones):
-                until = waiting_line.LOOK
-            wait = waiting_line.look_again(position, until, script, rate)
+            self._rejoin(call, self._store.steady(), refusal, pace)
+            if self._pool is None or self._pool.is_alone():
+                return self._turn_here(look)
+            question = self._question(look)
+            told = self._pool.report(call)
+        answer = self._pool.ask(told, question, limit)
+        with self._store.transaction():
+            if answer is None and self._pool.is_alone():
+                return self._turn_here(look)
+            return self._turn_in_fleet(self._pool, look, answer, told)
+
+    def _turn_here(self, look: _Look) -> waiting_line.Turn:
+        """The turn, as the journal decides it."""
+        call, now = look.call, self._store.steady()
+        limit = self._pool.member.part(look.limit) if self._pool else look.limit
+        ahead, resting = self._before(call, now)
+        position, rate = 1 + ahead, max(1, self._limits.rate(limit))
+        if call.state != call_states.RECEIVED:  # Movidesk has answered, and this caller is still here
             self._waits.begins(call, position, rate)
-            self._store.execute("UPDATE calls SET wants = :wants, seen_until = :until, asks_until = 0 WHERE id = :call"
-                                " AND (wants != :wants OR seen_until < :soon OR asks_until > 0)", wants=wants, call=call.id,
-                                until=now + wait + waiting_line.GRACE, soon=now + wait + waiting_line.GRACE / 2)
-            code = "" if claim and claim.paused and claim.wait > WINDOW else queue.code
-            return waiting_line.Turn(0, position, wait, code, claim.reason if claim else "",
-                                     self._expected(call.queue, position, code, rate))
+        queue, aside, klass = self.queue(call.queue), self.aside_until(call), None
+        everywhere, here = self._asking(call, now) if not resting else (0, 0)
+        beside = bool(here) and self._may_ask_beside(queue, everywhere, now, rate)
+        leaves = phones = None
+        if not resting and aside <= now and (beside or not here):
+            queue, phones = self._see_phones(queue, look.states)
+            klass = waiting_line.request_class(queue, self._agents.with_callers(call.queue), now, phones, look.pace[1],
+                                               self._asks_at_once(call, queue))
+            leaves = klass is not None and self._is_about_to_leave(call)
+            klass = None if leaves else klass
+        aged = klass == rate_limit.PROBE and self._demands.is_aged_probe(queue, now)
+        wants = rate_limit.HEAD if aged else klass or 0
+        claim = None
+        if klass is not None:
+            demand = self._demands.demand(now, limit, queue, wants)
+            claim = self._limits.claim(limit, klass, demand._replace(ring=0.0) if look.report else demand, aged)
+        if claim is not None and claim.request_id:
+            self._ask(call, now + look.hold, bool(aside))
+            self._set_queue(queue._replace(asked=now))
+            return waiting_line.Turn(claim.request_id, position, 0, "", "")
+        until = claim.wait if claim else max(aside, queue.asked + queue.pace) - now
+        if until <= 0.0 or until > waiting_line.LOOK and (leaves or phones):
+            until = waiting_line.LOOK
+        code = "" if claim and claim.paused and claim.wait > WINDOW else queue.code
+        return self._waits_on(look, position, until, wants, code, claim.reason if claim else "", rate)
+
+    def _waits_on(self, look: _Look, position: int, until: float, wants: int, code: str, reason: str,
+                  rate: int) -> waiting_line.Turn:
+        """The turn of a caller who does not ask now, and keeps its place. until: seconds during which nothing can change."""
+        call, now = look.call, self._store.steady()
+        wait = waiting_line.look_again(position, until, look.script, rate)
+        self._waits.begins(call, position, rate)
+        self._store.execute("UPDATE calls SET wants = :wants, seen_until = :until, asks_until = 0 WHERE id = :call"
+                            " AND (wants != :wants OR seen_until < :soon OR asks_until > 0)", wants=wants, call=call.id,
+                            until=now + wait + waiting_line.GRACE, soon=now + wait + waiting_line.GRACE / 2)
+        return waiting_line.Turn(0, position, wait, code, reason, self._expected(call.queue, position, code, rate))
+
+    def _asks_at_once(self, call: Call, queue: waiting_line.Queue) -> bool:
+        """See waiting_line.request_class."""
+        return call.state == call_states.RECEIVED or self._agents.has_newly_refused(call, queue.asked)
+
+    # -- in a fleet -------------------------------------------------------------------------------------------------
+
+    def _question(self, look: _Look) -> dict[str, object]:
+        """What Redis needs to know of this caller (fleet/line.lua)."""
+        call, now = look.call, self._store.steady()
+        queue, phones = self._see_phones(self.queue(call.queue), look.states)
+        raised = look.limit >= waiting_line.BESIDE_FROM
+        return {"caller": call.call_id, "at_once": self._asks_at_once(call, queue), "longest": round(1000 * look.pace[1]),
+                "all_busy": phones is not None and phones.number > 0 and not phones.idle,
+                "taken": self._agents.with_callers(call.queue),
+                "free": self._agents.available(queue.name, now, now - waiting_line.BESIDE_NAMED) if raised else 0,
+                "ring": round(1000 * rate_limit.earliest_pickup(self._demands.rings())), "report": look.report,
+                "leaves": self._before(call, now)[0] == 0 and self._is_about_to_leave(call),
+                "fails": self.aside_until(call) > 0}
+
+    def _turn_in_fleet(self, pool: Pool, look: _Look, answer: Answer, told: Told) -> waiting_line.Turn:
+        """The turn, as Redis decides it; answer: None if Redis is away."""
+        call, now, rate = look.call, self._store.steady(), self._limits.rate(look.limit)
+        if answer is None:
+            position = 1 + self._before(call, now)[0]
+            return self._waits_on(look, position, waiting_line.FAR_LOOK, 0, "" if pool.fails_open() else waiting_line.BUSY,
+                                  pool.why, rate)
+        pool.take_in(answer, told)
+        position = answer.get("position") or 1 + self._before(call, now)[0]
+        if call.state != call_states.RECEIVED:
+            self._waits.begins(call, position, rate)
+        if answer["granted"]:
+            self._ask(call, now + look.hold, self.aside_until(call) > 0)
+            return waiting_line.Turn(pool.add_grant(answer), position, 0, "", "")
+        queue, klass = self.queue(call.queue), answer.get("class")
+        if klass is not None:
+            until = pool.wait(answer, klass, answer["aged"])
+        else:
+            until = max(self.aside_until(call), queue.asked + queue.pace) - now
+        if until <= 0.0 or until > waiting_line.LOOK and (answer.get("leaves") or any(look.states.values())):
+            until = waiting_line.LOOK
+        paused = klass is not None and answer.get("why") and until > WINDOW
+        return self._waits_on(look, position, until, answer.get("wants", 0), "" if paused else queue.code,
+                              pool.reason(answer) if klass is not None else "", rate)
 
     def expected(self, queue: str, place: int, code: str, limit: int) -> int | None:
         """Whole seconds until an agent will probably answer the caller in this place of the queue's line, who got this code. None
@@ -148,19 +225,18 @@ class Scheduler:
             return False
         left: list[float] = []
         stayed: list[float] = []
-        ring = rate_limit.usual_ring(self._rings())
+        ring = rate_limit.usual_ring(self._demands.rings())
         for answered, wait in self._store.rows(lambda *row: row, _WAIT_TIMES, first=call.id - waiting_line.WAITS_KEPT,
                                                queue=call.queue, waited=waited - ring):
             (stayed if answered else left).append(wait)
         return waiting_line.is_about_to_leave(waited, ring, left, stayed)
 
-    def _ask(self, call: Call, queue: waiting_line.Queue, now: float, until: float, fails: bool) -> None:
+    def _ask(self, call: Call, until: float, fails: bool) -> None:
         """The caller asks. If its earlier requests failed, the callers behind it may ask meanwhile."""
         self._store.execute("UPDATE calls SET wants = 0, seen_until = :until, aside_until = :aside, asks_until = :asks"
                             " WHERE id = :call",
                             until=until, aside=until if fails else 0, asks=0 if fails else until, call=call.id)
         self._note_arrival(call, ASKED)
-        self._set_queue(queue._replace(asked=now))
 
     def _rejoin(self, call: Call, now: float, refusal: str, pace: tuple[float, float]) -> None:
         """Put the caller (back) into its line; one that comes from a phone which did not take it brings the reason."""
@@ -172,7 +248,8 @@ class Scheduler:
                     self.queue(call.queue), known, self._agents.available(call.queue, now), now, pace))
         elif call.state == call_states.RECEIVED and not self._store.value(
                 f"SELECT count(*) FROM calls WHERE {WAITS} AND queue = :queue AND (aside_until <= :now OR id = :call)",
-                now=now, queue=call.queue, call=call.id):
+                now=now, queue=call.queue, call=call.id) and not self._store.value(
+                "SELECT value FROM elsewhere WHERE kind = 'line' AND name = :queue", queue=call.queue):
             self._set_queue(waiting_line.at_first_arrival(self.queue(call.queue)))
 
     # -- the outcome of a question ----------------------------------------------------------------------------------
@@ -249,70 +326,3 @@ class Scheduler:
     def _set_queue(self, queue: waiting_line.Queue) -> None:
         self._store.execute('REPLACE INTO queues (name, asked, pace, news, "full", code)'
                             " VALUES (:name, :asked, :pace, :changed, :busy_agents, :code)", **queue._asdict())
-
-    def _is_aged_probe(self, queue: waiting_line.Queue, now: float) -> bool:
-        """Whether a question at the slow pace has waited so long that it goes like a HEAD (rate_limit.PROBE_AGES_AFTER)."""
-        return (now - queue.asked - queue.pace >= rate_limit.PROBE_AGES_AFTER
-                and now - self._last_sent(rate_limit.PROBE) >= rate_limit.PROBE_AGED_EVERY)
-
-    def _last_sent(self, klass: int) -> float:
-        """When a request of this class was last sent, in steady time; long ago if none is known."""
-        return float(self._store.value("SELECT coalesce(max(at), -1e9) FROM requests WHERE class = :klass", klass=klass))
-
-    # -- what wants a request ---------------------------------------------------------------------------------------
-
-    def demand(self, now: float, limit: int, asker: waiting_line.Queue | None = None,
-               klass: int = rate_limit.HEAD) -> rate_limit.Demand:
-        """What wants a place now. For a head of this class only such heads count whose queues asked longer ago. Within a
-        transaction."""
-        self._next_events.wake(now)
-        waiting = self._store.value(f"SELECT count(*) FROM calls WHERE {WAITS}", now=now)
-        ring = rate_limit.earliest_pickup(self._rings())
-        return rate_limit.Demand(
-            screens=self._next_events.ready(SCREEN, limit),
-            heads=self._heads(now, klass, asker) if asker else self._heads(now, rate_limit.HEAD),
-            freeing=self._next_events.ready(FREEING, limit) if waiting else 0,
-            anybody=bool(waiting or self._store.value("SELECT count(*) FROM calls WHERE ended IS NULL AND state = 'offered'")),
-            aged=self._next_events.aged(now),
-            lately=self._asked_lately(now),
-            passed=self._store.count(
-                "SELECT count(*) FROM requests WHERE class = :freeing AND at > :asked", freeing=rate_limit.FREEING,
-                asked=max(self._last_sent(rate_limit.HEAD), self._last_sent(rate_limit.PROBE))),
-            pickups=self._pickups(now, ring),
-            ring=ring)
-
-    def learn_ring(self, call: Call) -> None:
-        """Keep how long the phone of this call's agent rang. Within a transaction."""
-        rang = self._store.value("SELECT rang FROM calls WHERE id = :call AND rang > 0", call=call.id)
-        if rang is not None:
-            rings = [*self._rings(), rang][-rate_limit.RINGS_KEPT:]
-            self._store.set_note("rings", " ".join(f"{seconds:.2f}" for seconds in rings))
-
-    def _rings(self) -> list[float]:
-        """For how many seconds the last phones rang that were answered."""
-        note = self._store.note("rings")
-        return [float(seconds) for seconds in note[0].split()] if note else []
-
-    def _pickups(self, now: float, ring: float) -> tuple[float, ...]:
-        """Seconds until each agent who is called, or may be called by a request that is under way, may pick up; ascending. ring:
-        rate_limit.earliest_pickup."""
-        ringing = self._store.rows(float, "SELECT rings_since FROM calls INDEXED BY calls_ringing"
-                                   " WHERE ended IS NULL AND rings_since > 0 AND rings_since > :long_ago",
-                                   long_ago=now - RINGS_AT_MOST)
-        asking = self._store.count(f"SELECT count(*) FROM calls INDEXED BY calls_asks WHERE asks_until > 0 AND {ASKS}"
-                                   " AND ended IS NULL", now=now)
-        return tuple(sorted([ring] * asking + [max(0.0, since + ring - now) for since in ringing]))
-
-    def _heads(self, now: float, klass: int, asker: waiting_line.Queue | None = None) -> int:
-        """How many heads want a request of this class or a better one; asker: only those whose queues asked longer ago."""
-        heads = ("SELECT count(DISTINCT calls.queue) FROM calls LEFT JOIN queues ON queues.name = calls.queue"
-                 f" WHERE wants BETWEEN 1 AND :klass AND {WAITS}")
-        if asker is None:
-            return self._store.count(heads, klass=klass, now=now)
-        return self._store.count(heads + " AND queue != :queue AND coalesce(asked, 0) < :asked", klass=klass, now=now,
-                                 queue=asker.name, asked=asker.asked)
-
-    def _asked_lately(self, now: float) -> bool:
-        """Whether a caller asked in the last ten windows: so long are requests kept (Limits.claim)."""
-        return bool(self._store.value("SELECT EXISTS (SELECT 1 FROM requests WHERE class IN (:head, :probe) AND at > :begin)",
-                                      head=rate_limit.HEAD, probe=rate_limit.PROBE, begin=now - 10 * WINDOW))

@@ -11,6 +11,8 @@ Triggers update the first, so that no statement can forget to. The view `owed_ev
 updates the second. `counters` say how often something has happened since the file began, for monitoring: also what leaves no row,
 and what rows told that were deleted since (movidesk.journal.counters).
 
+What other PBXs of a fleet report (movidesk.journal.pool) is in `shared_queues` and `elsewhere`, and in members and refusals.
+
 After an upgrade the service of the previous version runs until it is restarted, on a file that the first new script has migrated.
 So each statement of the previous version must still work: a migration drops nothing that they use. They use the index
 `events_urgent` (INDEXED BY), which no statement of this version uses.
@@ -209,6 +211,27 @@ MIGRATIONS = (
         count   INTEGER NOT NULL,
         seconds REAL NOT NULL,
         PRIMARY KEY (name, queue, label, bucket)
+    ) WITHOUT ROWID;
+    """,
+    """
+    ALTER TABLE requests ADD COLUMN grant_id TEXT NOT NULL DEFAULT '';
+    ALTER TABLE requests ADD COLUMN called REAL NOT NULL DEFAULT 0;
+    ALTER TABLE requests ADD COLUMN finished REAL NOT NULL DEFAULT 0;
+    CREATE INDEX requests_granted ON requests (grant_id) WHERE grant_id != '';
+    CREATE TABLE shared_queues (
+        name    TEXT PRIMARY KEY,
+        version INTEGER NOT NULL,
+        asked   REAL NOT NULL,
+        pace    REAL NOT NULL,
+        news    INTEGER NOT NULL,
+        "full"  INTEGER NOT NULL,
+        code    TEXT NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE elsewhere (
+        kind  TEXT NOT NULL,
+        name  TEXT NOT NULL,
+        value INTEGER NOT NULL,
+        PRIMARY KEY (kind, name)
     ) WITHOUT ROWID;
     """,
 )

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from typing import IO, Protocol, TypeVar
 
     from movidesk.config import Config
+    from movidesk.fleet.membership import Membership
 
     class Owner(Protocol):
         """What the standby needs of a movidesk.context.Context."""
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
         def journal(self) -> Journal: ...
 
         def limit(self) -> int: ...
+
+        def member(self, steady: Callable[[], float]) -> Membership | None: ...
 
         def set_aside(self) -> None: ...
 
@@ -98,7 +101,7 @@ def use(context: AnyOwner, why: str) -> Iterator[AnyOwner]:
     while True:
         with _locked(context.config, exclusively=False):
             if standby_folder.in_use(context.config):
-                with closing(Journal(standby_folder.journal(context.config), context.clock)) as book:
+                with closing(Journal(standby_folder.journal(context.config), context.clock, member=context.member)) as book:
                     yield context.with_journal(book)
                 return
         with _locked(context.config, exclusively=True) as lock:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Row = TypeVar("Row")
 
-SCHEMA = 12           # of the file that this version writes: the number of schema.MIGRATIONS, which few processes need
+SCHEMA = 13           # of the file that this version writes: the number of schema.MIGRATIONS, which few processes need
 CHECKPOINT = 128      # pages of the log after which it is written into the file: half a megabyte, for small disks
 BUSY_TIMEOUT = 2.0   # seconds to wait for other writes, in this process and others: a caller's answer may wait for them
 ONE_TRY = 0.02       # seconds of them that SQLite waits, and this process's other threads with it
@@ -210,15 +210,15 @@ class Store:
 
     def _forget_steady_times(self) -> None:
         now = self.steady()
-        self.execute("UPDATE requests SET at = :now", now=now)
+        self.execute("UPDATE requests SET at = :now, grant_id = '', called = 0", now=now)
         self.execute(f"UPDATE events SET due = 0 WHERE status = 'pending' AND due > 0 AND NOT ({HELD_NOTE})")
         self.execute("UPDATE events SET due = :until, note = replace(note, :converting, :converts)"
                      f" WHERE status = 'pending' AND {HELD_NOTE}", until=now + HOLD, converting=CONVERTING, converts=CONVERTS)
         self.execute("UPDATE calls SET seen_until = 0, wants = 0, aside_until = 0, asks_until = 0, rank = 0, place = 0,"
                      " rings_since = 0 WHERE ended IS NULL")
-        for table in ("queues", "waits", "speeds", "members", "refusals", "trials", "outcomes"):
+        for table in ("queues", "shared_queues", "elsewhere", "waits", "speeds", "members", "refusals", "trials", "outcomes"):
             self.execute(f"DELETE FROM {table}")
-        self.execute("DELETE FROM notes WHERE name IN ('taken', 'lowered', 'closed_cause')")
+        self.execute("DELETE FROM notes WHERE name IN ('taken', 'lowered', 'closed_cause', 'fleet_alone')")
         if self.note("closed"):
             self.set_note("closed", f"{now + WINDOW!r} 1")
 

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+from movidesk import NamedTuple
 from movidesk.journal.call_store import CallStore
+from movidesk.journal.demands import Demands
 from movidesk.journal.limits import Limits
 from movidesk.journal.records import CONVERTING, CONVERTS, LEASE, PENDING, REFUSED, Call, Job
-from movidesk.journal.scheduling import Scheduler
 from movidesk.journal.store import Store
 from movidesk.rules import rate_limit, trial
 from movidesk.rules.trial import Trial
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from movidesk.journal.pool import Pool
+
+
+class Wish(NamedTuple):
+    """An event that may go, and what it needs (rate_limit.may_go)."""
+
+    job: Job
+    klass: int
+    aged: bool = False
+    places: int = 1
 
 
 class Trials:
     """Which events failed, how often, and what becomes of them."""
 
-    def __init__(self, store: Store, limits: Limits, calls: CallStore, scheduler: Scheduler):
-        self._store, self._limits, self._calls, self._scheduler = store, limits, calls, scheduler
+    def __init__(self, store: Store, limits: Limits, calls: CallStore, demands: Demands, pool: Pool | None):
+        self._store, self._limits, self._calls, self._demands, self._pool = store, limits, calls, demands, pool
 
     def get(self, event_id: int) -> Trial | None:
         """The failed tries of a pending event; None where none has failed."""
@@ -95,7 +109,7 @@ class Trials:
                 record = trial.after_failure(before, record.failed, record.failed)
             self._set(number, record)
             if trial.stands_aside(record, alone, refusals):
-                begins = not self._scheduler.aside_until(call)
+                begins = not self._store.value("SELECT aside_until FROM calls WHERE id = :call", call=call.id)
                 self._store.execute("UPDATE calls SET aside_until = :until WHERE id = :call",
                                     until=self._store.steady() + seconds, call=call.id)
                 return begins
@@ -115,12 +129,20 @@ class Trials:
             later = [event for event in self._calls.events(job.call) if event.status == PENDING and event.id > job.event.id]
             if not later or later[0].due > now:
                 return None
-            demand = self._scheduler.demand(now, limit)
+            alone = self._pool is None or self._pool.is_alone()
+            here = self._pool.member.part(limit) if self._pool else limit
+            demand = self._demands.demand(now, here)
             klass = rate_limit.event_class(later[0].kind, demand.anybody, bool(job.call.extension))
-            claim = self._limits.claim(limit, klass, demand)
-            if not claim.request_id:
+            if self._pool is None or alone:
+                claim = self._limits.claim(here, klass, demand)
+                return self.lease(Job(later[0], job.call, claim.request_id)) if claim.request_id else None
+            told = self._pool.report()
+        answer = self._pool.ask(told, self.question_for([Wish(job, klass)]), limit)
+        with self._store.transaction():
+            if answer is None:
                 return None
-            return self.lease(Job(later[0], job.call, claim.request_id))
+            self._pool.take_in(answer, told)
+            return self.lease_granted(Job(later[0], job.call), self._pool.add_grant(answer)) if answer["granted"] else None
 
     def probe_refused(self, job: Job, probe: Job, seconds: float, why: str) -> None:
         """Movidesk refused the probe that was sent for `job`, so it answers: try `job` at once, and the probe again later."""
@@ -135,6 +157,18 @@ class Trials:
             self.retry_at(probe.event.id, now + seconds, why)
 
     # -- within a transaction ---------------------------------------------------------------------------------------
+
+    def question_for(self, wishes: list[Wish]) -> dict[str, object]:
+        """What Redis is asked for such events (fleet/decide.lua)."""
+        return {"events": [[wish.klass, wish.aged, wish.places] for wish in wishes],
+                "ring": round(1000 * rate_limit.earliest_pickup(self._demands.rings()))}
+
+    def lease_granted(self, job: Job, request_id: int) -> Job | None:
+        """`lease`, with the request that Redis granted; None if somebody else took the event while Redis was asked."""
+        due = self._store.value("SELECT due FROM events WHERE id = :event AND status = 'pending'", event=job.event.id)
+        if due is None or due > self._store.steady():
+            return None
+        return self.lease(job._replace(request_id=request_id))
 
     def lease(self, job: Job) -> Job:
         """The event belongs to whoever sends it now, for LEASE seconds; returns the job with this try counted."""

@@ -44,6 +44,8 @@ MOST_PASS = 2
 MOST_STEPS = 20
 #: Seconds during which a request counts: Movidesk's minute, plus half a second for the network.
 WINDOW = 60.5
+#: Seconds; Movidesk may have counted a request that took longer at any moment of that time.
+SLOW = 0.5
 #: Seconds after which a SLACK request has aged, and the least time between two that go for that reason. One in four minutes is
 #: 2.5 % of ten a minute. That is free at 180 answered calls an hour: with three requests each, 200 use the whole limit.
 SLACK_AGES_AFTER = 240.0
