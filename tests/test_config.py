@@ -115,6 +115,8 @@ def test_the_defaults_of_the_contract(load, section, key, value):
 
 #: A good text for each option without a default.
 TEXTS = {
+    ("pbx", "queue_names"): "77 Support", ("pbx", "agent_names"): "5252 Ana", ("panel", "listen"): "127.0.0.1:1",
+    ("panel", "password"): "x" * 10, ("panel", "password_file"): "/x", ("panel", "proxy_user_header"): "X-Remote-User",
     ("movidesk", "token"): TOKEN, ("movidesk", "token_file"): "/token", ("movidesk", "night"): "19:00-07:00",
     ("recordings", "link"): "https://pbx/{file}", ("recordings", "publish"): "127.0.0.1:80", ("recordings", "secret"): "s" * 16,
     ("fleet", "redis"): "rediss://u:p@redis:6379/0", ("fleet", "ca_file"): "/ca.pem",
@@ -138,7 +140,7 @@ def types_of_values():
 
 
 def test_each_value_has_the_type_that_mypy_is_told(load):
-    kinds = {"str": str, "int": int, "float": float, "Secret": Secret, "Pattern": Pattern,
+    kinds = {"str": str, "int": int, "float": float, "Secret": Secret, "Pattern": Pattern, "dict[str, str]": dict,
              "tuple[str, int]": (str, int), "tuple[int, int]": (int, int), "tuple[str, ...]": (str, ...)}
     told = list(types_of_values())
     assert sorted(name for name, _ in told) == sorted((section, key) for section, keys in OPTIONS.items() for key in keys)
@@ -484,3 +486,31 @@ def test_any_value_is_taken_or_named(load, name, text):
         assert plain(found[name]) == plain(default)
     else:
         assert named == [] and plain(found[name]) == plain(expected)
+
+
+# -- the panel ---------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("address, more, refused", [
+    ("127.0.0.1:4576", "", False), (":4576", "", False), ("0.0.0.0:4576", "", True), ("192.168.0.5:4576", "", True),
+    ("0.0.0.0:4576", "password = a-good-password\n", False), ("0.0.0.0:4576", "proxy_user_header = X-Remote-User\n", False),
+    ("0.0.0.0:4576", "password = short\n", True), ("0.0.0.0:4576", "password_file = /nowhere\n", True)])
+def test_beyond_this_machine_the_panel_needs_a_login(load, address, more, refused):
+    found = load(f"[movidesk]\ntoken = {TOKEN}\n[panel]\nlisten = {address}\n{more}")
+    assert bool(found.problems.get("panel")) == refused
+    assert "short" not in str(found.all_problems())
+
+
+def test_the_panels_password_may_be_in_a_file(load, tmp_path):
+    (tmp_path / "word").write_text("a-good-password\n")
+    found = load(f"[panel]\nlisten = 0.0.0.0:1\npassword_file = {tmp_path / 'word'}\n")
+    assert found["panel", "password"].reveal() == "a-good-password" and not found.problems.get("panel")
+
+
+@pytest.mark.parametrize("text, names", [
+    ("77 Support", {"77": "Support"}), ("77  Support & more,78 Vendas", {"77": "Support & more", "78": "Vendas"}),
+    ("77 Ação\n 78 x,\n", {"77": "Ação", "78": "x"}), ("77", None), ("77 a, 77 b", None), ("Support 77 78,", None),
+    ("7 " + "x" * 65, None)])
+def test_names_of_queues_and_agents(load, text, names):
+    found = load(f"[pbx]\nqueue_names = {text}\nagent_names = {text}\n")
+    assert found["pbx", "queue_names"] == found["pbx", "agent_names"] == (names or "")
+    assert bool(found.problems.get("pbx")) == (names is None)

@@ -138,7 +138,7 @@ def dead_links(page: Path, text: str) -> list[str]:
         if "://" in path:
             continue
         there = page.parent / path if path else page
-        titles = re.findall(r"^#+ (.*)$", there.read_text(), re.MULTILINE) if there.is_file() else []
+        titles = re.findall(r"^#+ (.*)$", there.read_text(), re.MULTILINE) if there.suffix == ".md" and there.is_file() else []
         if not there.exists() or part and part not in map(anchor, titles):
             found.append(target)
     return found

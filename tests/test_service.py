@@ -225,15 +225,16 @@ def test_what_was_recorded_while_no_service_ran_is_delivered_at_its_start(write_
 
 WEB = {"recordings": {"link": "https://x/{file}", "publish": "127.0.0.1:0", "secret": "0123456789abcdef"},
        "made_calls": {"listen": "127.0.0.1:0", "auth": "none", "ami_user": "movidesk", "ami_secret": "0123456789abcdef"},
-       "metrics": {"listen": "127.0.0.1:0"}}
+       "metrics": {"listen": "127.0.0.1:0"}, "panel": {"listen": "127.0.0.1:0"}}
 
 
-@pytest.mark.parametrize("sections", [["recordings"], ["made_calls"], ["recordings", "made_calls", "metrics"]], ids="+".join)
+@pytest.mark.parametrize("sections", [["recordings"], ["made_calls"], ["panel"],
+                                      ["recordings", "made_calls", "metrics", "panel"]], ids="+".join)
 def test_the_ports_that_are_configured_and_no_others(write_config, tmp_path, sections):
     with serving(write_config(**{section: WEB[section] for section in sections}), tmp_path) as service:
-        ports = dict(re.findall(r"(recordings|made calls|metrics) on 127\.0\.0\.1:(\d+)", service.log()))
+        ports = dict(re.findall(r"(recordings|made calls|metrics|panel) on 127\.0\.0\.1:(\d+)", service.log()))
         assert [section.replace("_", " ") for section in sections] == list(ports)
-        for name, status in ("recordings", 403), ("made calls", 404), ("metrics", 404):
+        for name, status in ("recordings", 403), ("made calls", 404), ("metrics", 404), ("panel", 404):
             if name in ports:
                 assert requests.get(f"http://127.0.0.1:{ports[name]}/x", timeout=10).status_code == status
         with socket.create_connection(("127.0.0.1", int(ports.popitem()[1]))):
@@ -241,13 +242,15 @@ def test_the_ports_that_are_configured_and_no_others(write_config, tmp_path, sec
 
 
 @pytest.mark.parametrize("pair", [(("recordings", "publish"), ("made_calls", "listen")),
-                                  (("made_calls", "listen"), ("metrics", "listen"))])
+                                  (("made_calls", "listen"), ("metrics", "listen")),
+                                  (("metrics", "listen"), ("panel", "listen"))])
 def test_the_ports_have_addresses_of_their_own(write_config, pair):
     same = {section: {**WEB[section], key: "127.0.0.1:4574"} for section, key in pair}
     assert "are the same address: each needs its own" in refused_start(write_config(**same))
 
 
-@pytest.mark.parametrize("section, key", [("recordings", "publish"), ("made_calls", "listen"), ("metrics", "listen")])
+@pytest.mark.parametrize("section, key", [("recordings", "publish"), ("made_calls", "listen"), ("metrics", "listen"),
+                                          ("panel", "listen")])
 def test_a_port_of_the_web_that_is_taken(write_config, section, key):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -258,7 +261,8 @@ def test_a_port_of_the_web_that_is_taken(write_config, section, key):
 LOADED = """import sys
 from movidesk import config, service
 service.Service(config.load())
-print(*{"flask", "werkzeug", "waitress", "movidesk.web", "asterisk.manager", "prometheus_client", "movidesk.metrics"}
+print(*{"flask", "werkzeug", "waitress", "movidesk.web", "movidesk.web.panel", "asterisk.manager", "prometheus_client",
+        "movidesk.metrics"}
       & set(sys.modules))"""
 
 
@@ -273,8 +277,8 @@ def test_what_serves_the_web_is_loaded_only_for_it(write_config, sections, loade
 
 
 @pytest.mark.parametrize("section, package, said", [
-    ("recordings", "waitress", "[recordings] publish, [made_calls] listen and [metrics] listen need more packages (waitress): "
-                               "pip install 'movidesk-agi[web]'"),
+    ("recordings", "waitress", "[recordings] publish and listen of [made_calls], [metrics] and [panel] need more packages "
+                               "(waitress): pip install 'movidesk-agi[web]'"),
     ("metrics", "prometheus_client", "[metrics] needs more packages (prometheus_client): pip install 'movidesk-agi[metrics]'")])
 def test_packages_that_the_web_needs_are_missing(write_config, tmp_path, section, package, said):
     (tmp_path / f"{package}.py").write_text(f"raise ModuleNotFoundError('none', name='{package}')")

@@ -35,7 +35,7 @@ from movidesk.journal import REFUSED, emergency, standby, standby_folder
 from movidesk.journal.recovery import kept_aside
 from movidesk.messages import _, ngettext
 from movidesk.pbx import liveness
-from movidesk.rules import waiting_line
+from movidesk.rules import call_states, waiting_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def standing(context: Context) -> list[Alarm]:
     urgent = [alarm for alarm in found if alarm.name in ("config", "journal")]
     of_journal, of_office = [], []
     try:
-        of_journal = _of_movidesk(context, context.journal) + _refused(context.journal)
+        of_journal = _of_movidesk(context, context.journal) + _refused(context)
         of_office = _of_office(context, context.journal)
     except journal.JournalError as error:
         if not standby_folder.in_use(context.config):
@@ -153,15 +153,17 @@ def _of_textfile(config: Config) -> list[Alarm]:
             path=path, time=local(written)))]
 
 
-def _refused(book: journal.Journal) -> list[Alarm]:
+def _refused(context: Context) -> list[Alarm]:
+    book = context.journal
     refused = book.overview.totals()["refused"]
     if not refused:
         return []
     event, call, _request = book.outbox.jobs(REFUSED, 1)[0]
+    why = call_states.without_number(event.note, call.number) if context.config["pbx", "mask_numbers"] == "yes" else event.note
     return [Alarm("refused", ngettext(
         "{count} event is set aside, the first: {kind} of {call} ({why}): see movidesk outbox",
         "{count} events are set aside, the first: {kind} of {call} ({why}): see movidesk outbox", refused).format(
-            count=refused, kind=event.kind, call=call.call_id, why=event.note))]
+            count=refused, kind=event.kind, call=call.call_id, why=why))]
 
 
 def _of_office(context: Context, book: journal.Journal) -> list[Alarm]:

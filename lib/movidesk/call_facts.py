@@ -75,7 +75,7 @@ def of(call: Call, events: list[Event], now: float, masked: bool) -> CallFacts:
         "talked": None if answered is None else _span(answered, until),
         "recording": next((event.link for event in reversed(events) if event.link), ""),
         "reported": next((status for status in (REFUSED, PENDING, DISMISSED, DELIVERED) if status in statuses), ""),
-        "events": [_event(event) for event in events],
+        "events": [_event(event, call.number if masked else "") for event in events],
     }
 
 
@@ -85,10 +85,11 @@ def outcome(call: CallFacts) -> str:
             "canceled": _("canceled"), "lost": _("lost"), "dialled": _("dialled"), "ended": _("ended")}[call["outcome"]]
 
 
-def _event(event: Event) -> EventFacts:
+def _event(event: Event, hidden: str) -> EventFacts:
+    """hidden: a number that must not be shown; '' for none."""
     return {"event": event.id, "kind": event.kind, "at": iso(event.at), "agent": event.extension, "link": event.link,
             "status": event.status, "tries": event.attempts, "settled": None if event.settled is None else iso(event.settled),
-            "note": event.note}
+            "note": call_states.without_number(event.note, hidden)}
 
 
 def iso(epoch: float) -> str:

@@ -21,6 +21,7 @@ from movidesk.agi import caller, runner
 from movidesk.agi.channel import Channel, ChannelGone, ProtocolError
 from movidesk.agi.listener import Listener
 from movidesk.config import Config, ConfigError
+from movidesk.config.options import is_loopback
 from movidesk.context import Context
 from movidesk.housekeeping import Housekeeping, RestingDelivery, load_metrics, open_journal
 from movidesk.journal import wakeup
@@ -29,6 +30,7 @@ from movidesk.pbx.heartbeat import PING, Heartbeat, ping_answer
 from movidesk.rules import call_states
 
 if TYPE_CHECKING:
+    from movidesk.web.panel.app import Panel
     from movidesk.web.server import Web
 
 log = logging.getLogger("movidesk.service")
@@ -136,6 +138,7 @@ class Service:
         self.housekeeping = Housekeeping(self.context, self._trigger.pull, self._stop)
         self.heartbeat = Heartbeat(config, _pat_watchdog)
         self.fastagi = FastAGI(config["agid", "listen"], self.context, self._saw, self.heartbeat.beat)
+        self.panel: Panel | None = None
         self.web = self._open_web()
 
     def stop(self, *_: object) -> None:
@@ -161,6 +164,8 @@ class Service:
         self.fastagi.shutdown()
         self.heartbeat.end()
         self.fastagi.server_close()
+        if self.panel:
+            self.panel.close()
         if self.web:
             self.web.close()
         self.context.journal.close()
@@ -169,13 +174,14 @@ class Service:
     def _open_web(self) -> Web | None:
         """Start the configured web servers; None if there are none. Their libraries are imported only if needed."""
         config = self.context.config
-        if not (config["recordings", "publish"] or config["made_calls", "listen"] or config["metrics", "listen"]):
+        if not (config["recordings", "publish"] or config["made_calls", "listen"] or config["metrics", "listen"]
+                or config["panel", "listen"]):
             return None
         try:
             from movidesk.web import recordings as web_recordings
             from movidesk.web import server
         except ModuleNotFoundError as error:
-            raise ConfigError("[recordings] publish, [made_calls] listen and [metrics] listen need more packages "
+            raise ConfigError("[recordings] publish and listen of [made_calls], [metrics] and [panel] need more packages "
                               f"({error.name}): pip install 'movidesk-agi[web]'") from None
         web = server.Web()
         if config["recordings", "publish"]:
@@ -193,7 +199,22 @@ class Service:
 
             log.info("metrics on %s:%d", *web.listen(
                 "[metrics] listen", config["metrics", "listen"], metrics.create_app(self.context), metrics.WAITING))
+        if config["panel", "listen"]:
+            self.panel = self._open_panel(web)
         return web
+
+    def _open_panel(self, web: Web) -> Panel:
+        from movidesk.web.panel import app
+
+        config, panel = self.context.config, app.Panel(self.context.config)
+        address = config["panel", "listen"]
+        assert address
+        log.info("panel on %s:%d", *web.listen("[panel] listen", address, panel.app, app.MAX_VIEWERS, sees_clients_leave=True))
+        if not is_loopback(address):
+            log.warning("[panel] listen = %s:%d is not on loopback: without a web server with TLS in front, the password and "
+                        "callers' numbers cross the network in clear text", *address)
+        panel.board.start()
+        return panel
 
     def _saw(self, uniqueid: str) -> None:
         if self._restarts.seen(uniqueid):

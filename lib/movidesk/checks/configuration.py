@@ -43,7 +43,8 @@ def _unreadable(path: str) -> str:
 
 def _readable_by_all(config: Config) -> list[Finding]:
     found = []
-    for path in dict.fromkeys([config.path, config["movidesk", "token_file"], config["recordings", "secret_file"]]):
+    secrets = config["movidesk", "token_file"], config["recordings", "secret_file"], config["panel", "password_file"]
+    for path in dict.fromkeys([config.path, *secrets]):
         try:
             mode = os.stat(path).st_mode if path else 0
         except OSError:

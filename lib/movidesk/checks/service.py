@@ -97,6 +97,7 @@ def _published(config: Config) -> list[Finding]:
         (_("recordings at {host}:{port} ([recordings] publish)"), config["recordings", "publish"]),
         (_("made calls at {host}:{port} ([made_calls] listen)"), config["made_calls", "listen"]),
         (_("metrics at {host}:{port} ([metrics] listen)"), config["metrics", "listen"]),
+        (_("panel at {host}:{port} ([panel] listen)"), config["panel", "listen"]),
     ):
         if address:
             text = subject.format(host=address[0], port=address[1])

@@ -129,6 +129,8 @@ def load(path: str | None = None) -> Config:
     _check_numbers(config, lines)
     _check_made_calls(config)
     _check_metrics(config)
+    _read_secret_file(config, "panel", "password")
+    _check_panel(config)
     _check_addresses(config)
     if config["fleet", "redis"] and config["fleet", "pbxs"] < 1 and not config.problems.get("fleet"):
         config.complain("fleet", f"{config.path}:{lines.get(('fleet', 'redis'), 1)}: [fleet] redis needs pbxs: how many PBXs use "
@@ -186,6 +188,16 @@ def _check_made_calls(config: Config) -> None:
         config.complain(section, f"{config.path}: [made_calls] auth = none is for loopback only, not for {listen[0]}")
 
 
+def _check_panel(config: Config) -> None:
+    """Everybody who can connect sees callers: beyond this machine the panel needs a login."""
+    section, listen = "panel", config["panel", "listen"]
+    if not listen or config.problems.get(section) or is_loopback(listen):
+        return
+    if not config[section, "password"] and not config[section, "proxy_user_header"]:
+        config.complain(section, f"{config.path}: [panel] listen = {listen[0]}:{listen[1]} is not on loopback: it needs "
+                                 "password, password_file or proxy_user_header")
+
+
 def _check_metrics(config: Config) -> None:
     """Beyond loopback metrics need a token: they tell how many calls there are, and what is broken."""
     listen = config["metrics", "listen"]
@@ -197,7 +209,7 @@ def _check_metrics(config: Config) -> None:
 def _check_addresses(config: Config) -> None:
     """Each web server has an address of its own."""
     known: dict[tuple[str, int], str] = {}
-    for section, key in (("recordings", "publish"), ("made_calls", "listen"), ("metrics", "listen")):
+    for section, key in (("recordings", "publish"), ("made_calls", "listen"), ("metrics", "listen"), ("panel", "listen")):
         address = config[section, key]
         if isinstance(address, tuple) and address[1]:
             other = known.setdefault(address, f"[{section}] {key}")

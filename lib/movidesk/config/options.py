@@ -194,11 +194,28 @@ def _list(pattern: str, what: str) -> Callable[[str], tuple[str, ...]]:
     return parse
 
 
+def _names(text: str) -> dict[str, str]:
+    """What people call numbers: `77 Support, 78 Sales`, or each in a line of its own."""
+    found = {}
+    for part in re.split("[,\n]+", text.strip(",\n ")):
+        number, _, name = " ".join(part.split()).partition(" ")
+        if not re.fullmatch(r"(?=.*[0-9])[0-9A-Za-z_-]{1,64}", number) or not name or len(name) > 64 or not name.isprintable():
+            raise ValueError("must be numbers with their names, separated by commas, such as 77 Support, 78 Sales")
+        if number in found:
+            raise ValueError(f"has {number} twice")
+        found[number] = name
+    return found
+
+
 def _hostname() -> str:
     name = re.sub(r"[^A-Za-z0-9._-]", "", os.uname().nodename.split(".")[0])
     return name[:64] or "pbx"
 
 
+_header = _matching("[A-Za-z][A-Za-z0-9-]{0,63}", "must be the name of an HTTP header, such as X-Remote-User", str)
+_addresses = _list(r"[0-9]{1,3}(\.[0-9]{1,3}){3}", "must be IPv4 addresses, separated by commas, such as 127.0.0.1")
+# People type it: shorter than what programs use, with any sign of a keyboard.
+_password = _matching("[!-~]{10,128}", "must be 10 to 128 letters, digits or signs, without blanks and accents", Secret)
 _prefixes = _list(r"\+|\+?[0-9]{1,20}", "must be prefixes of numbers, separated by commas, such as 0, 47, +55")
 _number_prefixes = _list(r"\+|\+?[0-9XZN]{1,20}", "must be prefixes of numbers, separated by commas, such as 0, 00, 0ZX "
                                                   "(X: 0 to 9, Z: 1 to 9, N: 2 to 9)")
@@ -223,6 +240,8 @@ OPTIONS: dict[str, dict[str, tuple[Callable[[str], object], str]]] = {
         "agent_channel": (_group_pattern, "(?:PJSIP|SIP|IAX2|DAHDI|Local|SCCP)/([0-9]{2,10})(?![0-9]).*"),
         "asterisk": (str, "asterisk -rx"),
         "mask_numbers": (_choice("no", "yes"), "no"),
+        "queue_names": (_names, ""),
+        "agent_names": (_names, ""),
     },
     "line": {
         "ask_every": (_number(float, 1, 3600), str(PACE[0])),
@@ -283,6 +302,13 @@ OPTIONS: dict[str, dict[str, tuple[Callable[[str], object], str]]] = {
         "listen": (_listen, ""),
         "token": (_secret, ""),
         "textfile": (_textfile, ""),
+    },
+    "panel": {
+        "listen": (_listen, ""),
+        "password": (_password, ""),
+        "password_file": (_path, ""),
+        "proxy_user_header": (_header, ""),
+        "proxies": (_addresses, "127.0.0.1"),
     },
 }
 

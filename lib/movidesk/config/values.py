@@ -1,6 +1,6 @@
 """What type the value of each setting has. For type checkers alone: nothing uses this at run time.
 
-Of an address, times and prefixes the value is '' where the setting has none.
+Of an address, times, prefixes and names the value is '' where the setting has none.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ class Values:
                     | tuple[Literal["numbers"], Literal["form", "country", "area_code"]]
                     | tuple[Literal["metrics"], Literal["textfile"]]
                     | tuple[Literal["made_calls"], Literal["auth", "user", "dial_prefix", "dial_suffix", "caller_id", "monitor",
-                                                           "ami_user"]]) -> str: ...
+                                                           "ami_user"]]
+                    | tuple[Literal["panel"], Literal["password_file", "proxy_user_header"]]) -> str: ...
 
     @overload
     def __getitem__(self, name: tuple[Literal["movidesk"], Literal["requests_per_minute", "night_requests_per_minute"]]
@@ -41,7 +42,8 @@ class Values:
                     | tuple[Literal["recordings"], Literal["secret"]]
                     | tuple[Literal["fleet"], Literal["redis"]]
                     | tuple[Literal["made_calls"], Literal["password", "token", "ami_secret"]]
-                    | tuple[Literal["metrics"], Literal["token"]]) -> Secret: ...
+                    | tuple[Literal["metrics"], Literal["token"]]
+                    | tuple[Literal["panel"], Literal["password"]]) -> Secret: ...
 
     @overload
     def __getitem__(self, name: tuple[Literal["pbx"], Literal["extension_pattern", "agent_channel"]]
@@ -55,14 +57,19 @@ class Values:
     @overload
     def __getitem__(self, name: tuple[Literal["recordings"], Literal["publish"]]
                     | tuple[Literal["made_calls"], Literal["listen"]]
-                    | tuple[Literal["metrics"], Literal["listen"]]) -> tuple[str, int] | Literal[""]: ...
+                    | tuple[Literal["metrics"], Literal["listen"]]
+                    | tuple[Literal["panel"], Literal["listen"]]) -> tuple[str, int] | Literal[""]: ...
+
+    @overload
+    def __getitem__(self, name: tuple[Literal["pbx"], Literal["queue_names", "agent_names"]]) -> dict[str, str] | Literal[""]: ...
 
     @overload
     def __getitem__(self, name: tuple[Literal["movidesk"], Literal["night"]]) -> tuple[int, int] | Literal[""]: ...
 
     @overload
     def __getitem__(self, name: tuple[Literal["numbers"], Literal["prefixes", "anonymous"]]
-                    | tuple[Literal["made_calls"], Literal["allow", "deny"]]) -> tuple[str, ...] | Literal[""]: ...
+                    | tuple[Literal["made_calls"], Literal["allow", "deny"]]
+                    | tuple[Literal["panel"], Literal["proxies"]]) -> tuple[str, ...] | Literal[""]: ...
 
     @overload
     def __getitem__(self, name: tuple[str, str]) -> object: ...

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from movidesk import NamedTuple
 from movidesk.journal.records import CALL, HELD, HELD_NOTE, LINE_ORDER, WAITS, Call, Rejection
 from movidesk.journal.store import Store
+from movidesk.rules import call_states
+
+
+class Engaged(NamedTuple):
+    """An open call that an agent has."""
+
+    call: Call
+    since: float  # epoch seconds: since when they talk, or the agent's phone rings; of a made call its beginning
 
 
 class Overview:
@@ -28,6 +37,19 @@ class Overview:
         """Who stands in line now, of all queues; those of one queue in their order."""
         return self._store.rows(Call, f"SELECT {CALL} FROM calls INDEXED BY calls_open WHERE {WAITS} ORDER BY {LINE_ORDER}",
                                 now=self._store.steady())
+
+    def engaged(self) -> list[Engaged]:
+        """The open calls that an agent has, that ring an agent's phone, or that an agent began; the longest first."""
+        began = f"({', '.join(repr(kind) for kind in (call_states.TRANSFERRED, call_states.START_TRANSFERRED))})"
+        found = self._store.rows(lambda since, *row: Engaged(Call(*row), since), f"""
+            SELECT CASE WHEN state = '{call_states.TRANSFERRED}'
+                        THEN coalesce((SELECT min(at) FROM events WHERE events.call = calls.id AND kind IN {began}), arrived)
+                        WHEN rings_since > 0 THEN round(:clock - :now + rings_since)
+                        ELSE arrived END, {CALL}
+            FROM calls INDEXED BY calls_open
+            WHERE ended IS NULL AND (state IN ('{call_states.OFFERED}', '{call_states.TRANSFERRED}')
+                                     OR mode = '{call_states.MADE}')""", clock=self._store.clock(), now=self._store.steady())
+        return sorted(found, key=lambda engaged: engaged.since)
 
     def last_calls(self, count: int) -> list[Call]:
         """The calls that came last, the last one first."""

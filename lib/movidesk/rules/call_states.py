@@ -121,6 +121,12 @@ def client_number(caller_id: str) -> str:
     return number[:128]
 
 
+def without_number(text: str, number: str) -> str:
+    """A text about a call, such as Movidesk's answer, with the caller's number masked wherever it stands in it."""
+    digits = number.lstrip("+")
+    return text.replace(digits, masked(number)) if len(digits) > 2 and digits.isdigit() else text
+
+
 def masked(number: str) -> str:
     """A caller's number for logs and archives: `***` and its last four digits, so that one can search for them; the last two of a
     number with less than eight digits."""

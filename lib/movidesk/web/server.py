@@ -39,6 +39,7 @@ ANSWER_SECONDS = 300.0    # to create and send a complete answer; a player can t
 MAX_HEAD = 65536          # bytes of a request's first line and headers
 MAX_BODY = 8192           # bytes of its body
 CHUNK = 65536             # bytes that are read from a file at once
+HELD = 262144             # bytes of an answer that are kept for a slow client; its worker waits before it adds more
 WORKERS = 4               # threads for requests that do not block
 LATE_EVERY = 0.1          # seconds between two checks for connections over their time limit
 
@@ -112,19 +113,21 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
     """Serves a WSGI application at one address.
 
     setting: the setting with the address, for the error (OSError) if the port is in use. sockets: the map for `wasyncore.loop`.
-    workers: the thread pool. Several servers may share both.
+    workers: the thread pool. Several servers may share both. sees_clients_leave: the application finds in its environment
+    `waitress.client_disconnected`, which says whether the client has closed the connection.
     """
 
     channel_class = _Channel
 
     def __init__(self, setting: str, address: tuple[str, int], application: WSGIApplication, sockets: dict[int, object],
-                 workers: ThreadedTaskDispatcher):
+                 workers: ThreadedTaskDispatcher, sees_clients_leave: bool = False):
         self._setting, self._next_look = setting, 0.0
         place = f"{address[0]}:{address[1]}"
         try:
             super().__init__(
                 application, sockets, dispatcher=workers, listen=place, ipv6=False, ident="movidesk",
                 connection_limit=1 << 30,  # ours is MAX_CONNECTIONS
+                outbuf_high_watermark=HELD, channel_request_lookahead=int(sees_clients_leave),
                 max_request_header_size=MAX_HEAD, max_request_body_size=2 * MAX_BODY,  # with what stands between chunks
                 log_socket_errors=False)   # a player that goes away is no error
         except OSError as error:
@@ -168,12 +171,13 @@ class Web:
         self._servers: list[Server] = []
         self._ended, self._closing = False, threading.Lock()
 
-    def listen(self, setting: str, address: tuple[str, int], application: WSGIApplication, waiting: int = 0) -> tuple[str, int]:
+    def listen(self, setting: str, address: tuple[str, int], application: WSGIApplication, waiting: int = 0,
+               sees_clients_leave: bool = False) -> tuple[str, int]:
         """Serve a WSGI application; returns the address, with its port. Raises OSError, which names the setting.
 
-        waiting: how many of its requests may block at the same time, each in its own worker.
+        waiting: how many of its requests may block at the same time, each in its own worker. sees_clients_leave: see Server.
         """
-        server = Server(setting, address, application, self._sockets, self._workers)
+        server = Server(setting, address, application, self._sockets, self._workers, sees_clients_leave)
         self._servers.append(server)
         self._threads += waiting
         return server.effective_host, int(server.effective_port)
