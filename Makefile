@@ -224,7 +224,8 @@ lock: LOCK = $(UV) pip compile -q --upgrade --universal --python-version 3.9 --g
 	--custom-compile-command 'make lock'
 lock: $(UV)
 	@$(LOCK) --group build -o requirements/build.txt
-	@$(LOCK) setup.cfg --extra cli --extra numbers --extra fleet --extra web --extra sim --extra metrics -o requirements/install.txt
+	@$(LOCK) setup.cfg --extra cli --extra numbers --extra fleet --extra reports --extra web --extra sim --extra metrics \
+		-o requirements/install.txt
 	@$(LOCK) setup.cfg --all-extras -c requirements/install.txt -o requirements/test.txt
 
 # Asks about the versions that $(PYTHON) gets; older Pythons get older ones.

@@ -42,6 +42,12 @@ def ngettext(one: str, many: str, count: int) -> str:
     return catalog.ngettext(one, many, count)
 
 
+def language() -> str:
+    """The language of messages, as HTML names it: one of LANGUAGES, or en."""
+    catalog = getattr(_own, "catalog", _catalog)
+    return catalog.info().get("language", "en") if catalog is not None else "en"
+
+
 def follow_locale() -> None:
     """From here on messages are in the language of $LANGUAGE, $LC_ALL, $LC_MESSAGES or $LANG, the first that is set."""
     global _catalog

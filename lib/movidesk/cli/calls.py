@@ -13,7 +13,7 @@ import click
 from movidesk import call_facts, messages
 from movidesk.call_facts import CallFacts, EventFacts, outcome
 from movidesk.cli import book
-from movidesk.cli.terminal import GOOD, TROUBLE, Row, clean, print_fields, print_table, progress, width
+from movidesk.cli.terminal import GOOD, TROUBLE, Row, print_fields, print_table, progress, safe_cell, width
 from movidesk.config import Config
 from movidesk.facts import span
 from movidesk.journal import DELIVERED, DISMISSED, REFUSED, Call, Journal
@@ -62,7 +62,7 @@ class Lister:
     def _csv(self, calls: list[CallFacts]) -> None:
         if not self._begun:
             self._rows.writeheader()
-        self._rows.writerows({name: clean(value) if isinstance(value, str) else value for name, value in call.items()}
+        self._rows.writerows({name: safe_cell(value) for name, value in call.items()}
                              for call in calls)
 
     def _table(self, calls: list[CallFacts]) -> None:

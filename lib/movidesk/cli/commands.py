@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 import click
@@ -11,6 +12,7 @@ from movidesk.call_facts import OUTCOMES
 from movidesk.cli import parameters
 from movidesk.journal.call_search import UNANSWERED, Wanted
 from movidesk.messages import _
+from movidesk.reports.periods import Period
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -102,6 +104,42 @@ def calls(count: int | None, name: str | None, follow: bool, form: str | None, *
     if count is None:
         count = calls.DEFAULT if form == calls.TABLE else 0
     return calls.show(settings(), _wanted(**wanted), count or None, form)
+
+
+@movidesk.command(help=_("Show the figures of a day, a week or a month, by hour, queue and agent, and whom to call back."),
+                  epilog=_("DAY: 2026-01-31, today or yesterday. A week is from Monday to Sunday."))
+@click.option("--day", metavar=_("[DAY]"), type=parameters.a_day, is_flag=False, flag_value="today",
+              help=_("of this day (today)"))
+@click.option("--week", metavar=_("[DAY]"), type=parameters.a_week, is_flag=False, flag_value=parameters.LAST,
+              help=_("of the week with this day (the last one that is over)"))
+@click.option("--month", metavar=_("[DAY]"), type=parameters.a_month, is_flag=False, flag_value=parameters.LAST,
+              help=_("of the month with this day, or 2026-01 (the last one that is over)"))
+@click.option("--from", "first", metavar=_("DAY"), type=parameters.a_date, help=_("from this day on"))
+@click.option("--to", "last", metavar=_("DAY"), type=parameters.a_date, help=_("up to this day, with --from (today)"))
+@click.option("--within", metavar=_("SECONDS"), type=click.IntRange(1, 3600),
+              help=_("time of the service level (default: [reports] answer_within)"))
+@click.option("--callers", is_flag=True, help=_("only whom to call back"))
+@click.option("--mask", is_flag=True, help=_("show the last digits of callers' numbers only"))
+@click.option("--csv", "form", flag_value="csv", help=_("for spreadsheets"))
+@click.option("--json", "form", flag_value="json", help=_("for programs"))
+@click.option("--html", "form", flag_value="html", help=_("one page with charts, for mail and browsers"))
+def report(day: Period | None, week: Period | None, month: Period | None, first: date | None, last: date | None,
+           within: int | None, callers: bool, mask: bool, form: str | None) -> int:
+    given = [period for period in (day, week, month) if period is not None]
+    if len(given) + (first is not None) > 1:
+        raise click.UsageError(_("--day, --week, --month and --from exclude each other"))
+    if callers and form == "html":
+        raise click.UsageError(_("--callers and --html exclude each other"))
+    if first is None and last is not None:
+        raise click.UsageError(_("--to needs --from"))
+    today = parameters.a_date("today")
+    if first is not None:
+        given = [Period(first, last or max(first, today))]
+        if given[0].last < first:
+            raise click.UsageError(_("--to is before --from"))
+    from movidesk.cli import report
+
+    return report.show(settings(), given[0] if given else Period(today, today), within, form or report.TEXT, callers, mask)
 
 
 def _wanted(number: str | None, agent: str | None, queue: str | None, outcomes: tuple[str, ...], unanswered: bool,

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 import time
+from datetime import date, timedelta
 
 import click
 
 from movidesk.messages import _
+from movidesk.reports import periods
+from movidesk.reports.periods import Period
 
 ALL = -1  # every event
 
@@ -64,6 +67,36 @@ def day(text: str) -> tuple[float, float]:
     return found
 
 
+LAST = "last"  # the value of --week and --month without a day: the last complete one
+
+
+def a_date(text: str) -> date:
+    """A local day: today, yesterday, or 2026-01-31."""
+    found = _date(text)
+    if found is None:
+        raise click.BadParameter(_("must be a day such as 2026-01-31, today or yesterday, not {text!r}").format(text=text))
+    return found
+
+
+def a_day(text: str) -> Period:
+    """The period of a local day."""
+    return Period(a_date(text), a_date(text))
+
+
+def a_week(text: str) -> Period:
+    """The week with this day, from Monday to Sunday; LAST: the last one that is over."""
+    if text == LAST:
+        return periods.week_of(periods.before(periods.week_of(periods.today(time.time()))))
+    return periods.week_of(a_date(text))
+
+
+def a_month(text: str) -> Period:
+    """The month with this day, or 2026-01; LAST: the last one that is over."""
+    if text == LAST:
+        return periods.month_of(periods.before(periods.month_of(periods.today(time.time()))))
+    return periods.month_of(a_date(text + "-01" if re.fullmatch(r"[0-9]{4}-[0-9]{2}", text) else text))
+
+
 def moments(text: str) -> tuple[float, float]:
     """The first and the last moment that a text may mean, epoch seconds: a day, a time of today (08:00), a day and a time
     (2026-01-31 08:00), or how long ago (30m, 2h, 7d)."""
@@ -85,13 +118,19 @@ def moments(text: str) -> tuple[float, float]:
                                "(30m, 2h, 7d), not {text!r}").format(text=text))
 
 
-def _day(text: str) -> tuple[float, float] | None:
+def _date(text: str) -> date | None:
     back = {"today": 0, "yesterday": 1}.get(text)
-    if back is None and not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
-        return None
     try:
-        year, month, number = (time.localtime() if back is not None else time.strptime(text, "%Y-%m-%d"))[:3]
-        begin, end = (time.mktime((year, month, number - (back or 0) + more, 0, 0, 0, 0, 0, -1)) for more in (0, 1))
-    except (ValueError, OverflowError):
+        if back is not None:
+            return periods.today(time.time()) - timedelta(days=back)
+        found = date(*map(int, text.split("-"))) if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text) else None
+        if found is not None:
+            periods.bounds(Period(found, found))  # of some years no time is known
+        return found
+    except (ValueError, OverflowError, OSError):
         return None
-    return begin, end
+
+
+def _day(text: str) -> tuple[float, float] | None:
+    found = _date(text)
+    return None if found is None else periods.bounds(Period(found, found))

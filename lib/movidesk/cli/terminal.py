@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -19,6 +20,15 @@ GOOD, TROUBLE, MISUSE = 0, 1, 2
 def clean(text: object) -> str:
     """The text without control characters: what callers and Movidesk send must not reach the terminal as it is."""
     return "".join(c if c.isprintable() else "?" for c in str(text))
+
+
+def safe_cell(value: object) -> object:
+    """A cell of a CSV: without control characters, and nothing that a spreadsheet would run as a formula. A number with its + is
+    left as it is."""
+    if not isinstance(value, str):
+        return value
+    text = clean(value)
+    return "'" + text if text[:1] in tuple("=+-@") and not re.fullmatch(r"\+[0-9]*", text) else text
 
 
 def width() -> int | None:

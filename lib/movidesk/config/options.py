@@ -258,6 +258,9 @@ OPTIONS: dict[str, dict[str, tuple[Callable[[str], object], str]]] = {
         "share": (_choice("limit", "none"), "limit"),
         "ca_file": (_path, ""),
     },
+    "reports": {
+        "answer_within": (_number(int, 1, 3600), "20"),
+    },
     "recordings": {
         "link": (_link, ""),
         "folder": (_path, "/var/spool/asterisk/monitor"),

@@ -30,6 +30,7 @@ class Values:
     def __getitem__(self, name: tuple[Literal["movidesk"], Literal["requests_per_minute", "night_requests_per_minute"]]
                     | tuple[Literal["journal"], Literal["keep_days"]]
                     | tuple[Literal["fleet"], Literal["pbxs"]]
+                    | tuple[Literal["reports"], Literal["answer_within"]]
                     | tuple[Literal["recordings"], Literal["valid_days", "keep_days"]]
                     | tuple[Literal["made_calls"], Literal["per_minute", "ring"]]) -> int: ...
 
