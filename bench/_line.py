@@ -1,9 +1,12 @@
-"""Callers in line on FastAGI, as the dialplan asks for them, and what the service uses meanwhile."""
+"""Callers in line on FastAGI, as the dialplan asks for them; viewers of the panel; what the service uses meanwhile."""
 from __future__ import annotations
 
 import asyncio
 import os
 import re
+import selectors
+import socket
+import threading
 import time
 from pathlib import Path
 
@@ -45,3 +48,34 @@ def used(pid: int) -> tuple[float, float]:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     resident = int(re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1]) / 1024
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), resident
+
+
+class Viewers:
+    """So many browsers that look at the panel, as a context manager; one thread reads what they are sent."""
+
+    def __init__(self, port: int, count: int):
+        self._port, self._count, self._left = port, count, threading.Event()
+
+    def __enter__(self) -> Viewers:
+        self._streams = [socket.create_connection(("127.0.0.1", self._port), 10) for _ in range(self._count)]
+        for stream in self._streams:
+            stream.sendall(b"GET /events?lang=pt HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            assert stream.recv(12) == b"HTTP/1.1 200"
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_exception) -> None:
+        self._left.set()
+        self._thread.join()
+        for stream in self._streams:
+            stream.close()
+
+    def _read(self) -> None:
+        with selectors.DefaultSelector() as readable:
+            for stream in self._streams:
+                readable.register(stream, selectors.EVENT_READ)
+            while not self._left.is_set():
+                for key, _ in readable.select(0.2):
+                    if not key.fileobj.recv(65536):  # its time is over: a browser would open another
+                        readable.unregister(key.fileobj)

@@ -1,4 +1,5 @@
-"""Milliseconds that a channel waits for one event, on a real Asterisk: `bench/events.py [--calls 200] [--asterisk 22]`.
+"""Milliseconds that a channel waits for one event, on a real Asterisk: `bench/events.py [--calls 200] [--asterisk 22]`. With
+`--viewers 20` so many look at the panel meanwhile.
 
 Interleaved in one run, so that a noisy machine touches all alike: an empty step, a look at the service's heartbeat, a bare
 FastAGI server, a bare Python script, CURL() to the simulator, and the product's `transferred` through FastAGI and through the
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import socket
 import socketserver
 import sqlite3
 import sys
@@ -16,9 +18,10 @@ import tempfile
 import threading
 import time
 
+from _line import Viewers
 from _table import median, percentile, save, show
 from movidesk.pbx.heartbeat import path_beside
-from movidesk_rehearsal.asterisk import find_asterisk
+from movidesk_rehearsal.asterisk import find_asterisk, free_port
 from movidesk_rehearsal.rehearsal import Rehearsal, wait_for
 from movidesk_sim.control import Fault
 
@@ -99,19 +102,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--calls", type=int, default=200)
     parser.add_argument("--asterisk", default="22")
+    parser.add_argument("--viewers", type=int, default=0, help="of the panel")
     options = parser.parse_args()
     bare = socketserver.ThreadingTCPServer(("127.0.0.1", 0), BareFastAGI)
     bare.daemon_threads = True
     threading.Thread(target=bare.serve_forever, daemon=True).start()
     with tempfile.TemporaryDirectory(prefix="movidesk-bench-") as folder:
-        rehearsal = Rehearsal(find_asterisk(options.asterisk), folder, limit=1000)
+        port = free_port(socket.SOCK_STREAM)
+        settings = {"panel": [f"listen = 127.0.0.1:{port}"]} if options.viewers else {}
+        rehearsal = Rehearsal(find_asterisk(options.asterisk), folder, limit=1000, settings=settings)
         script = rehearsal.pbx.agi_dir / "bare.py"
         script.write_text(BARE_SCRIPT)
         script.chmod(0o755)
         rehearsal.more = dialplan(options.calls, f"127.0.0.1:{bare.server_address[1]}", rehearsal.agid,
                                   rehearsal.simulator.home, path_beside(str(rehearsal.journal_path)))
         rehearsal.write_dialplan()
-        with rehearsal:
+        with rehearsal, Viewers(port, options.viewers):
             found = {"0 s": measure(rehearsal, options.calls)}
             rehearsal.simulator.faults.rules = [Fault(delay=4.0, count=10 ** 6)]
             found["4 s"] = measure(rehearsal, options.calls)

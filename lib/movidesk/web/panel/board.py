@@ -103,12 +103,12 @@ class Board:
 
     def _run(self) -> None:
         while not self._closed:
+            self._wake.clear()  # before the viewers are counted: one who comes now is seen here, or ends the wait below
             with self._news:
                 languages = sorted(self._viewers)
             if not languages:
                 self._rest()
                 continue
-            self._wake.clear()
             try:
                 self._look(languages)
             except Exception:  # the outermost level of this thread: the next look tries again, and the page sees that none came
@@ -124,7 +124,6 @@ class Board:
                 return
             self._kept.clear()
         self._wake.wait()
-        self._wake.clear()
 
     def _wait_for_next_look(self) -> None:
         """A new viewer whose language is not there yet does not wait."""

@@ -1,7 +1,7 @@
 // The panel's page: takes the news of /events, and shows it.
 //
 // Whatever callers, agents and Movidesk wrote is put into the page as text (`make`), never as markup. Durations are counted from the
-// server's clock: the browser's may be wrong, and its time zone another.
+// server's clock: the browser's may be wrong, and its time zone another. Screens on walls are old: Chromium 79 and Safari 13 suffice.
 
 "use strict";
 
@@ -39,10 +39,13 @@ function details(name, summary, ...children) {
   return made;
 }
 
+/** Put these children into an element, in place of those that it has. */
 function replace(place, ...children) {
-  const focused = place.contains(document.activeElement) && document.activeElement.closest("details")?.dataset.name;
-  place.replaceChildren(...children);
-  if (focused) place.querySelector(`details[data-name="${CSS.escape(focused)}"] summary`)?.focus({ preventScroll: true });
+  const focused = place.contains(document.activeElement) && document.activeElement.closest("details");
+  place.textContent = "";
+  place.append(...children);
+  const again = focused && Array.from(place.querySelectorAll("details")).find(one => one.dataset.name === focused.dataset.name);
+  if (again) again.firstElementChild.focus({ preventScroll: true });
 }
 
 function setText(element, text) {
@@ -95,9 +98,9 @@ const queueName = (queue, mode) => (queue.number ? fill(texts.in_queue, { queue:
 function tile(name, text, level, more) {
   const [value, rest] = byId("tile-" + name).querySelectorAll("dd");
   byId("tile-" + name).className = level || "";
-  if (text instanceof Node) value.replaceChildren(text);
+  if (text instanceof Node) replace(value, text);
   else setText(value, text);
-  if (rest) rest.replaceChildren(...(more || []).filter(Boolean).flatMap((part, place) => place ? [", ", part] : [part]));
+  if (rest) replace(rest, ...(more || []).filter(Boolean).flatMap((part, place) => place ? [", ", part] : [part]));
 }
 
 function showAlarms(alarms) {
@@ -108,7 +111,7 @@ function showAlarms(alarms) {
     alarm.remedy && make("p", {}, make("b", {}, texts.remedy), " ", alarm.remedy)));
   if (sections.broken && !alarms.some(alarm => alarm.text === sections.broken))
     items.unshift(make("li", { class: "severe" }, make("strong", {}, texts.broken), make("p", {}, sections.broken)));
-  byId("alarm-list").replaceChildren(...items);
+  replace(byId("alarm-list"), ...items);
   const begun = alarms.filter(alarm => !announced.has(alarm.name)); // an alarm whose text counts seconds is not said each second
   announced = new Set(alarms.map(alarm => alarm.name));
   if (begun.length) setText(byId("alarm-news"), begun.map(alarm => alarm.text).join(" "));
@@ -118,7 +121,7 @@ function showQueues(queues) {
   const waiting = queues.reduce((sum, queue) => sum + queue.waiting, 0);
   tile("waiting", new Intl.NumberFormat(language).format(waiting), waiting ? "some" : "");
   tile("longest", waiting ? since(Math.min(...queues.map(queue => queue.since))) : "–");
-  byId("queues").replaceChildren(...(queues.length ? queues.map(showQueue) : [make("p", { class: "none" }, texts.nobody)]));
+  replace(byId("queues"), ...(queues.length ? queues.map(showQueue) : [make("p", { class: "none" }, texts.nobody)]));
 }
 
 function showQueue(queue) {
@@ -137,8 +140,8 @@ function showQueue(queue) {
 
 function showAgents(agents) {
   tile("talking", String(agents.filter(agent => agent.outcome !== "ringing").length));
-  if (!agents.length) return byId("agents").replaceChildren(make("p", { class: "none" }, texts.no_agents));
-  byId("agents").replaceChildren(table([["agent"], ["caller"], ["since", "number"]], agents.map(one => make("tr", {},
+  if (!agents.length) return replace(byId("agents"), make("p", { class: "none" }, texts.no_agents));
+  replace(byId("agents"), table([["agent"], ["caller"], ["since", "number"]], agents.map(one => make("tr", {},
     make("th", { scope: "row" }, named(one.agent, texts.unknown)),
     make("td", {}, caller(one.number), " ", make("span", { class: "chip " + one.outcome }, texts.outcomes[one.outcome]),
       one.queue.number ? make("small", { class: "under" }, named(one.queue)) : ""),
@@ -172,7 +175,7 @@ const HOW = ["answered", "lost", "abandoned"];
 function showToday(today) {
   const hours = today ? today.hours : [];
   const all = Object.fromEntries(HOW.map(how => [how, hours.reduce((sum, hour) => sum + hour[how], 0)]));
-  if (!hours.some(hour => HOW.some(how => hour[how]))) return byId("today").replaceChildren(make("p", { class: "none" }, texts.no_today));
+  if (!hours.some(hour => HOW.some(how => hour[how]))) return replace(byId("today"), make("p", { class: "none" }, texts.no_today));
   replace(byId("today"),
     make("p", { class: "legend" }, ...HOW.map(how => make("span", { class: "key " + how }, `${texts[how]}: ${all[how]}`))),
     chart(hours),
@@ -200,7 +203,7 @@ function chart(hours) {
 }
 
 function showCalls(place, calls, otherwise) {
-  if (!calls.length) return place.replaceChildren(otherwise ? make("p", { class: "none" }, otherwise) : "");
+  if (!calls.length) return replace(place, otherwise ? make("p", { class: "none" }, otherwise) : "");
   replace(place, table([["arrived"], ["number_of"], ["queue", "wide"], ["agent"], ["waited", "number wide"],
     ["talked", "number wide"], ["outcome"], ["events"]], calls.map(call => showCall(place.id, call))));
 }
@@ -275,7 +278,7 @@ function hear(event) {
   wait = 1000;
   Object.assign(clock, { ahead: news.now * 1000 - performance.now(), offset: news.offset, looked: news.looked });
   Object.assign(sections, news.sections);
-  for (const name of Object.keys(news.sections)) SHOW[name]?.(sections[name]);
+  for (const name of Object.keys(news.sections)) SHOW[name] && SHOW[name](sections[name]);
   say(news.looked && news.now - news.looked < SILENCE / 1000 ? "live" : clock.looked ? "old" : "connecting");
   tick();
 }
@@ -341,7 +344,7 @@ byId("search").addEventListener("submit", async event => {
     setText(byId("found-text"), found.calls.length ? plural(texts.found, found.calls.length)
       : found.too_short ? texts.too_short : texts.none_found);
   } catch {
-    place.replaceChildren();
+    replace(place);
     setText(byId("found-text"), texts.search_failed);
   }
 });
