@@ -237,16 +237,22 @@ $(UV):
 	@$(call make-venv,$(VENV)/tools)
 	@$(VENV)/tools/bin/python3 -m pip install -q uv
 
-# The messages of the code go into each language's catalog, movidesk.po, which is compiled to movidesk.mo. Both are committed: so a
-# checkout, a wheel and a package have the compiled ones, and no machine but a developer's needs Babel.
-LANGUAGES := lib/movidesk/locale
+# The messages of the code go into each language's catalog, DOMAIN.po, which is compiled to DOMAIN.mo. Both are committed: so a
+# checkout, a wheel and a package have the compiled ones, and no machine but a developer's needs Babel. The simulator's page has a
+# domain of its own.
 messages: $(STAMP)
 	@mkdir -p build
-	@$(VENV)/bin/pybabel -q extract --no-location --sort-output -k ngettext:1,2 -o build/movidesk.pot lib/movidesk
-	@for language in pt es; do \
-		$(VENV)/bin/pybabel -q update -i build/movidesk.pot -D movidesk -d $(LANGUAGES) -l $$language --init-missing \
-			--no-fuzzy-matching --ignore-obsolete --ignore-pot-creation-date --no-wrap || exit 1; done
-	@$(VENV)/bin/pybabel -q compile -D movidesk -d $(LANGUAGES)
+	@$(call catalogs,movidesk,lib/movidesk,)
+	@$(call catalogs,movidesk_sim,lib/movidesk_sim,-F pyproject.toml)
+
+# Domain $(1), of the code in $(2), found with the options $(3).
+define catalogs
+$(VENV)/bin/pybabel -q extract $(3) --no-location --sort-output -k ngettext:1,2 -o build/$(1).pot $(2) && \
+for language in pt es; do \
+	$(VENV)/bin/pybabel -q update -i build/$(1).pot -D $(1) -d $(2)/locale -l $$language --init-missing \
+		--no-fuzzy-matching --ignore-obsolete --ignore-pot-creation-date --no-wrap || exit 1; done && \
+$(VENV)/bin/pybabel -q compile -D $(1) -d $(2)/locale
+endef
 
 # Needed after a change of sounds/texts.ini only.
 prompts:

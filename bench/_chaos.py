@@ -18,7 +18,7 @@ from pathlib import Path
 from _judge import TOKEN_PARTS, Witness
 from movidesk_rehearsal.asterisk_tree import need_program
 from movidesk_rehearsal.rehearsal import Rehearsal, wait_for
-from movidesk_sim.control import Fault
+from movidesk_sim.faults import Fault
 
 FAULTS = ({"status": 500}, {"status": 503, "retry_after": "1"}, {"status": 429, "retry_after": "1"}, {"delay": 1.5},
           {"cut": "before"}, {"cut": "after"}, {"body": "<html>nonsense"})

@@ -23,7 +23,7 @@ from _table import median, percentile, save, show
 from movidesk.pbx.heartbeat import path_beside
 from movidesk_rehearsal.asterisk import find_asterisk, free_port
 from movidesk_rehearsal.rehearsal import Rehearsal, wait_for
-from movidesk_sim.control import Fault
+from movidesk_sim.faults import Fault
 
 STEPS = {
     "nothing": "NoOp()",

@@ -19,7 +19,7 @@ from movidesk.context import Context
 from movidesk.delivery.availability import TOKEN_REJECTED
 from movidesk.journal import Job, JournalError, standby
 from movidesk.journal.outbox import Outbox
-from movidesk_sim.control import Fault
+from movidesk_sim.faults import Fault
 from support.processes import as_nobody
 
 GOOD, TROUBLE, MISUSE = 0, 1, 2

@@ -23,7 +23,7 @@ from movidesk.journal.wakeup import Trigger, path_beside
 from movidesk.recordings import links
 from movidesk.rules import rate_limit
 from movidesk.rules.trial import FIRST_RETRY, LONGEST_RETRY, TOKEN_RETRY, backoff
-from movidesk_sim.control import Fault
+from movidesk_sim.faults import Fault
 from movidesk_sim.model import Limit
 from support.waits import TIMEOUT, until
 

@@ -117,6 +117,15 @@ def test_the_source_archive_has_every_folder():
     assert grafted == there | {".ci"}
 
 
+def test_the_files_of_the_simulators_page_are_part_of_the_package():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    folder = ROOT / "lib" / "movidesk_sim"
+    there = {path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert {path for pattern in setup["options.package_data"]["movidesk_sim"].split() for path in folder.glob(pattern)} == there
+    assert {path.suffix for path in there} >= {".html", ".css", ".js", ".mo"}
+
+
 def test_uninstall_names_what_still_runs(tmp_path):
     """Without systemd nobody ends the service; its files are gone under it."""
     command = tmp_path / "opt" / "venv" / "bin" / "movidesk"

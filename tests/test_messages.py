@@ -23,20 +23,24 @@ from movidesk import messages
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "lib" / "movidesk"
 LANGUAGES = ("es", "pt")
+#: Each catalog: the folder of its code, and how texts are found there (as pyproject.toml has it for `make messages`).
+PAGES = [("**/templates/**.html", "jinja2"), ("**/static/**.js", "javascript")]
+DOMAINS = {"movidesk": (FOLDER, [("**.py", "python")]), "movidesk_sim": (FOLDER.parent / "movidesk_sim", PAGES)}
 Texts = Union[str, "tuple[str, ...]"]
 
 
-def folder(language: str) -> Path:
-    return FOLDER / "locale" / language / "LC_MESSAGES"
+def file_of(language: str, domain: str, suffix: str) -> Path:
+    return DOMAINS[domain][0] / "locale" / language / "LC_MESSAGES" / (domain + suffix)
 
 
-def in_the_code() -> set[Texts]:
+def in_the_code(domain: str) -> set[Texts]:
     """The messages of the code; one with a plural is a pair."""
-    return {text for _, _, text, _, _ in extract_from_dir(str(FOLDER), keywords=DEFAULT_KEYWORDS)}
+    folder, methods = DOMAINS[domain]
+    return {text for _, _, text, _, _ in extract_from_dir(str(folder), methods, keywords=DEFAULT_KEYWORDS)}
 
 
-def catalog(language: str) -> Catalog:
-    with open(folder(language) / "movidesk.po", "rb") as file:
+def catalog(language: str, domain: str = "movidesk") -> Catalog:
+    with open(file_of(language, domain, ".po"), "rb") as file:
         return read_po(file, locale=language)
 
 
@@ -61,12 +65,14 @@ def faults(message: Message) -> list[str]:
             if (fields(text) != wanted if len(originals) == 1 else not fields(text) <= wanted)]
 
 
+@pytest.mark.parametrize("domain", DOMAINS)
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_every_message_is_translated(language):
-    """Else: `make messages`, translate what is empty in movidesk.po, `make messages` again."""
-    listed = {message.id if isinstance(message.id, str) else tuple(message.id) for message in catalog(language) if message.id}
-    assert in_the_code() == listed and len(listed) > 10
-    assert [fault for message in catalog(language) if message.id for fault in faults(message)] == []
+def test_every_message_is_translated(language, domain):
+    """Else: `make messages`, translate what is empty in the catalog, `make messages` again."""
+    messages = [message for message in catalog(language, domain) if message.id]
+    listed = {message.id if isinstance(message.id, str) else tuple(message.id) for message in messages}
+    assert in_the_code(domain) == listed and len(listed) > 10
+    assert [fault for message in messages for fault in faults(message)] == []
 
 
 @pytest.mark.parametrize("message, found", [
@@ -80,12 +86,13 @@ def test_a_fault_of_a_translation_is_found(message, found):
     assert bool(faults(message)) == found
 
 
+@pytest.mark.parametrize("domain", DOMAINS)
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_what_is_compiled_is_what_is_written(language):
+def test_what_is_compiled_is_what_is_written(language, domain):
     """Else: `make messages`."""
-    with open(folder(language) / "movidesk.mo", "rb") as file:
+    with open(file_of(language, domain, ".mo"), "rb") as file:
         compiled = gettext.GNUTranslations(file)
-    for message in catalog(language):
+    for message in catalog(language, domain):
         if isinstance(message.id, str) and message.id:
             assert compiled.gettext(message.id) == message.string
         elif message.id:
@@ -95,9 +102,9 @@ def test_what_is_compiled_is_what_is_written(language):
 def test_the_catalogs_are_part_of_the_package():
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
-    patterns = setup["options.package_data"]["movidesk"].split()
-    assert {path.parent.parent.name for pattern in patterns for path in FOLDER.glob(pattern) if path.suffix == ".mo"} == set(
-        LANGUAGES)
+    for domain, (folder, _) in DOMAINS.items():
+        found = [path for pattern in setup["options.package_data"][domain].split() for path in folder.glob(pattern)]
+        assert {path.parent.parent.name for path in found if path.suffix == ".mo"} == set(LANGUAGES)
 
 
 def test_a_message_is_a_literal_that_is_formatted_outside():

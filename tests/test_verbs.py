@@ -17,7 +17,7 @@ from movidesk.context import UNUSABLE_EXTENSION, Context
 from movidesk.journal import Journal
 from movidesk.journal.call_store import CallStore
 from movidesk.rules.trial import TOKEN_RETRY
-from movidesk_sim.control import Fault
+from movidesk_sim.faults import Fault
 from movidesk_sim.model import EXAMPLE_TOKEN
 from support import peer as asterisk
 from support.peer import Peer

@@ -92,6 +92,10 @@ class PrivateAsterisk:
         self.passwords = asterisk_config.passwords(text)
         self._write_ports()
 
+    def add_pjsip(self, text: str) -> None:
+        """Add to the pjsip.conf; before start()."""
+        self.use_pjsip(self._pjsip + text)
+
     def reload_dialplan(self) -> str:
         return self.cli("dialplan reload")
 

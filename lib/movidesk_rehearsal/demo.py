@@ -24,7 +24,7 @@ from tabulate import tabulate
 from movidesk_rehearsal.asterisk import DEFAULT_VERSION, AsteriskFailed, AsteriskUnavailable, find_asterisk
 from movidesk_rehearsal.asterisk_tree import need_program
 from movidesk_rehearsal.phones import BUSY, RINGS, Agent, Behaviour, Caller, PhoneFailed, answers
-from movidesk_rehearsal.rehearsal import QUEUE, NotInTime, Rehearsal, wait_for
+from movidesk_rehearsal.rehearsal import QUEUE, NotInTime, Rehearsal, end_on_signals, wait_for
 from movidesk_rehearsal.timeline import MOVIDESK, Line, clock, tickets_of, timeline
 from movidesk_sim.model import CANCELED, LOST, MADE, RECEIVED, Ticket
 
@@ -372,6 +372,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--folder", help="where logs, configuration and journal go (default: a new one in /tmp)")
     options = parser.parse_args(arguments)
     printer, folder = Printer(), None
+    end_on_signals()
     try:
         printer.say("Looking for sipp and Asterisk; what is missing is fetched once, within a minute or so ...")
         need_program("sipp", "sip-tester")

@@ -5,7 +5,9 @@ The demo, the tests and the benches all stand on this one arrangement; nothing o
 from __future__ import annotations
 
 import os
+import secrets
 import shlex
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -17,6 +19,7 @@ from typing import Callable
 from movidesk_rehearsal.asterisk import WAIT_SECONDS, PrivateAsterisk, closed_port, free_port
 from movidesk_rehearsal.asterisk_config import pjsip_agents
 from movidesk_rehearsal.asterisk_tree import CHECKOUT, AsteriskTree
+from movidesk_sim.made_calls import CallUrl
 from movidesk_sim.model import Limit, Movidesk, Ticket
 from movidesk_sim.web import Simulator, serve
 
@@ -29,6 +32,12 @@ SHORT_NUMBER = f"""
 [from-trunk](+)
 exten => {QUEUE},1,Goto(movidesk-queue,{QUEUE},1)
 """
+
+
+def end_on_signals() -> None:
+    """SIGTERM, and SIGHUP of a terminal that is closed, raise KeyboardInterrupt as Ctrl-C does; else Asterisk stays behind."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
 
 
 class NotInTime(AssertionError):
@@ -81,6 +90,7 @@ class Rehearsal:
         self.agid = f"127.0.0.1:{free_port(1)}"
         self.limit = self.model.limit.requests
         self.env = {"MOVIDESK_CONFIG": str(self.config_path), "TMPDIR": str(self.tmp)}
+        self._offers: dict[str, list[str]] = {}
         self.write_config(settings or {})
         self.pbx = PrivateAsterisk(tree, self.folder / "pbx", env=self.env, systemname=systemname, manager=manager)
         self._refuses = closed_port()
@@ -115,7 +125,8 @@ class Rehearsal:
         return "" if self.tree.has_global_exists else f"127.0.0.1:{self._refuses.getsockname()[1]}"
 
     def write_config(self, settings: Mapping[str, Sequence[str]]) -> None:
-        """movidesk.conf for this rehearsal; `settings` adds lines to its sections."""
+        """movidesk.conf for this rehearsal; `settings` adds lines to its sections. What the service offers by HTTP stays."""
+        settings = {**self._offers, **settings}
         sections = {
             "movidesk": [f"url = {self.simulator.url}", f"token = {self.model.token}",
                          f"requests_per_minute = {self.limit}"],
@@ -132,12 +143,23 @@ class Rehearsal:
             text += "\n".join([f"[{section}]", *lines, *settings.get(section, ())]) + "\n\n"
         self.config_path.write_text(text, encoding="utf-8")
 
-    def allow_made_calls(self, token: str, ami_user: str, ami_secret: str, **more: object) -> None:
-        """Let the service make calls, to numbers that begin with 47; its address is `made_calls`. Before the start."""
+    def allow_made_calls(self, token: str, ami_user: str, ami_secret: str, **more: object) -> CallUrl:
+        """Let the service make calls, to numbers that begin with 47, for whoever asks as returned; its address is `made_calls`.
+        Before the start."""
         self.made_calls = f"127.0.0.1:{free_port(1)}"
         settings = {"listen": self.made_calls, "auth": "token", "token": token, "allow": "47",
                     "ami": f"127.0.0.1:{self.pbx.manager_port}", "ami_user": ami_user, "ami_secret": ami_secret, **more}
-        self.write_config({"made_calls": [f"{name} = {value}" for name, value in settings.items()]})
+        self._offers["made_calls"] = [f"{name} = {value}" for name, value in settings.items()]
+        self.write_config({})
+        url = f"http://{self.made_calls}/call?source={{call.source.number}}&destination={{call.destination.number}}"
+        return CallUrl(url, auth={"token": token})
+
+    def publish_recordings(self, host: str = "127.0.0.1") -> None:
+        """Let the service publish the recordings there, at signed links to which tickets lead. Before the start."""
+        address = f"{host}:{free_port(1)}"
+        self._offers["recordings"] = [f"link = http://{address}/rec/{{file}}", f"publish = {address}",
+                                      f"secret = {secrets.token_hex(24)}"]
+        self.write_config({})
 
     def write_dialplan(self) -> None:
         """extensions.conf with the current `variables`; a running Asterisk loads it."""

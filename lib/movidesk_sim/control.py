@@ -2,46 +2,15 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 
+from movidesk_sim.faults import Fault, Faults
 from movidesk_sim.links import check_links
 from movidesk_sim.made_calls import make_call
 from movidesk_sim.model import Agent, Group, Movidesk
-
-
-@dataclass
-class Fault:
-    """What goes wrong with the next `count` requests to `endpoint` (empty = any)."""
-
-    endpoint: str = ""
-    count: int = 1
-    delay: float = 0.0          # seconds before anything else happens
-    status: int = 0             # answered without Movidesk having seen the request; 0 = it sees it
-    body: str | None = None  # in place of the real answer's
-    retry_after: str = ""       # header of that answer, as given: seconds, a date, nonsense
-    cut: str = ""               # close the connection unanswered: before or after Movidesk saw the request
-
-    def __post_init__(self) -> None:
-        if self.cut not in ("", "before", "after"):
-            raise ValueError(f"cut: {self.cut!r} is neither before nor after")
-
-
-class Faults:
-    """The faults still to come; the first that fits a request is used, once for each of its `count`."""
-
-    def __init__(self) -> None:
-        self.rules: list[Fault] = []
-
-    def take(self, endpoint: str) -> Fault | None:
-        for rule in self.rules:
-            if rule.endpoint in ("", endpoint):
-                rule.count -= 1
-                self.rules = [each for each in self.rules if each.count > 0]
-                return rule
-        return None
 
 
 def create_control(model: Movidesk, faults: Faults, lock: AbstractContextManager) -> Blueprint:

@@ -2,13 +2,24 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from typing import Any
 
 import requests
 
-from movidesk_sim.model import MAX_ID, Movidesk
+from movidesk_sim.documents import MAX_ID
+from movidesk_sim.model import Movidesk
 
 TIMEOUT = 60.0  # seconds for the PBX's answer; Movidesk's own is not known
+
+
+@dataclass(frozen=True)
+class CallUrl:
+    """What an admin has entered in Movidesk so that agents can call customers: see make_call()."""
+
+    url: str
+    method: str = "GET"
+    auth: dict[str, str] = field(default_factory=dict, repr=False)
 
 
 def make_call(model: Movidesk, lock: AbstractContextManager, *, source: str, destination: str, url: str,

@@ -5,19 +5,18 @@ What the documents leave open is decided the strict way and can be switched (`Sw
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
-from email.utils import formatdate
 from typing import Callable, NamedTuple
+
+from movidesk_sim.documents import ENDPOINTS, Refused, check
+from movidesk_sim.limit import Limit
 
 EXAMPLE_TOKEN = "155cac97-f203-4bb8-86e1-aa4cb8781f3e"  # the one in the documents' examples
 GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-# The documents say yyyy-MM-ddThh:mm, their examples 2018-5-1T17:00:00. UTC is understood: no zone is accepted.
-DATE = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})T(\d{1,2}):(\d{2})(?::(\d{2}))?", re.ASCII)
 REASONS = {
     "0": "holiday",
     "1": "outside opening hours",
@@ -26,134 +25,13 @@ REASONS = {
     "4": "all agents in a call",
 }
 RECEIVED, MADE, LOST, CANCELED = 13, 14, 15, 16  # ticket origins
-MAX_ID = 256  # characters of a call id
 CUT = 0       # as a status: the connection was closed unanswered
-
-
-class Parameter(NamedTuple):
-    """One line of the documents' tables."""
-
-    name: str
-    kind: str = "string"     # string, int or date
-    size: int = 0            # most characters; 0 = no limit documented
-    need: str = "optional"   # required = present and not empty; present = may be empty; optional
-
-
-QUEUE_ID = Parameter("queueId", "int", 10, "required")
-NUMBER = Parameter("clientNumber", "string", 128, "required")
-ID = Parameter("id", "string", MAX_ID, "required")
-BRANCH_LINE = Parameter("branchLine", "string", 128, "required")
-CALL_DATE, TRANSFER_DATE, COMPLETED_DATE = (
-    Parameter(name, "date") for name in ("callDate", "transferDate", "completedDate"))
-CANCELED_DATE = Parameter("canceledDate", "date", need="required")
-
-# Every (method, endpoint) with its parameters besides the token.
-ENDPOINTS: dict[tuple[str, str], tuple[Parameter, ...]] = {
-    ("POST", "asterisk_receivedCall"): (QUEUE_ID, NUMBER, ID, CALL_DATE),
-    ("POST", "asterisk_transferedCall"): (ID, BRANCH_LINE, TRANSFER_DATE),
-    ("POST", "asterisk_completedCall"): (ID, Parameter("link"), COMPLETED_DATE),
-    ("GET", "asterisk_completedCall"): (ID, Parameter("link", need="present"), COMPLETED_DATE),
-    ("POST", "asterisk_lostCall"): (ID, Parameter("link"), COMPLETED_DATE),
-    ("POST", "asterisk_canceledCall"): (ID, CANCELED_DATE),
-    ("GET", "asterisk_startTransferedCall"): (QUEUE_ID, NUMBER, ID, BRANCH_LINE, CALL_DATE, TRANSFER_DATE),
-    ("GET", "asterisk_startCanceledCall"): (QUEUE_ID, NUMBER, ID, CALL_DATE, CANCELED_DATE),
-    ("POST", "setMadeCallLink"): (ID, Parameter("Link", "string", 256)),
-}
 
 
 class Answer(NamedTuple):
     status: int
     body: str = ""
     headers: Mapping[str, str] = {}
-
-
-class Refused(Exception):
-    """The request breaks the documents; the text names the parameter or the call."""
-
-
-def check(parameter: Parameter, value: str | None) -> None:
-    """Raise Refused unless `value` (None = not given) is what the documents ask for."""
-    name = parameter.name
-    if value is None and parameter.need != "optional":
-        raise Refused(f"{name}: missing")
-    if not value:
-        if parameter.need == "required":
-            raise Refused(f"{name}: empty")
-        return
-    if parameter.size and len(value) > parameter.size:
-        raise Refused(f"{name}: longer than {parameter.size} characters")
-    if parameter.kind == "int" and not re.fullmatch("[0-9]+", value):
-        raise Refused(f"{name}: not a whole number: {value!r}")
-    if parameter.kind == "date" and not is_date(value):
-        raise Refused(f"{name}: not a UTC date as yyyy-MM-ddThh:mm: {value!r}")
-
-
-def is_date(text: str) -> bool:
-    match = DATE.fullmatch(text)
-    try:
-        return bool(match and datetime(*(int(part or 0) for part in match.groups())))
-    except ValueError:  # the 31st of February
-        return False
-
-
-@dataclass
-class Limit:
-    """At most `requests` accepted in any `seconds` (a sliding window), whatever their answer; at night another number."""
-
-    requests: int = 10
-    seconds: float = 60.0
-    retry_after: str = "seconds"  # form of the header: seconds, date or none
-    count_refused: bool = False   # a refused request takes a place in the window too
-    lockout: float = 0.0          # the n-th refusal in a row blocks everything for n times as many seconds
-    refuses: str = "429"          # how: with a 429, or cut = the connection is closed unanswered (some clients saw that)
-    night: str = ""               # hours with another limit, such as 19:00-07:00 (help center, article 518701)
-    night_requests: int = 0       # the limit then; 0 = none
-    utc_offset: float = 0.0       # hours, of the night's times
-
-    def __post_init__(self) -> None:
-        if (self.requests < 1 or self.seconds <= 0 or self.retry_after not in ("seconds", "date", "none")
-                or self.refuses not in ("429", "cut")):
-            raise ValueError(f"not a limit: {self}")
-        times = re.fullmatch(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)", self.night or "00:00-00:00", re.ASCII)
-        if not times or self.night_requests < 0:
-            raise ValueError(f"not a limit: {self}")
-        begins_h, begins_m, ends_h, ends_m = (int(part) for part in times.groups())
-        self._night = (60 * begins_h + begins_m, 60 * ends_h + ends_m)
-        self._window: deque[float] = deque()
-        self._refusals = 0
-        self._blocked_until = 0.0
-
-    def admit(self, now: float) -> float:
-        """Take a place and return 0, or return the seconds until there is one."""
-        if self._wait(now) <= 0:
-            self._window.append(now)
-            self._refusals = 0
-            return 0.0
-        self._refusals += 1
-        self._blocked_until = max(self._blocked_until, now + self.lockout * self._refusals)
-        if self.count_refused:
-            self._window.append(now)
-        return self._wait(now)
-
-    def headers(self, now: float, wait: float) -> dict[str, str]:
-        if self.retry_after == "none":
-            return {}
-        if self.retry_after == "date":
-            return {"Retry-After": formatdate(math.ceil(now + wait), usegmt=True)}
-        return {"Retry-After": str(math.ceil(wait))}
-
-    def _wait(self, now: float) -> float:
-        while self._window and self._window[0] <= now - self.seconds:
-            self._window.popleft()
-        limit = self._limit(now)
-        full = 0 < limit <= len(self._window)
-        return max(self._window[-limit] + self.seconds - now if full else 0.0, self._blocked_until - now)
-
-    def _limit(self, now: float) -> int:
-        """The limit at `now`; 0 for none."""
-        begins, ends = self._night
-        minute = (now / 60 + 60 * self.utc_offset) % 1440
-        return self.night_requests if (minute - begins) % 1440 < (ends - begins) % 1440 else self.requests
 
 
 @dataclass
@@ -200,13 +78,20 @@ class Group:
 
     def closed(self, now: float) -> str | None:
         """The code that says why nobody is served at `now`, or None."""
-        local = datetime.fromtimestamp(now, timezone.utc) + timedelta(hours=self.utc_offset)
-        if local.date().isoformat() in self.holidays:
+        local = self._local(now)
+        if self.today(now) in self.holidays:
             return "0"
         time = f"{local.hour:02}:{local.minute:02}"
         in_hours = (self.opens <= time < self.closes if self.opens <= self.closes
                     else time >= self.opens or time < self.closes)
         return None if in_hours and local.weekday() in self.weekdays else "1"
+
+    def today(self, now: float) -> str:
+        """The day, YYYY-MM-DD."""
+        return self._local(now).date().isoformat()
+
+    def _local(self, now: float) -> datetime:
+        return datetime.fromtimestamp(now, timezone.utc) + timedelta(hours=self.utc_offset)
 
     def turn(self) -> list[str]:
         """The agents in order, starting after the one that was offered last."""
@@ -231,6 +116,8 @@ class Ticket:
     # all that it answered; a question that came late may follow the one that counts
     offers: set[str] = field(default_factory=set)
     seen: set[tuple] = field(default_factory=set)
+    heard: float = 0.0      # when Movidesk heard of it first, by the model's clock
+    code: str = ""          # what receivedCall answered last in place of an extension
 
     @property
     def complete(self) -> bool:
@@ -265,6 +152,7 @@ class Movidesk:
         """Forget calls, log, problems and the limit's window; groups, agents and switches stay."""
         self.tickets: dict[str, Ticket] = {}
         self.log: deque[dict] = deque(maxlen=100_000)
+        self.recorded = 0                                # requests in all
         self.problems: list[dict] = []
         self.duplicates = 0
         self.in_call: dict[str, str] = {}                # extension: call id
@@ -299,6 +187,7 @@ class Movidesk:
     def record(self, method: str, endpoint: str, params: Mapping[str, str], answer: Answer) -> None:
         """Log a request, without its token."""
         shown = {name: value for name, value in params.items() if name != "token"}
+        self.recorded += 1
         self.log.append({"time": self.clock(), "method": method, "endpoint": endpoint, "params": shown,
                          "status": answer.status, "answer": answer.body})
 
@@ -349,7 +238,7 @@ class Movidesk:
         group = self._group(params)
         ticket = self.tickets.get(params["id"])
         if ticket is None:
-            ticket = Ticket(params["id"], RECEIVED, params["clientNumber"], group.queue_id)
+            ticket = Ticket(params["id"], RECEIVED, params["clientNumber"], group.queue_id, heard=self.clock())
             self.tickets[ticket.id] = ticket
         elif (ticket.number, ticket.queue) != (params["clientNumber"], group.queue_id):
             raise Refused("id: already another call's")
@@ -359,7 +248,7 @@ class Movidesk:
             ticket.dates["callDate"] = params["callDate"]
         self._free(ticket)
         word = self._next(group, ticket)
-        ticket.offered = "" if word in REASONS else word
+        ticket.offered, ticket.code = ("", word) if word in REASONS else (word, "")
         ticket.state = "offered" if ticket.offered else "waiting"
         ticket.offers.add(ticket.offered)
         if self.switches.answer == "named":
@@ -417,7 +306,7 @@ class Movidesk:
         if extension and extension not in self.agents:
             raise Refused(f"branchLine: no agent has the extension {extension}")
         origin = RECEIVED if extension else CANCELED
-        ticket = Ticket(params["id"], origin, params["clientNumber"], group.queue_id, queue_control=False)
+        ticket = Ticket(params["id"], origin, params["clientNumber"], group.queue_id, queue_control=False, heard=self.clock())
         self.tickets[ticket.id] = ticket
         if endpoint == "asterisk_startCanceledCall":
             ticket.state = "canceled"
@@ -427,7 +316,7 @@ class Movidesk:
 
     def made(self, call_id: str, source: str, destination: str) -> Ticket:
         """The PBX answered with this id when it was asked to call `destination` from the extension `source`."""
-        ticket = self.tickets.get(call_id) or Ticket(call_id, MADE, queue_control=False, state="made")
+        ticket = self.tickets.get(call_id) or Ticket(call_id, MADE, queue_control=False, state="made", heard=self.clock())
         if ticket.agent and (ticket.agent, ticket.number) != (source, destination):
             self.problem(f"{call_id}: the id of two made calls")
         ticket.agent, ticket.number = source, destination
@@ -436,7 +325,8 @@ class Movidesk:
 
     def _made_link(self, ticket: Ticket | None, params: Mapping[str, str]) -> Ticket:
         if ticket is None:
-            ticket = self.tickets[params["id"]] = Ticket(params["id"], MADE, queue_control=False, state="made")
+            ticket = Ticket(params["id"], MADE, queue_control=False, state="made", heard=self.clock())
+            self.tickets[ticket.id] = ticket
         ticket.links += filter(None, [params.get("Link")])
         return ticket
 

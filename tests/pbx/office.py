@@ -15,7 +15,7 @@ from movidesk.config import Config
 from movidesk.journal.emergency import TAKING
 from movidesk_rehearsal.phones import Agent, Behaviour, Caller, answers
 from movidesk_rehearsal.rehearsal import QUEUE, Rehearsal, wait_for
-from movidesk_sim.control import Fault
+from movidesk_sim.faults import Fault
 from movidesk_sim.model import Ticket
 
 ANSWERED = ["receivedCall", "transferedCall", "completedCall"]

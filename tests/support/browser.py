@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from movidesk_rehearsal.asterisk_tree import need_program
 
@@ -26,6 +26,7 @@ LISTEN = """addEventListener("securitypolicyviolation", event =>
 def chromium() -> Iterator[Browser]:
     """A running Chromium. Playwright's own would be a download; Debian's is installed where it is missing, as root."""
     program = need_program("chromium", "chromium")
+    expect.set_options(timeout=TIMEOUT * 1000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--disable-quic"])
         try:
@@ -84,10 +85,10 @@ def is_outside(url: str) -> bool:
     return parts.scheme in ("http", "https", "ws", "wss") and parts.hostname not in ("127.0.0.1", "localhost")
 
 
-def check_accessible(page: Page) -> None:
-    """AssertionError where axe-core finds a serious or critical fault against WCAG 2.2 AA in what the page shows."""
+def check_accessible(page: Page, within: str = "body") -> None:
+    """AssertionError where axe-core finds a serious or critical fault against WCAG 2.2 AA in what the page shows there."""
     options = {"runOnly": {"type": "tag", "values": WCAG_AA}, "resultTypes": ["violations"]}
-    found = Axe().run(page, options=options).response
+    found = Axe().run(page, within, options).response
     assert found["passes"], "axe looked at nothing"
     faults = [f"{each['impact']}: {each['help']} ({each['id']}): {node['html'][:200]}: {node['failureSummary']}"
               for each in found["violations"] if each["impact"] in SERIOUS for node in each["nodes"]]

@@ -208,7 +208,7 @@ def metrics() -> int:
 def simulate(arguments: tuple[str, ...]) -> int:
     """The simulator has a parser of its own: it imports nothing of the product."""
     try:
-        from movidesk_sim.web import main
+        from movidesk_sim.command import main
     except ImportError as error:
         raise click.ClickException(_("the simulator needs more packages ({name}): pip install 'movidesk-agi[sim]'").format(
             name=error.name)) from None

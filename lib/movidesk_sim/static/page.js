@@ -1,0 +1,57 @@
+// The page: asks for the state, shows it, and lets clocks run in between.
+
+import {drawAgents} from "./agents.js";
+import {drawCalls} from "./calls.js";
+import {byId, setAttribute, setText} from "./dom.js";
+import {drawGauge, drawRequests, moveStrip} from "./requests.js";
+import {now, state} from "./server.js";
+import {drawSwitches} from "./switches.js";
+import {_, duration} from "./texts.js";
+
+const EVERY = 500;  // milliseconds between two questions, while the page can be seen
+
+/** Shows a state. */
+export function draw(shown) {
+  drawAgents(shown.agents, draw);
+  drawCalls(shown);
+  drawGauge(shown.limit);
+  drawSwitches(shown, draw);
+  drawRequests(shown);
+  setText(byId("count-waiting"), shown.waiting.length);
+  setText(byId("count-calls"), shown.agents.filter(agent => agent.state === "call").length);
+  setText(byId("count-free"), shown.agents.filter(agent => agent.state === "free").length);
+  setText(byId("count-tickets"), shown.counts.tickets);
+  setText(byId("count-problems"), shown.counts.problems);
+  byId("count-problems").classList.toggle("bad", shown.counts.problems > 0);
+  tick();
+}
+
+function tick() {
+  for (const clock of document.querySelectorAll("[data-since]")) {
+    setText(clock, duration(now() - Number(clock.dataset.since)));
+  }
+  moveStrip();
+}
+
+async function ask() {
+  const live = byId("live");
+  try {
+    draw(await state());
+    setAttribute(live, "data-state", "live");
+    setText(live, _("live"));
+  } catch (error) {
+    console.warn(error);
+    setAttribute(live, "data-state", "gone");
+    setText(live, _("The simulator does not answer"));
+  }
+}
+
+async function go() {
+  for (;;) {
+    if (!document.hidden) await ask();
+    await new Promise(resolve => setTimeout(resolve, EVERY));
+  }
+}
+
+setInterval(tick, 250);
+go();
