@@ -25,7 +25,7 @@ UV         := $(VENV)/tools/bin/uv
 .PHONY: help demo test lint lint-shell bench install check-user stage share unit uninstall deb dist audit lock messages prompts clean
 .NOTPARALLEL:
 help:
-	@echo "make demo        ten calls through a real Asterisk, against a simulator of Movidesk"
+	@echo "make demo        ten calls through a real Asterisk, against a simulator of Movidesk; KEEP=1 keeps its page open"
 	@echo "make test        make lint, then every test; ASTERISK=16 tests on that version, PYTEST='-k queue' picks some,"
 	@echo "                 JOBS=1 one by one"
 	@echo "make lint        ruff, mypy and shellcheck"
@@ -68,7 +68,7 @@ $(1)/$(PIP) --no-deps $(3) || { \
 endef
 
 demo: $(STAMP)
-	@$(VENV)/bin/python -m movidesk_rehearsal.demo $(if $(ASTERISK),--asterisk $(ASTERISK))
+	@$(VENV)/bin/python -m movidesk_rehearsal.demo $(if $(ASTERISK),--asterisk $(ASTERISK)) $(if $(KEEP),--keep)
 
 test: lint
 	$(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile $(if $(ASTERISK),--asterisk $(ASTERISK)) $(PYTEST)

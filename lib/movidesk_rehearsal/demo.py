@@ -10,9 +10,10 @@ import os
 import sys
 import tempfile
 import textwrap
+import threading
 import time
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -26,6 +27,7 @@ from movidesk_rehearsal.asterisk_tree import need_program
 from movidesk_rehearsal.phones import BUSY, RINGS, Agent, Behaviour, Caller, PhoneFailed, answers
 from movidesk_rehearsal.rehearsal import QUEUE, NotInTime, Rehearsal, end_on_signals, wait_for
 from movidesk_rehearsal.timeline import MOVIDESK, Line, clock, tickets_of, timeline
+from movidesk_sim.links import fetch
 from movidesk_sim.model import CANCELED, LOST, MADE, RECEIVED, Ticket
 
 AGENTS = ("5252", "5253")
@@ -35,6 +37,7 @@ MESSAGE_SECONDS = 3
 CALL_SECONDS = 30.0    # no call of the demo takes longer
 CLOCK_SLACK = 1.5      # seconds: the API's dates have whole seconds
 ORIGINS = {RECEIVED: "received", MADE: "made", LOST: "lost", CANCELED: "abandoned"}
+NAMES = {"5252": "Ana Souza", "5253": "Bruno Lima"}
 MADE_TOKEN, AMI_SECRET = "a-secret-of-the-demo", "another-secret-of-the-demo"
 
 # What the demo adds to the sample queue-control: 600 is an ordinary queue of Asterisk's, watched; 700 leaves messages in a
@@ -165,9 +168,8 @@ def made_call(stage: Stage, caller: Caller) -> None:
     """Movidesk's button: the agent's phone rings first, then the customer's (5253 stands for it)."""
     stage.set_up(a5252=answers(after=0.5), a5253=answers(after=1, hang_up_after=2))
     caller.started_at = time.time()
-    url = f"http://{stage.rehearsal.made_calls}/call?source={{call.source.number}}&destination={{call.destination.number}}"
-    asked = requests.post(stage.rehearsal.simulator.control + "/make_call", timeout=CALL_SECONDS, json={
-        "source": AGENTS[0], "destination": caller.number, "url": url, "method": "GET", "auth": {"token": MADE_TOKEN}})
+    asked = requests.post(stage.rehearsal.simulator.home + "/page/call", timeout=CALL_SECONDS,
+                          json={"extension": AGENTS[0], "number": caller.number})
     if not asked.json().get("call_id"):
         raise NotInTime(f"the made call was answered: {asked.text}")
 
@@ -251,12 +253,11 @@ def play(stage: Stage, scenario: Scenario, number: str, show: Callable[[Sequence
 
 def judge(rehearsal: Rehearsal, ticket: Ticket, expected: Expected, span: tuple[float, float]) -> list[str]:
     """What is wrong with the ticket of a call that took place within `span` (epoch seconds)."""
-    link = f"https://pbx.example.com/rec/{ticket.id}{expected.recording}"
     compared = (
         ("origin", ticket.origin, expected.origin),
         ("state", ticket.state, expected.state),
         ("agent", ticket.agent, expected.agent),
-        ("links", ticket.links, [link] if expected.recording else []),
+        ("recordings", list(map(file_of, ticket.links)), [ticket.id + expected.recording] if expected.recording else []),
         ("requests", tuple(rehearsal.requests(ticket.id)), expected.requests),
     )
     faults = [f"{name} is {is_!r}, not {should!r}" for name, is_, should in compared if is_ != should]
@@ -267,7 +268,12 @@ def judge(rehearsal: Rehearsal, ticket: Ticket, expected: Expected, span: tuple[
     recording = rehearsal.pbx.spool_dir / "monitor" / f"{ticket.id}{expected.recording}"
     if expected.recording and not (recording.exists() and recording.stat().st_size > 8000):
         faults.append(f"{recording} does not hold half a second of sound")
+    faults += [f"{link} cannot be played: {look}" for link in ticket.links for look in [fetch(link)] if look.fault]
     return faults
+
+
+def file_of(link: str) -> str:
+    return link.partition("?")[0].rpartition("/")[2]
 
 
 class Printer:
@@ -309,6 +315,7 @@ def introduce(printer: Printer, rehearsal: Rehearsal) -> None:
         It takes {LIMIT} requests a minute here, so that the calls can follow each other at once; the real one takes 10.
         Lines with => are what Movidesk heard; each request also carries the token and the call's id.
         Times are local, dates in requests are UTC.
+        What Movidesk's people see, as it happens: {rehearsal.simulator.home}/
         """))
 
 
@@ -338,10 +345,23 @@ def conclude(printer: Printer, rehearsal: Rehearsal, played: Sequence[Played], s
     return not wrong
 
 
+def hold(printer: Printer, stage: Stage) -> None:
+    """Everything stays open until Ctrl-C: the page, the recordings, the phones of the agents, who answer by themselves."""
+    stage.set_up(a5252=answers(after=3), a5253=answers(after=3))
+    printer.say()
+    printer.title(f"Open until Ctrl-C, with these calls in it: {stage.rehearsal.simulator.home}/")
+    with suppress(KeyboardInterrupt):
+        threading.Event().wait()
+
+
+def say_where_it_was(printer: Printer, rehearsal: Rehearsal) -> None:
+    printer.say(f"What Movidesk's people saw was at {rehearsal.simulator.home}/; with make demo KEEP=1 it stays open.")
+
+
 def ticket_row(number: int, ticket: Ticket | None) -> tuple[str, ...]:
     if ticket is None:
         return (str(number), "none", "", "", "", "", "")
-    files = ", ".join(link.rpartition("/")[2] for link in ticket.links)
+    files = ", ".join(map(file_of, ticket.links))
     return (str(number), ticket.id, f"{ticket.origin} {ORIGINS[ticket.origin]}", ticket.number, ticket.agent,
             ticket.state, files)
 
@@ -353,7 +373,8 @@ def summary(ticket: Ticket | None) -> str:
     return f"ticket {ticket.id}: {ORIGINS[ticket.origin]}{agent}, {ticket.state}{', with its recording' * bool(ticket.links)}"
 
 
-def perform(printer: Printer, rehearsal: Rehearsal) -> bool:
+def perform(printer: Printer, rehearsal: Rehearsal, keep: bool) -> bool:
+    """Play it all; True where all tickets are as they should be. keep: stay open until Ctrl-C."""
     introduce(printer, rehearsal)
     begun, played = time.monotonic(), []
     with Stage(rehearsal) as stage:
@@ -362,7 +383,12 @@ def perform(printer: Printer, rehearsal: Rehearsal) -> bool:
             played.append(play(stage, scenario, f"47339900{count:02}", printer.lines))
             printer.verdict(played[-1].faults, summary(played[-1].ticket))
             printer.say()
-    return conclude(printer, rehearsal, played, time.monotonic() - begun)
+        good = conclude(printer, rehearsal, played, time.monotonic() - begun)
+        if keep:
+            hold(printer, stage)
+        else:
+            say_where_it_was(printer, rehearsal)
+    return good
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -370,6 +396,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--asterisk", metavar="VERSION",
                         help=f"major version (default: that of an installed Asterisk, else {DEFAULT_VERSION})")
     parser.add_argument("--folder", help="where logs, configuration and journal go (default: a new one in /tmp)")
+    parser.add_argument("--keep", action="store_true", help="keep the simulator's page open afterwards, until Ctrl-C")
     options = parser.parse_args(arguments)
     printer, folder = Printer(), None
     end_on_signals()
@@ -383,9 +410,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                               manager={"movidesk": AMI_SECRET})
         rehearsal.pbx.write("queues.conf", QUEUES)
         rehearsal.pbx.write("voicemail.conf", VOICEMAIL)
-        rehearsal.allow_made_calls(MADE_TOKEN, "movidesk", AMI_SECRET)
+        rehearsal.publish_recordings()
+        rehearsal.simulator.call_url = rehearsal.allow_made_calls(MADE_TOKEN, "movidesk", AMI_SECRET)
+        for extension, name in NAMES.items():
+            rehearsal.model.agents[extension].name = name
         with rehearsal:
-            return 0 if perform(printer, rehearsal) else 1
+            return 0 if perform(printer, rehearsal, options.keep) else 1
     except (AsteriskUnavailable, AsteriskFailed, PhoneFailed, NotInTime, OSError) as error:
         print(f"movidesk-agi demo: {error}{f' (see {folder})' if folder else ''}", file=sys.stderr)
     except KeyboardInterrupt:

@@ -106,10 +106,15 @@ def _request_lines(rehearsal: Rehearsal, ids: Sequence[str]) -> list[Line]:
     lines = []
     for entry in list(rehearsal.model.log):
         if entry["params"].get("id") in ids:
-            shown = " ".join(f"{name}={value}" for name, value in entry["params"].items() if name != "id")
+            shown = " ".join(f"{name}={_short(value)}" for name, value in entry["params"].items() if name != "id")
             name = entry["endpoint"].replace("asterisk_", "")
             lines.append(Line(entry["time"], MOVIDESK, f"{name} {shown}{_answer(entry)}"))
     return lines
+
+
+def _short(value: str) -> str:
+    """A parameter; of a signed link what comes before its signature."""
+    return value.partition("?")[0]
 
 
 def _answer(entry: dict) -> str:
