@@ -93,6 +93,15 @@ def busy(office) -> Office:
     return found
 
 
+def logged_in(browser, shown: Office):
+    """The page of a panel with PASSWORD."""
+    page = browser.open(shown.url)
+    page.get_by_label("Senha").fill(PASSWORD)
+    page.keyboard.press("Enter")
+    live(page)
+    return page
+
+
 def live(page) -> None:
     expect(page.locator("#contact")).to_have_class(re.compile("live"))
 
@@ -214,10 +223,7 @@ def test_the_browsers_clock_and_zone_do_not_matter(browser, office):
 def test_it_comes_back_after_a_restart(browser, office):
     browser.allow("ERR_|Failed to load resource")
     shown = office(panel={"password": PASSWORD})
-    page = browser.open(shown.url)
-    page.get_by_label("Senha").fill(PASSWORD)
-    page.keyboard.press("Enter")
-    live(page)
+    page = logged_in(browser, shown)
     shown.stop()
     shown.wait_in_line()
     shown.start()
@@ -239,10 +245,7 @@ def test_another_version_loads_the_page_again(browser, office):
 def test_another_password_asks_for_it(browser, office, write_config):
     browser.allow("ERR_|Failed to load resource")
     shown = office(panel={"password": PASSWORD})
-    page = browser.open(shown.url)
-    page.get_by_label("Senha").fill(PASSWORD)
-    page.keyboard.press("Enter")
-    live(page)
+    page = logged_in(browser, shown)
     shown.stop()
     port = shown.config["panel", "listen"][1]
     shown.config = load(write_config(panel={"listen": f"127.0.0.1:{port}", "password": "another-password"})).require()

@@ -262,14 +262,14 @@ LOADED = """import sys
 from movidesk import config, service
 service.Service(config.load())
 print(*{"flask", "werkzeug", "waitress", "movidesk.web", "movidesk.web.panel", "asterisk.manager", "prometheus_client",
-        "movidesk.metrics"}
-      & set(sys.modules))"""
+        "movidesk.metrics", "movidesk.reports", "pygal"} & set(sys.modules))"""
 
 
 @pytest.mark.parametrize("sections, loaded", [
     ([], []), (["recordings"], ["flask", "movidesk.web", "waitress", "werkzeug"]),
+    (["panel"], ["flask", "movidesk.reports", "movidesk.web", "movidesk.web.panel", "waitress", "werkzeug"]),
     (["metrics"], ["flask", "movidesk.metrics", "movidesk.web", "prometheus_client", "waitress", "werkzeug"])],
-                         ids=["without", "with", "metrics"])
+                         ids=["without", "with", "panel", "metrics"])
 def test_what_serves_the_web_is_loaded_only_for_it(write_config, sections, loaded):
     settings = write_config(**{section: WEB[section] for section in sections})
     done = subprocess.run([sys.executable, "-c", LOADED], env=environment(settings), capture_output=True, text=True, timeout=20)

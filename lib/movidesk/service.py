@@ -43,8 +43,8 @@ MAX_SESSIONS = 1000     # simultaneous connections; any more are closed, and the
 ON_AGENTS_CHANNEL = (call_states.TRANSFERRED, call_states.START_TRANSFERRED)
 
 # Need packages or memory for settings that few have; the service loads them at its start where they are set.
-LOADED_WITH_SETTINGS = ("movidesk.fleet", "movidesk.web", "movidesk.made_calls", "movidesk.metrics", "movidesk.pbx.ami",
-                        "movidesk.cli")
+LOADED_WITH_SETTINGS = ("movidesk.fleet", "movidesk.web", "movidesk.made_calls", "movidesk.metrics", "movidesk.reports",
+                        "movidesk.pbx.ami", "movidesk.cli")
 
 
 class LoggedChannel(Channel):
