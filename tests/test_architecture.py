@@ -16,7 +16,8 @@ LIB = Path(__file__).parents[1] / "lib"
 
 #: From bottom to top. A module may import from its own level (a package is one level) and from those below.
 LEVELS = ("messages", "rules", "config", "fleet", "journal", "reports", "recordings", "delivery", "context", "pbx", "alarms",
-          "remedies", "agi", "made_calls", "facts", "call_facts", "metrics", "web", "checks", "housekeeping", "service", "cli")
+          "remedies", "agi", "made_calls", "facts", "call_facts", "fleet_facts", "metrics", "web", "checks", "housekeeping",
+          "service", "cli")
 
 
 def modules(package: str = "movidesk") -> dict[str, Path]:

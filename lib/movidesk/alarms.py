@@ -16,6 +16,9 @@
     asterisk   sweep.recover: no answer            Asterisk answers
     phones     Scheduler.turn: calls not answered  the phone answers a call, or is not offered for an hour
     metrics    [metrics] textfile is old           it is written again
+    redis      fleet_watch: Redis cannot be used   Redis answers
+    fleet      fleet_watch: a PBX is silent        all [fleet] pbxs are there
+    clocks     fleet_watch: clocks are apart       they agree
 
 No code switches an alarm on or off: `standing` derives it from stored facts, so an alarm ends with its cause. `movidesk status`
 shows the alarms, the service logs them, and once an hour the first verb that runs shows them on Asterisk's console.
@@ -46,6 +49,7 @@ SAY_EVERY = 3600.0  # seconds until an alarm is repeated in the same place
 #: How many seconds a problem must last to become an alarm; a restart or a short pause does not.
 AWAY_AFTER, PAUSE_AFTER, NOT_TOLD_AFTER, IDLE_AFTER = 60.0, 60.0, 300.0, 600.0
 SERVICE_AFTER = 180.0       # cron's `deliver --once` says every minute that it delivers
+FLEET_AFTER = 60.0          # Redis, or a PBX, is restarted sooner
 UNUSABLE_OLD = 86400.0      # seconds after which an extension that did not match no longer counts
 TEXTFILE_AFTER = 300.0      # it is written every 15 seconds, by cron's `deliver --once` every minute
 LITTLE_SPACE = 50_000_000   # bytes; on a small disk a fiftieth of it
@@ -55,10 +59,11 @@ LITTLE_SPACE = 50_000_000   # bytes; on a small disk a fiftieth of it
 DEAD_TIMES, UNANSWERED_TIMES, REFUSAL_OLD = 2, 3, 3600.0
 
 #: Alarms with which calls and reports go on; the others are critical.
-MILD = frozenset({"pause", "refused", "phones", "extension", "asterisk", "emergency", "damaged", "metrics"})
+MILD = frozenset({"pause", "refused", "phones", "extension", "asterisk", "emergency", "damaged", "metrics", "redis", "fleet",
+                  "clocks"})
 #: All alarms, in the order of the table above.
 NAMES = ("config", "token", "service", "disk", "extension", "away", "pause", "idle", "journal", "refused", "emergency", "damaged",
-         "asterisk", "phones", "metrics")
+         "asterisk", "phones", "metrics", "redis", "fleet", "clocks")
 
 
 class Alarm(NamedTuple):
@@ -78,7 +83,7 @@ def standing(context: Context) -> list[Alarm]:
     of_journal, of_office = [], []
     try:
         of_journal = _of_movidesk(context, context.journal) + _refused(context)
-        of_office = _of_office(context, context.journal)
+        of_office = _of_fleet(context, context.journal) + _of_office(context, context.journal)
     except journal.JournalError as error:
         if not standby_folder.in_use(context.config):
             urgent.append(Alarm("journal", str(error)))
@@ -164,6 +169,33 @@ def _refused(context: Context) -> list[Alarm]:
         "{count} event is set aside, the first: {kind} of {call} ({why}): see movidesk outbox",
         "{count} events are set aside, the first: {kind} of {call} ({why}): see movidesk outbox", refused).format(
             count=refused, kind=event.kind, call=call.call_id, why=why))]
+
+
+def _of_fleet(context: Context, book: journal.Journal) -> list[Alarm]:
+    """Problems of the other PBXs with this account, and of the Redis between them; what the service last saw."""
+    config, found = context.config, []
+    if not config["fleet", "redis"]:
+        return []  # what is noted is from before
+    from movidesk.pbx import fleet_watch  # only a PBX of a fleet loads it
+
+    away = book.notes.get(fleet_watch.REDIS)
+    if away and _lasts(context, away[1], FLEET_AFTER):
+        found.append(Alarm("redis", _(
+            "this PBX is not in its fleet since {time} ({why}): it goes on with its own waiting line and its share of the limit; "
+            "see movidesk check").format(time=local(away[1]), why=away[0])))
+    silent = book.notes.get(fleet_watch.SILENT)
+    if silent and _lasts(context, silent[1], FLEET_AFTER):
+        there, _space, names = silent[0].partition(" ")
+        found.append(Alarm("fleet", _(
+            "of {pbxs} PBXs only {there} are in the fleet since {time}; silent: {names}. Nobody uses their share of the limit: "
+            "start them; if they are gone for good, lower [fleet] pbxs on all others").format(
+                pbxs=config["fleet", "pbxs"], there=there, time=local(silent[1]), names=names or _("unknown"))))
+    clocks = book.notes.get(fleet_watch.CLOCKS)
+    if clocks:
+        found.append(Alarm("clocks", _(
+            "clocks differ by more than {seconds:g} s from each other, or from that of Redis' machine: {clocks}. Times in "
+            "tickets are wrong: timedatectl set-ntp true").format(seconds=fleet_watch.APART, clocks=clocks[0])))
+    return found
 
 
 def _of_office(context: Context, book: journal.Journal) -> list[Alarm]:

@@ -5,6 +5,7 @@
     every 5 seconds  convert recordings, if [recordings] convert is set
     every 15 s       write the metrics for node_exporter, if [metrics] textfile is set
     every 2 seconds  tell the fleet how this PBX stands, if [fleet] redis is set
+    every 15 seconds look at the other PBXs and their clocks, if [fleet] redis is set
     every second     while the standby replaces the journal: deliver its events, and try the journal again
 """
 
@@ -26,7 +27,7 @@ from movidesk.config import ConfigError
 from movidesk.context import Context
 from movidesk.delivery.worker import Delivery, deliver_standby
 from movidesk.journal import Job, JournalError, standby, standby_folder
-from movidesk.pbx import liveness, sweep
+from movidesk.pbx import fleet_watch, liveness, sweep
 from movidesk.recordings import conversion, files
 
 log = logging.getLogger("movidesk.housekeeping")
@@ -109,6 +110,7 @@ class Housekeeping:
         self._context.journal.notes.start_timer(liveness.ROUND)
         if back:
             sweep.recover(self._context)
+        self._look_at_fleet()
         for alarm in alarms.standing(self._context):
             if self._context.journal.notes.acquire_timer("alarm_logged_" + alarm.name, alarms.SAY_EVERY):
                 log.error("alarm %s: %s", alarm.name, alarm.text)
@@ -185,7 +187,7 @@ class Housekeeping:
 
     def _beat_on(self) -> None:
         """Tell the fleet how this PBX stands, when something has changed and every BEAT_EVERY seconds."""
-        standing = ""
+        standing, looked = "", float("-inf")
         while not self._stop.is_set():
             self.beat_now.clear()
             now = self._safely("telling the fleet", self._beat)
@@ -195,6 +197,9 @@ class Housekeeping:
                 elif standing:
                     log.warning("fleet: Redis answers again")
                 standing = now
+            if time.monotonic() - looked >= fleet_watch.EVERY:
+                looked = time.monotonic()
+                self._safely("looking at the fleet", self._look_at_fleet)
             self.beat_now.wait(BEAT_EVERY)
 
     def _beat(self) -> str:
@@ -203,6 +208,11 @@ class Housekeeping:
         if pool is None or standby_folder.in_use(self._context.config):
             return ""
         return "" if pool.beat(self._context.limit()) else pool.standing().why
+
+    def _look_at_fleet(self) -> None:
+        pool = self._context.journal.pool
+        if pool is not None and not standby_folder.in_use(self._context.config):
+            fleet_watch.look(self._context.journal, pool.member)
 
     def _prune_on(self) -> None:
         while not self._stop.is_set():

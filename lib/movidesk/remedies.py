@@ -36,6 +36,9 @@ def of(config: Config) -> dict[str, tuple[str, str]]:
             _("monitoring sees old figures, or none"),
             _("mend what the lines about metrics and the systemd unit name, then: systemctl restart movidesk"),
         ),
+        "redis": (_("callers of the other PBXs are not seen, and may be overtaken"), _("mend what the line about Redis names")),
+        "fleet": (_("callers wait longer than they need to"), _("movidesk status --fleet shows which PBX is silent; start it")),
+        "clocks": (_("the times in tickets are wrong"), _("on each PBX: apt-get install chrony, or timedatectl set-ntp true")),
         "extension": (
             _("that agent gets no call, or is not reported"),
             _("extension_pattern in {path}, then: systemctl restart movidesk").format(path=config.path),

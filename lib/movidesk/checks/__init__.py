@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from movidesk.checks import asterisk, calls, configuration, files, network, service, standing
+from movidesk.checks import asterisk, calls, configuration, files, fleet, network, service, standing
 from movidesk.checks.finding import Finding, trouble
 from movidesk.config import Config
 from movidesk.messages import _
@@ -22,6 +22,7 @@ PARTS: tuple[Part, ...] = (
     files.findings,
     service.findings,
     network.findings,
+    fleet.findings,
     asterisk.findings,
     calls.findings,
 )

@@ -49,6 +49,7 @@ def deliver(once: bool) -> int:
 @click.option("--watch", metavar=_("[SECONDS]"), type=click.FloatRange(0.2, 3600), is_flag=False, flag_value=2.0,
               help=_("again and again, every 2 or so many seconds, until Ctrl-C"))
 @click.option("--json", "as_json", is_flag=True, help=_("for programs"))
+@click.option("--fleet", is_flag=True, help=_("all PBXs that share this account ([fleet])"))
 @click.option("--nagios", is_flag=True, help=_("one line for Nagios, Icinga or Zabbix, with exit status 0 to 3"))
 @click.option("-w", "--warning", metavar=_("LIMITS"), type=parameters.thresholds,
               help=_("with --nagios: numbers above which it warns, such as waiting=5,longest=120,outbox_age=600"))
@@ -56,8 +57,10 @@ def deliver(once: bool) -> int:
               help=_("with --nagios: numbers above which it is critical"))
 @click.option("-t", "--timeout", metavar=_("SECONDS"), type=click.FloatRange(0.1, 600),
               help=_("with --nagios: how long it may take (10)"))
-def status(watch: float | None, as_json: bool, nagios: bool, warning: dict[str, float] | None, critical: dict[str, float] | None,
-           timeout: float | None) -> int:
+def status(watch: float | None, as_json: bool, fleet: bool, nagios: bool, warning: dict[str, float] | None,
+           critical: dict[str, float] | None, timeout: float | None) -> int:
+    if fleet and (nagios or watch is not None):
+        raise click.UsageError(_("--fleet excludes --watch and --nagios"))
     if [watch is not None, as_json, nagios].count(True) > 1:
         raise click.UsageError(_("--watch, --json and --nagios exclude each other"))
     if nagios:
@@ -70,6 +73,8 @@ def status(watch: float | None, as_json: bool, nagios: bool, warning: dict[str, 
 
     if watch is not None:
         return status.watch(settings(), watch)
+    if fleet:
+        return status.show_fleet(settings(), as_json)
     return status.show_json(settings()) if as_json else status.show(settings())
 
 

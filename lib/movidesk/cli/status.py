@@ -1,4 +1,4 @@
-"""`movidesk status`: the alarms first, then the waiting line, the requests and the events that wait."""
+"""`movidesk status`: the alarms first, then the waiting line, the requests and the events that wait; or all PBXs of the fleet."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import time
 
 import click
 
-from movidesk import facts, messages
+from movidesk import facts, fleet_facts, messages
 from movidesk.cli import book
-from movidesk.cli.terminal import GOOD, TROUBLE, print_fields
+from movidesk.cli.terminal import GOOD, TROUBLE, Row, print_fields, print_table
 from movidesk.config import Config
 from movidesk.journal import JournalError, standby_folder
 from movidesk.journal.store import sleep
@@ -57,3 +57,27 @@ def read(settings: Config) -> facts.Facts:
         if not standby_folder.in_use(settings):
             raise
         return facts.without_journal(settings, error)
+
+
+def show_fleet(settings: Config, as_json: bool) -> int:
+    """Print the fleet's facts, for people or for programs. Raises JournalError; UsageError without a fleet."""
+    if not settings["fleet", "redis"]:
+        raise click.UsageError(_("{path} has no [fleet] redis: this PBX is the only one").format(path=settings.path))
+    from movidesk.fleet.membership import Membership
+
+    if as_json:
+        messages.use_english()
+    journal = book.opened(settings)
+    membership = Membership(settings, journal.steady, time.time)
+    try:
+        known = fleet_facts.read(settings, journal, membership)
+    finally:
+        membership.client.close()
+    if as_json:
+        print(json.dumps(known, indent=2))
+    else:
+        print_fields(fleet_facts.rows(known))
+        if known["pbxs"]:
+            print()
+            print_table(dict.fromkeys(fleet_facts.headings(), 0), [Row(cells) for cells in fleet_facts.table(known)])
+    return TROUBLE if known["alarms"] or known["why"] else GOOD

@@ -1,0 +1,178 @@
+"""What `movidesk check` finds out about Redis, each on a real one."""
+from __future__ import annotations
+
+import re
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from movidesk.checks import fleet
+from movidesk.checks.finding import NOTE, OK, TROUBLE
+from movidesk.config import load
+from movidesk.fleet.membership import Membership, account_key
+from movidesk_rehearsal.redis_server import PrivateRedis
+
+ROOT = Path(__file__).parents[1]
+PASSWORD = "a-long-password"
+
+
+@pytest.fixture
+def look(write_config):
+    """look(url, **fleet): the findings of a PBX with this Redis, {subject: finding}."""
+    def findings(url, **more):
+        config = load(write_config(fleet={"redis": url, "pbxs": "2", **more})).require()
+        return {finding.subject: finding for finding in fleet.findings(config)}
+    return findings
+
+
+@pytest.fixture(scope="module")
+def certified(tmp_path_factory):
+    with PrivateRedis(tmp_path_factory.mktemp("tls"), tls=True) as running:
+        yield running
+
+
+def documented() -> list[str]:
+    """The rights of the user in docs/fleet.md."""
+    line, = re.findall(r"^    user pbx on >a-long-password (.*)$", (ROOT / "docs" / "fleet.md").read_text(), re.MULTILINE)
+    return line.split()
+
+
+def test_nothing_is_asked_without_a_fleet(write_config):
+    assert fleet.findings(load(write_config()).require()) == []
+
+
+def test_all_is_well(redis, look):
+    found = look(redis.url)
+    assert {finding.state for finding in found.values()} == {OK, NOTE}
+    about = found[f"Redis at 127.0.0.1:{redis.port}"]
+    assert re.fullmatch(r"Redis 7\.\d+\.\d+ \(\d+\.\d ms\)", about.text)
+    assert found["PBXs of this account"].text == "0 of 2 there: none"
+    assert redis.cli("DBSIZE") == "0", "the check has left something behind"
+
+
+def test_the_user_of_the_docs_has_exactly_the_rights_needed(certified, look):
+    rights = documented()
+    assert " ".join(right for right in rights if right.startswith("+")) == fleet.RIGHTS
+    certified.add_user("pbx", PASSWORD, *rights)
+    certified.close_door()
+    url = certified.url_at(certified.port, "pbx", PASSWORD)
+    found = look(url, ca_file=str(certified.certificate))
+    assert [finding for finding in found.values() if finding.state == TROUBLE] == []
+    assert found["rights in Redis"].state == found["TLS to Redis"].state == OK
+    certified.restart()
+
+
+@pytest.mark.parametrize("right", [right for right in fleet.RIGHTS.split() if right not in ("+ping", "+client|setname")])
+def test_a_right_that_is_missing_is_named(redis, look, right):
+    redis.add_user("pbx", PASSWORD, *(rule for rule in documented() if rule != right))
+    found = look(redis.url_at(redis.port, "pbx", PASSWORD))["rights in Redis"]
+    assert found.state == TROUBLE and found.text.startswith("refused: " + right[1:])
+    assert fleet.RIGHTS in found.remedy
+
+
+def test_a_user_without_any_right(redis, look):
+    redis.add_user("pbx", PASSWORD)
+    found = look(redis.url_at(redis.port, "pbx", PASSWORD))[f"Redis at 127.0.0.1:{redis.port}"]
+    assert found.state == TROUBLE and fleet.RIGHTS in found.remedy
+
+
+@pytest.mark.parametrize(("user", "password", "text"), [
+    ("pbx", "wrong", "it refuses the user or the password"), ("", "", "it wants a user and a password")])
+def test_who_may_not_enter(redis, look, user, password, text):
+    redis.add_user("pbx", PASSWORD, *documented())
+    redis.close_door()
+    found, = look(redis.url_at(redis.port, user, password)).values()
+    assert (found.state, found.text) == (TROUBLE, text)
+    assert PASSWORD not in str(found) and "wrong" not in str(found)
+
+
+def test_a_redis_that_is_not_there(redis, look):
+    redis.stop()
+    found, = look(redis.url).values()
+    assert (found.state, found.text) == (TROUBLE, "nobody listens there")
+
+
+def test_a_redis_that_does_not_answer(redis, look):
+    redis.pause()
+    found, = look(redis.url).values()
+    assert (found.state, found.text) == (TROUBLE, "no answer")
+
+
+def test_a_name_that_is_not_known(look):
+    found, = look("redis://redis.invalid").values()
+    assert found.subject == "Redis at redis.invalid:6379"
+    assert found.state == TROUBLE and found.text in ("its name cannot be resolved", "no answer")
+
+
+def test_a_certificate_that_is_not_trusted(certified, look):
+    found, = look(certified.url).values()
+    assert found.text == "this machine does not trust its certificate" and "ca_file" in found.remedy
+
+
+def test_an_authority_that_is_not_there(certified, look):
+    found, = look(certified.url, ca_file="/nonexistent/ca.crt").values()
+    assert found.text == "[fleet] ca_file = /nonexistent/ca.crt cannot be read by this user"
+
+
+def test_a_certificate_for_another_name(certified, look, monkeypatch):
+    addresses = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *rest, **more: addresses("127.0.0.1", *rest, **more))
+    found, = look(certified.url.replace("127.0.0.1", "redis.example.com"), ca_file=str(certified.certificate)).values()
+    assert found.text == "its certificate is for another name"
+
+
+def test_tls_asked_of_a_port_without(redis, look):
+    found, = look(redis.url.replace("redis:", "rediss:")).values()  # Redis waits for the end of a line
+    assert found.text == "no answer" and "rediss://" in found.remedy
+
+
+def test_no_tls_asked_of_a_port_with_it(certified, look):
+    found, = look(certified.url.replace("rediss:", "redis:")).values()
+    assert found.state == TROUBLE and "rediss://" in found.remedy
+
+
+def test_a_password_in_the_open_is_noted(monkeypatch, redis, look):
+    addresses = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *rest, **more: addresses("127.0.0.1", *rest, **more))
+    found = look(redis.url.replace("127.0.0.1", "redis.example.com"))
+    assert found["TLS to Redis"].state == NOTE and "rediss://" in found["TLS to Redis"].text
+
+
+def test_a_policy_that_throws_keys_away(redis, look):
+    redis.set(maxmemory_policy="allkeys-lru")
+    found = look(redis.url)["Redis' memory"]
+    assert (found.state, found.text) == (TROUBLE, "maxmemory-policy is allkeys-lru")
+
+
+def test_a_full_redis(redis, look):
+    redis.set(maxmemory="1mb")
+    found = look(redis.url)
+    assert found["Redis' memory"].state == TROUBLE and "MB are used" in found["Redis' memory"].text
+    assert "hset" in found["rights in Redis"].text
+
+
+def test_a_replica(redis, look):
+    redis.cli("REPLICAOF", "127.0.0.1", "1")
+    found = look(redis.url)
+    assert found["Redis' role"].text == "a replica, which takes no writes"
+
+
+def test_a_slow_redis(redis, redis_proxy, look):
+    redis_proxy.delay = 0.06
+    found = look(redis.url_at(redis_proxy.port))["Redis' answers"]
+    assert found.state == TROUBLE and "300 ms" in found.why
+
+
+def test_who_else_is_there(redis, write_config, look):
+    def joins(name, pbxs="2"):
+        config = load(write_config(pbx={"name": name}, fleet={"redis": redis.url, "pbxs": pbxs})).require()
+        return Membership(config, time.monotonic, time.time), account_key(config)
+
+    membership, key = joins("pbx1")
+    now = 1000 * time.time()
+    redis.cli("HSET", key, "pbx:pbx2", f'{{"version": "0.0.9", "seen": {now}, "lease": {now + 60000}, "pbxs": 3, "limit": 10, '
+                                       '"line": {}}')
+    found = look(redis.url)["PBXs of this account"]
+    assert (found.state, found.text) == (TROUBLE, "pbx2 (0.0.9): [fleet] pbxs is 2 here, 3 elsewhere")
