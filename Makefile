@@ -26,6 +26,7 @@ UV         := $(VENV)/tools/bin/uv
 .NOTPARALLEL:
 help:
 	@echo "make demo        ten calls through a real Asterisk, against a simulator of Movidesk; KEEP=1 keeps its page open"
+	@echo "                 FLEET=2: two Asterisks and a Redis, with one account"
 	@echo "make test        make lint, then every test; ASTERISK=16 tests on that version, PYTEST='-k queue' picks some,"
 	@echo "                 JOBS=1 one by one"
 	@echo "make lint        ruff, mypy and shellcheck"
@@ -68,7 +69,8 @@ $(1)/$(PIP) --no-deps $(3) || { \
 endef
 
 demo: $(STAMP)
-	@$(VENV)/bin/python -m movidesk_rehearsal.demo $(if $(ASTERISK),--asterisk $(ASTERISK)) $(if $(KEEP),--keep)
+	@$(VENV)/bin/python -m movidesk_rehearsal.$(if $(FLEET),fleet_demo --pbxs $(FLEET),demo$(if $(KEEP), --keep)) \
+		$(if $(ASTERISK),--asterisk $(ASTERISK))
 
 test: lint
 	$(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile $(if $(ASTERISK),--asterisk $(ASTERISK)) $(PYTEST)

@@ -316,7 +316,6 @@ def introduce(printer: Printer, rehearsal: Rehearsal) -> None:
         Lines with => are what Movidesk heard; each request also carries the token and the call's id.
         Times are local, dates in requests are UTC.
         What Movidesk's people see, as it happens: {rehearsal.simulator.home}/
-        What a supervisor sees, the panel:         {rehearsal.panel}
         """))
 
 
@@ -347,20 +346,16 @@ def conclude(printer: Printer, rehearsal: Rehearsal, played: Sequence[Played], s
 
 
 def hold(printer: Printer, stage: Stage) -> None:
-    """Everything stays open until Ctrl-C: both pages, the recordings, the phones of the agents, who answer by themselves."""
+    """Everything stays open until Ctrl-C: the page, the recordings, the phones of the agents, who answer by themselves."""
     stage.set_up(a5252=answers(after=3), a5253=answers(after=3))
     printer.say()
-    printer.title("Open until Ctrl-C, with these calls in them:")
-    printer.title(f"  {stage.rehearsal.panel}  the panel")
-    printer.title(f"  {stage.rehearsal.simulator.home}/  what Movidesk's people see")
+    printer.title(f"Open until Ctrl-C, with these calls in it: {stage.rehearsal.simulator.home}/")
     with suppress(KeyboardInterrupt):
         threading.Event().wait()
 
 
 def say_where_it_was(printer: Printer, rehearsal: Rehearsal) -> None:
-    printer.say("With make demo KEEP=1 these stay open, with the calls in them:")
-    printer.say(f"  {rehearsal.panel}  the panel")
-    printer.say(f"  {rehearsal.simulator.home}/  what Movidesk's people see")
+    printer.say(f"What Movidesk's people saw was at {rehearsal.simulator.home}/; with make demo KEEP=1 it stays open.")
 
 
 def ticket_row(number: int, ticket: Ticket | None) -> tuple[str, ...]:
@@ -419,7 +414,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rehearsal.simulator.call_url = rehearsal.allow_made_calls(MADE_TOKEN, "movidesk", AMI_SECRET)
         for extension, name in NAMES.items():
             rehearsal.model.agents[extension].name = name
-        rehearsal.open_panel()
         with rehearsal:
             return 0 if perform(printer, rehearsal, options.keep) else 1
     except (AsteriskUnavailable, AsteriskFailed, PhoneFailed, NotInTime, OSError) as error:

@@ -10,6 +10,7 @@ from typing import Any
 from movidesk_rehearsal.asterisk_tree import AsteriskTree
 from movidesk_rehearsal.redis_server import PrivateRedis
 from movidesk_rehearsal.rehearsal import Rehearsal, account
+from movidesk_sim.model import Limit
 from movidesk_sim.web import Simulator, serve
 
 
@@ -22,7 +23,7 @@ class Fleet:
     """
 
     def __init__(self, tree: AsteriskTree, folder: os.PathLike, *, pbxs: int = 2, agents: Sequence[str] = ("5252", "5253"),
-                 limit: int = 10, redis: PrivateRedis | None = None, redis_ports: Sequence[int] = (), shared: bool = True,
+                 limit: int | Limit = 10, redis: PrivateRedis | None = None, redis_ports: Sequence[int] = (), shared: bool = True,
                  settings: Mapping[str, Sequence[str]] | None = None, **options: Any) -> None:
         self.folder = Path(folder).resolve()
         self.redis = redis or PrivateRedis(self.folder / "redis")

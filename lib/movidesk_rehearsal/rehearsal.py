@@ -161,15 +161,6 @@ class Rehearsal:
                                       f"secret = {secrets.token_hex(24)}"]
         self.write_config({})
 
-    def open_panel(self) -> None:
-        """Let the service show its panel, at the address `panel`, with the agents' names of the simulator. Before the start."""
-        address = f"127.0.0.1:{free_port(1)}"
-        self.panel = f"http://{address}/"
-        names = ", ".join(f"{agent.extension} {agent.name}" for agent in self.model.agents.values() if agent.name)
-        self._offers["panel"] = [f"listen = {address}"]
-        self._offers["pbx"] = [f"agent_names = {names}"] if names else []
-        self.write_config({})
-
     def write_dialplan(self) -> None:
         """extensions.conf with the current `variables`; a running Asterisk loads it."""
         lines = "\n".join(f"{name} = {value}" for name, value in self.variables.items())
@@ -244,9 +235,9 @@ class Rehearsal:
         return self.tickets()
 
 
-def account(agents: Sequence[str], limit: int) -> Movidesk:
-    """A Movidesk account whose group `QUEUE` has these agents, and which takes `limit` requests a minute."""
-    model = Movidesk(time.time, limit=Limit(limit))
+def account(agents: Sequence[str], limit: int | Limit) -> Movidesk:
+    """A Movidesk account whose group `QUEUE` has these agents, and which takes `limit` requests (a minute)."""
+    model = Movidesk(time.time, limit=limit if isinstance(limit, Limit) else Limit(limit))
     model.add_group(QUEUE, agents)
     return model
 

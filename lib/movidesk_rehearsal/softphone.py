@@ -86,7 +86,6 @@ class Softphones:
         self.host, self._port = host, 0
         self._add_accounts(self.rehearsal.pbx)
         self.rehearsal.publish_recordings(host)
-        self.rehearsal.open_panel()
         simulator.call_url = self.rehearsal.allow_made_calls(secrets.token_hex(12), AMI_USER, secret)
         self._open = ExitStack()
 
@@ -120,7 +119,6 @@ class Softphones:
                 f"  a customer: user {CUSTOMER}, password {pbx.passwords[CUSTOMER]}: dial {NUMBER}\n"
                 f"  an agent:   user {AGENT}, password {pbx.passwords[AGENT]}: put it online on the page\n"
                 f"The phones of {' and '.join(self.automatic)} answer by themselves after {ANSWERED_AFTER:.0f} seconds.\n"
-                f"The panel, as the PBX sees the same calls: {self.rehearsal.panel}\n"
                 "Agents can call the customer: any number that begins with 47. Ctrl-C ends it all.\n")
 
 
