@@ -1,21 +1,205 @@
-"""Two PBXs of one account, each with its own service: one line, one limit."""
+"""Two PBXs of one account, each with its own service, and a real Redis between them: one line, one limit, whatever fails.
+
+A minute lasts SECONDS here: for the simulator, and for the product, of which a copy with other constants is installed. With
+`MINUTE=60 .venv/bin/python -m pytest tests/pbx/test_fleet.py` nothing is changed, and the tests take a quarter of an hour.
+"""
 from __future__ import annotations
 
+import os
+import shutil
+import threading
+import time
 from contextlib import ExitStack
 
+import pytest
+
+from movidesk_rehearsal.asterisk_tree import CHECKOUT
 from movidesk_rehearsal.fleet import Fleet
 from movidesk_rehearsal.phones import Agent, Caller, answers
-from office import ANSWERED, VARIABLES
+from movidesk_rehearsal.redis_server import PrivateRedis
+from movidesk_rehearsal.rehearsal import wait_for
+from movidesk_sim.model import Limit
+from office import AGENTS, ANSWERED, VARIABLES
+from support.proxy import TO_CLIENT, Proxy
+
+SECONDS = float(os.environ.get("MINUTE", "3"))
+LIMIT = 10
+SLACK = 0.5  # by which the product's window is longer than a minute
+PATIENCE = 60 + 12 * SECONDS  # of a test, for what must happen
+#: Constants that follow the length of a minute: module, name.
+SCALED = {"rules/rate_limit.py": {"WINDOW": SECONDS + SLACK}, "fleet/script.py": {"LEASE": max(3.0, SECONDS / 6)},
+          "fleet/membership.py": {"SPARE": 1.0, "WELL": 2.0}}
+LINE = {"line": ["ask_every = 1", "ask_at_least_every = 2"]}
 
 
-def test_two_pbxs_that_do_not_know_each_other_share_movidesk(tree, tmp_path):
-    with Fleet(tree, tmp_path, shared=False, limit=1000, variables=VARIABLES) as fleet, ExitStack() as phones:
-        for number, pbx in enumerate(fleet.pbxs):
-            phones.enter_context(Agent(pbx.pbx, f"525{2 + number}", answers(hang_up_after=0.2)))
-            phones.enter_context(Agent(pbx.pbx, f"525{3 - number}", answers(hang_up_after=0.2)))
-        callers = [phones.enter_context(Caller(pbx.pbx, "77", f"47339901{n:02}")) for n, pbx in enumerate(fleet.pbxs)]
-        assert [caller.wait().status for caller in callers] == [200, 200]
-        tickets = fleet.pbxs[0].wait_for_tickets(2)
-        assert sorted(ticket.id.partition("-")[0] for ticket in tickets) == ["pbx1", "pbx2"]
-        assert [pbx.requests(ticket.id) for ticket in tickets for pbx in fleet.pbxs] == [ANSWERED] * 4
-        assert fleet.redis.cli("DBSIZE") == "0"
+def with_minutes(folder):
+    """A copy of the product in whose minute are SECONDS."""
+    for name in ("agi", "dialplan", "lib/movidesk"):
+        shutil.copytree(CHECKOUT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for module, values in SCALED.items():
+        path = folder / "lib" / "movidesk" / module
+        lines = path.read_text().splitlines()
+        for name, value in values.items():
+            places = [place for place, line in enumerate(lines) if line.startswith(name + " = ")]
+            assert len(places) == 1, f"{module}: {name}"
+            if SECONDS != 60:
+                lines[places[0]] = f"{name} = {value}"
+        path.write_text("\n".join(lines) + "\n")
+    return folder
+
+
+class Branches:
+    """The two PBXs, with the phones of both agents at each, and a network to Redis for each."""
+
+    def __init__(self, fleet: Fleet, networks: list[Proxy]) -> None:
+        self.fleet, self.networks, self.model, self.redis = fleet, networks, fleet.model, fleet.redis
+        self.opened = ExitStack()
+        self.begun = len(self.model.log)
+        for pbx in fleet.pbxs:
+            for extension in AGENTS:
+                self.opened.enter_context(Agent(pbx.pbx, extension, answers(hang_up_after=0.2)))
+
+    def call(self, count: int) -> list[Caller]:
+        """So many callers wait, who came at the two PBXs in turn."""
+        self.model.in_call.update((extension, "somebody") for extension in AGENTS)
+        callers = []
+        for number in range(count):
+            place = self.fleet.pbxs[number % 2]
+            before = self.reported(place)
+            caller = self.opened.enter_context(Caller(place.pbx, "77", f"47339{time.monotonic_ns() % 10 ** 6:06}"))
+            callers.append(caller)
+            wait_for(f"{caller} is in line", lambda: self.reported(place) > before or caller.ended, instead=place.pbx.log_tail)
+        return callers
+
+    def reported(self, pbx) -> int:
+        """How many callers this PBX has made wait so far, as its console says."""
+        return pbx.pbx.log().count("Started music on hold")
+
+    def free_agents(self) -> None:
+        self.model.in_call.clear()
+
+    def log(self) -> list[dict]:
+        """The requests of this test, oldest first."""
+        return list(self.model.log)[self.begun:]
+
+    def tickets(self, callers: list[Caller]) -> list:
+        numbers = [caller.number for caller in callers]
+        return [ticket for ticket in self.fleet.pbxs[0].tickets() if ticket.number in numbers]
+
+    def served(self) -> list[str]:
+        """The numbers of the callers for whom an agent was named, in that order."""
+        named = [entry["params"]["clientNumber"] for entry in self.log()
+                 if entry["endpoint"] == "asterisk_receivedCall" and entry["answer"].strip('"') in AGENTS]
+        return list(dict.fromkeys(named))
+
+    def wait_served(self, count: int) -> None:
+        wait_for(f"{count} callers are served", lambda: len(self.served()) >= count, PATIENCE, self.story)
+
+    def wait_complete(self, callers: list[Caller]) -> None:
+        """Every caller has one ticket, which is complete."""
+        for caller in callers:
+            caller.wait(PATIENCE)
+        wait_for("complete tickets", lambda: all(ticket.complete for ticket in self.tickets(callers))
+                 and len(self.tickets(callers)) == len(callers), PATIENCE, self.story)
+
+    def story(self) -> str:
+        told = [f"{entry['time']:.1f} {entry['endpoint']} {entry['params'].get('id')} {entry['status']} {entry['answer']}"
+                for entry in self.log()]
+        return "\n".join([*told[-60:], *(pbx.service_log()[-1500:] for pbx in self.fleet.pbxs)])
+
+    def judge(self) -> None:
+        """No minute has more requests than the limit, and Movidesk had no reason to complain. Only of agents it may know less: the
+        reports of two PBXs that wait for Redis do not arrive in the order of their calls."""
+        times = [entry["time"] for entry in self.model.log]
+        most = max((sum(begin <= at < begin + SECONDS for at in times[place:place + 2 * LIMIT + 2])
+                    for place, begin in enumerate(times)), default=0)
+        assert most <= LIMIT, f"{most} requests in a minute\n{self.story()}"
+        assert [entry for entry in self.model.log if entry["status"] == 429] == []
+        assert [problem for problem in self.model.problems if "is still in call" not in problem["text"]] == []
+
+    def close(self) -> None:
+        self.opened.close()
+
+
+@pytest.fixture(scope="module")
+def fleet(tree, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fleet")
+    product = with_minutes(folder / "product")
+    with ExitStack() as opened:
+        redis = PrivateRedis(folder / "redis")
+        networks = [opened.enter_context(Proxy(redis.port)) for _ in range(2)]
+        made = Fleet(tree, folder, redis=redis, redis_ports=[network.port for network in networks], product=product,
+                     limit=Limit(LIMIT, SECONDS), agents=AGENTS, settings=LINE, variables=VARIABLES)
+        made.networks = networks
+        yield opened.enter_context(made)
+
+
+@pytest.fixture
+def branches(fleet):
+    made = Branches(fleet, fleet.networks)
+    try:
+        yield made
+        made.judge()
+    finally:
+        made.close()
+
+
+def test_callers_of_two_pbxs_are_served_in_their_order(branches):
+    callers = branches.call(12)
+    branches.free_agents()
+    branches.wait_complete(callers)
+    assert branches.served() == [caller.number for caller in callers]
+    tickets = branches.tickets(callers)
+    assert [ticket.state for ticket in tickets] == ["completed"] * 12
+    assert sorted(ticket.id.partition("-")[0] for ticket in tickets) == ["pbx1"] * 6 + ["pbx2"] * 6
+    for ticket in tickets:
+        assert branches.fleet.pbxs[0].requests(ticket.id)[-3:] == ANSWERED
+    assert branches.model.problems == []
+    shown = branches.fleet.pbxs[1].cli("status", "--fleet")
+    assert (shown.returncode, shown.stdout.splitlines()[0].split()) == (0, ["PBXs", "2", "of", "2;", "this", "is", "pbx2"])
+
+
+def test_redis_fails_in_every_way_while_callers_wait(branches):
+    callers = branches.call(12)
+    branches.free_agents()
+    redis = branches.redis
+    for count, trouble in zip((2, 4, 6), (redis.forget_scripts, redis.forget_everything, lambda: redis.sleep(1.0))):
+        branches.wait_served(count)
+        trouble()
+    branches.wait_served(8)
+    redis.stop()
+    branches.wait_served(9)  # each PBX uses its own part
+    shown = branches.fleet.pbxs[1].cli("status", "--fleet")
+    assert shown.returncode == 1 and "cannot be used: " in shown.stdout
+    redis.start()
+    branches.wait_complete(callers)
+
+
+def test_a_pbx_dies_and_the_other_goes_on(branches):
+    callers = branches.call(6)
+    branches.free_agents()
+    branches.wait_served(1)
+    gone = branches.fleet.pbxs[1]
+    gone.stop_service(kill=True)
+    gone.pbx.stop(kill=True)
+    for caller in callers[1::2]:
+        caller.cut_off()
+    for caller in callers[0::2]:
+        caller.wait(PATIENCE)
+    gone.pbx.start()
+    gone.start_service()
+    wait_for("complete tickets", lambda: all(ticket.complete for ticket in branches.tickets(callers)), PATIENCE, branches.story)
+    known = {ticket.number for ticket in branches.tickets(callers)}
+    assert {caller.number for caller in callers[0::2]} <= known
+
+
+def test_answers_of_redis_vanish_on_the_way_to_one_pbx(branches):
+    """The PBX that is cut off believes nothing, and Redis does not know that it is."""
+    callers = branches.call(8)
+    branches.free_agents()
+    branches.wait_served(1)
+    branches.networks[1].hold(TO_CLIENT)
+    healing = threading.Timer(4 * SECONDS, branches.networks[1].release)
+    healing.start()
+    branches.wait_complete(callers)
+    healing.join()
