@@ -68,8 +68,11 @@ class Product(Day):
 
     def __init__(self, scene, seed: int):
         super().__init__(scene, seed)
-        self.context = VirtualContext(self.config(), self.clock, self.wake, is_script=False,
-                                      journal=Journal(":memory:", self.clock))
+        self.open(VirtualContext(self.config(), self.clock, self.wake, is_script=False, journal=Journal(":memory:", self.clock)))
+
+    def open(self, context: VirtualContext) -> None:
+        """Begin with an empty journal."""
+        self.context = context
         self.context.virtual_client = VirtualClient(self)
         self.delivery = Delivery(self.context, jitter=random.Random(1).random)
         self.channels: dict[int, VirtualChannel] = {}
