@@ -108,7 +108,7 @@ class Branches:
         return "\n".join([*told[-60:], *(pbx.service_log()[-1500:] for pbx in self.fleet.pbxs)])
 
     def judge(self) -> None:
-        """No minute has more requests than the limit, and Movidesk had no reason to complain. Only of agents it may know less: the
+        """No minute has more requests than the limit, and Movidesk had no reason to complain. Only of agents it may know less:
         reports of two PBXs that wait for Redis do not arrive in the order of their calls."""
         times = [entry["time"] for entry in self.model.log]
         most = max((sum(begin <= at < begin + SECONDS for at in times[place:place + 2 * LIMIT + 2])
