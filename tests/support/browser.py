@@ -21,6 +21,10 @@ WCAG_AA = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practic
 LISTEN = """addEventListener("securitypolicyviolation", event =>
     console.error(`Content-Security-Policy: ${event.violatedDirective}: ${event.blockedURI}`))"""
 
+# What fades in has not its contrast yet.
+STAND_STILL = """() => Promise.all(document.getAnimations().filter(each => each.effect.getComputedTiming().endTime < Infinity)
+    .map(each => each.finished.catch(() => {})))"""
+
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
@@ -87,6 +91,7 @@ def is_outside(url: str) -> bool:
 
 def check_accessible(page: Page, within: str = "body") -> None:
     """AssertionError where axe-core finds a serious or critical fault against WCAG 2.2 AA in what the page shows there."""
+    page.evaluate(STAND_STILL)
     options = {"runOnly": {"type": "tag", "values": WCAG_AA}, "resultTypes": ["violations"]}
     found = Axe().run(page, within, options).response
     assert found["passes"], "axe looked at nothing"
