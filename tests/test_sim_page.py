@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 import requests
+from babel.messages.extract import extract_from_dir
 from playwright.sync_api import Page, expect
 
 import movidesk_sim
-from movidesk_sim import faults, links
+from movidesk_sim import faults, links, texts
 from movidesk_sim.command import add_agents
 from movidesk_sim.links import CHECKING, Look, Looks
 from movidesk_sim.made_calls import CallUrl
@@ -171,6 +172,8 @@ def test_a_simulator_that_is_gone_is_said(running, page, browser):
     browser.allow("ERR_CONNECTION_REFUSED|ERR_EMPTY_RESPONSE|ERR_CONNECTION_RESET")
     running.close()
     expect(page.locator("#live")).to_have_text("The simulator does not answer")
+    page.get_by_role("switch", name="Online: Ana Souza").click()
+    expect(page.get_by_role("switch", name="Online: Ana Souza")).to_have_attribute("aria-checked", "true")
 
 
 @pytest.mark.parametrize("language, title", [("pt-BR", "Simulador do Movidesk"), ("es-AR,es;q=0.9", "Simulador de Movidesk"),
@@ -395,6 +398,23 @@ def test_a_link_is_looked_at_once_until_it_failed_long_ago(clock):
 def test_the_page_has_a_button_for_every_mode():
     modes = re.search(r"const MODES = new Map\(\[(.*?)^\]\);", (STATIC / "switches.js").read_text(), re.DOTALL | re.MULTILINE)
     assert re.findall(r'^  \["(\w*)",', modes[1], re.MULTILINE) == ["", *faults.MODES]
+
+
+def test_the_scripts_are_given_all_their_texts():
+    found = {text for _, _, text, _, _ in extract_from_dir(str(STATIC), [("**.js", "javascript")])}
+    assert texts.of_scripts() == found and len(found) > 50
+    assert texts.translations("pt-BR")["Free"] == "Livre" and texts.translations("en")["Free"] == "Free"
+
+
+def test_an_answer_that_was_overtaken_is_not_shown(running, page):
+    """Else a switch jumps back for a moment."""
+    old = requests.get(running.home + "/page/state", timeout=5)
+    page.get_by_role("switch", name="Online: Ana Souza").click()
+    expect(agent(page).locator(".badge")).to_have_text("Offline")
+    page.route("**/page/state", lambda route: route.fulfill(body=old.content, content_type="application/json"))
+    page.wait_for_event("response", lambda response: response.url.endswith("/page/state"))
+    page.wait_for_event("response", lambda response: response.url.endswith("/page/state"))
+    assert agent(page).locator(".badge").text_content() == "Offline"
 
 
 def test_scripts_parse_no_markup():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import secrets
 from contextlib import AbstractContextManager
 from typing import Any, Callable
 from urllib.parse import urlsplit
@@ -49,6 +50,7 @@ class Page:
                  call_url: Callable[[], CallUrl | None]) -> None:
         self.model, self.faults, self.lock, self.call_url = model, faults, lock, call_url
         self.looks = Looks()
+        self.run, self._serial = secrets.token_hex(8), 0
 
     def show(self) -> Response:
         language = texts.best([name for name, _ in request.accept_languages])
@@ -101,7 +103,9 @@ class Page:
                          method=pbx.method, auth=pbx.auth)  # without the lock: it may take a minute
 
     def _view(self) -> dict[str, Any]:
-        return view(self.model, self.faults, self.looks.at)
+        """The state; of two with the same `run`, that with the greater `serial` is the newer one."""
+        self._serial += 1
+        return {"run": self.run, "serial": self._serial, **view(self.model, self.faults, self.looks.at)}
 
 
 def create_page(model: Movidesk, faults: Faults, lock: AbstractContextManager, host: str = "127.0.0.1",

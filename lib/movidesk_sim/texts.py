@@ -5,26 +5,34 @@
 from __future__ import annotations
 
 import gettext
+import re
 from functools import cache
 from pathlib import Path
 
-FOLDER = Path(__file__).parent / "locale"
+FOLDER = Path(__file__).parent
 DOMAIN = "movidesk_sim"
 #: Each language as the page names it, and its catalog; the first is that of the source.
 LANGUAGES = {"en": "", "pt-BR": "pt", "es": "es"}
+_IN_A_SCRIPT = re.compile(r'\b_\("([^"\\]+)"')
 
 
 @cache
 def catalog(language: str) -> gettext.NullTranslations:
     """The texts in a language of LANGUAGES."""
-    return gettext.translation(DOMAIN, FOLDER, [LANGUAGES[language]], fallback=not LANGUAGES[language])
+    return gettext.translation(DOMAIN, FOLDER / "locale", [LANGUAGES[language]], fallback=not LANGUAGES[language])
+
+
+@cache
+def of_scripts() -> frozenset[str]:
+    """The texts in static/*.js."""
+    scripts = [path.read_text(encoding="utf-8") for path in (FOLDER / "static").glob("*.js")]
+    return frozenset(text for script in scripts for text in _IN_A_SCRIPT.findall(script))
 
 
 @cache
 def translations(language: str) -> dict[str, str]:
-    """English text -> the text in this language, for the scripts; none for English."""
-    found = getattr(catalog(language), "_catalog", {})
-    return {text: translated for text, translated in found.items() if text and isinstance(text, str)}
+    """English text -> the text in this language, for the scripts."""
+    return {text: catalog(language).gettext(text) for text in sorted(of_scripts())}
 
 
 def best(accepted: list[str]) -> str:

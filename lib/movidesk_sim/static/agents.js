@@ -40,8 +40,8 @@ function screen() {
   }};
 }
 
-function card(first, draw) {
-  const change = body => post("agents/" + encodeURIComponent(first.extension), body).then(draw);
+function card(first, act) {
+  const change = body => act("agents/" + encodeURIComponent(first.extension), body);
   const badge = element("span", {class: "badge"});
   const face = element("span", {class: "face", "aria-hidden": "true"});
   const name = element("h3");
@@ -72,8 +72,9 @@ function card(first, draw) {
   }};
 }
 
-export function drawAgents(agents, draw) {
-  keep(byId("agents"), agents, agent => agent.extension, agent => card(agent, draw));
+/** act(path, body) changes something. */
+export function drawAgents(agents, act) {
+  keep(byId("agents"), agents, agent => agent.extension, agent => card(agent, act));
   keep(byId("call-agent"), agents, agent => agent.extension, agent => {
     const node = element("option", {value: agent.extension});
     return {node, update: agent => setText(node, `${nameOf(agent)} (${agent.extension})`)};
@@ -86,8 +87,9 @@ export const canCall = document.body.dataset.canCall === "yes";
 
 /** Asks who calls this customer. */
 export function askToCall(number, extension) {
+  const agents = byId("call-agent");
   byId("call-number").value = number;
-  if (extension) byId("call-agent").value = extension;
+  if ([...agents.options].some(option => option.value === extension)) agents.value = extension;
   setText(byId("call-answer"), "");
   byId("call").showModal();
 }

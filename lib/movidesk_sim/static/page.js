@@ -4,18 +4,22 @@ import {drawAgents} from "./agents.js";
 import {drawCalls} from "./calls.js";
 import {byId, setAttribute, setText} from "./dom.js";
 import {drawGauge, drawRequests, moveStrip} from "./requests.js";
-import {now, state} from "./server.js";
+import {now, post, state} from "./server.js";
 import {drawSwitches} from "./switches.js";
 import {_, duration} from "./texts.js";
 
 const EVERY = 500;  // milliseconds between two questions, while the page can be seen
 
-/** Shows a state. */
-export function draw(shown) {
-  drawAgents(shown.agents, draw);
+let last = {run: "", serial: 0};
+
+/** Shows a state, unless a newer one of this simulator is shown: answers may overtake each other. */
+function draw(shown) {
+  if (shown.run === last.run && shown.serial < last.serial) return;
+  last = shown;
+  drawAgents(shown.agents, act);
   drawCalls(shown);
   drawGauge(shown.limit);
-  drawSwitches(shown, draw);
+  drawSwitches(shown, act);
   drawRequests(shown);
   setText(byId("count-waiting"), shown.waiting.length);
   setText(byId("count-calls"), shown.agents.filter(agent => agent.state === "call").length);
@@ -33,10 +37,11 @@ function tick() {
   moveStrip();
 }
 
-async function ask() {
+/** Shows the state that comes of a request. */
+async function showAnswer(request) {
   const live = byId("live");
   try {
-    draw(await state());
+    draw(await request);
     setAttribute(live, "data-state", "live");
     setText(live, _("live"));
   } catch (error) {
@@ -46,9 +51,12 @@ async function ask() {
   }
 }
 
+/** Changes something, and shows what came of it. */
+const act = (path, body) => showAnswer(post(path, body));
+
 async function go() {
   for (;;) {
-    if (!document.hidden) await ask();
+    if (!document.hidden) await showAnswer(state());
     await new Promise(resolve => setTimeout(resolve, EVERY));
   }
 }

@@ -2,7 +2,6 @@
 
 import {toggle} from "./agents.js";
 import {byId, element, keep, setAttribute, setText} from "./dom.js";
-import {post} from "./server.js";
 import {_} from "./texts.js";
 
 // Each mode of faults.py: its name, and what it does.
@@ -18,9 +17,9 @@ const MODES = new Map([
 
 export const modeName = mode => MODES.get(mode)?.[0]() ?? mode;
 
-function mode({name}, draw) {
+function mode({name}, act) {
   const node = element("button", {type: "button", role: "radio", "aria-checked": "false", "data-mode": name, text: modeName(name),
-    click: () => post("mode", {mode: name, once: byId("once").checked}).then(draw)});
+    click: () => act("mode", {mode: name, once: byId("once").checked})});
   return {node, update({on}) {
     setAttribute(node, "aria-checked", on);
     node.tabIndex = on ? 0 : -1;
@@ -38,8 +37,8 @@ function arrows(event) {
   next.click();
 }
 
-function group(first, draw) {
-  const change = body => post("groups/" + first.queue_id, body).then(draw);
+function group(first, act) {
+  const change = body => act("groups/" + first.queue_id, body);
   const badge = element("span", {class: "badge"});
   const hours = ["opens", "closes"].map(name => element("input", {
     type: "text", inputmode: "numeric", pattern: "([01][0-9]|2[0-3]):[0-5][0-9]|24:00", maxlength: "5", size: "5",
@@ -68,12 +67,13 @@ function group(first, draw) {
 
 byId("modes").addEventListener("keydown", arrows);
 
-export function drawSwitches(shown, draw) {
+/** act(path, body) changes something. */
+export function drawSwitches(shown, act) {
   const modes = [...MODES.keys()].map(name => ({name, on: name === shown.mode}));
-  keep(byId("modes"), modes, each => each.name, each => mode(each, draw));
+  keep(byId("modes"), modes, each => each.name, each => mode(each, act));
   setAttribute(byId("modes"), "data-mode", shown.mode);
   const note = MODES.get(shown.mode)?.[1]() ?? shown.mode;
   const more = shown.more_faults ? _("Faults set by /control/: {count}", {count: shown.more_faults}) : "";
   setText(byId("mode-note"), `${note} ${more}`.trim());
-  keep(byId("groups"), shown.groups, each => each.queue_id, each => group(each, draw));
+  keep(byId("groups"), shown.groups, each => each.queue_id, each => group(each, act));
 }
