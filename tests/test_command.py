@@ -25,13 +25,13 @@ def test_the_command_says_how_to_be_used_and_logs():
             settings = dict(line.split(" = ") for line in said if " = " in line)
             params = {"token": settings["token"], "queueId": 5, "clientNumber": "1", "id": "c1"}
             url = f"{settings['url']}/{RECEIVED}"
-            answers = [requests.post(url, params=params, timeout=5) for _ in range(2)]
+            answers = [requests.post(url, params=params, timeout=30) for _ in range(2)]
             assert [answer.status_code for answer in answers] == [200, 429] and answers[0].json() == "6000"
             line = process.stdout.readline()
             assert line.rstrip().endswith(f'POST {RECEIVED} queueId=5 clientNumber=1 id=c1 -> 200 "6000"')
         finally:
             process.send_signal(2)
-            process.wait(timeout=5)
+            process.wait(timeout=30)
         assert settings["token"] not in process.stdout.read()
         assert process.returncode == 0
 
@@ -107,6 +107,6 @@ def test_it_listens_at_a_second_address():
     with command.listen(model, "127.0.0.2", 0) as loopback, serve(model, also="127.0.0.3") as both:
         assert loopback.home.startswith("http://127.0.0.2:") and both.home == f"http://127.0.0.1:{both.port}"
         for address in ("127.0.0.1", "127.0.0.3"):
-            assert requests.get(f"http://{address}:{both.port}/page/state", timeout=5).status_code == 200
+            assert requests.get(f"http://{address}:{both.port}/page/state", timeout=30).status_code == 200
     with pytest.raises(requests.ConnectionError):
-        requests.get(f"http://127.0.0.3:{both.port}/", timeout=5)
+        requests.get(f"http://127.0.0.3:{both.port}/", timeout=30)

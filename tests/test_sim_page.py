@@ -74,7 +74,7 @@ def test_a_caller_waits_rings_and_opens_the_screen(model, page):
     ask(model)
     expect(page.locator("#waiting li")).to_contain_text("4733990777")
     expect(page.locator("#waiting li")).to_contain_text("all agents are in calls")
-    expect(page.locator("#waiting .clock")).to_have_text(re.compile(r"0:0[1-9]"))  # it runs
+    expect(page.locator("#waiting .clock")).to_have_text(re.compile(r"^(?!0:00)\d+:\d\d$"))  # it runs
     model.in_call.clear()
     ask(model)
     expect(agent(page)).to_have_attribute("data-state", "ringing")
@@ -119,14 +119,14 @@ def test_requests_against_the_documents_come_first(model, page):
 
 
 def test_the_gauge_shows_the_window(model, page):
-    model.limit = Limit(4, seconds=30)
+    model.limit = Limit(4, seconds=300)
     for number in range(4):
         ask(model, call=f"c{number}")
     gauge = page.get_by_role("meter", name="Limit of requests")
     expect(gauge).to_have_attribute("aria-valuenow", "4")
     expect(gauge).to_have_attribute("data-full", "full")
     expect(page.locator("#gauge-text")).to_have_text("4 of 4")
-    expect(page.locator("#gauge-note")).to_contain_text("Full: the next one is taken in 0:")
+    expect(page.locator("#gauge-note")).to_contain_text(re.compile(r"Full: the next one is taken in [45]:"))
     expect(page.locator("#strip i")).to_have_count(4)
 
 
@@ -150,7 +150,7 @@ def test_hostile_callers_and_answers_are_text(model, running, page):
     ask(model, "setMadeCallLink", "c4", Link="data:text/html,<script>alert(1)</script>")
     model.request("POST", HOSTILE, {"token": model.token, "id": HOSTILE, HOSTILE: HOSTILE})
     running.faults.set_mode("nonsense", 1)
-    requests.post(running.url + "/asterisk_receivedCall", params={"token": model.token}, timeout=5)
+    requests.post(running.url + "/asterisk_receivedCall", params={"token": model.token}, timeout=30)
     expect(page.locator("#requests li")).to_have_count(10)
     expect(page.locator("#waiting")).to_contain_text(HOSTILE[:60])
     expect(page.locator("#tickets")).to_contain_text("its link is no web address")
@@ -169,7 +169,7 @@ def test_a_recording_that_cannot_be_played_says_why(model, running, page):
 
 
 def test_a_simulator_that_is_gone_is_said(running, page, browser):
-    browser.allow("ERR_CONNECTION_REFUSED|ERR_EMPTY_RESPONSE|ERR_CONNECTION_RESET")
+    browser.allow("Failed to load resource")
     running.close()
     expect(page.locator("#live")).to_have_text("The simulator does not answer")
     page.get_by_role("switch", name="Online: Ana Souza").click()
@@ -180,7 +180,7 @@ def test_a_simulator_that_is_gone_is_said(running, page, browser):
                                              ("en-GB", "Movidesk simulator"), ("de-DE", "Movidesk simulator"),
                                              ("de-DE,pt-PT;q=0.8,en;q=0.7", "Simulador do Movidesk")])
 def test_the_page_has_the_language_of_the_browser(running, language, title):
-    answer = requests.get(running.home, headers={"Accept-Language": language}, timeout=5)
+    answer = requests.get(running.home, headers={"Accept-Language": language}, timeout=30)
     assert f"<title>{title}</title>" in answer.text and "Accept-Language" in answer.headers["Vary"]
 
 
@@ -233,7 +233,7 @@ def test_an_agent_goes_offline_and_online(model, page):
 def test_switches_for_faults(model, running, page):
     def send(call: str) -> requests.Response | None:
         try:
-            return requests.post(running.url + "/asterisk_receivedCall", timeout=5,
+            return requests.post(running.url + "/asterisk_receivedCall", timeout=30,
                                  params={"token": model.token, "queueId": "77", "clientNumber": "4733990777", "id": call})
         except requests.ConnectionError:
             return None
@@ -260,7 +260,7 @@ def test_a_fault_for_the_next_request_only(running, page):
     expect(page.get_by_role("radio", name="429")).to_be_focused()
     until(lambda: running.faults.mode == "429")
     assert [requests.post(running.url + "/setMadeCallLink", params={"token": running.model.token, "id": "m"},
-                          timeout=5).status_code for _ in range(2)] == [429, 200]
+                          timeout=30).status_code for _ in range(2)] == [429, 200]
     expect(page.get_by_role("radio", name="As usual")).to_have_attribute("aria-checked", "true")
 
 
@@ -328,24 +328,24 @@ def test_calling_back_knows_number_and_agent(model, running, browser):
     ({"Sec-Fetch-Site": "same-site"}, 403), ({"Content-Type": "text/plain"}, 415),
     ({"Content-Type": "application/x-www-form-urlencoded"}, 415), ({"Host": "evil.example"}, 421)])
 def test_another_site_changes_nothing(running, path, body, headers, status):
-    before = requests.get(running.control + "/state", timeout=5).json()
-    answer = requests.post(f"{running.home}/page/{path}", data=json.dumps(body), timeout=5,
+    before = requests.get(running.control + "/state", timeout=30).json()
+    answer = requests.post(f"{running.home}/page/{path}", data=json.dumps(body), timeout=30,
                            headers={"Content-Type": "application/json", **headers})
     assert answer.status_code == status and "Access-Control-Allow-Origin" not in answer.headers
-    assert {**requests.get(running.control + "/state", timeout=5).json(), "time": 0} == {**before, "time": 0}
+    assert {**requests.get(running.control + "/state", timeout=30).json(), "time": 0} == {**before, "time": 0}
 
 
 def test_nothing_is_changed_by_a_get(running):
     for path in ("agents/5252", "mode", "groups/77", "call"):
-        assert requests.get(f"{running.home}/page/{path}?online=false&mode=500", timeout=5).status_code in (404, 405)
+        assert requests.get(f"{running.home}/page/{path}?online=false&mode=500", timeout=30).status_code in (404, 405)
 
 
 def test_a_name_of_somebody_elses_shows_nothing(running):
     """DNS can give any name our address."""
     for path in ("/", "/page/state", "/static/page.js"):
-        answer = requests.get(running.home + path, headers={"Host": "evil.example"}, timeout=5)
+        answer = requests.get(running.home + path, headers={"Host": "evil.example"}, timeout=30)
         assert answer.status_code == 421 and "5252" not in answer.text
-        assert requests.get(running.home + path, headers={"Host": "localhost:8080"}, timeout=5).status_code == 200
+        assert requests.get(running.home + path, headers={"Host": "localhost:8080"}, timeout=30).status_code == 200
 
 
 @pytest.mark.parametrize("path, body, status", [
@@ -354,17 +354,17 @@ def test_a_name_of_somebody_elses_shows_nothing(running):
     ("groups/77", {"opens": "8", "closes": "18"}, 400), ("groups/77", {"opens": "08:00"}, 400),
     ("groups/77", {"opens": 8}, 400), ("call", {"number": "1"}, 409)])
 def test_misuse_is_answered_with_a_text(running, path, body, status):
-    answer = requests.post(f"{running.home}/page/{path}", json=body, timeout=5)
+    answer = requests.post(f"{running.home}/page/{path}", json=body, timeout=30)
     assert answer.status_code == status and answer.json()["error"]
 
 
 def test_every_answer_has_a_strict_policy(running):
     for path in ("/", "/page/state", "/static/page.js", "/static/page.css"):
-        headers = requests.get(running.home + path, timeout=5).headers
+        headers = requests.get(running.home + path, timeout=30).headers
         policy = headers["Content-Security-Policy"]
         assert "default-src 'none'" in policy and "unsafe" not in policy and "frame-ancestors 'none'" in policy
         assert headers["X-Content-Type-Options"] == "nosniff" and headers["Referrer-Policy"] == "no-referrer"
-    assert running.model.token not in requests.get(running.home + "/", timeout=5).text
+    assert running.model.token not in requests.get(running.home + "/", timeout=30).text
 
 
 # What it is made of
@@ -408,7 +408,7 @@ def test_the_scripts_are_given_all_their_texts():
 
 def test_an_answer_that_was_overtaken_is_not_shown(running, page):
     """Else a switch jumps back for a moment."""
-    old = requests.get(running.home + "/page/state", timeout=5)
+    old = requests.get(running.home + "/page/state", timeout=30)
     page.get_by_role("switch", name="Online: Ana Souza").click()
     expect(agent(page).locator(".badge")).to_have_text("Offline")
     page.route("**/page/state", lambda route: route.fulfill(body=old.content, content_type="application/json"))

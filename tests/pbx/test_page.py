@@ -39,7 +39,7 @@ def test_a_call_is_seen_and_its_recording_plays(rehearsal, browser):
         phone.wait_event("answered")
         expect(ana.locator(".badge")).to_have_text("In a call")
         expect(ana.locator(".screen")).to_contain_text(NUMBER)
-        expect(ana.locator(".screen .clock")).to_have_text(re.compile("0:0[2-9]"))  # so much is recorded, too
+        expect(ana.locator(".screen .clock")).to_have_text(re.compile(r"^(?!0:0[01])\d+:\d\d$"))  # so much is recorded, too
         assert bruno.locator(".screen").is_hidden()
         phone.hang_up()
         caller.wait()
