@@ -12,11 +12,9 @@ from movidesk.config import load
 from movidesk.journal import Journal
 from movidesk.web import server
 from movidesk.web.panel import app, login
-from support.browser import TIMEOUT, check_accessible, check_fits
+from support.browser import check_accessible, check_fits
 from support.journals import arrive
 from support.waits import free_port, until
-
-expect.set_options(timeout=1000 * TIMEOUT)
 
 PASSWORD = "a-good-password"
 HOSTILE = "<img src=x onerror=\"document.title='executed'\"><script>document.title='executed'</script>"
@@ -36,7 +34,7 @@ class Office:
         self._panel, self._web = app.Panel(self.config), server.Web()
         if version:
             self._panel.board.version = version
-        self._web.listen("[panel] listen", self.config["panel", "listen"], self._panel.app, app.MAX_VIEWERS,
+        self._web.listen("[panel] listen", self.config["panel", "listen"], self._panel.app, app.WAITING,
                          sees_clients_leave=True)
         self._panel.board.start()
         self._thread = threading.Thread(target=self._web.run, daemon=True)
@@ -240,6 +238,19 @@ def test_another_version_loads_the_page_again(browser, office):
     shown.start("another")
     expect(page.locator("body[data-old]")).to_have_count(0)
     live(page)
+
+
+def test_a_login_in_front_that_ends_is_asked_for(browser, office):
+    """The web server in front answers with a redirect to its own login."""
+    browser.allow("ERR_|Failed to load resource|EventSource")
+    shown = office()
+    page = browser.open(shown.url)
+    live(page)
+    page.route("**/events*", lambda route: route.fulfill(status=302, headers={"Location": "/login-elsewhere"}))
+    page.route(shown.url, lambda route: route.fulfill(body="<title>Log in first</title>", content_type="text/html"))
+    shown.stop()
+    shown.start()
+    expect(page).to_have_title("Log in first")
 
 
 def test_another_password_asks_for_it(browser, office, write_config):

@@ -7,6 +7,7 @@ import re
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -166,6 +167,26 @@ def test_a_number_is_searched_without_being_in_an_address(panel, caplog):
     assert "0777" not in caplog.text
 
 
+def test_searches_do_not_take_all_threads(panel, monkeypatch):
+    shown = panel()
+    begun, goes_on = threading.Semaphore(0), threading.Event()
+
+    def search(*_arguments):
+        begun.release()
+        assert goes_on.wait(30)
+        return {"calls": [], "too_short": False}
+
+    monkeypatch.setattr(shown._maker, "search", search)
+    with ThreadPoolExecutor() as pool:
+        under_way = [pool.submit(client(shown).post, "/search", data={"number": "1"}) for _ in range(app.SEARCHES)]
+        for _ in under_way:
+            assert begun.acquire(timeout=30)
+        assert client(shown).post("/search", data={"number": "1"}).status_code == 503
+        goes_on.set()
+        assert [done.result().status_code for done in under_way] == [200] * app.SEARCHES
+    assert client(shown).post("/search", data={"number": "1"}).status_code == 200
+
+
 def test_the_search_says_why_the_journal_cannot_be_read(panel, tmp_path):
     shown = panel()
     (tmp_path / "journal.db").unlink()
@@ -182,7 +203,7 @@ def served(panel):
 
     def start(**settings):
         shown, web = panel(**settings), server.Web()
-        _, port = web.listen("[panel] listen", ("127.0.0.1", 0), shown.app, app.MAX_VIEWERS, sees_clients_leave=True)
+        _, port = web.listen("[panel] listen", ("127.0.0.1", 0), shown.app, app.WAITING, sees_clients_leave=True)
         shown.board.start()
         thread = threading.Thread(target=web.run, daemon=True)
         thread.start()

@@ -8,7 +8,7 @@ import pytest
 
 from movidesk.config import load
 from movidesk.journal import Journal
-from movidesk.web.panel.sections import CALLERS, TODAY_EVERY, Maker
+from movidesk.web.panel.sections import CALLERS, FOUND, TODAY_EVERY, Maker
 from support.journals import arrive, deliver_now
 
 
@@ -172,6 +172,14 @@ def test_search_by_number(office, mask, typed, count, too_short):
     arrive(journal)
     found = maker.search(journal, typed, time.time())
     assert (len(found["calls"]), found["too_short"]) == (count, too_short)
+
+
+def test_a_masked_search_is_not_drowned_by_numbers_that_end_otherwise(office):
+    maker, journal = office(mask_numbers="yes")
+    arrive(journal)
+    for number in range(FOUND + 1):
+        journal.calls.arrive("pbx", f"18.{number}", "77", f"0777{number:06}")
+    assert len(maker.search(journal, "0777", time.time())["calls"]) == 1
 
 
 def test_search_finds_who_withholds_the_number(office):

@@ -209,7 +209,7 @@ class Service:
         config, panel = self.context.config, app.Panel(self.context.config)
         address = config["panel", "listen"]
         assert address
-        log.info("panel on %s:%d", *web.listen("[panel] listen", address, panel.app, app.MAX_VIEWERS, sees_clients_leave=True))
+        log.info("panel on %s:%d", *web.listen("[panel] listen", address, panel.app, app.WAITING, sees_clients_leave=True))
         if not is_loopback(address):
             log.warning("[panel] listen = %s:%d is not on loopback: without a web server with TLS in front, the password and "
                         "callers' numbers cross the network in clear text", *address)

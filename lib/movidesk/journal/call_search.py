@@ -27,6 +27,7 @@ class Wanted(NamedTuple):
     states: tuple[str, ...] = ()    # call_states; one of them
     since: float | None = None      # arrived at or after this, epoch seconds
     until: float | None = None      # arrived before this
+    ending: str = ""                # the end of the caller's number, as `number`
 
 
 class Position(NamedTuple):
@@ -85,6 +86,8 @@ def _condition(wanted: Wanted) -> tuple[str, dict[str, object]]:
 
     if wanted.number:
         add("number LIKE '%' || :number || '%'", number=wanted.number)
+    if wanted.ending:
+        add("number LIKE '%' || :ending", ending=wanted.ending)
     if wanted.agent:
         add(f"extension = :agent AND (mode = '{call_states.MADE}' OR state IN {ANSWERED} OR ended IS NULL)", agent=wanted.agent)
     if wanted.queue:

@@ -31,7 +31,8 @@ from movidesk.web.server import REFUSED
 
 log = logging.getLogger("movidesk.web.panel")
 
-__all__ = ["MAX_VIEWERS", "Panel"]
+SEARCHES = 4  # at once: in a large journal each takes a fifth of a second
+WAITING = MAX_VIEWERS + SEARCHES  # requests that may block at the same time (server.Web.listen)
 
 ASSETS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "assets")
 TYPES = {"panel.js": "text/javascript; charset=utf-8", "panel.css": "text/css; charset=utf-8", "icon.svg": "image/svg+xml"}
@@ -55,7 +56,7 @@ class Panel:
     def __init__(self, config: Config, clock: Callable[[], float] = time.time):
         self._config, self._clock = config, clock
         self._door, self._maker = Door(config), Maker(config)
-        self._searching = threading.Lock()
+        self._searching = threading.BoundedSemaphore(SEARCHES)
         self._assets = {name: _read(name) for name in TYPES}
         #: Of the files that a page is made of: a page of another version loads itself again.
         self._version = hashlib.sha256(b"".join([*self._assets.values(), _read("panel.html"), movidesk.__version__.encode()])
@@ -100,7 +101,7 @@ class Panel:
         language = _language()
         with in_language(language):
             words = texts.all_texts()
-        page = render_template("panel.html", language=texts.TAGS[language], t=words, version=self._version,
+        page = render_template("panel.html", language=texts.TAGS[language], t=words,
                                pbx=self._config["pbx", "name"], has_login=self._door.has_password,
                                data={"texts": words, "version": self._version})
         return self._renewed(Response(page, content_type="text/html; charset=utf-8"))
@@ -121,13 +122,15 @@ class Panel:
         return self._renewed(Response(viewer, headers={"X-Accel-Buffering": "no"}, content_type="text/event-stream"))
 
     def _search(self) -> Response:
-        with self._searching:  # a search in a large journal takes a fifth of a second: one at a time
-            source = Source(self._config)
-            try:
-                with source.opened() as journal:
-                    found = self._maker.search(journal, request.form.get("number", "")[:64], self._clock())
-            finally:
-                source.close()
+        if not self._searching.acquire(blocking=False):
+            return _text(503, f"{SEARCHES} searches are under way: try again")
+        source = Source(self._config)
+        try:
+            with source.opened() as journal:
+                found = self._maker.search(journal, request.form.get("number", "")[:64], self._clock())
+        finally:
+            source.close()
+            self._searching.release()
         return Response(json.dumps(found), content_type="application/json")
 
     def _login(self) -> Response:

@@ -68,9 +68,7 @@ class Maker:
         digits = number.lstrip("+")
         if not digits or self._masked and digits.isdigit() and SHOWN_END < len(digits) < WHOLE_NUMBER:
             return {"calls": [], "too_short": bool(digits)}
-        found = journal.search.newest(Wanted(number), FOUND)
-        if self._masked:
-            found = [call for call in found if call.number.endswith(number)]
+        found = journal.search.newest(Wanted(ending=number) if self._masked else Wanted(number), FOUND)
         return {"calls": self.calls(journal, found, now), "too_short": False}
 
     def calls(self, journal: Journal, found: list[Call], now: float) -> list[Any]:

@@ -12,7 +12,9 @@ const HIDDEN = 60000;  // ms after which a page that nobody sees gives its place
 const sections = {};   // what the server sent last, by section
 const opened = new Set(); // details that are shown, by their names
 let announced = new Set(); // alarms that were said
-const clock = { ahead: 0, offset: 0, looked: 0, drift: Date.now() - performance.now() }; // ms that the server's clock is ahead of performance.now(), its UTC offset in s
+/** The server's clock. ahead: ms that it is ahead of performance.now(); offset: its seconds east of UTC; looked: when it last read
+ *  the journal, epoch seconds; drift: ms between this machine's two clocks. */
+const clock = { ahead: 0, offset: 0, looked: 0, drift: Date.now() - performance.now() };
 
 // -- making elements ---------------------------------------------------------------------------------------------------
 
@@ -105,6 +107,7 @@ function tile(name, text, level, more) {
 
 function showAlarms(alarms) {
   byId("alarms").hidden = !alarms.length && !sections.broken;
+  byId("alarms").className = sections.broken || alarms.some(alarm => !alarm.mild) ? "severe" : "mild";
   const items = alarms.map(alarm => make("li", { class: alarm.mild ? "mild" : "severe" },
     make("strong", {}, alarm.text),
     alarm.why && make("p", {}, alarm.why),
@@ -153,7 +156,8 @@ function showRequests(requests) {
   const paused = requests.paused && make("span", { "data-until": requests.paused, class: "number" }, span(requests.paused - now()));
   const used = requests.rate === null ? String(requests.used) : `${requests.used} / ${requests.rate}`;
   tile("requests", used, paused ? "severe" : requests.lowered ? "mild" : "", [
-    requests.rate === null ? texts.no_limit : texts.window, requests.night && texts.night, requests.lowered && fill(texts.lowered, { limit: requests.limit }),
+    requests.rate === null ? texts.no_limit : texts.window, requests.night && texts.night,
+    requests.lowered && fill(texts.lowered, { limit: requests.limit }),
     paused && around(texts.paused, "time", paused)]);
 }
 
@@ -283,19 +287,20 @@ function hear(event) {
   tick();
 }
 
-/** The server refused the stream: find out why, and try again unless a login is needed. */
+/** The stream was refused: find out why. Whoever wants a login, here or in front of the panel, asks for it when the page is loaded
+ *  again. Else try again; a page that is loaded while nobody answers would stay an error for ever. */
 async function askWhy() {
-  let status = 0;
-  try {
-    status = (await fetch("events", { method: "HEAD", cache: "no-store" })).status;
-  } catch {
-    status = 0; // it cannot be reached
-  }
-  if (status === 401) return location.replace("login");
-  if (status === 503) say("full");
   wait = Math.min(wait * 2, 30000);
+  try {
+    const answer = await fetch("events", { method: "HEAD", cache: "no-store", redirect: "manual" });
+    if (answer.status === 401 || answer.type === "opaqueredirect") return location.reload();
+    if (answer.status === 503 && answer.headers.has("Retry-After")) say("full");
+    if (answer.ok) wait = 1000;
+  } catch {
+    say(state === "connecting" ? state : "old");
+  }
   clearTimeout(retry);
-  retry = setTimeout(connect, status === 200 ? 1000 : wait);
+  retry = setTimeout(connect, wait);
 }
 
 /** The service is of another version: load the page again, once a minute at most. */
@@ -337,7 +342,7 @@ byId("search").addEventListener("submit", async event => {
   const place = byId("found"), number = byId("number").value;
   try {
     const answer = await fetch("search", { method: "POST", body: new URLSearchParams({ number }), cache: "no-store" });
-    if (answer.status === 401) return location.replace("login");
+    if (answer.status === 401) return location.reload();
     if (!answer.ok) throw new Error(answer.statusText);
     const found = await answer.json();
     showCalls(place, found.calls, "");
