@@ -68,7 +68,7 @@ def test_the_user_of_the_docs_has_exactly_the_rights_needed(certified, look):
 def test_a_right_that_is_missing_is_named(redis, look, right):
     redis.add_user("pbx", PASSWORD, *(rule for rule in documented() if rule != right))
     found = look(redis.url_at(redis.port, "pbx", PASSWORD))["rights in Redis"]
-    assert found.state == TROUBLE and found.text.startswith("refused: " + right[1:])
+    assert (found.state, found.text) == (TROUBLE, "refused: " + right[1:])
     assert fleet.RIGHTS in found.remedy
 
 
@@ -98,6 +98,13 @@ def test_a_redis_that_does_not_answer(redis, look):
     redis.pause()
     found, = look(redis.url).values()
     assert (found.state, found.text) == (TROUBLE, "no answer")
+
+
+def test_a_redis_that_goes_away_meanwhile(redis, redis_proxy, look, monkeypatch):
+    monkeypatch.setattr(fleet, "_role", lambda about: [redis_proxy.cut()][1:])
+    found = look(redis.url_at(redis_proxy.port))
+    assert found["Redis' memory"].state == OK
+    assert found[f"Redis at 127.0.0.1:{redis_proxy.port}"].state == TROUBLE
 
 
 def test_a_name_that_is_not_known(look):

@@ -181,14 +181,14 @@ def _of_fleet(context: Context, book: journal.Journal) -> list[Alarm]:
     away = book.notes.get(fleet_watch.REDIS)
     if away and _lasts(context, away[1], FLEET_AFTER):
         found.append(Alarm("redis", _(
-            "this PBX is not in its fleet since {time} ({why}): it goes on with its own waiting line and its share of the limit; "
-            "see movidesk check").format(time=local(away[1]), why=away[0])))
+            "since {time} this PBX cannot share the account with the others ({why}): it goes on with its own waiting line and "
+            "its share of the limit; see movidesk check").format(time=local(away[1]), why=away[0])))
     silent = book.notes.get(fleet_watch.SILENT)
     if silent and _lasts(context, silent[1], FLEET_AFTER):
         there, _space, names = silent[0].partition(" ")
         found.append(Alarm("fleet", _(
-            "of {pbxs} PBXs only {there} are in the fleet since {time}; silent: {names}. Nobody uses their share of the limit: "
-            "start them; if they are gone for good, lower [fleet] pbxs on all others").format(
+            "PBXs of this account since {time}: {there} of {pbxs}; silent: {names}. Nobody uses their share of the limit: start "
+            "them; if they are gone for good, lower [fleet] pbxs on all others").format(
                 pbxs=config["fleet", "pbxs"], there=there, time=local(silent[1]), names=names or _("unknown"))))
     clocks = book.notes.get(fleet_watch.CLOCKS)
     if clocks:

@@ -12,6 +12,7 @@ from movidesk.facts import AlarmFacts, span
 from movidesk.fleet.records import Away, Overview
 from movidesk.journal import Journal
 from movidesk.messages import _
+from movidesk.rules.rate_limit import UNLIMITED
 
 if TYPE_CHECKING:
     from movidesk.fleet.membership import Membership
@@ -101,7 +102,8 @@ def rows(fleet: Fleet) -> list[tuple[str, str]]:
     there = sum(pbx["there"] for pbx in fleet["pbxs"])
     found.append(("PBXs", _("{there} of {expected}; this is {pbx}").format(
         there=there, expected=fleet["expected"], pbx=fleet["pbx"])))
-    texts = [_("{used} of {pool} in the last minute").format(**shared)]
+    texts = [_("{used} of {pool} in the last minute").format(**shared) if shared["limit"] < UNLIMITED
+             else _("{used} in the last minute, no limit").format(used=shared["used"])]
     if shared["pool"] < shared["limit"]:
         texts.append(_("the other {rest} are the share of PBXs that are not there").format(rest=shared["limit"] - shared["pool"]))
     if shared["opens"]:
@@ -114,8 +116,9 @@ def rows(fleet: Fleet) -> list[tuple[str, str]]:
 
 def table(fleet: Fleet) -> list[tuple[str, ...]]:
     """A line for each PBX, under these headings: `headings`."""
+    limited = fleet["shared"] is not None and fleet["shared"]["limit"] < UNLIMITED
     return [(pbx["name"] + (" *" if pbx["name"] == fleet["pbx"] else ""), pbx["version"], str(pbx["waiting"]),
-             str(pbx["share"]), str(pbx["outbox"]), f"{round(pbx['clock'], 1) + 0.0:+.1f} s",
+             str(pbx["share"]) if limited else "", str(pbx["outbox"]), f"{round(pbx['clock'], 1) + 0.0:+.1f} s",
              _("now") if pbx["there"] and pbx["seen"] < 60 else _("{time} ago").format(time=span(pbx["seen"])))
             for pbx in fleet["pbxs"]]
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
+from hashlib import sha1
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from movidesk.checks.finding import Finding, note, ok, trouble
 from movidesk.config import Config
+from movidesk.fleet.records import Away
 from movidesk.messages import _
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from movidesk.fleet.membership import Membership
 
@@ -22,6 +25,7 @@ OLDEST = 7  # major version of Redis, and of Valkey
 #: Seconds of an answer from which on it is slow, and too slow: client.TIMEOUT is not far.
 SLOW, TOO_SLOW = 0.02, 0.1
 PINGS = 7
+SCRIPT = "return 1"
 APART = 5.0  # seconds
 LOOPBACK = ("127.", "::1", "[::1]", "localhost")
 #: The commands that the product sends, and those of its script; docs/fleet.md has the line for redis.conf.
@@ -42,11 +46,17 @@ def findings(config: Config) -> list[Finding]:
     if authority and not os.access(authority, os.R_OK):
         return [trouble(subject, _("[fleet] ca_file = {file} cannot be read by this user").format(file=authority), _why(), _(
             "the certificate that signed Redis', with mode 0644"))]
-    membership = Membership(config, time.monotonic, time.time)
+    from redis.exceptions import RedisError
+
+    membership, found = Membership(config, time.monotonic, time.time), []
     try:
-        return _look(config, membership, account_key(config), subject)
+        for finding in _look(config, membership, account_key(config), subject):
+            found.append(finding)
+    except (RedisError, OSError, Away) as error:  # at the first step, or it has gone meanwhile
+        found.append(_unreachable(config, error, subject))
     finally:
         membership.client.close()
+    return found
 
 
 def place(config: Config) -> str:
@@ -59,26 +69,28 @@ def _why() -> str:
     return _("this PBX uses only its share of the limit, and its callers and those of the other PBXs overtake each other")
 
 
-def _look(config: Config, membership: Membership, account: str, subject: str) -> list[Finding]:
-    from redis.exceptions import RedisError
+def _look(config: Config, membership: Membership, account: str, subject: str) -> Iterator[Finding]:
+    """The findings of each step, as long as Redis answers. Raises RedisError, OSError, Away."""
+    from redis.exceptions import NoPermissionError
 
     client: Client = membership.client.redis
-    try:
-        took = _latency(client)
-    except (RedisError, OSError) as error:
-        return [_unreachable(config, error, subject)]
-    try:
-        about: dict[str, Any] = client.info()
-    except RedisError:
-        about = {}  # the rights say so
-    found = [_version(about, subject, took), *_speed(took), *_protection(config), *_memory(about), *_role(about)]
+    took, about = _latency(client), {}
+    with suppress(NoPermissionError):  # _missing_rights says so
+        about = client.info()
+    yield _version(about, subject, took)
+    yield from _speed(took)
+    yield from _protection(config)
+    yield from _memory(about)
+    yield from _role(about)
     missing = _missing_rights(client, account)
     if missing:
-        return [*found, trouble(
+        yield trouble(
             _("rights in Redis"), _("refused: {commands}").format(commands=", ".join(missing)), _why(),
-            _("in redis.conf, or with redis-cli ACL SETUSER, give its user: {rights} and ~movidesk:*").format(rights=RIGHTS))]
-    found.append(ok(_("rights in Redis"), _("all that are needed")))
-    return [*found, *_clock(client), *_members(membership)]
+            _("in redis.conf, or with redis-cli ACL SETUSER, give its user: {rights} and ~movidesk:*").format(rights=RIGHTS))
+        return
+    yield ok(_("rights in Redis"), _("all that are needed"))
+    yield from _clock(client)
+    yield from _members(membership)
 
 
 # -- reachable ---------------------------------------------------------------------------------------------------------
@@ -186,20 +198,21 @@ def _role(about: dict[str, Any]) -> list[Finding]:
 
 def _missing_rights(client: Client, account: str) -> list[str]:
     """The commands that we may not use, each tried on a key of its own."""
-    from redis.exceptions import NoPermissionError, ResponseError
+    from redis.exceptions import NoPermissionError, NoScriptError, ResponseError
 
-    key = account + ":check"
+    key, script = account + ":check", sha1(SCRIPT.encode()).hexdigest()
     tries: dict[str, Callable[[], object]] = {
         "info": client.info, "time": client.time, "hset": lambda: client.hset(key, "a", "1"),
         "pexpire": lambda: client.pexpire(key, 1000), "hgetall": lambda: client.hgetall(key), "del": lambda: client.delete(key),
-        "script|load": lambda: client.script_load("return 1"),
-        "evalsha": lambda: client.evalsha(client.script_load("return 1"), 0)}
+        "script|load": lambda: client.script_load(SCRIPT), "evalsha": lambda: client.evalsha(script, 0)}
     missing = []
     for name, attempt in tries.items():
         try:
             attempt()
         except NoPermissionError:
             missing.append(name)
+        except NoScriptError:
+            pass  # it may not be loaded, but it may be run
         except ResponseError as error:  # full, read-only
             missing.append(f"{name} ({error})")
     return missing
