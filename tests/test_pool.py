@@ -1,6 +1,7 @@
 """The waiting line and the limit of a fleet: the property tests of one PBX, decided in a real Redis."""
 from __future__ import annotations
 
+import random
 import tempfile
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize
 
 from movidesk_rehearsal.redis_server import PrivateRedis
+from support.fleet_history import World
 from support.fleets import VirtualRedis, member_journal
 from support.line_machine import LineMachine
 
@@ -56,3 +58,11 @@ class FleetLineMachine(LineMachine):
 TestFleetLineMachine = FleetLineMachine.TestCase
 TestFleetLineMachine.settings = settings(max_examples=25, stateful_step_count=30, deadline=None,
                                          suppress_health_check=list(HealthCheck))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_never_over_the_limit_whatever_fails(redis, tmp_path, seed):
+    """And no two heads, nobody overtaken, and all get on afterwards; bench/fleet_histories.py runs 2,000 such histories."""
+    world = World(redis, tmp_path, random.Random(seed))
+    world.play(steps=15)
+    world.close()

@@ -35,11 +35,12 @@ class Client:
             self._address, max_connections=MOST_CONNECTIONS, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT,
             retry=Retry(NoBackoff(), 0), health_check_interval=0, decode_responses=True, client_name="movidesk", **options)
         self.redis = redis.Redis(connection_pool=pool)
+        self.more: tuple[int, ...] = ()  # further arguments, for a script that takes them
         self._script = self.redis.register_script(text or script.text())
 
     def decide(self, asked: dict[str, object]) -> dict[str, Any]:
         """Run the script (fleet/decide.lua). Raises Away where Redis does not answer, or does not take it."""
-        return dict(json.loads(self._safely(lambda: self._script([self._key], [json.dumps(asked)]))))
+        return dict(json.loads(self._safely(lambda: self._script([self._key], [json.dumps(asked), *self.more]))))
 
     def state(self) -> tuple[float, dict[str, dict[str, Any]]]:
         """Redis' clock (epoch seconds), and the fields of the account's state. Raises Away."""

@@ -53,7 +53,7 @@ class Membership:
         self._config, self._steady, self._clock = config, steady, clock
         self.name, self.pbxs, self.share = config["pbx", "name"], config["fleet", "pbxs"], config["fleet", "share"]
         self._client = client
-        self._path = os.path.join(config["journal", "standby"], config.own_name + ".fleet")
+        self.path = os.path.join(config["journal", "standby"], config.own_name + ".fleet")
         self.instance = _instance(config)
         #: Seconds for which Redis counts a granted request as under way: it leaves within limits.SEND_WITHIN, or never.
         self.hold = 3 * config["movidesk", "timeout"] + 6.0
@@ -63,7 +63,8 @@ class Membership:
     def client(self) -> Client:
         """The Redis."""
         if self._client is None:
-            self._client = Client(self._config["fleet", "redis"], account_key(self._config), self._config["fleet", "ca_file"])
+            key = account_key(self._config["movidesk", "token"].reveal())
+            self._client = Client(self._config["fleet", "redis"], key, self._config["fleet", "ca_file"])
         return self._client
 
     def part(self, limit: int) -> int:
@@ -81,8 +82,11 @@ class Membership:
         if 0.0 <= self._steady() - self.remembered()["failed"] < LET_BE:
             return False
         try:
+            begun = self._steady()
             if self._ask({"ack": None}).get("refused"):
                 return False
+            if self._steady() - begun > TIMEOUT:
+                raise Away(f"Redis answered after more than {TIMEOUT:g} s")
         except Away as error:
             self._failed(str(error))
             return False
@@ -147,7 +151,7 @@ class Membership:
             memory.update(failed=self._steady(), why=why, since=memory["since"] or self._clock(), well=0.0, refused=refused)
 
     def _memory(self) -> _Memory:
-        return _Memory(self._path, lambda: {
+        return _Memory(self.path, lambda: {
             "instance": self.instance, "epoch": "", "at": 0, "steady": 0, "failed": -1e9, "since": 0.0, "why": "",
             "refused": False, "well": 0.0, "lapse": self._steady() + script.LEASE + SPARE})
 
@@ -159,7 +163,7 @@ class Membership:
         now, shared = 1000 * clock, fields.pop("shared", {})
         members = [Member(name[4:], pbx["version"], (now - pbx["seen"]) / 1000, pbx.get("lease", 0) > now, pbx["pbxs"],
                           pbx["limit"], fleet_share.part(pbx["limit"], pbx["pbxs"]), len(pbx["line"]), pbx.get("outbox", 0),
-                          pbx.get("clock", 0) / 1000) for name, pbx in sorted(fields.items())]
+                          pbx.get("clock", 0) / 1000) for name, pbx in sorted(fields.items()) if pbx.get("version")]
         leased = [member for member in members if member.leased]
         limit = min((member.limit for member in leased), default=0)
         counts = sum(min(now, entry.get("open") or entry["at"]) > now - 1000 * WINDOW for entry in shared.get("window", ()))
@@ -168,9 +172,9 @@ class Membership:
                         max(0.0, (shared.get("full", 0) - now) / 1000), max(0.0, (closed.get("until", 0) - now) / 1000))
 
 
-def account_key(config: Config) -> str:
+def account_key(token: str) -> str:
     """The key of the account's state in Redis. It does not reveal the token."""
-    return "movidesk:fleet:" + sha256(b"movidesk fleet " + config["movidesk", "token"].reveal().encode()).hexdigest()[:24]
+    return "movidesk:fleet:" + sha256(b"movidesk fleet " + token.encode()).hexdigest()[:24]
 
 
 class _Memory:

@@ -19,7 +19,7 @@ PAUSES = {
     "cut": "Movidesk cut a connection while the limit was nearly used up, which may stand for a 429",
 }
 
-#: Seconds after the call of Redis by which a granted request must have left: Redis counts it as under way for longer
+#: Seconds after its claim by which a request of a fleet's PBX must have left: it counts as under way for longer
 #: (movidesk.fleet.membership, hold).
 SEND_WITHIN = 5.0
 #: What a request came to: Movidesk took it, it failed, or its connection was cut. A 429 is none of them.
@@ -41,8 +41,12 @@ class Limits:
     def __init__(self, store: Store):
         self._store = store
 
-    def claim(self, limit: int, klass: int, demand: rate_limit.Demand, aged: bool = False, places: int = 1) -> Claim:
-        """Claim a request of this class, if one is free (rate_limit.may_go). Within a transaction."""
+    def claim(self, limit: int, klass: int, demand: rate_limit.Demand, aged: bool = False, places: int = 1,
+              hold: float = 0.0) -> Claim:
+        """Claim a request of this class, if one is free (rate_limit.may_go). Within a transaction.
+
+        hold: seconds for which the request may be under way. It counts from their end until `finished` says when it was over.
+        """
         now = self._store.steady()
         pause = self.pause_left()
         if pause:
@@ -55,7 +59,8 @@ class Limits:
         if not rate_limit.may_go(klass, window, demand, aged, places):
             wait = rate_limit.until_may_go(klass, window, demand, aged, places) or (oldest or now) + WINDOW - now
             return Claim(0, max(0.05, wait), f"{used} requests were sent in the last minute")
-        number = self._store.insert("INSERT INTO requests (at, class) VALUES (:now, :klass)", now=now, klass=klass)
+        number = self._store.insert("INSERT INTO requests (at, class, called) VALUES (:at, :klass, :called)", at=now + hold,
+                                    klass=klass, called=now if hold else 0)
         return Claim(number, 0.0, "")
 
     def _window(self, limit: int, used: int, now: float, demand: rate_limit.Demand) -> rate_limit.Window:
@@ -78,13 +83,15 @@ class Limits:
                                 now=self._store.steady(), request_id=request_id)
 
     def finished(self, request_id: int) -> None:
-        """A request that Redis granted is over: its answer came, or it was given up. The next report says so."""
+        """A request of a fleet's PBX is over: its answer came, or it was given up. Redis hears of it by the next report."""
         with self._store.transaction():
-            self._store.execute("UPDATE requests SET finished = :now WHERE rowid = :request_id AND grant_id != ''",
-                                now=self._store.steady(), request_id=request_id)
+            now = self._store.steady()
+            self._store.execute("UPDATE requests SET finished = :now,"
+                                " at = CASE WHEN :now - called > :slow THEN :now ELSE called END"
+                                " WHERE rowid = :request_id AND called > 0", now=now, slow=rate_limit.SLOW, request_id=request_id)
 
     def is_stale(self, request_id: int) -> bool:
-        """Whether Redis granted this request so long ago that it must not be sent any more: SEND_WITHIN seconds."""
+        """Whether a request of a fleet's PBX was claimed so long ago that it must not be sent any more: SEND_WITHIN seconds."""
         called = self._store.value("SELECT called FROM requests WHERE rowid = :request_id", request_id=request_id)
         return bool(called and self._store.steady() - called > SEND_WITHIN)
 

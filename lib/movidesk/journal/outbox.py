@@ -66,11 +66,11 @@ class Outbox:
 
     def _take_here(self, limit: int) -> tuple[Job | None, float | None]:
         """`take`, as the journal decides it."""
-        limit = self._pool.member.part(limit) if self._pool else limit
+        limit, hold = (self._pool.member.part(limit), self._pool.member.hold) if self._pool else (limit, 0.0)
         demand = self._demands.demand(self._store.steady(), limit)
         waits = []
         for job, klass, aged, places in self._wishes(demand):
-            claim = self._limits.claim(limit, klass, demand, aged, places)
+            claim = self._limits.claim(limit, klass, demand, aged, places, hold)
             if claim.request_id:
                 return self._trials.lease(job._replace(request_id=claim.request_id)), 0.0
             waits.append(claim.wait)

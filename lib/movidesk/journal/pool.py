@@ -157,9 +157,9 @@ class Pool:
         return Told({
             "callers": self._callers(now, asker),
             "over": [[grant, finished - called <= rate_limit.SLOW, _ms(now - finished)] for grant, called, finished in store.rows(
-                lambda *row: row, "SELECT grant_id, called, finished FROM requests WHERE grant_id != '' AND finished > 0")],
+                lambda *row: row, "SELECT grant_id, called, finished FROM requests WHERE grant_id > '-' AND finished > 0")],
             "alone": [[f"{self.member.instance}-{number}", klass, _ms(now - at)] for number, klass, at in store.rows(
-                lambda *row: row, "SELECT rowid, class, at FROM requests WHERE grant_id = '' AND called = 0 AND at > :begin",
+                lambda *row: row, "SELECT rowid, class, at FROM requests WHERE grant_id = '' AND at > :begin",
                 begin=now - WINDOW)],
             "queues": [[queue.name, versions.get(queue.name, 0), _ms(now - queue.asked), _ms(queue.pace), bool(queue.changed),
                         queue.busy_agents, queue.code] for queue in queues.values()],
@@ -204,7 +204,7 @@ class Pool:
         """Keep what Redis tells; told: what was reported in the same call. Within a transaction."""
         now, store = self._store.steady(), self._store
         for grant, _quick, _age in told.report["over"]:
-            store.execute("UPDATE requests SET grant_id = '' WHERE grant_id = :grant", grant=grant)
+            store.execute("UPDATE requests SET grant_id = '-' WHERE grant_id = :grant", grant=grant)
         self._take_queues(answer, told, now)
         facts = [(age / 1000, json.loads(text)) for age, text in dict(answer["facts"]).values() if text]
         self._take_elsewhere(answer, facts)

@@ -102,7 +102,8 @@ class Scheduler:
         claim = None
         if klass is not None:
             demand = self._demands.demand(now, limit, queue, wants)
-            claim = self._limits.claim(limit, klass, demand._replace(ring=0.0) if look.report else demand, aged)
+            claim = self._limits.claim(limit, klass, demand._replace(ring=0.0) if look.report else demand, aged,
+                                       hold=self._pool.member.hold if self._pool else 0.0)
         if claim is not None and claim.request_id:
             self._ask(call, now + look.hold, bool(aside))
             self._set_queue(queue._replace(asked=now))

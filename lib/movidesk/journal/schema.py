@@ -217,7 +217,7 @@ MIGRATIONS = (
     ALTER TABLE requests ADD COLUMN grant_id TEXT NOT NULL DEFAULT '';
     ALTER TABLE requests ADD COLUMN called REAL NOT NULL DEFAULT 0;
     ALTER TABLE requests ADD COLUMN finished REAL NOT NULL DEFAULT 0;
-    CREATE INDEX requests_granted ON requests (grant_id) WHERE grant_id != '';
+    CREATE INDEX requests_granted ON requests (grant_id) WHERE grant_id > '-';
     CREATE TABLE shared_queues (
         name    TEXT PRIMARY KEY,
         version INTEGER NOT NULL,

@@ -130,11 +130,11 @@ class Trials:
             if not later or later[0].due > now:
                 return None
             alone = self._pool is None or self._pool.is_alone()
-            here = self._pool.member.part(limit) if self._pool else limit
+            here, hold = (self._pool.member.part(limit), self._pool.member.hold) if self._pool else (limit, 0.0)
             demand = self._demands.demand(now, here)
             klass = rate_limit.event_class(later[0].kind, demand.anybody, bool(job.call.extension))
             if self._pool is None or alone:
-                claim = self._limits.claim(here, klass, demand)
+                claim = self._limits.claim(here, klass, demand, hold=hold)
                 return self.lease(Job(later[0], job.call, claim.request_id)) if claim.request_id else None
             told = self._pool.report()
         answer = self._pool.ask(told, self.question_for([Wish(job, klass)]), limit)
