@@ -60,7 +60,7 @@ TestFleetLineMachine.settings = settings(max_examples=25, stateful_step_count=30
                                          suppress_health_check=list(HealthCheck))
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", [0, 1, 2, 3, 4, 173])
 def test_never_over_the_limit_whatever_fails(redis, tmp_path, seed):
     """And no two heads, nobody overtaken, and all get on afterwards; bench/fleet_histories.py runs 2,000 such histories."""
     world = World(redis, tmp_path, random.Random(seed))

@@ -1,20 +1,16 @@
 """Several PBXs on this machine, each a Rehearsal, with one Movidesk account and one Redis."""
 from __future__ import annotations
 
-import json
 import os
-import re
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from movidesk.fleet.membership import account_key
 from movidesk_rehearsal.asterisk_tree import AsteriskTree
 from movidesk_rehearsal.redis_server import PrivateRedis
 from movidesk_rehearsal.rehearsal import Rehearsal, account
-from movidesk_sim.model import EXAMPLE_TOKEN, Limit
+from movidesk_sim.model import Limit
 from movidesk_sim.web import Simulator, serve
 
 
@@ -23,13 +19,12 @@ class Fleet:
 
     Each PBX has its own SIP phones; a phone that every PBX shall reach is switched on at each. redis: started and closed here.
     redis_ports: where each PBX connects to Redis, if not at the Redis itself. shared: whether the PBXs know of it; else each has
-    its own line, and the whole limit. settled: whether Redis knows what was sent in the last minute; else nothing is sent in the
-    first one. settings: lines for sections of each movidesk.conf. options: as Rehearsal takes them.
+    its own line, and the whole limit. settings: lines for sections of each movidesk.conf. options: as Rehearsal takes them.
     """
 
     def __init__(self, tree: AsteriskTree, folder: os.PathLike, *, pbxs: int = 2, agents: Sequence[str] = ("5252", "5253"),
                  limit: int | Limit = 10, redis: PrivateRedis | None = None, redis_ports: Sequence[int] = (), shared: bool = True,
-                 settings: Mapping[str, Sequence[str]] | None = None, settled: bool = False, **options: Any) -> None:
+                 settings: Mapping[str, Sequence[str]] | None = None, **options: Any) -> None:
         self.folder = Path(folder).resolve()
         self.redis = redis or PrivateRedis(self.folder / "redis")
         self.simulator: Simulator = serve(account(agents, limit))
@@ -38,7 +33,6 @@ class Fleet:
         self.pbxs = [Rehearsal(tree, self.folder / f"pbx{number}", name=f"pbx{number}", simulator=self.simulator,
                                settings={**(settings or {}), **(self._fleet(port, pbxs) if shared else {})}, **options)
                      for number, port in enumerate(ports, 1)]
-        self._settled = shared and settled
         self._open = ExitStack()
 
     def _fleet(self, port: int, pbxs: int) -> dict[str, Sequence[str]]:
@@ -47,8 +41,6 @@ class Fleet:
     def __enter__(self) -> Fleet:
         with ExitStack() as opened:
             opened.enter_context(self.redis)
-            if self._settled:
-                settle(self.redis)
             opened.enter_context(self.simulator)
             for pbx in self.pbxs:
                 opened.enter_context(pbx)
@@ -57,13 +49,3 @@ class Fleet:
 
     def __exit__(self, *_exception: object) -> None:
         self._open.close()
-
-
-def settle(redis: PrivateRedis, token: str = EXAMPLE_TOKEN) -> None:
-    """Give Redis the state that an account has after a quiet minute in which its clock was watched. Without a state the window
-    counts as full."""
-    run = re.findall("run_id:(\\w+)", redis.cli("INFO", "server"))[0]
-    shared = {"epoch": "settled", "run": run, "last": 0, "full": 0, "arrived": 0, "number": 0, "passed": 0, "window": {},
-              "sent": {}, "queues": {}}
-    watcher = {"instance": "", "joined": 0, "seen": 1000 * (time.time() + 3600), "lease": 0, "line": {}, "pbxs": 0, "limit": 0}
-    redis.cli("HSET", account_key(token), "shared", json.dumps(shared), "pbx:watcher", json.dumps(watcher))

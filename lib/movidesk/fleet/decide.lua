@@ -118,7 +118,7 @@ end
 
 local function newcomer()
     pbxs[asked.name] = {instance = asked.instance, version = asked.version, line = {}, screens = 0, offered = 0, freeing = 0,
-                        aged = 0, ringing = {}}
+                        aged = 0, ringing = {}, outbox = 0, clock = 0, facts = ''}
     return pbxs[asked.name]
 end
 

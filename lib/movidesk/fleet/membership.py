@@ -63,8 +63,7 @@ class Membership:
     def client(self) -> Client:
         """The Redis."""
         if self._client is None:
-            key = account_key(self._config["movidesk", "token"].reveal())
-            self._client = Client(self._config["fleet", "redis"], key, self._config["fleet", "ca_file"])
+            self._client = Client(self._config["fleet", "redis"], account_key(self._config), self._config["fleet", "ca_file"])
         return self._client
 
     def part(self, limit: int) -> int:
@@ -172,9 +171,9 @@ class Membership:
                         max(0.0, (shared.get("full", 0) - now) / 1000), max(0.0, (closed.get("until", 0) - now) / 1000))
 
 
-def account_key(token: str) -> str:
+def account_key(config: Config) -> str:
     """The key of the account's state in Redis. It does not reveal the token."""
-    return "movidesk:fleet:" + sha256(b"movidesk fleet " + token.encode()).hexdigest()[:24]
+    return "movidesk:fleet:" + sha256(b"movidesk fleet " + config["movidesk", "token"].reveal().encode()).hexdigest()[:24]
 
 
 class _Memory:
