@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 TOKEN = "5aef2c9b-7a11-4f5e-9d1c-0c8a61b2d3e4"   # of Movidesk, as in the configuration
 DOOR = "fuzz-door-4b1d7a90c2"                     # what opens the made-call port
+PANEL = "the-password-of-the-panel"
 SIGNING = "fuzz-signing-31c0aa57"                 # signs the links of recordings
 
 #: What strangers send to see whether it dials, runs, forges a line or breaks a parser.
@@ -233,6 +234,23 @@ def made_request(draw: Draw, trusted: bool) -> bytes:
         return http_request(draw, "GET", target + "?" + form, headers)
     body = octets(form if draw.maybe(0.5) else json.dumps(fields))
     return http_request(draw, "POST", target, [*headers, f"Content-Length: {len(body)}"], body)
+
+
+def panel_request(draw: Draw, cookie: str) -> bytes:
+    """What a browser asks of the panel, with this cookie, or what a stranger does ('')."""
+    headers = ["Cookie: " + (cookie or draw.text("movidesk_panel=viewer", "movidesk_panel=viewer.aaaa.bbbb", "="))]
+    if draw.maybe(0.3):
+        headers.append(draw.text("X-Remote-User: ana", "X_Remote_User: ana", "X-Forwarded-For: 192.0.2.7",
+                                 "Accept-Language: pt-BR,*;q=x", "X-Forwarded-Proto: https"))
+    if draw.maybe(0.3):
+        # Whoever is logged in and opens the stream would wait for news.
+        paths = ("/", "/login", "/panel.js", "//", "/logout", *(() if cookie else ("/events", "/events?lang=pt")))
+        return http_request(draw, "GET", draw.text(*paths) if not cookie else draw.choice(paths), headers)
+    name = draw.text("number", "password", "lang")
+    body = octets(f"{name}={quote(octets(draw.text('4733990777', '0777', PANEL, '%', '+', 'anonymous')))}")
+    kind = draw.text("application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/plain")
+    headers += ["Content-Type: " + kind, f"Content-Length: {len(body)}"]
+    return http_request(draw, "POST", draw.choice(("/search", "/search", "/login", "/logout", "/")), headers, body)
 
 
 # -- emergency lines -------------------------------------------------------------------------------------------------

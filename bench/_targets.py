@@ -13,6 +13,7 @@ from pathlib import Path
 from _inputs import (
     ARGUMENTS,
     DOOR,
+    PANEL,
     PATTERNS,
     SIGNING,
     TOKEN,
@@ -26,6 +27,7 @@ from _inputs import (
     http_request,
     made_request,
     octets,
+    panel_request,
 )
 from _scene import BEGIN, Asterisk, Scene, WebPort, check_commands, exchange, has_secret, kind_of, promise
 from movidesk import config, service
@@ -41,6 +43,7 @@ from movidesk.recordings import links, signatures
 from movidesk.rules import call_states
 from movidesk.web import made_calls
 from movidesk.web import recordings as web_recordings
+from movidesk.web.panel import app
 
 LINK = "https://pbx.example.com/rec/{file}"
 
@@ -307,6 +310,39 @@ class Doors:
         return ami.ANSWERED
 
 
+class Panels:
+    """Requests to the panel; strangers learn nothing of a call, and no answer is without its policy."""
+
+    NUMBER = "4733990777"
+
+    def __init__(self, scene: Scene):
+        self.scene = scene
+        context = scene.context("panel", False, journal__path=str(scene.folder / "p.db"), panel__listen="127.0.0.1:0",
+                                panel__password=PANEL, panel__proxy_user_header="X-Remote-User", panel__proxies="192.0.2.1")
+        context.journal.calls.arrive("pbx1", "17.1", "77", self.NUMBER)
+        self.panel, self.context = app.Panel(context.config, scene.clock), context
+        self.port, browser = WebPort(self.panel.app), self.panel.app.test_client()
+        self.cookie = browser.post("/login", data={"password": PANEL}).headers["Set-Cookie"].partition(";")[0]
+        for language in ("en", "pt", "es"):  # catalogs and templates are compiled when they are first used
+            for path in ("/", "/login"):
+                assert browser.get(path, headers={"Accept-Language": language}).status_code == 200
+
+    def make(self, draw: Draw) -> dict:
+        trusted = draw.maybe(0.5)
+        return {"request": panel_request(draw, self.cookie if trusted else ""), "trusted": trusted, "close": draw.maybe(0.1)}
+
+    def run(self, given: dict) -> str:
+        self.scene.begin()
+        reply = self.port.exchange(given["request"], given["close"])
+        promise(given["trusted"] or self.NUMBER.encode() not in reply, f"a stranger learns a number: {reply[:300]!r}")
+        promise(PANEL.encode() not in reply and not has_secret(reply.decode("latin-1")), f"a secret is in the answer: {reply!r}")
+        promise(not reply or b"Content-Security-Policy: default-src 'none';" in reply, f"no policy: {reply[:300]!r}")
+        promise(not re.match(rb"HTTP/1.. 5", reply), f"the panel failed: {reply[:300]!r}")
+        for record in self.scene.log:
+            promise(PANEL not in record.getMessage(), "the log has the password")
+        return status_of(reply)
+
+
 class Emergencies:
     """Emergency lines, whole and damaged, on their way into the journal."""
 
@@ -329,5 +365,5 @@ class Emergencies:
 
 #: Name -> target and its share of all inputs.
 TARGETS = {kind.__name__: (kind, share) for kind, share in (
-    (Verbs, 0.25), (Answers, 0.15), (Texts, 0.1), (Configs, 0.1), (Streams, 0.1), (Links, 0.1), (Doors, 0.1),
+    (Verbs, 0.2), (Answers, 0.15), (Texts, 0.1), (Configs, 0.1), (Streams, 0.1), (Links, 0.1), (Doors, 0.1), (Panels, 0.05),
     (Emergencies, 0.1))}
