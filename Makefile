@@ -22,7 +22,7 @@ VENV       := .venv
 STAMP      := $(VENV)/.ready
 UV         := $(VENV)/tools/bin/uv
 
-.PHONY: help demo test lint lint-shell bench install check-user stage share unit uninstall deb dist audit lock messages prompts clean
+.PHONY: help demo test lint lint-shell bench install check-user stage share unit uninstall deb dist audit lock messages mixin prompts clean
 .NOTPARALLEL:
 help:
 	@echo "make demo        ten calls through a real Asterisk, against a simulator of Movidesk; KEEP=1 keeps its page open"
@@ -39,6 +39,7 @@ help:
 	@echo "make audit       asks for known vulnerabilities in what make install installs"
 	@echo "make lock        pins the newest versions, with hashes, in requirements/"
 	@echo "make prompts     records sounds/texts.ini with espeak-ng, after a change of it"
+	@echo "make mixin       builds the alert rules and the dashboard in etc/movidesk-mixin/ from their jsonnet files"
 	@echo "make messages    writes the messages of the code into the catalogs of each language, and compiles them"
 
 $(STAMP): setup.cfg pyproject.toml requirements/build.txt requirements/test.txt
@@ -238,6 +239,9 @@ audit: $(UV)
 $(UV):
 	@$(call make-venv,$(VENV)/tools)
 	@$(VENV)/tools/bin/python3 -m pip install -q uv
+
+mixin: $(STAMP)
+	@$(VENV)/bin/python etc/movidesk-mixin/build.py
 
 # The messages of the code go into each language's catalog, DOMAIN.po, which is compiled to DOMAIN.mo. Both are committed: so a
 # checkout, a wheel and a package have the compiled ones, and no machine but a developer's needs Babel. The simulator's page has a

@@ -286,6 +286,7 @@ def test_the_documentation_lists_every_alarm():
     folder = Path(__file__).parent.parent
     owners = [line.split()[0] for line in alarms.__doc__.split("  ends\n")[1].split("\n\n")[0].splitlines()]
     assert set(re.findall(r'\bAlarm\(\s*"(\w+)"', Path(alarms.__file__).read_text(encoding="utf-8"))) == set(owners)
+    assert list(alarms.NAMES) == owners
     for page, title in (("docs/operations.md", "## Alarms"), ("docs/pt-BR/operations.md", "## Alarmes")):
         text = (folder / page).read_text(encoding="utf-8").split(f"\n{title}\n")[1]
         section = text.split("|---|---|---|\n")[1].split("\n\n")[0]

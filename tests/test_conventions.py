@@ -17,6 +17,7 @@ SUBJECTS = {
     "documentation": "docs/ against the code",
     "install": "requirements/ and setup.cfg",
     "lint": "make lint",
+    "mixin": "etc/movidesk-mixin, the alert rules and the dashboard",
     "manual": "the manual pages and the completion of shells",
     "scenes": "offices in a virtual clock, with verbs, delivery and simulator",
     "scripts": "agi/",

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing
 from typing import NamedTuple, TypedDict
 
 from movidesk import alarms
 from movidesk.config import Config, nights
 from movidesk.context import Context
-from movidesk.journal import Call, Journal, JournalError, standby
+from movidesk.journal import Call, Journal, JournalError
 from movidesk.messages import _
 from movidesk.rules import call_states
 from movidesk.rules.rate_limit import UNLIMITED
@@ -107,18 +106,6 @@ def read(settings: Config, journal: Journal, seen: Seen | None = None, now: floa
                    "age": max(0.0, now - journal.overview.oldest_owed(now))},
         **_trouble(standing),
     }
-
-
-def current(settings: Config) -> Facts:
-    """All facts, of the standby if that replaces the journal; only the problems if neither can be read."""
-    try:
-        with standby.to_read(settings) as other:
-            if other:
-                return read(settings, other)
-        with closing(Journal(settings["journal", "path"])) as journal:
-            return read(settings, journal)
-    except (JournalError, OSError) as error:
-        return without_journal(settings, error)
 
 
 def without_journal(settings: Config, error: JournalError | OSError) -> Facts:

@@ -21,6 +21,7 @@ from office import (
     recording,
     sound,
 )
+from support.prometheus import samples
 
 
 def test_answered(office):
@@ -35,6 +36,35 @@ def test_answered(office):
     for text in ticket.dates.values():
         at = datetime.strptime(text, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=timezone.utc).timestamp()
         assert abs(at - time.time()) < 60
+
+
+def test_the_metrics_have_each_call_once(office):
+    """Also where scripts record it, and cron delivers it."""
+    def shown() -> dict[tuple, float]:
+        return samples(office.rehearsal.cli("metrics").stdout)
+
+    before = shown()
+    office.agent("5252", answers(hang_up_after=1.0))
+    talked = office.call()
+    talked.wait_answered()
+    office.tickets(talked)
+    office.all_in_calls()
+    left = office.call()
+    office.wait_music(left)
+    left.hang_up()
+    office.tickets(left)
+    now = shown()
+    more = {key: now[key] - before.get(key, 0.0) for key in now}
+    assert {key[1]: more[key] for key in more if key[0] == "movidesk_calls_ended_total" and key[2:] == ("control", "77")} == {
+        "completed": 1, "canceled": 1, "lost": 0}
+    assert more["movidesk_call_wait_seconds_count", "77", "answered"] == more["movidesk_call_wait_seconds_count", "77",
+                                                                               "canceled"] == 1
+    assert more["movidesk_screen_delay_seconds_count",] == more["movidesk_call_talk_seconds_count", "77"] == 1
+    assert 0.5 < more["movidesk_call_talk_seconds_sum", "77"] < 40
+    assert more["movidesk_api_requests_total", "transferred", "accepted"] == 1
+    assert more["movidesk_api_requests_total", "received", "accepted"] == office.heard().count("receivedCall")
+    assert more["movidesk_api_request_duration_seconds_count", "received"] == office.heard().count("receivedCall")
+    assert now["movidesk_calls_open",] == now["movidesk_line_callers", "77"] == 0 == now["movidesk_outbox_events", "pending"]
 
 
 def test_waits_on_4_then_answered(office):

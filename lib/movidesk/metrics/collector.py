@@ -59,7 +59,7 @@ class _Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         begun = time.monotonic()
-        known, counters = facts.current(self._config), read_counters(self._config)
+        known, counters = read(self._config)
         queues = sorted({counter.queue for counter in counters or () if counter.label.startswith(call_states.CONTROL)})
         for family in (*_of_program(self._config, known), *_of_line(known, queues), *_of_requests(known), *_of_outbox(known),
                        *(() if counters is None else _of_calls(counters)), *(() if counters is None else _of_work(counters)),
@@ -69,15 +69,20 @@ class _Metrics(Collector):
                 yield family
 
 
-def read_counters(config: Config) -> list[Counter] | None:
-    """The counters of the journal, with those of the standby that replaces it; None if one cannot be read."""
+def read(config: Config) -> tuple[facts.Facts, list[Counter] | None]:
+    """The facts, and the counters; None if those of the journal cannot be read."""
     try:
         with standby.to_read(config) as other:
-            found = other.counters.all() if other else []
-            with closing(Journal(config["journal", "path"])) as journal:
-                return journal.counters.all() + found
-    except (JournalError, OSError):
-        return None  # the alarm `journal` says why
+            try:
+                with closing(Journal(config["journal", "path"])) as journal:
+                    counters = journal.counters.all() + (other.counters.all() if other else [])
+                    return facts.read(config, other or journal), counters
+            except JournalError:
+                if other is None:
+                    raise
+                return facts.read(config, other), None
+    except (JournalError, OSError) as error:
+        return facts.without_journal(config, error), None
 
 
 def _gauge(name: str, about: str, value: float | None) -> Metric:

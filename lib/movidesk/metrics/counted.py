@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
+from movidesk.journal import records
 from movidesk.journal.counters import Counter
 
 #: The upper ends of a histogram's buckets in seconds, without the last one, +Inf. Each is one of records.BOUNDS.
@@ -35,14 +36,25 @@ def total(name: str, about: str, labels: Sequence[str], counters: Iterable[Count
 def histogram(name: str, about: str, labels: Sequence[str], bounds: Sequence[float], counters: Iterable[Counter],
               values: Labels, begin: Iterable[Sequence[str]] = ()) -> HistogramMetricFamily:
     """A histogram of durations. What took an unknown time is not in it. begin: see total."""
-    found: dict[tuple[str, ...], list[Counter]] = {tuple(each): [] for each in begin}
+    found: dict[tuple[str, ...], dict[float, int]] = {tuple(each): {} for each in begin}
+    seconds = dict.fromkeys(found, 0.0)
     for counter in counters:
         key = values(counter) if counter.bucket else None
         if key is not None:
-            found.setdefault(tuple(key), []).append(counter)
+            times = found.setdefault(tuple(key), {})
+            times[counter.bucket] = times.get(counter.bucket, 0) + counter.times
+            seconds[tuple(key)] = seconds.get(tuple(key), 0.0) + counter.seconds
     family = HistogramMetricFamily(name, about, labels=labels)
-    for each, own in sorted(found.items()):
-        upto = [(repr(bound), bound) for bound in bounds] + [("+Inf", float("inf"))]
-        buckets = [(label, float(sum(counter.times for counter in own if counter.bucket <= bound))) for label, bound in upto]
-        family.add_metric(each, buckets, sum(counter.seconds for counter in own))
+    for each, times in sorted(found.items()):
+        family.add_metric(each, _cumulative(times, bounds), seconds[each])
     return family
+
+
+def _cumulative(times: dict[float, int], bounds: Sequence[float]) -> list[tuple[str, float]]:
+    """How many durations are not above each of these bounds; the last one is +Inf."""
+    buckets, sum_of_all = [], 0
+    for bound in records.BOUNDS:
+        sum_of_all += times.get(bound, 0)
+        if bound in bounds:
+            buckets.append((repr(bound), float(sum_of_all)))
+    return [*buckets, ("+Inf", float(sum_of_all))]

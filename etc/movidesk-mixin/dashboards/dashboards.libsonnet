@@ -1,0 +1,5 @@
+{
+  grafanaDashboards+:: {
+    'movidesk.json': (import 'movidesk.libsonnet')($._config),
+  },
+}
