@@ -222,11 +222,13 @@ def test_several_processes_count_together(tmp_path):
 
 def test_numbers_for_queues_do_not_fill_the_journal(journal, monkeypatch):
     """A dialplan that passes the caller's number for the queue."""
-    monkeypatch.setattr("movidesk.journal.store.MOST_COUNTERS", 5)
+    monkeypatch.setattr("movidesk.journal.store.MOST_QUEUES", 5)
     for number in range(20):
         journal.calls.record(arrive(journal, number, queue=str(number)).call_id, "canceled")
+    journal.calls.record(arrive(journal, 99, queue="0").call_id, "lost")  # one of the first five
     found = counted(journal, records.CALL_ENDED)
-    assert len(found) == 6 and found[records.OTHER, "control canceled", 0.1] == (15, 0.0)
+    assert len(found) == 7 and found[records.OTHER, "control canceled", 0.1] == (15, 0.0)
+    assert found["0", "control lost", 0.1] == (1, 0.0)
 
 
 # -- Movidesk ----------------------------------------------------------------------------------------------------------

@@ -117,8 +117,8 @@ def test_defaults_are_those_of_the_documentation():
 
 def test_comments_and_documents_name_variables_that_there_are():
     known = DOCUMENTED | {"MOVIDESK_CONFIG"}  # of the environment
-    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *filter(pathlib.Path.is_file, ROOT.glob("etc/*")), *DIALPLAN.rglob("*.conf"),
-             DIALPLAN / "README.md"]
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *filter(pathlib.Path.is_file, ROOT.glob("etc/*")),
+             *DIALPLAN.rglob("*.conf"), DIALPLAN / "README.md"]
     for page in pages:
         named = set(re.findall(r"(?<![A-Z_])(?:__)?(MOVIDESK_[A-Z_]*[A-Z])(?![\w*{$])", page.read_text()))
         assert named - known == set(), page

@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 import threading
 import time
 from contextlib import closing
@@ -160,7 +162,7 @@ def test_the_documents_have_every_metric_with_its_labels(context, page):
 
 def test_a_number_for_a_queue_does_not_make_a_metric_for_each_caller(context, monkeypatch):
     """A dialplan that passes ${CALLERID(num)}: the queues that came first stay, the others are one."""
-    monkeypatch.setattr(store, "MOST_COUNTERS", 20)
+    monkeypatch.setattr(store, "MOST_QUEUES", 20)
     for number in range(60):
         context.journal.calls.record(arrive(context.journal, f"1.{number}", queue=str(4733990000 + number)).call_id, "canceled")
     ended = {key[-1]: value for key, value in scrape(context).items()
@@ -296,9 +298,17 @@ def test_the_service_writes_it_again_and_again(office, monkeypatch):
     stop.set()
 
 
-def test_cron_writes_it_too(office):
-    Housekeeping(office).once()
-    assert Path(office.config["metrics", "textfile"]).exists()
+@pytest.mark.parametrize("readable", [1, 0])
+def test_cron_writes_it_too_even_without_a_journal(office, tmp_path, readable):
+    if not readable:
+        (tmp_path / "journal.db").mkdir()
+    done = subprocess.run([sys.executable, "-m", "movidesk.cli", "--config", office.config.path, "deliver", "--once"],
+                          capture_output=True, text=True, timeout=60)
+    assert (done.returncode == 0) == bool(readable), done.stderr
+    found = samples(Path(office.config["metrics", "textfile"]).read_text())
+    assert found["movidesk_journal_readable",] == readable
+    if not readable:
+        (tmp_path / "journal.db").rmdir()
 
 
 def test_a_folder_that_is_missing_is_said_once_and_is_an_alarm(office, tmp_path, monkeypatch, caplog):

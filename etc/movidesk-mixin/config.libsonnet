@@ -6,7 +6,9 @@
     job: 'movidesk',
 
     // Alarms with which calls and reports go on; the others are critical.
-    mildAlarms: ['asterisk', 'damaged', 'emergency', 'extension', 'metrics', 'phones', 'pause', 'refused'],
+    mildAlarms: [
+      'asterisk', 'clocks', 'damaged', 'emergency', 'extension', 'fleet', 'metrics', 'pause', 'phones', 'redis', 'refused',
+    ],
 
     // An event of this age should have reached Movidesk. At 10 requests a minute a few minutes are normal.
     outboxAgeSeconds: 1800,

@@ -115,10 +115,13 @@ class Housekeeping:
             if self._context.journal.notes.acquire_timer("alarm_logged_" + alarm.name, alarms.SAY_EVERY):
                 log.error("alarm %s: %s", alarm.name, alarm.text)
 
-    def once(self) -> int:
-        """The rest of one run, in bounded time. Returns the number of links that may now be sent."""
+    def metrics_once(self) -> None:
+        """Write the file for node_exporter, if there is one; also if the journal cannot be used, so before all else."""
         if self._context.config["metrics", "textfile"]:
             self._safely("writing metrics", self._write_metrics)
+
+    def once(self) -> int:
+        """The rest of one run, in bounded time. Returns the number of links that may now be sent."""
         if self._context.journal.notes.acquire_timer(PRUNED, PRUNE_EVERY):
             self._prune(PRUNE_SECONDS)
         if self._context.config["recordings", "convert"]:
@@ -168,9 +171,9 @@ class Housekeeping:
         """Write the textfile. What is wrong with it is logged when it begins, and when it changes; it is also an alarm."""
         said = ""
         while not self._stop.is_set():
+            trouble = ""
             try:
                 self._write_metrics()
-                trouble = ""
             except OSError as error:
                 trouble = str(error)
             except Exception:  # the outermost level of this thread

@@ -133,6 +133,7 @@ def _without_journal(context: Context, channel: Channel, verb: str, arguments: d
 
             with standby.use(context, str(error)) as other:
                 other.journal.store.observe(FAIL_OPEN, "journal")
+                other.journal.store.flush()
                 lost = _record_there(other, channel, event, lost)
                 if asks and not caller.variable_or_empty(channel, variables.FALLBACK):
                     _ask_there(other, channel, arguments)

@@ -27,9 +27,11 @@ def serve(settings: config.Config) -> int:
 
 def deliver(settings: config.Config) -> int:
     """Deliver events until this is stopped."""
-    from movidesk.housekeeping import Housekeeping, RestingDelivery
+    from movidesk.housekeeping import Housekeeping, RestingDelivery, open_journal
 
-    context = _context(settings)
+    _start_log()
+    context = Context(settings.require())
+    open_journal(context)
     pull = wakeup.Trigger(wakeup.path_beside(context.journal.path))
     Housekeeping(context, pull.pull).start()
     RestingDelivery(context).run(pull, threading.Event())
@@ -38,10 +40,13 @@ def deliver(settings: config.Config) -> int:
 
 def once(settings: config.Config) -> int:
     """One run, for cron: deliver within the minute, then do housekeeping, which may last into the next run."""
-    from movidesk.housekeeping import Housekeeping, RestingDelivery, at_work
+    from movidesk.housekeeping import Housekeeping, RestingDelivery, at_work, open_journal
 
-    context = _context(settings)
+    _start_log()
+    context = Context(settings.require())
     housekeeping = Housekeeping(context)
+    housekeeping.metrics_once()
+    open_journal(context)
     with at_work(context.journal.path, once=True) as alone:
         if not alone:
             return _leave_it_to_the_other(context.journal.path)
@@ -49,15 +54,6 @@ def once(settings: config.Config) -> int:
         good = RestingDelivery(context).once(ONCE_SECONDS, ROUND_SECONDS)
     housekeeping.once()
     return GOOD if good else TROUBLE
-
-
-def _context(settings: config.Config) -> Context:
-    from movidesk.housekeeping import open_journal
-
-    _start_log()
-    context = Context(settings.require())
-    open_journal(context)
-    return context
 
 
 def _start_log() -> None:

@@ -26,8 +26,8 @@ EMERGENCY = "emergency"              # of lines of the emergency file: whether t
 FAIL_OPEN = "fail_open"              # the cause for which a call went on without what it had asked for
 STANDBY = "standby"                  # a standby began
 FAILED = "failed"                    # the ending of a made call that did not reach its agent
-OTHER = "other"                      # the queue of what is counted once there are too many queues (MOST_COUNTERS)
-MOST_COUNTERS = 5000                 # rows; a dialplan may pass a caller's number for a queue
+OTHER = "other"                      # stands for all queues after the first MOST_QUEUES
+MOST_QUEUES = 100                    # a dialplan may pass a caller's number for a queue
 
 ASKED = "asked, not answered"  # the note of an arrival whose question left: Movidesk may have heard it
 HELD = "waits for the caller's message"

@@ -7,7 +7,7 @@ import sqlite3
 import time
 from _thread import RLock, allocate_lock, get_ident  # those of threading, whose other parts cost each script half a millisecond
 
-from movidesk.journal.records import BOUNDS, CONVERTING, CONVERTS, HELD_NOTE, HOLD, MOST_COUNTERS, OTHER
+from movidesk.journal.records import BOUNDS, CONVERTING, CONVERTS, HELD_NOTE, HOLD, MOST_QUEUES, OTHER
 from movidesk.rules.rate_limit import WINDOW
 
 TYPE_CHECKING = False
@@ -241,12 +241,13 @@ class Store:
                 pass
 
     def add_count(self, name: str, queue: str, label: str, bucket: float, count: int, seconds: float) -> None:
-        """Add to a counter. Once there are MOST_COUNTERS, further queues count as one. Within a transaction."""
+        """Add to a counter. After the first MOST_QUEUES further queues count as one. Within a transaction."""
         values = {"name": name, "queue": queue, "label": label, "bucket": bucket, "count": count, "seconds": seconds}
         if self.execute("UPDATE counters SET count = count + :count, seconds = seconds + :seconds"
                         " WHERE name = :name AND queue = :queue AND label = :label AND bucket = :bucket", **values).rowcount:
             return
-        if queue not in ("", OTHER) and self.count("SELECT count(*) FROM counters") >= MOST_COUNTERS:
+        too_many = "SELECT count(DISTINCT queue) >= :most AND sum(queue = :queue) = 0 FROM counters"
+        if queue not in ("", OTHER) and self.value(too_many, most=MOST_QUEUES, queue=queue):
             self.add_count(name, OTHER, label, bucket, count, seconds)
             return
         self.execute("INSERT INTO counters (name, queue, label, bucket, count, seconds)"

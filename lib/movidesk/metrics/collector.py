@@ -10,7 +10,7 @@ journal cannot be read, the counters are missing: if they fell to those of the s
 rise for thousands of calls.
 
 Names are as https://prometheus.io/docs/practices/naming/ has them. A label has few values: words of ours, and queues, of which
-records.MOST_COUNTERS limits the number; never a caller's number, an extension, or a call.
+records.MOST_QUEUES limits the number; never a caller's number, an extension, or a call.
 """
 
 from __future__ import annotations
