@@ -93,7 +93,8 @@ class Housekeeping:
         if self._context.config["recordings", "convert"]:
             threads["convert"] = self._convert_on
         if self._context.config["metrics", "textfile"]:
-            threads["metrics"] = self._write_metrics_on
+            said = self._write_metrics()  # before the alarms are looked at: the file may be old
+            threads["metrics"] = lambda: self._write_metrics_on(said)
         if self._context.config["fleet", "redis"]:
             threads["fleet"] = self._beat_on
         for name, target in threads.items():
@@ -118,7 +119,7 @@ class Housekeeping:
     def metrics_once(self) -> None:
         """Write the file for node_exporter, if there is one; also if the journal cannot be used, so before all else."""
         if self._context.config["metrics", "textfile"]:
-            self._safely("writing metrics", self._write_metrics)
+            self._write_metrics()
 
     def once(self) -> int:
         """The rest of one run, in bounded time. Returns the number of links that may now be sent."""
@@ -167,26 +168,25 @@ class Housekeeping:
                 return True
         return False
 
-    def _write_metrics_on(self) -> None:
-        """Write the textfile. What is wrong with it is logged when it begins, and when it changes; it is also an alarm."""
-        said = ""
-        while not self._stop.is_set():
-            trouble = ""
-            try:
-                self._write_metrics()
-            except OSError as error:
-                trouble = str(error)
-            except Exception:  # the outermost level of this thread
-                log.exception("writing metrics failed")
-            if trouble not in ("", said):
-                log.error("%s", trouble)
-            said = trouble
-            self._stop.wait(TEXTFILE_EVERY)
+    def _write_metrics_on(self, said: str) -> None:
+        """Write the textfile again and again. said: what was wrong with it the first time."""
+        while not self._stop.wait(TEXTFILE_EVERY):
+            said = self._write_metrics(said)
 
-    def _write_metrics(self) -> None:
+    def _write_metrics(self, said: str = "") -> str:
+        """Write the textfile. Returns what is wrong with it, and logs that unless it was `said`; it is also an alarm."""
         from movidesk.metrics import textfile
 
-        textfile.write(self._context)
+        trouble = ""
+        try:
+            textfile.write(self._context)
+        except OSError as error:
+            trouble = str(error)
+        except Exception:  # the outermost level of this thread
+            log.exception("writing metrics failed")
+        if trouble not in ("", said):
+            log.error("%s", trouble)
+        return trouble
 
     def _beat_on(self) -> None:
         """Tell the fleet how this PBX stands, when something has changed and every BEAT_EVERY seconds."""
