@@ -91,6 +91,15 @@ def test_pages_have_no_script_and_no_style_inside(panel):
                    for tag in re.findall(r"<script[^>]*>", text))
 
 
+def test_a_page_stays_that_of_its_service_during_an_upgrade(panel, monkeypatch):
+    """The files are replaced while the old service runs."""
+    found = client(panel(password=PASSWORD))
+    monkeypatch.setattr("jinja2.loaders.FileSystemLoader.get_source", None)
+    monkeypatch.setattr("builtins.open", None)
+    for path in ("/login", "/panel.js", "/panel.css", "/icon.svg"):
+        assert found.get(path).status_code == 200
+
+
 def test_words_that_look_like_markup_stay_text(panel):
     found = panel(pbx={"queue_names": "77 </script><b>x"})
     text = client(found).get("/").text

@@ -71,6 +71,8 @@ class Panel:
     def _create(self) -> Flask:
         app = Flask(__name__, static_folder=None, template_folder=ASSETS)
         app.url_map.merge_slashes = False
+        for name in "panel.html", "login.html":
+            app.jinja_env.get_template(name)  # it stays: after an upgrade the file is that of another version
         app.before_request(self._admit)
         app.after_request(_finish)
         app.register_error_handler(Exception, _refuse)
