@@ -125,6 +125,18 @@ def test_the_time_of_the_service_level(movidesk, office):
 
 # -- for programs ------------------------------------------------------------------------------------------------------
 
+def test_a_percentage_is_rounded_down_and_exact(movidesk, book):
+    movidesk.configure(**KEPT)
+    noon = datetime(2023, 5, 1, 12).timestamp()
+    for number in range(100):
+        call = book.calls.arrive("pbx1", f"1.{number}", "77", f"47339901{number:02d}", arrived=noon + number)
+        if number < 29:
+            book.calls.record(call.call_id, "transferred", "5252", at=call.arrived + 1)
+        book.calls.hang_up(call.call_id, at=call.arrived + 5)
+    _, out, _ = movidesk("report", "--day", DAY)
+    assert fields(out)["service level"] == "29 % answered within 20 s"
+
+
 def test_csv(movidesk, office):
     status, out, _ = movidesk("report", "--day", DAY, "--csv")
     rows = list(csv.DictReader(io.StringIO(out)))

@@ -117,13 +117,21 @@ def test_the_source_archive_has_every_folder():
     assert grafted == there | {".ci"}
 
 
-def test_the_files_of_the_simulators_page_are_part_of_the_package():
+@pytest.mark.parametrize("name, kinds", [("movidesk", {".html", ".css", ".js", ".svg", ".lua", ".mo"}),
+                                         ("movidesk_sim", {".html", ".css", ".js", ".svg", ".mo"})])
+def test_each_file_beside_the_modules_is_part_of_the_package(name, kinds):
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
-    folder = ROOT / "lib" / "movidesk_sim"
+    folder = ROOT / "lib" / name
     there = {path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
-    assert {path for pattern in setup["options.package_data"]["movidesk_sim"].split() for path in folder.glob(pattern)} == there
-    assert {path.suffix for path in there} >= {".html", ".css", ".js", ".mo"}
+    assert {path for pattern in setup["options.package_data"][name].split() for path in folder.glob(pattern)} == there
+    assert {path.suffix for path in there} >= kinds
+
+
+def test_the_debian_package_has_what_the_documents_name():
+    """What is not for the PBX itself lies among its examples."""
+    examples = (ROOT / "debian" / "movidesk-agi.examples").read_text().split()
+    assert "etc/movidesk-mixin" in examples and all((ROOT / path).exists() for path in examples)
 
 
 def test_uninstall_names_what_still_runs(tmp_path):

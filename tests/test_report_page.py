@@ -1,11 +1,14 @@
 """The report as a page: what it holds, how it looks in Chromium, and that what others wrote is text in it."""
 from __future__ import annotations
 
+import html
 import re
 from datetime import datetime
 
 import pytest
 
+from movidesk.reports import charts
+from movidesk.reports.figures import Figures, Row, Spread
 from support.browser import check_accessible, check_fits
 
 DAY = "2023-05-01"
@@ -51,6 +54,20 @@ def test_it_needs_nothing_from_elsewhere_and_no_script(page):
     assert set(re.findall(r'(?:href|xmlns)="(\w+:[^"0-9+]*)', text)) <= {"tel:", "http://www.w"}
     ids = re.findall(r'\sid="([^"]*)"', text)
     assert len(ids) == len(set(ids)) > 4
+
+
+def test_it_is_ascii_whatever_the_terminal_writes(page, monkeypatch):
+    monkeypatch.setenv("LANGUAGE", "pt")
+    with open(page("--day", DAY)[len("file://"):], encoding="ascii") as file:
+        assert "nível" in html.unescape(file.read())
+
+
+@pytest.mark.parametrize("highest", [0.5, 4.5, 6.5, 10.5, 59.9, 61, 301.5, 3601])
+def test_the_scale_of_a_chart_holds_the_highest_bar(highest):
+    spread = Spread(1, highest, highest, highest)
+    rows = [Row("08", Figures(1, 1, 0, 0, 0, 0, 1, 1.0, 0, 0, 0, spread, spread, spread))]
+    lines = re.findall(r"<text[^>]*>(\d+):(\d\d)</text>", charts.waits("waits", rows, "waits").svg)
+    assert max(60 * int(minutes) + int(seconds) for minutes, seconds in lines) >= highest
 
 
 def test_a_chart_has_a_bar_for_what_the_table_says(page, browser):

@@ -17,7 +17,8 @@ _NUMBER = re.compile(r"\+?[0-9]{3,20}")
 
 
 def html(report: reports.Report, masked: Callable[[str], str]) -> str:
-    """The page, in the reader's language. Raises click.ClickException if the packages for it are missing."""
+    """The page, in the reader's language, in ASCII: so it is right in every encoding of the terminal, and mail programs need not
+    be told one. Raises click.ClickException if the packages for it are missing."""
     try:
         from jinja2 import Environment, StrictUndefined
         from markupsafe import Markup
@@ -32,9 +33,10 @@ def html(report: reports.Report, masked: Callable[[str], str]) -> str:
         drawn["days"] = [charts.calls(_("Calls by day"), report.days, "calls-days")]
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(
         _read(__file__, "report.html"))
-    return page.render(sheet=report_sheet.of(report, masked), charts=drawn, language=language(), version=__version__,
+    text = page.render(sheet=report_sheet.of(report, masked), charts=drawn, language=language(), version=__version__,
                        style=Markup(_read(charts.__file__, "charts.css")), drawing=Markup,  # both are ours, or escaped by pygal
                        is_number=lambda text: _NUMBER.fullmatch(text) is not None)
+    return text.encode("ascii", "xmlcharrefreplace").decode()
 
 
 def _read(beside: str, name: str) -> str:

@@ -178,7 +178,8 @@ def _moment(epoch: float) -> str:
 
 
 def _percent(part: float | None) -> str:
-    return "-" if part is None else f"{int(100 * part)} %"
+    """Rounded down: 100 % are all. Of 29 in 100 the product of floating-point numbers is a little below 29."""
+    return "-" if part is None else f"{int(100 * part + 1e-9)} %"
 
 
 def _spread(spread: Spread, shown: Callable[[float], str]) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from math import ceil
 from typing import NamedTuple
 from xml.etree.ElementTree import Comment, Element, SubElement
 
@@ -50,7 +51,7 @@ def _drawn(kind: type[Graph], title: str, name: str, rows: Sequence[Row],
     heights = zip(*(values for _, _, values in series))
     highest = max([(sum if kind is pygal.StackedBar else max)(value or 0 for value in bar) for bar in heights], default=0)
     graph = kind(width=WIDTH, height=HEIGHT, margin=4, spacing=4, js=[], css=[], show_legend=False, no_data_text="",
-                 y_labels=_scale(highest, SECONDS if shown is _minutes else COUNTS), formatter=shown, truncate_label=-1,
+                 y_labels=_scale(highest, SECONDS if shown is _minutes else COUNTS), value_formatter=shown, truncate_label=-1,
                  disable_xml_declaration=True)
     graph.x_labels = [_short(row.name) for row in rows]
     for _key, text, values in series:
@@ -62,7 +63,7 @@ def _drawn(kind: type[Graph], title: str, name: str, rows: Sequence[Row],
 def _scale(highest: float, steps: Sequence[int]) -> list[int]:
     """Where the lines of a scale stand: from 0 to the first that is not below `highest`, at most seven."""
     step = next(step for step in steps if step * 5 >= highest or step == steps[-1])
-    return list(range(0, int(highest) + step, step))[:7] if highest else [0, step]
+    return list(range(0, ceil(highest) + step, step))[:7] if highest else [0, step]
 
 
 def _plain(root: Element, name: str, title: str, series: Sequence[tuple[str, str, object]]) -> Element:
