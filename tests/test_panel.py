@@ -212,7 +212,7 @@ def test_the_browsers_clock_and_zone_do_not_matter(browser, office):
     page.goto(shown.url)
     expect(page.locator("#queues [data-since]")).to_have_text(re.compile(r"^1:[0-5]\d$"))
     hour = time.strftime("%H:%M", time.localtime())
-    until(lambda: page.locator("#clock").text_content()[:5] in (hour, time.strftime("%H:%M", time.localtime())))
+    until(lambda: page.locator("#clock").text_content()[:5] in (hour, time.strftime("%H:%M", time.localtime())), 30)
     expect(page.locator("#calls tbody td").first).to_have_text(re.compile(r"(\d\d/\d\d )?\d\d:\d\d$"))
 
 
