@@ -2,20 +2,21 @@
 from __future__ import annotations
 
 import configparser
+import json
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from movidesk.fleet import script
+from movidesk.rules import rate_limit, waiting_line
 from movidesk_rehearsal.redis_server import PrivateRedis
-from support.fleets import TestedRedis, report
+from support.fleets import TIME, TestedRedis, report
 
 ROOT = Path(__file__).parents[1]
 NOW = 1_700_000_000.0
 LEASE, WINDOW = 10.0, 60.5
-#: A question of the caller `x` of queue 77, who asks for the first time.
-QUESTION = {"caller": "x", "all_busy": False, "at_once": True, "longest": 30_000, "taken": 0, "free": 0, "ring": 2000,
-            "leaves": False, "report": False, "fails": False}
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +40,8 @@ class Pbx:
         self.fleet.redis.set_clock(self.fleet.now)
         answer = self.fleet.redis.decide({
             "name": self.name, "instance": self.instance, "version": "1", "pbxs": self.pbxs, "share": share, "limit": self.limit,
-            "steady": steady, "hold": 20_000, "id": number or f"{self.name}{self.count}", "ack": self.ack, "ask": question or {},
-            "report": report(**told)})
+            "steady": steady, "hold": 20_000, "number": -1, "id": number or f"{self.name}{self.count}", "ack": self.ack,
+            "ask": question or {}, "report": report(**told)})
         if not lost and "again" in answer:
             self.ack = {"epoch": answer["epoch"], "at": answer["at"], "steady": steady}
         return answer
@@ -186,3 +187,73 @@ def test_pbxs_of_another_number_and_too_many_are_refused(fleet):
     assert (other["refused"], other["other"]) == ("pbxs", 2)
     Pbx(fleet, "b").join()
     assert Pbx(fleet, "c").call()["refused"] == "many"
+
+
+def test_a_429_of_one_closes_the_window_of_all(fleet):
+    a, b = Pbx(fleet, "a").join(), Pbx(fleet, "b").join()
+    fleet.wait(WINDOW + 0.1, a, b)
+    a.call(closed=[30_000, 1, "429"])
+    denied = b.call({"events": [[0, False, 1]], "ring": 2000})
+    assert (denied["granted"], denied["why"], denied["ends"], denied["closed"]) == (0, "closed", 30_000, [30_000, 1, "429"])
+    fleet.wait(30.1, a, b)
+    assert b.sends(1) == 1
+    b.call(taken=100)
+    assert a.call()["closed"] == {}, "Movidesk has taken a request since"
+
+
+def test_a_refused_token_silences_all_until_it_is_tried_again(fleet):
+    a, b = Pbx(fleet, "a").join(), Pbx(fleet, "b").join()
+    fleet.wait(WINDOW + 0.1, a, b)
+    a.call(token=[900_000, 0, "HTTP 401"])
+    assert b.call({"events": [[0, False, 1]], "ring": 2000})["why"] == "token"
+    a.call()
+    assert b.sends(1) == 1, "an admin has a try again"
+
+
+def test_an_account_with_a_limit_per_address(fleet):
+    a, b = Pbx(fleet, "a").join(), Pbx(fleet, "b").join()
+    for _ in range(31):
+        fleet.now += 2.0
+        a.call(share="none"), b.call(share="none")
+    event = {"events": [[0, False, 1]], "ring": 2000}
+    assert sum(pbx.call(event, share="none")["granted"] for _ in range(15) for pbx in (a, b)) == 20
+
+
+#: What the script decides by itself: the same as movidesk.rules, for the same numbers.
+RULES = """
+local told = cjson.decode(ARGV[1])
+return {may_go(told.class, told.window, told.demand, told.aged, told.places) and 1 or 0,
+        request_class(told.queue, told.ask) or -1, may_ask_beside(told.queue, told.ask, told.asking, told.limit) and 1 or 0}
+"""
+
+
+@given(st.data())
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+def test_the_script_has_the_rules_of_python(redis, data):
+    draw, seconds = data.draw, st.integers(0, 20_000)
+    limit, klass = draw(st.sampled_from([1, 2, 5, 10, 120])), draw(st.integers(0, 5))
+    opens = sorted(draw(st.lists(seconds, max_size=limit)))
+    window = {"limit": limit, "free": limit - len(opens) - draw(st.integers(0, 2)), "opens": opens}
+    demand = {"screens": draw(st.integers(0, 3)), "heads": draw(st.integers(0, 3)), "freeing": draw(st.integers(0, 3)),
+              "anybody": draw(st.booleans()), "aged": draw(st.integers(0, 1)), "lately": draw(st.booleans()),
+              "passed": draw(st.integers(0, 3)), "pickups": sorted(draw(st.lists(seconds, max_size=4))), "ring": draw(seconds)}
+    now, times = 100_000, st.integers(0, 120_000)
+    queue = {"asked": now - draw(times), "pace": draw(times), "changed": draw(st.booleans()), "full": draw(st.integers(-1, 3))}
+    ask = {"all_busy": draw(st.booleans()), "at_once": draw(st.booleans()), "longest": 30_000, "taken": draw(st.integers(0, 4)),
+           "free": draw(st.integers(0, 9))}
+    aged, places, asking = draw(st.booleans()), draw(st.integers(1, 2)), draw(st.integers(0, 9))
+    told = {"class": klass, "window": window, "demand": demand, "aged": aged, "places": places, "queue": queue, "ask": ask,
+            "asking": asking, "limit": limit}
+    text = script.text().replace(TIME, "{100, 0}")
+    rules = text[:text.index("local function take_report")] + RULES
+    client = TestedRedis(redis.url)
+    found = client.redis.eval(rules, 1, "x", json.dumps(told))
+    client.close()
+    line = waiting_line.Queue("1", queue["asked"] / 1000, queue["pace"] / 1000, queue["changed"], queue["full"])
+    phones = waiting_line.Phones(1, 0) if ask["all_busy"] else None
+    wanted = waiting_line.request_class(line, ask["taken"], now / 1000, phones, 30.0, ask["at_once"])
+    assert found == [
+        int(rate_limit.may_go(klass, rate_limit.Window(limit, window["free"], tuple(opens)), rate_limit.Demand(
+            **{**demand, "pickups": tuple(demand["pickups"])}), aged, places)),
+        -1 if wanted is None else wanted,
+        int(waiting_line.may_ask_beside(line, asking, ask["free"], ask["taken"], limit))]

@@ -10,9 +10,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize
 
+from movidesk.rules import rate_limit
 from movidesk_rehearsal.redis_server import PrivateRedis
+from support.clocks import Clock
 from support.fleet_history import World
 from support.fleets import VirtualRedis, member_journal
+from support.journals import arrive
 from support.line_machine import LineMachine
 
 
@@ -66,3 +69,164 @@ def test_never_over_the_limit_whatever_fails(redis, tmp_path, seed):
     world = World(redis, tmp_path, random.Random(seed))
     world.play(steps=15)
     world.close()
+
+
+class Office:
+    """Two PBXs of one account; each has its own steady clock and its own way to Redis."""
+
+    def __init__(self, folder: Path, redis: PrivateRedis, pbxs: int = 2, **options):
+        redis.forget_everything()
+        self.clock = Clock()
+        self.links = [VirtualRedis(redis.url, self.clock, ahead=500.0) for _ in range(2)]
+        self.pbxs = [member_journal(folder, link, self.clock, name=f"pbx{number}", pbxs=pbxs, **options)
+                     for number, link in enumerate(self.links, 1)]
+
+    def wait(self, seconds: float, every: float = 2.0) -> None:
+        end = self.clock.now + seconds
+        while self.clock.now < end:
+            self.clock.now = min(end, self.clock.now + every)
+            for pbx in self.pbxs:
+                pbx.pool.beat(10)
+
+    def asks(self, pbx: int, uniqueid: str, priority: int = 0):
+        """A look of this caller, who comes now if it is new. A request that it gets is over at once."""
+        journal = self.pbxs[pbx]
+        turn = journal.scheduler.turn(arrive(journal, uniqueid, priority=priority), 10, pace=(6.0, 30.0))
+        if turn.request_id:
+            journal.limits.finished(turn.request_id)
+            journal.scheduler.answered(journal.calls.latest(uniqueid), "", "4", "4", pace=(6.0, 30.0))
+        return turn
+
+    def modes(self) -> list[str]:
+        return [pbx.pool.standing().mode for pbx in self.pbxs]
+
+
+@pytest.fixture
+def office(tmp_path, redis):
+    office = Office(tmp_path, redis)
+    office.wait(64.0)
+    yield office
+    for pbx, link in zip(office.pbxs, office.links):
+        pbx.close()
+        link.close()
+
+
+def test_one_line_over_two_pbxs(office):
+    assert office.asks(0, "a1").request_id
+    assert [office.asks(pbx, name).position for pbx, name in ((1, "b1"), (0, "a2"), (1, "b2"))] == [2, 3, 4]
+    office.pbxs[0].calls.hang_up("pbx-a1")
+    office.pbxs[0].pool.beat(10)
+    office.clock.now += 7
+    assert office.asks(0, "a2").position == 2
+    assert office.asks(1, "b1").request_id, "it has come first, at the other PBX"
+    assert office.asks(1, "b3", priority=1).position == 1
+
+
+def test_an_agent_of_one_pbx_is_known_to_the_other(office):
+    journal = office.pbxs[0]
+    turn = journal.scheduler.turn(arrive(journal, "a1"), 10)
+    journal.limits.finished(turn.request_id)
+    journal.scheduler.answered(journal.calls.latest("a1"), "5252", "", "5252")
+    office.wait(2.0)
+    other = office.pbxs[1].agents
+    assert other.extensions("77") == ["5252"] and other.with_callers("77") == 1
+    journal.calls.record("pbx-a1", "transferred")
+    journal.calls.hang_up("pbx-a1")
+    for _ in range(3):
+        job, _wait = journal.outbox.take(10)
+        if job:
+            journal.limits.finished(job.request_id)
+            journal.outbox.delivered(job, "")
+    office.wait(2.0)
+    assert other.with_callers("77") == 0
+
+
+def test_while_redis_is_away_each_waits_and_then_has_its_part(office):
+    assert office.asks(0, "a1").request_id
+    for link in office.links:
+        link.away = True
+    office.clock.now += 1
+    hiccup = office.asks(1, "b1")
+    assert (hiccup.request_id, hiccup.code) == (0, "4") and "Redis cannot be used" in hiccup.reason
+    office.wait(5.0)
+    assert office.asks(1, "b1").code == "", "as if Movidesk could not be asked: callers fail open"
+    assert office.modes() == ["waits", "waits"]
+    office.wait(68.0)
+    assert office.modes() == ["waits", "waits"] and not office.asks(1, "b1").request_id
+    office.wait(3.0)
+    assert office.modes() == ["alone", "alone"]
+    assert office.asks(1, "b1").request_id
+    assert [sum(bool(claim_screen(pbx)) for _ in range(9)) for pbx in office.pbxs] == [5, 4]
+
+
+def claim_screen(journal) -> int:
+    """A request that opens a screen, while the journal decides by itself."""
+    with journal.store.transaction():
+        return journal.limits.claim(journal.pool.member.limit_alone(10), 0, rate_limit.Demand(), hold=21.0).request_id
+
+
+def test_it_comes_back_with_its_callers_where_they_would_stand(office):
+    for link in office.links:
+        link.away = True
+    office.wait(80.0)
+    for pbx, name in ((0, "a1"), (1, "b1"), (0, "a2"), (1, "b2")):
+        office.asks(pbx, name)
+        office.clock.now += 4
+    for link in office.links:
+        link.away = False
+    office.wait(4.0)
+    assert office.modes() == ["alone", "alone"], "Redis must have answered for a while"
+    for _ in range(4):
+        office.wait(2.0)
+        looks = [office.asks(pbx, name) for pbx, name in ((0, "a1"), (1, "b1"), (0, "a2"), (1, "b2"))]
+    assert office.modes() == ["pool", "pool"]
+    assert [turn.position for turn in looks] == [1, 2, 3, 4], "in order of arrival, whoever comes back first"
+
+
+def test_what_was_sent_alone_counts_when_it_comes_back(office):
+    office.links[0].away = True
+    office.wait(80.0)
+    assert sum(bool(claim_screen(office.pbxs[0])) for _ in range(9)) == 5
+    with office.pbxs[0].store.transaction():
+        office.pbxs[0].store.execute("UPDATE requests SET at = called")
+    office.links[0].away = False
+    office.wait(12.0)
+    assert office.modes() == ["pool", "pool"]
+    assert office.pbxs[1].pool.member.overview().used == 5
+
+
+def test_an_answer_that_is_lost_spends_the_request(office):
+    office.links[0].lose = 1
+    assert not office.asks(0, "a1").request_id
+    office.clock.now += 2
+    office.asks(0, "a1")
+    assert office.pbxs[1].pool.member.overview().used == 2
+
+
+@pytest.mark.parametrize("same, pbxs, said", [
+    (True, 2, "another PBX of this account is called pbx1: give each its own [pbx] name"),
+    (False, 3, "[fleet] pbxs = 3 here, but 2 on the others: write the same number on each"),
+    (False, 2, "[fleet] pbxs = 2, but that many other PBXs of this account are there already")])
+def test_who_may_not_join_is_told_why_in_one_line(office, tmp_path, same, pbxs, said):
+    (tmp_path / "other").mkdir()
+    link = VirtualRedis(FleetLineMachine.redis.url, office.clock, ahead=500.0)
+    other = member_journal(tmp_path / "other", link, office.clock, name="pbx1" if same else "pbx3", pbxs=pbxs)
+    turn = other.scheduler.turn(arrive(other, "c1"), 10)
+    assert (turn.request_id, turn.reason) == (0, said) and other.pool.standing().mode == "refused"
+    other.close()
+    link.close()
+
+
+def test_a_fleet_larger_than_the_limit_takes_turns(tmp_path, redis):
+    office = Office(tmp_path, redis, pbxs=15)
+    office.wait(62.0)
+    office.links[0].away = True
+    office.wait(80.0)
+    sent = []
+    for _ in range(400):
+        office.clock.now += 1.0
+        if claim_screen(office.pbxs[0]):
+            sent.append(office.clock.now)
+            with office.pbxs[0].store.transaction():
+                office.pbxs[0].store.execute("UPDATE requests SET at = called")
+    assert len(sent) == 4 and {round(later - first) for first, later in zip(sent, sent[1:])} <= {100, 101, 102}

@@ -54,6 +54,9 @@ class VirtualRedis(TestedRedis):
         super().__init__(url)
         self.clock, self.ahead, self.lose, self.away, self.calls = clock, ahead, 0, False, 0
 
+    def state(self) -> tuple[float, dict[str, dict[str, Any]]]:
+        return self.clock() + self.ahead, super().state()[1]
+
     def decide(self, asked: dict[str, object]) -> dict[str, Any]:
         if self.away:
             raise Away("cut")

@@ -258,12 +258,13 @@ class RequestSender(Needed):
 
     def auth_backoff(self) -> float:
         """Seconds until the invalid token is tried again, during which nothing is sent; 0.0 if requests may be sent."""
-        if not self.invalid_token():
-            return 0.0
-        self._reload_token()
-        if not self.invalid_token():
-            return 0.0
-        return self.journal.notes.time_left(TOKEN_TRIED, TRY_TOKEN_AGAIN)
+        if self.invalid_token():
+            self._reload_token()
+        invalid = self.invalid_token()
+        left = self.journal.notes.time_left(TOKEN_TRIED, TRY_TOKEN_AGAIN) if invalid else 0.0
+        if self.journal.pool is not None:
+            self.journal.pool.set_silence(left, invalid[0] if invalid else "")
+        return left
 
     def _reload_token(self) -> None:
         """Use the configuration file's new token, if there is one and the file has no problems."""

@@ -38,6 +38,11 @@ local function take_pauses(report)
     end
     shared.closed = later(shared.closed, report.closed)
     shared.token = later(shared.token, report.token)
+    if report.token[1] then
+        shared.token.pbx = asked.name
+    elseif shared.token and shared.token.pbx == asked.name then
+        shared.token = nil  -- it has another token, or an admin has it try again
+    end
     local taken = now - report.taken
     if shared.closed and shared.closed['until'] <= taken then shared.closed = nil end
     if shared.token and shared.token.since <= taken then shared.token = nil end
@@ -50,7 +55,8 @@ local function try(me, answer, class, demand, aged, places, queue, caller)
     local window = window_of(me)
     local why, ends = pause()
     answer.why, answer.ends = why, ends and ends - now
-    answer.window = {limit = window.limit, free = window.free, used = window.used, opens = {unpack(window.opens, 1, 100)}}
+    answer.window = {limit = window.limit, free = window.free, used = window.used, full = window.full,
+                     opens = {unpack(window.opens, 1, 100)}}
     answer.demand = demand
     if why or not may_go(class, window, demand, aged, places) or has_grant(asked.id) then return false end
     grant(class, queue, caller)
@@ -116,6 +122,17 @@ local function tell(me, answer)
     answer.lowered = shared.lowered and {shared.lowered.rate, shared.lowered.of, now - shared.lowered.at} or {}
 end
 
+-- A number below `pbxs` that no other PBX has: the one that it had, if Redis has begun anew.
+local function number_of(me)
+    local taken, number = {}, 0
+    for name, pbx in pairs(pbxs) do
+        if name ~= asked.name and pbx.number then taken[pbx.number] = true end
+    end
+    if asked.number >= 0 and asked.number < asked.pbxs and not taken[asked.number] then return asked.number end
+    while taken[number] do number = number + 1 end
+    return number
+end
+
 local function newcomer()
     pbxs[asked.name] = {instance = asked.instance, version = asked.version, line = {}, screens = 0, offered = 0, freeing = 0,
                         aged = 0, ringing = {}, outbox = 0, clock = 0, facts = ''}
@@ -135,7 +152,8 @@ local function decide()
         me = newcomer()
     end
     me.seen, me.pbxs, me.limit, me.share, me.length = now, asked.pbxs, asked.limit, asked.share, LEASE
-    local answer = {at = now, epoch = shared.epoch, again = seen ~= 'ok', granted = 0}
+    me.number = me.number or number_of(me)
+    local answer = {at = now, number = me.number, epoch = shared.epoch, again = seen ~= 'ok', granted = 0}
     if seen == 'ok' then
         prune()
         take_report(me, asked.report)

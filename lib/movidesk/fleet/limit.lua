@@ -32,7 +32,7 @@ local function window_of(me)
     if shared.full > now or not is_watched(me) then
         local until_open = math.max(shared.full, me.joined + WINDOW) - now
         for i = 1, limit do opens[i] = until_open end
-        return {limit = limit, free = 0, opens = opens, used = limit}
+        return {limit = limit, free = 0, opens = opens, used = limit, full = true}
     end
     for _, entry in ipairs(shared.window) do
         if asked.share ~= 'none' or entry.pbx == asked.name then opens[#opens + 1] = counts_from(entry) + WINDOW - now end

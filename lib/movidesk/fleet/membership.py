@@ -4,6 +4,7 @@ That is a small file in memory ([journal] standby), because each answer changes 
 
     epoch, at, steady   the last answer that came in time: of which state of Redis, its time there, and when it was asked for
                         here. The next call shows it, and only that extends the lease
+    number              of this PBX, from 0, where it has turns (movidesk.rules.fleet_share); -1 if Redis has given it none
     lapse               steady time until which Redis may count on our part of the limit
     failed, since, why  the last failure (steady time), the first one in a row (epoch seconds), and its text
     refused             whether it is a refusal
@@ -70,6 +71,15 @@ class Membership:
         """Requests a minute that this PBX may send while Redis is away."""
         return limit if self.share == "none" else fleet_share.part(limit, self.pbxs)
 
+    def limit_alone(self, limit: int) -> int:
+        """Requests a minute that it may send at this moment while Redis is away: where its part is less than one, 1 in its turn
+        and 0 else."""
+        part, remembered = self.part(limit), self.remembered()
+        if part:
+            return part
+        redis = remembered["at"] / 1000 + self._steady() - remembered["steady"] / 1000
+        return int(fleet_share.is_turn(remembered["number"], limit, self.pbxs, redis))
+
     def until_alone(self) -> float:
         """Seconds until this PBX may use its own part of the limit; 0.0 if it may now."""
         if self.share == "none":
@@ -122,7 +132,7 @@ class Membership:
     def _ask(self, asked: dict[str, object]) -> dict[str, Any]:
         return self.client.decide({
             "name": self.name, "instance": self.instance, "version": __version__, "pbxs": self.pbxs, "share": self.share,
-            "steady": _ms(self._steady()), "limit": 1, "hold": 0, **asked})
+            "steady": _ms(self._steady()), "limit": 1, "hold": 0, "number": self.remembered()["number"], **asked})
 
     def _refusal(self, answer: dict[str, Any]) -> str:
         return {
@@ -141,7 +151,8 @@ class Membership:
     def _remember(self, answer: dict[str, Any], begun: float) -> dict[str, Any]:
         with self._memory() as memory:
             memory.update(epoch=answer["epoch"], at=answer["at"], steady=_ms(begun), failed=-1e9, since=0.0, why="",
-                          refused=False, lapse=max(memory["lapse"], self._steady() + script.LEASE + SPARE),
+                          refused=False, number=answer["number"],
+                          lapse=max(memory["lapse"], self._steady() + script.LEASE + SPARE),
                           well=memory["well"] or self._steady())
             return dict(memory)
 
@@ -152,7 +163,7 @@ class Membership:
     def _memory(self) -> _Memory:
         return _Memory(self.path, lambda: {
             "instance": self.instance, "epoch": "", "at": 0, "steady": 0, "failed": -1e9, "since": 0.0, "why": "",
-            "refused": False, "well": 0.0, "lapse": self._steady() + script.LEASE + SPARE})
+            "refused": False, "number": -1, "well": 0.0, "lapse": self._steady() + script.LEASE + SPARE})
 
     # -- what people see --------------------------------------------------------------------------------------------
 

@@ -51,6 +51,8 @@ class Limits:
         pause = self.pause_left()
         if pause:
             return Claim(0, pause, self.pause_reason(), True)
+        if limit < 1:
+            return Claim(0, 1.0, "there are more PBXs than requests a minute: it is not the turn of this one")
         limit = self.rate(limit)
         self._store.execute("DELETE FROM requests WHERE at < :long_ago", long_ago=now - 10 * WINDOW)
         used, oldest = self._store.execute("SELECT count(*), min(at) FROM requests WHERE at > :begin",

@@ -66,7 +66,7 @@ class Outbox:
 
     def _take_here(self, limit: int) -> tuple[Job | None, float | None]:
         """`take`, as the journal decides it."""
-        limit, hold = (self._pool.member.part(limit), self._pool.member.hold) if self._pool else (limit, 0.0)
+        limit, hold = (self._pool.member.limit_alone(limit), self._pool.member.hold) if self._pool else (limit, 0.0)
         demand = self._demands.demand(self._store.steady(), limit)
         waits = []
         for job, klass, aged, places in self._wishes(demand):

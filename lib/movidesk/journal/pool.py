@@ -63,6 +63,11 @@ class Pool:
         self._store, self.member, self._limits, self._demands = store, member, limits, demands
         self._next_events, self._agents = next_events, agents
         self.why = ""  # why Redis is away, as far as this process knows
+        self.silent_until, self.silent_because = 0.0, ""
+
+    def set_silence(self, seconds: float, why: str) -> None:
+        """For so many seconds this PBX sends nothing because Movidesk refuses the token; 0.0: it may send."""
+        self.silent_until, self.silent_because = self._store.steady() + seconds if seconds else 0.0, why
 
     def is_alone(self) -> bool:
         """Whether the journal decides by itself."""
@@ -167,7 +172,7 @@ class Pool:
                 float, "SELECT rings_since FROM calls INDEXED BY calls_ringing WHERE ended IS NULL AND rings_since > 0"
                 " AND rings_since > :long_ago", long_ago=now - RINGS_AT_MOST)],
             "closed": [_ms(pause.left), pause.strikes, pause.cause] if pause.left else [],
-            "token": [],
+            "token": [_ms(self.silent_until - now), 0, self.silent_because] if self.silent_until > now else [],
             "lowered": [int(rate), int(of), _ms(now - float(at))] if lowered else [],
             "taken": _ms(now - taken) if taken else 10 ** 12,
             "clock": _ms(store.clock()),

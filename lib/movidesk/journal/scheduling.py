@@ -82,7 +82,7 @@ class Scheduler:
     def _turn_here(self, look: _Look) -> waiting_line.Turn:
         """The turn, as the journal decides it."""
         call, now = look.call, self._store.steady()
-        limit = self._pool.member.part(look.limit) if self._pool else look.limit
+        limit = self._pool.member.limit_alone(look.limit) if self._pool else look.limit
         ahead, resting = self._before(call, now)
         position, rate = 1 + ahead, max(1, self._limits.rate(limit))
         if call.state != call_states.RECEIVED:  # Movidesk has answered, and this caller is still here

@@ -130,7 +130,7 @@ class Trials:
             if not later or later[0].due > now:
                 return None
             alone = self._pool is None or self._pool.is_alone()
-            here, hold = (self._pool.member.part(limit), self._pool.member.hold) if self._pool else (limit, 0.0)
+            here, hold = (self._pool.member.limit_alone(limit), self._pool.member.hold) if self._pool else (limit, 0.0)
             demand = self._demands.demand(now, here)
             klass = rate_limit.event_class(later[0].kind, demand.anybody, bool(job.call.extension))
             if self._pool is None or alone:

@@ -3,7 +3,8 @@
 With N PBXs and a limit of L requests a minute:
 
     L >= N   each may send L / N a minute, rounded down
-    L < N    each may send one request in `turn_length` seconds, in a turn of its own: in no minute more than L PBXs have theirs
+    L < N    each may send one request in N * `spacing` seconds, in a turn of its own; no minute has more than L turns. Turns are
+             told by Redis' clock, as this PBX knew it last, and by a number that Redis gave it
 
 A PBX lends its part to the others by a lease. Redis counts the parts of those whose lease has lapsed as used up (`pool`).
 """
@@ -11,6 +12,9 @@ A PBX lends its part to the others by a lease. Redis counts the parts of those w
 from __future__ import annotations
 
 from movidesk.rules.rate_limit import WINDOW
+
+#: How long a turn lasts, in seconds: callers look that often. And by how much a PBX may be wrong about Redis' clock.
+TURN, CLOCK_ERROR = 5.0, 1.0
 
 
 def part(limit: int, pbxs: int) -> int:
@@ -23,6 +27,12 @@ def pool(limit: int, pbxs: int, away: int) -> int:
     return max(0, limit - away * max(1, part(limit, pbxs)))
 
 
-def turn_length(limit: int, pbxs: int) -> float:
-    """Seconds from one turn of a PBX to its next."""
-    return pbxs * WINDOW / limit
+def spacing(limit: int) -> float:
+    """Seconds from the beginning of one PBX's turn to that of the next, where there are more PBXs than the limit."""
+    return (WINDOW + TURN + 2 * CLOCK_ERROR) / limit
+
+
+def is_turn(number: int, limit: int, pbxs: int, now: float) -> bool:
+    """Whether it is the turn of the PBX with this number (from 0); now: Redis' clock, in seconds."""
+    step = spacing(limit)
+    return 0 <= number < pbxs and (now - number * step) % (pbxs * step) < TURN
