@@ -49,9 +49,9 @@ class Service:
         call = self.journal.calls.find(call_id)
         return [(event.kind, event.status) for event in self.journal.calls.events(call)] if call else []
 
-    def stop(self) -> int:
+    def stop(self, seconds: float = 2) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(2)
+        return self.process.wait(seconds)
 
 
 def environment(settings: str, **more: str) -> dict[str, str]:
@@ -238,7 +238,7 @@ def test_the_ports_that_are_configured_and_no_others(write_config, tmp_path, sec
             if name in ports:
                 assert requests.get(f"http://127.0.0.1:{ports[name]}/x", timeout=10).status_code == status
         with socket.create_connection(("127.0.0.1", int(ports.popitem()[1]))):
-            assert service.stop() == 0
+            assert service.stop(20) == 0
 
 
 @pytest.mark.parametrize("pair", [(("recordings", "publish"), ("made_calls", "listen")),
