@@ -213,6 +213,9 @@ def test_who_may_not_join_is_told_why_in_one_line(office, tmp_path, same, pbxs, 
     other = member_journal(tmp_path / "other", link, office.clock, name="pbx1" if same else "pbx3", pbxs=pbxs)
     turn = other.scheduler.turn(arrive(other, "c1"), 10)
     assert (turn.request_id, turn.reason) == (0, said) and other.pool.standing().mode == "refused"
+    office.wait(80.0)
+    for _ in range(3):
+        assert not other.pool.beat(10) and not other.pool.is_alone(), "its part is not its own: it sends nothing"
     other.close()
     link.close()
 

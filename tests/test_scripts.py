@@ -133,7 +133,7 @@ def test_recording_an_event_loads_no_http(environment, tmp_path):
     heavy = {"requests", "urllib3", "http.client", "email", "logging", "ssl", "dataclasses", "inspect", "pprint", "six",
              "argparse", "click", "rich", "gettext", "locale", "dateutil", "typing", "threading", "movidesk.delivery.api",
              "movidesk.delivery.worker", "movidesk.journal.outbox", "movidesk.journal.scheduling",
-             "movidesk.config.values", "movidesk.service"}
+             "movidesk.config.values", "movidesk.service", "redis", "movidesk.fleet", "movidesk.journal.pool"}
     assert loaded & heavy == set()
 
 

@@ -110,7 +110,7 @@ class Membership:
         """
         remembered, self.last_limit = self.remembered(), limit
         if 0.0 <= self._steady() - remembered["failed"] < LET_BE:
-            raise Away(remembered["why"])
+            raise (Refused if remembered["refused"] else Away)(remembered["why"])
         asked = {"id": secrets.token_hex(8), "report": report, "ask": question, "limit": limit, "hold": _ms(hold)}
         try:
             for _ in range(MOST_AGAIN):
