@@ -78,6 +78,21 @@ def test_an_agent_is_shown_while_the_phone_rings(movidesk, book):
     assert cells(movidesk("calls")[1])[1][4:7] == ["5252", "0:00", "ringing"]
 
 
+@pytest.mark.parametrize("ending, outcome", [("canceled", "canceled"), ("lost", "lost")])
+def test_nobody_answered_although_movidesk_was_told_at_the_ring(movidesk, book, ending, outcome):
+    """With report_transfer = ring Movidesk may only be told `completed` then; people are told what happened."""
+    call = book.calls.arrive("pbx1", "1.1", "77", "4733990001")
+    book.scheduler.answered(call, "5252", "", "5252", report=True)
+    book.calls.record(call.call_id, ending)
+    row, = [json.loads(line) for line in movidesk("calls", "--json")[1].splitlines()]
+    assert (row["state"], row["outcome"]) == ("completed", outcome)
+    assert (row["answered"], row["talked"], row["agent"]) == (None, None, "")
+    for options in (("--unanswered",), ("--state", outcome)):
+        assert "4733990001" in movidesk("calls", *options)[1]
+    for options in (("--state", "completed"), ("--agent", "5252")):
+        assert "4733990001" not in movidesk("calls", *options)[1]
+
+
 def test_the_table_fits_80_columns(movidesk, office, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     for language in ("en", "pt", "es"):

@@ -44,8 +44,8 @@ class CallFacts(TypedDict):
     priority: int          # from 0 on
     number: str            # the caller's, or the called one's of a made call
     agent: str             # the extension that answered, whose phone rings, or that began a made call; '' for none
-    state: str             # call_states
-    outcome: str           # the same in the words of OUTCOMES
+    state: str             # call_states, as Movidesk was told
+    outcome: str           # what it came to, in the words of OUTCOMES
     code: str              # Movidesk's last code; of a made call that failed the reason
     arrived: str
     answered: str | None
@@ -59,16 +59,17 @@ class CallFacts(TypedDict):
 
 def of(call: Call, events: list[Event], now: float, masked: bool) -> CallFacts:
     """now: epoch seconds. masked: whether the number is shown by its last digits alone."""
+    state = call.fate or call.state
     answered = next((event.at for event in events if event.kind in (call_states.TRANSFERRED, call_states.START_TRANSFERRED)
-                     and call.state in ANSWERED), None)
+                     and state in ANSWERED), None)
     until = now if call.ended is None else call.ended
     made = call.mode == call_states.MADE
     statuses = {event.status for event in events}
     return {
         "id": call.id, "call_id": call.call_id, "uniqueid": call.uniqueid, "mode": call.mode, "queue": call.queue,
         "priority": call.priority, "number": call_states.masked(call.number) if masked else call.number,
-        "agent": call.extension if made or call.state in ANSWERED or call.ended is None else "",
-        "state": call.state, "outcome": OUTCOMES[call.state], "code": call.code,
+        "agent": call.extension if made or state in ANSWERED or call.ended is None else "",
+        "state": call.state, "outcome": OUTCOMES[state], "code": call.code,
         "arrived": iso(call.arrived), "answered": None if answered is None else iso(answered),
         "ended": None if call.ended is None else iso(call.ended),
         "waited": None if made else _span(call.arrived, until if answered is None else answered),

@@ -17,6 +17,9 @@ ANSWERED = (call_states.TRANSFERRED, call_states.COMPLETED)
 #: States of calls that ended before an agent had them.
 UNANSWERED = (call_states.CANCELED, call_states.START_CANCELED, call_states.LOST)
 
+#: A call's state as SQL; how it really ended if Movidesk was told `completed` of a call that nobody answered.
+_STATE = "CASE fate WHEN '' THEN state ELSE fate END"
+
 
 class Wanted(NamedTuple):
     """Which calls are looked for. What is left out matches every call."""
@@ -89,12 +92,13 @@ def _condition(wanted: Wanted) -> tuple[str, dict[str, object]]:
     if wanted.ending:
         add("number LIKE '%' || :ending", ending=wanted.ending)
     if wanted.agent:
-        add(f"extension = :agent AND (mode = '{call_states.MADE}' OR state IN {ANSWERED} OR ended IS NULL)", agent=wanted.agent)
+        add(f"extension = :agent AND (mode = '{call_states.MADE}' OR {_STATE} IN {ANSWERED} OR ended IS NULL)",
+            agent=wanted.agent)
     if wanted.queue:
         add("queue = :queue", queue=wanted.queue)
     if wanted.states:
         states = {f"state{number}": state for number, state in enumerate(wanted.states)}
-        add(f"state IN ({', '.join(':' + name for name in states)})", **states)
+        add(f"{_STATE} IN ({', '.join(':' + name for name in states)})", **states)
     if wanted.since is not None:
         add("arrived >= :since", since=wanted.since)
     if wanted.until is not None:

@@ -53,6 +53,7 @@ class Call(NamedTuple):
     priority: int = 0    # from 0 to waiting_line.HIGHEST_PRIORITY
     rank: float = 0.0    # its place in line (waiting_line.rank); 0.0 if an older version began it: before the others
     place: int = 0       # its place when it began to wait; 0 if it has not had to wait
+    fate: str = ""       # how it really ended if Movidesk was told `completed` of a call that nobody answered; else ''
 
 
 class Event(NamedTuple):
