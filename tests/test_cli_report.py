@@ -76,7 +76,7 @@ def test_the_figures_of_a_day(movidesk, office):
     assert [row[:6] for row in found["By queue"][1:]] == [["77", "3", "1", "1", "1", "50 %"], ["78", "1", "0", "1", "0", "0 %"]]
     assert found["By agent"][1][:4] == ["5252", "1", "0", "0:12"]
     assert found["To call back"][1:] == [["4733990003", "2023-05-01 13:02", "77", "lost", "0:03", "1"],
-                                         ["+554733990002", "2023-05-01 13:01", "78", "gave up", "1:30", "1"]]
+                                         ["+554733990002", "2023-05-01 13:01", "78", "abandoned", "1:30", "1"]]
 
 
 def test_without_options_the_report_is_of_today(movidesk, book):
@@ -232,6 +232,7 @@ def test_a_period_by_its_name(monkeypatch, parse, text, first, last):
 @pytest.mark.parametrize("options, why", [
     (["--day", "31/01/2026"], "must be a day"), (["--day", "2026-02-30"], "must be a day"),
     (["--day", "0001-01-01"], "must be a day"), (["--day", "9999-12-31"], "must be a day"),
+    (["--month", "9999-12"], "must be a day"), (["--week", "1969-12-31"], "must be a day"),
     (["--month", "2026-13"], "must be a day"), (["--week", "--month"], "exclude each other"),
     (["--day", "--from", DAY], "exclude each other"), (["--to", DAY], "--to needs --from"),
     (["--from", DAY, "--to", "2023-04-30"], "--to is before --from"), (["--within", "0"], "range"),

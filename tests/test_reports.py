@@ -255,7 +255,16 @@ def test_days_before_the_first_call_are_not_zero(journal, clock):
     assert of(journal).since is None
 
 
+def test_days_that_have_not_come_have_no_row(journal, clock):
+    journal.calls.arrive("pbx1", "1.1", "77", "4733990001", arrived=clock.now - 7 * 86400)
+    found = report.read(journal, Period(date(2023, 11, 13), date(9998, 12, 31)), 20, 90, ZoneInfo("UTC"))
+    assert [row.name for row in found.days] == ["2023-11-13", "2023-11-14"] and found.read < found.end
+    later = report.read(journal, Period(date(2024, 1, 1), date(2024, 1, 31)), 20, 90, ZoneInfo("UTC"))
+    assert later.days == later.hours == [] and later.total.calls == 0
+
+
 def test_an_empty_journal_has_no_calls(journal):
     found = of(journal)
     assert found.total.calls == 0 and found.total.service_level is None and found.callbacks.callers == []
+    assert found.since is None
     assert [row.name for row in found.hours] == [f"{hour:02d}" for hour in range(24)]

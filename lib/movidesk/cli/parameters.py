@@ -124,10 +124,8 @@ def _date(text: str) -> date | None:
         if back is not None:
             return periods.today(time.time()) - timedelta(days=back)
         found = date(*map(int, text.split("-"))) if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text) else None
-        if found is not None:
-            periods.bounds(Period(found, found))  # of some years no time is known
-        return found
-    except (ValueError, OverflowError, OSError):
+        return found if found is None or 1970 <= found.year < 9999 else None  # of others a machine may not know the time
+    except ValueError:
         return None
 
 

@@ -125,8 +125,8 @@ def _queues(report: Report) -> Table:
 
 
 def _table(name: str, title: str, heading: str, rows: Sequence[Row], note: str = "") -> Table:
-    columns = [Column(heading), Column(_("calls")), Column(_("answered")), Column(_("abandoned")), Column(_("lost calls")),
-               Column(_("level")), *_times()]
+    columns = [Column(heading), Column(_("calls")), Column(_("answered")), Column(_("abandoned calls")),
+               Column(_("lost calls")), Column(_("level")), *_times()]
     return Table(name, title, columns, [
         [row.name, *map(str, (row.figures.calls, row.figures.answered, row.figures.abandoned, row.figures.lost)),
          _percent(row.figures.service_level), *_times_of(row.figures)] for row in rows], note)
@@ -158,7 +158,7 @@ def _callers(report: Report, masked: Callable[[str], str]) -> Table:
 
 def outcome(caller: Caller) -> str:
     """What became of the caller's last call."""
-    return _("lost") if caller.outcome == figures.LOST else _("gave up")
+    return _("lost") if caller.outcome == figures.LOST else _("abandoned")
 
 
 def busy_hours(report: Report) -> list[Row]:

@@ -63,5 +63,5 @@ class History:
 
     def begins(self) -> float | None:
         """When the first call arrived that the journal still has, epoch seconds; None if there is none."""
-        found: float | None = self._store.value("SELECT min(arrived) FROM (SELECT arrived FROM calls ORDER BY id LIMIT 100)")
+        found: float | None = self._store.value("SELECT min(arrived) FROM (SELECT arrived FROM calls ORDER BY id LIMIT 1000)")
         return found

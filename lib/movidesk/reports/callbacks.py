@@ -8,7 +8,7 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Sequence
-from math import inf
+from itertools import compress
 from typing import NamedTuple
 
 from movidesk.reports.figures import ANSWERED, MADE, OUTCOMES, WAITING
@@ -82,5 +82,7 @@ class Search:
 
     def _since(self, what: str) -> set[int]:
         """Which of the callers an agent has reached since their last call."""
-        last = {key: caller[0] for key, caller in self._last.items()}.get
-        return {key for key, arrived in zip(*self._reached[what]) if arrived >= last(key, inf)}
+        last = {key: caller[0] for key, caller in self._last.items()}
+        keys, times = self._reached[what]
+        theirs = compress(zip(keys, times), map(last.__contains__, keys))  # of a million calls, without a step of Python for each
+        return {key for key, arrived in theirs if arrived >= last[key]}

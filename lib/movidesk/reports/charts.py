@@ -34,7 +34,7 @@ class Chart(NamedTuple):
 def calls(title: str, rows: Sequence[Row], name: str) -> Chart:
     """What became of the calls: a bar for each row. name: unique on the page; letters and -."""
     series = [("answered", _("answered"), [row.figures.answered for row in rows]),
-              ("abandoned", _("abandoned"), [row.figures.abandoned for row in rows]),
+              ("abandoned", _("abandoned calls"), [row.figures.abandoned for row in rows]),
               ("lost", _("lost calls"), [row.figures.lost for row in rows])]
     return _drawn(pygal.StackedBar, title, name, rows, series, str)
 

@@ -23,7 +23,7 @@ class Report(NamedTuple):
     since: float | None    # calls before this are not in the journal, so not in the figures; None if it has all of the period
     total: Figures
     hours: list[Row]       # of a single day in the order of time; of several days, each hour of all days together
-    days: list[Row]        # without those before `since`
+    days: list[Row]        # without those before `since`, and those that have not come
     queues: list[Row]
     agents: list[Row]
     callbacks: Callbacks
@@ -39,17 +39,18 @@ def read(journal: Journal, period: Period, within: int, keep_days: int, zone: tz
     begin, end = periods.bounds(period, zone)
     kept = now - 86400.0 * keep_days
     since = _since(journal, kept, begin)
-    starts = [periods.begin_of(day, zone) for day in period.days()]
-    tallies = Tallies(periods.hours(begin, end, zone),
-                      [(start, day.isoformat()) for start, day in zip(starts, period.days())], within)
+    # What is not known gets no row: days of which the journal has nothing, and those that have not come.
+    known = Period(period.first if since is None else max(period.first, periods.today(since, zone)),
+                   min(period.last, periods.today(now, zone)))
+    first, last = periods.bounds(known, zone) if known.first <= known.last else (end, end)
+    tallies = Tallies(periods.hours(first, last, zone),
+                      [(periods.begin_of(day, zone), day.isoformat()) for day in known.days()], within)
     search = Search()
-    for calls in journal.history.since(max(begin, kept)):
-        tallies.count(calls, end)
-        search.look(calls, end)
-    days = [row for row, until in zip(tallies.by_day(), [*starts[1:], end])
-            if since is None or until > since or row.figures.calls + row.figures.made]
-    return Report(period, begin, end, now, within, since, tallies.total(), tallies.by_hour(), days, tallies.by_queue(),
-                  tallies.by_agent(), search.found())
+    for calls in journal.history.since(max(first, kept)):
+        tallies.count(calls, last)
+        search.look(calls, last)
+    return Report(period, begin, end, now, within, since, tallies.total(), tallies.by_hour(), tallies.by_day(),
+                  tallies.by_queue(), tallies.by_agent(), search.found())
 
 
 def _since(journal: Journal, kept: float, begin: float) -> float | None:
