@@ -5,7 +5,7 @@ from datetime import date, datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from movidesk.reports import periods
@@ -43,6 +43,7 @@ def test_a_day_has_the_hours_that_its_clock_shows(zone, day, length, hours):
     assert lengths(zone, day) == (length, hours)
 
 
+@settings(deadline=None)
 @given(zone=st.sampled_from(ZONES), first=st.dates(date(2000, 1, 1), date(2037, 1, 1)), days=st.integers(1, 40))
 def test_days_follow_each_other_and_each_moment_has_its_hour(zone, first, days):
     zone, period = ZoneInfo(zone), Period(first, first + timedelta(days=days - 1))
