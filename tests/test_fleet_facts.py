@@ -12,8 +12,9 @@ from movidesk.fleet.membership import Membership
 from movidesk.fleet.records import Away
 from support.waits import until
 
-REPORT = {"callers": [], "over": [], "alone": [], "queues": [], "ringing": [], "closed": [], "token": [], "lowered": [],
-          "taken": 10 ** 12, "clock": 0, "outbox": 0, "screens": 0, "offered": 0, "freeing": 0, "aged": 0, "facts": ""}
+REPORT = {"number": 1, "callers": [], "over": [], "alone": [], "queues": [], "ringing": [], "closed": [], "token": [],
+          "lowered": [], "taken": 10 ** 12, "clock": 0, "outbox": 0, "screens": 0, "offered": 0, "freeing": 0, "aged": 0,
+          "facts": ""}
 
 
 def joined(membership, told) -> bool:

@@ -302,7 +302,7 @@ class World:
         """A history, and at its end all is well and everybody gets on."""
         for pbx in self.pbxs:
             pbx.beat()
-        self.run_until(self.now + 62.0)
+        self.run_until(self.now + 62.0 + self.pbxs[0].journal.pool.member.hold)
         for _ in range(steps):
             self.safely(self.random.choice(self.events()))
             self.run_until(self.now + self.random.choice((0.5, 2.0, 5.0, 20.0)))

@@ -1,6 +1,7 @@
 """Several PBXs with one real Redis, whose clock the test moves."""
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ TIME = "redis.call('TIME')"
 #: Seconds in which Redis must answer here, however busy the machine is.
 PATIENCE = 30.0
 ACCOUNT = "movidesk:fleet:test"
+_numbers = itertools.count(1)
 
 
 def text_with_a_clock() -> str:
@@ -41,8 +43,8 @@ class TestedRedis(Client):
 
 def report(callers: list | tuple = (), **more) -> dict[str, object]:
     """What a PBX with these callers tells: {id, queue, priority, age, seen, aside, wants}, times in milliseconds."""
-    return {"callers": list(callers), "over": [], "alone": [], "queues": [], "ringing": [], "closed": [], "token": [],
-            "lowered": [], "taken": 10 ** 12, "clock": 0, "outbox": 0, "screens": 0,
+    return {"number": next(_numbers), "callers": list(callers), "over": [], "alone": [], "queues": [], "ringing": [],
+            "closed": [], "token": [], "lowered": [], "taken": 10 ** 12, "clock": 0, "outbox": 0, "screens": 0,
             "offered": 0, "freeing": 0, "aged": 0, "facts": "", **more}
 
 

@@ -1,11 +1,28 @@
 -- One call of a PBX: takes its report in, decides what it asks for, and tells what the others reported.
 
-local function take_report(me, report)
+-- How the PBX stands. An older report than the last one tells only of the caller who looks, if that one is not known yet.
+local function take_state(me, report, asker)
+    if report.number < (me.reported or 0) then
+        take_asker(me, report.callers, asker)
+        return
+    end
+    me.reported = report.number
     for _, name in ipairs({'outbox', 'screens', 'offered', 'freeing', 'aged', 'facts'}) do me[name] = report[name] end
     me.clock = report.clock - now
     me.ringing = {}
     for i, age in ipairs(report.ringing) do me.ringing[i] = now - age end
     take_line(me, report.callers)
+    for _, told in ipairs(report.queues) do        -- {queue, version, age, pace, changed, full, code}
+        local known = shared.queues[told[1]]
+        local version = known and known.version or 0
+        local news = known and version ~= told[2] and known.changed and known.asked <= now - told[3]
+        shared.queues[told[1]] = {version = version + 1, asked = math.max(known and known.asked or 0, now - told[3]),
+                                  pace = told[4], changed = told[5] or news or false, full = told[6], code = told[7]}
+    end
+end
+
+-- What the PBX sent. It counts also where another report has come before this one.
+local function take_sent(report)
     for _, told in ipairs(report.over) do          -- {id, whether it was quick, age}
         for _, entry in ipairs(shared.window) do
             if entry.id == told[1] and entry.open then
@@ -18,13 +35,6 @@ local function take_report(me, report)
         if not has_grant(told[1]) and told[3] < WINDOW then
             shared.window[#shared.window + 1] = {id = told[1], at = now - told[3], class = told[2], pbx = asked.name}
         end
-    end
-    for _, told in ipairs(report.queues) do        -- {queue, version, age, pace, changed, full, code}
-        local known = shared.queues[told[1]]
-        local version = known and known.version or 0
-        local news = known and version ~= told[2] and known.changed and known.asked <= now - told[3]
-        shared.queues[told[1]] = {version = version + 1, asked = math.max(known and known.asked or 0, now - told[3]),
-                                  pace = told[4], changed = told[5] or news or false, full = told[6], code = told[7]}
     end
 end
 
@@ -56,7 +66,7 @@ local function try(me, answer, class, demand, aged, places, queue, caller)
     local why, ends = pause()
     answer.why, answer.ends = why, ends and ends - now
     answer.window = {limit = window.limit, free = window.free, used = window.used, full = window.full,
-                     opens = {unpack(window.opens, 1, 100)}}
+                     opens = {unpack(window.opens, 1, MOST_OPENS)}}
     answer.demand = demand
     if why or not may_go(class, window, demand, aged, places) or has_grant(asked.id) then return false end
     grant(class, queue, caller)
@@ -133,9 +143,11 @@ local function number_of(me)
     return number
 end
 
-local function newcomer()
+-- A PBX begins anew. before: what was known of it here; nil for one that comes from another Redis, or from none.
+local function newcomer(before)
     pbxs[asked.name] = {instance = asked.instance, version = asked.version, line = {}, screens = 0, offered = 0, freeing = 0,
-                        aged = 0, ringing = {}, outbox = 0, clock = 0, facts = ''}
+                        aged = 0, ringing = {}, outbox = 0, clock = 0, facts = '',
+                        settles = before and before.settles or nil}
     return pbxs[asked.name]
 end
 
@@ -145,18 +157,24 @@ local function decide()
     local me = pbxs[asked.name]
     local why, other = objection(me)
     if why then return {at = now, epoch = shared.epoch, refused = why, other = other} end
-    if not me or me.instance ~= asked.instance then me = newcomer() end
+    if not me or me.instance ~= asked.instance then me = newcomer(me) end
+    shared.full = math.max(shared.full, (shared.began or 0) + WINDOW + asked.hold)
     local seen = witness(me)
     if seen == 'jump' then
         forget()
         me = newcomer()
+    elseif seen == 'paused' then
+        local line = me.line
+        me = newcomer(me)
+        me.line = line
     end
     me.seen, me.pbxs, me.limit, me.share, me.length = now, asked.pbxs, asked.limit, asked.share, LEASE
     me.number = me.number or number_of(me)
     local answer = {at = now, number = me.number, epoch = shared.epoch, again = seen ~= 'ok', granted = 0}
     if seen == 'ok' then
         prune()
-        take_report(me, asked.report)
+        take_state(me, asked.report, asked.ask.caller)
+        take_sent(asked.report)
         if asked.share ~= 'none' then take_pauses(asked.report) end
         if asked.ask.caller then turn(me, answer, asked.ask) end
         if asked.ask.events then events(me, answer, asked.ask) end

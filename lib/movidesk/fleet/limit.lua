@@ -14,13 +14,14 @@ local function prune()
     shared.window = kept
 end
 
--- The part of the limit that the PBXs with a lease share. Each of the others may be using its own part.
+-- The part of the limit that the PBXs with a lease share. Each of the others may be using its own part, or have used it: until
+-- `settles`, what one that is new here sent in its last minute, granted by another Redis, may still count.
 local function pool(me)
     if asked.share == 'none' then return asked.limit end
     local limit, absent = asked.limit, asked.pbxs
     for _, pbx in pairs(pbxs) do
         if is_leased(pbx) then
-            absent = absent - 1
+            if (pbx.settles or 0) <= now then absent = absent - 1 end
             limit = math.min(limit, pbx.limit)
         end
     end
@@ -31,7 +32,8 @@ local function window_of(me)
     local limit, opens = pool(me), {}
     if shared.full > now or not is_watched(me) then
         local until_open = math.max(shared.full, me.joined + WINDOW) - now
-        for i = 1, limit do opens[i] = until_open end
+        limit = math.max(1, limit)
+        for i = 1, math.min(limit, MOST_OPENS) do opens[i] = until_open end
         return {limit = limit, free = 0, opens = opens, used = limit, full = true}
     end
     for _, entry in ipairs(shared.window) do

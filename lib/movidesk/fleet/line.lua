@@ -23,17 +23,25 @@ local function place(age)
     return shared.arrived
 end
 
+local function caller_of(told, before)
+    return {id = told[1], queue = told[2], priority = told[3], at = before and before.queue == told[2] and before.at
+            or place(told[4]), number = before and before.number or shared.number,
+            seen = now + told[5], aside = now + told[6], wants = told[7]}
+end
+
 -- The PBX's callers as it reports them: {{id, queue, priority, age, seen, aside, wants}, ...}, times from now.
 local function take_line(me, callers)
     local line = {}
     table.sort(callers, function(one, other) return one[4] > other[4] end)
-    for _, told in ipairs(callers) do
-        local before = me.line[told[1]]
-        line[told[1]] = {id = told[1], queue = told[2], priority = told[3], at = before and before.queue == told[2] and before.at
-                         or place(told[4]), number = before and before.number or shared.number,
-                         seen = now + told[5], aside = now + told[6], wants = told[7]}
-    end
+    for _, told in ipairs(callers) do line[told[1]] = caller_of(told, me.line[told[1]]) end
     me.line = line
+end
+
+-- The caller who looks, from a report that was overtaken by one that did not tell of it.
+local function take_asker(me, callers, asker)
+    for _, told in ipairs(callers) do
+        if told[1] == asker and not me.line[asker] then me.line[asker] = caller_of(told) end
+    end
 end
 
 -- The callers in line, with the name of their PBX: function(caller, name). A PBX without a lease has left with its callers.

@@ -17,6 +17,8 @@ JUMP = 0.5
 KEPT = 7200.0
 #: Seconds since its arrival after which a caller whom Redis has not seen stands in line by its age, not by its number.
 FRESH = 3.0
+#: Of how many requests of the window an answer tells when they end.
+MOST_OPENS = 100
 
 
 def text() -> str:
@@ -30,7 +32,7 @@ def _constants() -> list[tuple[str, float]]:
                "COMPLETED": rate_limit.COMPLETED, "SLACK": rate_limit.SLACK, "MOST_PASS": rate_limit.MOST_PASS,
                "PROBE_LEAVES": rate_limit.PROBE_LEAVES, "SLACK_LEAVES": rate_limit.SLACK_LEAVES,
                "SLACK_KEEPS": rate_limit.SLACK_KEEPS, "BESIDE_FROM": waiting_line.BESIDE_FROM,
-               "MOST_BESIDE": waiting_line.MOST_BESIDE}
+               "MOST_BESIDE": waiting_line.MOST_BESIDE, "MOST_OPENS": MOST_OPENS}
     seconds = {"WINDOW": rate_limit.WINDOW, "LEASE": LEASE, "JUMP": JUMP, "KEPT": KEPT, "FRESH": FRESH,
                "SLACK_AGES_AFTER": rate_limit.SLACK_AGES_AFTER, "PROBE_AGES_AFTER": rate_limit.PROBE_AGES_AFTER,
                "PROBE_AGED_EVERY": rate_limit.PROBE_AGED_EVERY, "PRIORITY": waiting_line.PRIORITY_SECONDS}

@@ -23,8 +23,8 @@ end
 -- Nothing is known of what was sent: the window counts as full, and all PBXs join anew.
 local function forget()
     redis.call('DEL', key)
-    shared = {epoch = run:sub(1, 8) .. '-' .. now, run = run, full = now + WINDOW, arrived = now, number = 0, passed = 0,
-              window = {}, sent = {}, queues = {}}
+    shared = {epoch = run:sub(1, 8) .. '-' .. now, run = run, began = now, full = now + WINDOW, arrived = now, number = 0,
+              passed = 0, window = {}, sent = {}, queues = {}}
     pbxs = {}
 end
 
@@ -52,27 +52,47 @@ local function objection(me)
     if others >= asked.pbxs then return 'many' end
 end
 
+-- Whose clock has jumped, where that of Redis and a PBX's differ by `offset` since the time `at`, and differed less at its last
+-- good call. 'paused': the PBX's own, as its machine stood still, because another PBX saw that Redis' clock went on evenly from
+-- before that call until after `at`. 'again': another one may tell so soon. Else 'jump'.
+local function blame(me, at, offset)
+    local doubt = me.doubt or {since = now}
+    if not doubt.at or math.abs(offset - doubt.offset) > JUMP then doubt.at, doubt.offset = at, offset end
+    me.doubt = doubt
+    local may_tell = false
+    for name, pbx in pairs(pbxs) do
+        if name ~= asked.name and not pbx.doubt and pbx.joined and pbx.joined <= (me.watched or me.joined) then
+            if (pbx.watched or 0) > doubt.at then return 'paused' end
+            may_tell = may_tell or is_leased(pbx)
+        end
+    end
+    return may_tell and now < doubt.since + LEASE and 'again' or 'jump'
+end
+
 -- What the caller's acknowledgement of an earlier answer shows: that it received that answer in time, at that moment of both
 -- clocks. The lease counts from there, so that it ends for Redis no later than for the PBX. Returns 'ok'; 'again' if nothing may
--- be decided from this call, because it comes without one, with an old one, or late; 'jump' if Redis' clock has jumped.
+-- be decided from this call, because it comes without one, with an old one, or late; 'jump' or 'paused': see `blame`.
 local function witness(me)
     local ack = asked.ack
     if not ack or ack == cjson.null or ack.epoch ~= shared.epoch then return 'again' end
     local offset = ack.at - ack.steady
-    if me.offset and math.abs(offset - me.offset) > JUMP then return 'jump' end
+    if me.offset and math.abs(offset - me.offset) > JUMP then return blame(me, ack.at, offset) end
     me.offset = offset
     me.joined = me.joined or ack.at
+    me.settles = me.settles or ack.at + WINDOW + asked.hold
     me.lease = math.max(me.lease or 0, ack.at + LEASE)
     local delay = now - asked.steady - offset
-    if delay < -JUMP then return 'jump' end
-    return (delay > JUMP or not is_leased(me)) and 'again' or 'ok'
+    if delay < -JUMP then return blame(me, now, now - asked.steady) end
+    if delay > JUMP or not is_leased(me) then return 'again' end
+    me.watched, me.doubt = now, nil
+    return 'ok'
 end
 
 -- Whether Redis' clock was watched for the whole window: by this PBX, or by another one until this one joined.
 local function is_watched(me)
     if me.joined <= now - WINDOW then return true end
     for _, pbx in pairs(pbxs) do
-        if pbx.joined and pbx.joined <= now - WINDOW and pbx.seen >= me.joined then return true end
+        if pbx.joined and pbx.joined <= now - WINDOW and (pbx.watched or 0) >= me.joined then return true end
     end
     return false
 end

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 #: A note: since when (steady time) the journal decides by itself.
 ALONE_NOTE = "fleet_alone"
+#: A note: the number of the last report.
+NUMBER_NOTE = "fleet_report"
 #: Seconds for which Redis may keep a caller's place without hearing of it: the longest wait between two looks, and GRACE.
 SEEN = waiting_line.RAISED_FAR_LOOK + waiting_line.GRACE
 #: Seconds of failure during which callers wait as before; after that they are told that Movidesk cannot be asked.
@@ -153,6 +155,9 @@ class Pool:
         """What Redis is to know of this PBX; asker: a caller who stands in line in any case. Within a transaction."""
         now, store = self._store.steady(), self._store
         self._next_events.wake(now)
+        if asker:  # other reports tell of it, too, before its turn is over
+            store.execute("UPDATE calls SET seen_until = :until WHERE id = :asker AND seen_until < :soon", until=now + SEEN,
+                          asker=asker.id, soon=now + waiting_line.GRACE)
         queues = {queue.name: queue for queue in store.rows(waiting_line.Queue, f"""
             SELECT {_QUEUE} FROM queues EXCEPT SELECT {_QUEUE} FROM shared_queues""")}
         versions = dict(store.rows(lambda *row: row, "SELECT name, version FROM shared_queues"))
@@ -160,6 +165,7 @@ class Pool:
         rate, of, at = lowered[0].split() if lowered else ("0", "0", "0")
         taken = self._limits.last_taken()
         return Told({
+            "number": self._number(now),
             "callers": self._callers(now, asker),
             "over": [[grant, finished - called <= rate_limit.SLOW, _ms(now - finished)] for grant, called, finished in store.rows(
                 lambda *row: row, "SELECT grant_id, called, finished FROM requests WHERE grant_id > '-' AND finished > 0")],
@@ -184,14 +190,21 @@ class Pool:
             "facts": json.dumps(self._facts(now)),
         }, queues)
 
+    def _number(self, now: float) -> int:
+        """A number higher than that of each report before. Calls of Redis overtake each other, and an older report must not
+        replace a newer one. The clock keeps it growing where the journal is a new file."""
+        last = self._store.note(NUMBER_NOTE)
+        number = max(int(last[0]) + 1 if last else 0, _ms(now))
+        self._store.set_note(NUMBER_NOTE, str(number))
+        return number
+
     def _callers(self, now: float, asker: Call | None) -> list[list[object]]:
         """Those in line: id, queue, priority, age, and for how long they are seen and stand aside; the class that they want."""
         found: list[list[object]] = []
-        for number, call_id, queue, priority, rank, seen, aside, wants, arrived in self._store.rows(
-                lambda *row: row, "SELECT id, call_id, queue, priority, rank, seen_until, aside_until, wants, arrived FROM calls"
+        for call_id, queue, priority, rank, seen, aside, wants, arrived in self._store.rows(
+                lambda *row: row, "SELECT call_id, queue, priority, rank, seen_until, aside_until, wants, arrived FROM calls"
                 f" WHERE {STANDS_IN_LINE} OR id = :asker ORDER BY rank, id", now=now, asker=asker.id if asker else 0):
             came = waiting_line.arrived(rank, priority) if rank else now - (self._store.clock() - arrived)
-            seen = max(seen, now + SEEN) if asker and number == asker.id else seen
             found.append([call_id, queue, priority, max(0, _ms(now - came)), _ms(seen - now), max(0, _ms(aside - now)), wants])
         return found
 
