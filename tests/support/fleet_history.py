@@ -259,7 +259,9 @@ class World:
             self.calm[pbx.name] = self.now
 
     def is_calm(self, *names: str) -> bool:
-        return all(self.now - self.calm[name] > CALM for name in names)
+        well = {pbx.name for pbx in self.pbxs if not pbx.is_stopped and not pbx.link.cut}
+        return not self.redis_down and not self.loss and all(
+            name in well and self.now - self.calm[name] > CALM for name in names)
 
     def arrived_at_movidesk(self, pbx: Pbx) -> None:
         self.sent.append((self.now, pbx.name))
