@@ -34,6 +34,7 @@ class TestedRedis(Client):
 
     def __init__(self, url: str, key: str = ACCOUNT):
         super().__init__(Secret(url), key, text=text_with_a_clock())
+        self.longest = PATIENCE
         self.redis.connection_pool.connection_kwargs.update(socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE)
 
     def set_clock(self, seconds: float) -> None:

@@ -1,9 +1,11 @@
-"""Calls of the script in Redis: one at a time, each answered in TIMEOUT seconds, and none repeated."""
+"""Calls of the script in Redis: each answered in TIMEOUT seconds, and none repeated."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
+import threading
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -14,10 +16,15 @@ from movidesk.fleet import script
 from movidesk.fleet.records import Away
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from movidesk.config.options import Secret
 
 #: Seconds for the connection, and for each answer. A later answer counts for nothing.
 TIMEOUT = 0.3
+#: Seconds for a whole call: with a name to resolve, to which no socket time-out applies, a TLS handshake and a login.
+LONGEST = 0.9
+#: Also the calls that were given up, and still wait for name resolution. Another call waits for TIMEOUT.
 MOST_CONNECTIONS = 32
 
 
@@ -29,11 +36,17 @@ class Client:
 
     def __init__(self, address: Secret, key: str, ca_file: str = "", text: str = ""):
         self._address, self._key = address.reveal(), key
-        options: dict[str, Any] = {"ssl_ca_certs": ca_file} if ca_file and self._address.startswith("rediss:") else {}
+        options: dict[str, Any] = {"protocol": 2, **_no_driver_info()}  # else each connection costs four more round trips
+        if self._address.startswith("rediss:"):
+            options["ssl_check_hostname"] = True
+            if ca_file:
+                options["ssl_ca_certs"] = ca_file
         # Left to itself, redis-py repeats calls of which nobody knows whether Redis has executed them.
-        pool = redis.ConnectionPool.from_url(
-            self._address, max_connections=MOST_CONNECTIONS, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT,
-            retry=Retry(NoBackoff(), 0), health_check_interval=0, decode_responses=True, client_name="movidesk", **options)
+        pool = redis.BlockingConnectionPool.from_url(
+            self._address, max_connections=MOST_CONNECTIONS, timeout=TIMEOUT, socket_timeout=TIMEOUT,
+            socket_connect_timeout=TIMEOUT, retry=Retry(NoBackoff(), 0), health_check_interval=0, decode_responses=True,
+            **options)
+        self._free, self.longest = threading.BoundedSemaphore(MOST_CONNECTIONS), LONGEST
         self.redis = redis.Redis(connection_pool=pool)
         self.more: tuple[int, ...] = ()  # further arguments, for a script that takes them
         self._script = self.redis.register_script(text or script.text())
@@ -53,10 +66,22 @@ class Client:
         self.redis.connection_pool.disconnect()
 
     def _safely(self, action: Any) -> Any:
+        if not self._free.acquire(timeout=TIMEOUT):
+            raise Away(f"{MOST_CONNECTIONS} calls wait for Redis already (does DNS work?)")
+        call = _Call(action, self._free.release)
         try:
-            return action()
-        except (redis.RedisError, OSError, ValueError) as error:
-            raise Away(self._mask(f"{type(error).__name__}: {error}")) from None
+            call.start()
+        except RuntimeError as error:  # no memory, or too many threads
+            self._free.release()
+            raise Away(str(error)) from None
+        call.join(self.longest)
+        if call.is_alive():
+            raise Away(f"no answer within {self.longest:g} s (does DNS work?)")
+        if isinstance(call.error, (redis.RedisError, OSError, ValueError)):
+            raise Away(self._mask(f"{type(call.error).__name__}: {call.error}")) from None
+        if call.error is not None:
+            raise call.error
+        return call.result
 
     def _mask(self, text: str) -> str:
         """The text without what stands before the @ of the address: a user and a password."""
@@ -64,3 +89,28 @@ class Client:
         for part in found.group(1).split(":") if found else ():
             text = text.replace(part, "***") if len(part) > 3 else text
         return " ".join(text.split())[:200]
+
+
+class _Call(threading.Thread):
+    """An action in its own thread, which nobody needs to wait for. Then `result` or `error` is there."""
+
+    def __init__(self, action: Callable[[], Any], release: Callable[[], None]):
+        super().__init__(name="redis", daemon=True)
+        self._action, self._release = action, release
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self.result = self._action()
+        except BaseException as error:  # the caller raises it
+            self.error = error
+        finally:
+            self._release()
+
+
+def _no_driver_info() -> dict[str, None]:
+    """The options by which a connection does not tell Redis which library it is: other ones from redis-py 7 on."""
+    known = inspect.signature(redis.Connection.__init__).parameters.keys() | inspect.signature(
+        redis.connection.AbstractConnection.__init__).parameters.keys()
+    return {"driver_info": None} if "driver_info" in known else {"lib_name": None, "lib_version": None}
