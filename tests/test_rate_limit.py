@@ -135,3 +135,8 @@ def test_a_lowered_rate_recovers_fully_and_is_never_above_the_limit(limit, part,
     now = rate_limit.recovered(limit, rate, seconds)
     assert rate <= now <= rate_limit.recovered(limit, rate, seconds + more) <= limit
     assert rate_limit.recovered(limit, rate, 100 * rate_limit.RECOVER_EVERY) == limit
+
+
+@pytest.mark.parametrize("klass", [rate_limit.SCREEN, rate_limit.HEAD, rate_limit.SLACK])
+def test_nothing_goes_without_a_limit_of_one_at_least(klass):
+    assert not rate_limit.may_go(klass, Window(0, 0), rate_limit.Demand())

@@ -106,7 +106,7 @@ class Context(RequestSender):
             from movidesk.fleet.membership import Membership
         except ModuleNotFoundError as error:
             raise ConfigError(f"[fleet] redis needs one more package ({error.name}): pip install 'movidesk-agi[fleet]'") from None
-        return Membership(self.config, steady, self.clock)
+        return Membership(self.config, steady, self.clock, is_script=self.is_script)
 
     def tell_fleet(self) -> None:
         """Something has changed that the other PBXs of the fleet should know. The service tells them at once; a script does so

@@ -338,7 +338,7 @@ class World:
 
     def forget_memory(self, pbx: Pbx) -> None:
         """What its processes remember of Redis is gone, as after a reboot of a machine without the folder."""
-        for file in Path(pbx.journal.pool.member.path).parent.glob("*.fleet"):
+        for file in Path(pbx.journal.pool.member.memory.path).parent.glob("*.fleet"):
             file.unlink()
         self.disturbed(pbx)
 

@@ -93,7 +93,7 @@ class RequestSender(Needed):
         """Send one event, without recording the outcome. request: as `send` has it; one that has become too old is not sent."""
         fields = self._with_number_in_form(fields)
         begun, sent = time.monotonic(), self.journal.steady()
-        if self.journal.pool is not None and self.journal.limits.is_stale(request):
+        if request and self.journal.pool is not None and self.journal.limits.is_stale(request):
             from movidesk.delivery.api import Retry
 
             return Exchange(Retry(None, "not sent: this process was held up for too long", None, sent=False), sent, 0.0)
@@ -179,7 +179,7 @@ class RequestSender(Needed):
         if self.journal.limits.close_window(seconds, sent, limit):
             log.warning("Movidesk answered 429 although we had sent only %d of %d requests in the last minute: other programs "
                         "use the account. We now send at most %d a minute, and raise the rate step by step",
-                        self.journal.limits.requests_in_window(), limit, self.journal.limits.rate(limit))
+                        *self.journal.limits.in_window(limit), self.journal.limits.rate(limit))
 
     def _is_suspected_429(self, call_id: str) -> bool:
         """Whether a cut connection is treated as a 429: once for each call, and never during an outage."""

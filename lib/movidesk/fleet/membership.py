@@ -1,24 +1,25 @@
 """This PBX's place in its fleet: its calls of the script, and what all its processes must remember of the answers.
 
-That is a small file in memory ([journal] standby), because each answer changes it. It holds
+That is a small file in memory (movidesk.fleet.memory). It holds
 
     epoch, at, steady   the last answer that came in time: of which state of Redis, its time there, and when it was asked for
                         here. The next call shows it, and only that extends the lease
     number              of this PBX, from 0, where it has turns (movidesk.rules.fleet_share); -1 if Redis has given it none
     lapse               steady time until which Redis may count on our part of the limit
+    alone               whether the journal decides by itself (movidesk.journal.pool): then no answer is taken
+    complete            whether all PBXs were there at once in this epoch: then each has its number from it, and none two
     failed, since, why  the last failure (steady time), the first one in a row (epoch seconds), and its text
-    refused             whether it is a refusal
+    fails               since when Redis fails (steady time); 0.0 if it answers
+    refused             whether Redis has refused us, and no answer since has been without a refusal
     well                since when Redis has answered again (steady time)
 
 The lease that Redis counts begins at the time of an answer, ours at its arrival here. So ours ends later, whatever is lost on
-the way.
+the way. `alone` and `lapse` change under one lock: nobody gets a lease while the PBX is alone, and it is not alone while it may
+have one.
 """
 
 from __future__ import annotations
 
-import fcntl
-import json
-import os
 import secrets
 from contextlib import suppress
 from hashlib import sha256
@@ -27,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from movidesk import __version__
 from movidesk.fleet import script
 from movidesk.fleet.client import TIMEOUT, Client
+from movidesk.fleet.memory import Memory, place
 from movidesk.fleet.records import Away, Member, Overview, Refused
 from movidesk.rules import fleet_share
 from movidesk.rules.rate_limit import WINDOW
@@ -45,17 +47,24 @@ LET_BE = 1.0
 WELL = 5.0
 #: How often a call is repeated at once because Redis wants to know whether its answer came in time (fleet/state.lua, witness).
 MOST_AGAIN = 3
+#: Seconds for which a PBX keeps its turn without an answer. Clocks of PBXs drift apart by less than 2 SPARE in that time.
+TURNS_FOR = 86400.0
+ALONE_WHY = "this PBX uses its own part of the limit"
 
 
 class Membership:
-    """This PBX in its fleet. steady: the journal's steady clock; clock: epoch seconds."""
+    """This PBX in its fleet. steady: the journal's steady clock; clock: epoch seconds.
 
-    def __init__(self, config: Config, steady: Callable[[], float], clock: Callable[[], float], client: Client | None = None):
-        self._config, self._steady, self._clock = config, steady, clock
+    is_script: this process lives for one verb. It asks Redis only if it can share what it learns with the others.
+    """
+
+    def __init__(self, config: Config, steady: Callable[[], float], clock: Callable[[], float], client: Client | None = None,
+                 is_script: bool = False):
+        self._config, self._steady, self._clock, self._is_script = config, steady, clock, is_script
         self.name, self.pbxs, self.share = config["pbx", "name"], config["fleet", "pbxs"], config["fleet", "share"]
         self._client = client
-        self.path = os.path.join(config["journal", "standby"], config.own_name + ".fleet")
         self.instance = _instance(config)
+        self.memory = Memory(config, self._fresh)
         #: Seconds for which Redis counts a granted request as under way: it leaves within limits.SEND_WITHIN, or never.
         self.hold = 3 * config["movidesk", "timeout"] + 6.0
         self.last_limit = config["movidesk", "requests_per_minute"]
@@ -67,67 +76,113 @@ class Membership:
             self._client = Client(self._config["fleet", "redis"], account_key(self._config), self._config["fleet", "ca_file"])
         return self._client
 
-    def part(self, limit: int) -> int:
-        """Requests a minute that this PBX may send while Redis is away."""
-        return limit if self.share == "none" else fleet_share.part(limit, self.pbxs)
+    def part(self, limit: int, rate: int | None = None) -> int:
+        """Requests a minute that this PBX may send while Redis is away; 0: one in each turn (`limit_alone`).
 
-    def limit_alone(self, limit: int) -> int:
+        rate: the lower rate that the journal allows itself after 429s (Limits.rate). A part of it is 1 at least.
+        """
+        rate = limit if rate is None else rate
+        if self.share == "none":
+            return rate
+        return min(fleet_share.part(limit, self.pbxs), max(1, fleet_share.part(rate, self.pbxs)))
+
+    def limit_alone(self, limit: int, rate: int | None = None) -> int:
         """Requests a minute that it may send at this moment while Redis is away: where its part is less than one, 1 in its turn
-        and 0 else."""
-        part, remembered = self.part(limit), self.remembered()
+        and 0 else. It has no turn before all PBXs have been there: another might have the same number. rate: see `part`."""
+        part = self.part(limit, rate)
         if part:
             return part
-        redis = remembered["at"] / 1000 + self._steady() - remembered["steady"] / 1000
-        return int(fleet_share.is_turn(remembered["number"], limit, self.pbxs, redis))
+        remembered = self.remembered()
+        passed = self._steady() - remembered["steady"] / 1000
+        return int(remembered["complete"] and 0.0 <= passed < TURNS_FOR and fleet_share.is_turn(
+            remembered["number"], limit, self.pbxs, remembered["at"] / 1000 + passed, self.hold + 2 * SPARE))
 
     def until_alone(self) -> float:
-        """Seconds until this PBX may use its own part of the limit; 0.0 if it may now."""
-        if self.share == "none":
-            return 0.0
-        return float(max(0.0, self.remembered()["lapse"] + WINDOW - self._steady()))
+        """Seconds until this PBX may use its own part of the limit; 0.0 if it may now. A PBX that is refused never may."""
+        return self._until_alone(self.remembered())
+
+    def _until_alone(self, remembered: dict[str, Any]) -> float:
+        """The others may have been granted all of the limit until our lease lapsed, and these requests are under way for `hold`
+        at most."""
+        return 0.0 if self.share == "none" else float(max(0.0, remembered["lapse"] + WINDOW + self.hold - self._steady()))
+
+    def go_alone(self) -> bool:
+        """From now on the journal decides by itself, and no answer of Redis is taken; False if that may not be. Within the
+        transaction that notes it."""
+        with suppress(Away), self.memory.change() as memory:
+            memory["alone"] = not memory["refused"] and self._until_alone(memory) <= 0.0
+            return bool(memory["alone"])
+        return False
+
+    def come_back(self) -> None:
+        """Answers are taken again. Within the transaction that notes it. Raises Away."""
+        with self.memory.change() as memory:
+            memory["alone"] = False
+
+    def is_refused(self) -> bool:
+        """Whether this PBX may not join, as far as it knows."""
+        return bool(self.remembered()["refused"])
 
     def is_well(self) -> bool:
         """Whether Redis answers, and has done so for a while; asks it, without joining."""
         if 0.0 <= self._steady() - self.remembered()["failed"] < LET_BE:
             return False
         try:
-            begun = self._steady()
-            if self._ask({"ack": None}).get("refused"):
-                return False
-            if self._steady() - begun > TIMEOUT:
-                raise Away(f"Redis answered after more than {TIMEOUT:g} s")
+            self._answer({"ack": None})
+            with self.memory.change() as memory:
+                memory.update(refused=False, well=memory["well"] or self._steady())
+                return bool(self._steady() - memory["well"] >= WELL)
         except Away as error:
-            self._failed(str(error))
+            self._failed(error)
             return False
-        with self._memory() as memory:
-            memory["well"] = memory["well"] or self._steady()
-            return bool(self._steady() - memory["well"] >= WELL)
 
     def call(self, report: dict[str, object], question: dict[str, object], limit: int, hold: float) -> dict[str, Any]:
         """Tell Redis how this PBX stands, and ask it (fleet/decide.lua). A grant's number is in the answer as `id`.
 
         Raises Refused, or Away: then nothing is granted, whatever Redis has counted.
         """
-        remembered, self.last_limit = self.remembered(), limit
-        if 0.0 <= self._steady() - remembered["failed"] < LET_BE:
-            raise (Refused if remembered["refused"] else Away)(remembered["why"])
+        self.last_limit = limit
+        remembered = self._begin()
         asked = {"id": secrets.token_hex(8), "report": report, "ask": question, "limit": limit, "hold": _ms(hold)}
         try:
             for _ in range(MOST_AGAIN):
                 ack = {name: remembered[name] for name in ("epoch", "at", "steady")} if remembered["epoch"] else None
                 begun = self._steady()
-                answer = self._ask({**asked, "ack": ack})
-                if self._steady() - begun > TIMEOUT:
-                    raise Away(f"Redis answered after more than {TIMEOUT:g} s")
-                if answer.get("refused"):
-                    raise Refused(self._refusal(answer))
+                answer = self._answer({**asked, "ack": ack})
                 remembered = self._remember(answer, begun)
                 if not answer["again"]:
                     return {**answer, "id": asked["id"], "begun": begun}
             raise Away("Redis' clock, or the network, is not steady")
         except Away as error:
-            self._failed(str(error), isinstance(error, Refused))
+            self._failed(error)
             raise
+
+    def _begin(self) -> dict[str, Any]:
+        """What is remembered, if Redis may be called now. Raises Away, Refused."""
+        with self.memory.change() as memory:
+            remembered = dict(memory)
+        if 0.0 <= self._steady() - remembered["failed"] < LET_BE:
+            raise (Refused if remembered["refused"] else Away)(remembered["why"])
+        if remembered["alone"]:
+            raise Away(ALONE_WHY)
+        if self.asks_nobody():
+            self._failed(Away(self.memory.trouble))
+            raise Away(self.memory.trouble)
+        return remembered
+
+    def asks_nobody(self) -> bool:
+        """Whether this is a script that cannot use the memory file: the service would not know of its lease."""
+        return self._is_script and bool(self.memory.trouble)
+
+    def _answer(self, asked: dict[str, object]) -> dict[str, Any]:
+        """An answer that came in time. Raises Away, Refused."""
+        begun = self._steady()
+        answer = self._ask(asked)
+        if self._steady() - begun > TIMEOUT:
+            raise Away(f"Redis answered after more than {TIMEOUT:g} s")
+        if answer.get("refused"):
+            raise Refused(self._refusal(answer))
+        return answer
 
     def _ask(self, asked: dict[str, object]) -> dict[str, Any]:
         return self.client.decide({
@@ -144,26 +199,37 @@ class Membership:
     # -- what all processes remember --------------------------------------------------------------------------------
 
     def remembered(self) -> dict[str, Any]:
-        """What the file holds. Without it, as after a reboot, an answer may just have come."""
-        with self._memory() as memory:
-            return dict(memory)
+        """What the file holds. Without it, as after a reboot, an answer may just have come. Raises nothing."""
+        return self.memory.read()
 
     def _remember(self, answer: dict[str, Any], begun: float) -> dict[str, Any]:
-        with self._memory() as memory:
-            memory.update(epoch=answer["epoch"], at=answer["at"], steady=_ms(begun), failed=-1e9, since=0.0, why="",
-                          refused=False, number=answer["number"],
-                          lapse=max(memory["lapse"], self._steady() + script.LEASE + SPARE),
-                          well=memory["well"] or self._steady())
+        with self.memory.change() as memory:
+            if memory["alone"]:
+                raise Away(ALONE_WHY)
+            memory.update(epoch=answer["epoch"], at=answer["at"], steady=_ms(begun), failed=-1e9, since=0.0, fails=0.0, why="",
+                          refused=False, lapse=max(memory["lapse"], self._steady() + script.LEASE + SPARE),
+                          well=memory["well"] or self._steady(), number=answer["number"],
+                          complete=self._is_complete(answer, memory))
             return dict(memory)
 
-    def _failed(self, why: str, refused: bool = False) -> None:
-        with self._memory() as memory:
-            memory.update(failed=self._steady(), why=why, since=memory["since"] or self._clock(), well=0.0, refused=refused)
+    def _is_complete(self, answer: dict[str, Any], memory: dict[str, Any]) -> bool:
+        """Whether all PBXs were there in the epoch of this answer. Each has then heard of that epoch, and goes by no number of an
+        earlier one."""
+        if not answer["again"] and len({self.name, *dict(answer["facts"])}) >= self.pbxs:
+            return True
+        return bool(memory["complete"]) and memory["epoch"] == answer["epoch"]
 
-    def _memory(self) -> _Memory:
-        return _Memory(self.path, lambda: {
-            "instance": self.instance, "epoch": "", "at": 0, "steady": 0, "failed": -1e9, "since": 0.0, "why": "",
-            "refused": False, "number": -1, "well": 0.0, "lapse": self._steady() + script.LEASE + SPARE})
+    def _failed(self, error: Away) -> None:
+        refused = isinstance(error, Refused)
+        with suppress(Away), self.memory.change() as memory:
+            memory.update(failed=self._steady(), since=memory["since"] or self._clock(), fails=memory["fails"] or self._steady(),
+                          well=0.0, refused=memory["refused"] or refused,
+                          why=str(error) if refused or not memory["refused"] else memory["why"])
+
+    def _fresh(self) -> dict[str, Any]:
+        return {"instance": self.instance, "epoch": "", "at": 0, "steady": 0, "failed": -1e9, "since": 0.0, "fails": 0.0,
+                "why": "", "refused": False, "alone": False, "number": -1, "complete": False, "well": 0.0,
+                "lapse": self._steady() + script.LEASE + SPARE}
 
     # -- what people see --------------------------------------------------------------------------------------------
 
@@ -187,50 +253,14 @@ def account_key(config: Config) -> str:
     return "movidesk:fleet:" + sha256(b"movidesk fleet " + config["movidesk", "token"].reveal().encode()).hexdigest()[:24]
 
 
-class _Memory:
-    """`with _Memory(...) as values:` reads the file under its lock; what is changed is written. Raises Away if that fails."""
-
-    def __init__(self, path: str, begin: Callable[[], dict[str, Any]]):
-        self._path, self._begin = path, begin
-
-    def __enter__(self) -> dict[str, Any]:
-        try:
-            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise Away(f"{self._path}: {error.strerror}") from None
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-        self._text = os.pread(self._file, 65536, 0)
-        values, fresh = {}, self._begin()
-        with suppress(ValueError):  # cut by a crash: as if it were not there
-            values = dict(json.loads(self._text or b"{}"))
-        self._values = values if values.keys() == fresh.keys() and values["instance"] == fresh["instance"] else fresh
-        return self._values
-
-    def __exit__(self, kind: object, error: object, traceback: object) -> None:
-        try:
-            text = json.dumps(self._values).encode()
-            if text != self._text:
-                os.pwrite(self._file, text.ljust(len(self._text)), 0)
-        except OSError as trouble:
-            raise Away(f"{self._path}: {trouble.strerror}") from None
-        finally:
-            os.close(self._file)
-
-
 def _instance(config: Config) -> str:
     """What tells this PBX from another one of the same name, and from itself before a reboot."""
-    folder = os.path.dirname(config["journal", "path"])
-    try:
-        about = os.stat(folder)
-        place = f"{about.st_dev} {about.st_ino}"
-    except OSError:
-        place = folder
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             boot = file.read().strip()
     except OSError:
         boot = ""
-    return sha256(f"{boot} {place} {config.own_name}".encode()).hexdigest()[:16]
+    return sha256(f"{boot} {place(config)}".encode()).hexdigest()[:16]
 
 
 def _ms(seconds: float) -> int:

@@ -11,7 +11,9 @@ from movidesk.rules.rate_limit import WINDOW
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    from movidesk.fleet.membership import Membership
 
 #: Why nothing may be sent, by the word that the note `closed_cause` keeps.
 PAUSES = {
@@ -40,21 +42,28 @@ class Limits:
 
     def __init__(self, store: Store):
         self._store = store
+        #: In a fleet: (requests of ours in the window, limit) -> what counts for `in_window`.
+        self.in_fleet: Callable[[int, int], tuple[int, int]] | None = None
 
     def claim(self, limit: int, klass: int, demand: rate_limit.Demand, aged: bool = False, places: int = 1,
-              hold: float = 0.0) -> Claim:
+              own: Membership | None = None) -> Claim:
         """Claim a request of this class, if one is free (rate_limit.may_go). Within a transaction.
 
-        hold: seconds for which the request may be under way. It counts from their end until `finished` says when it was over.
+        own: this PBX of a fleet, which uses its own part of the limit. The request may be under way for its `hold` seconds, and
+        counts from their end until `finished` says when it was over.
         """
         now = self._store.steady()
         pause = self.pause_left()
         if pause:
             return Claim(0, pause, self.pause_reason(), True)
-        if limit < 1:
+        hold, rate = 0.0, self.rate(limit)
+        if own is not None:
+            hold, rate = own.hold, own.limit_alone(limit, rate)
+        if rate < 1:
             return Claim(0, 1.0, "there are more PBXs than requests a minute: it is not the turn of this one")
-        limit = self.rate(limit)
-        self._store.execute("DELETE FROM requests WHERE at < :long_ago", long_ago=now - 10 * WINDOW)
+        limit = rate
+        self._store.execute("DELETE FROM requests WHERE at < :long_ago AND rowid < (SELECT max(rowid) FROM requests)",
+                            long_ago=now - 10 * WINDOW)
         used, oldest = self._store.execute("SELECT count(*), min(at) FROM requests WHERE at > :begin",
                                            begin=now - WINDOW).fetchone()
         window = self._window(limit, used, now, demand)
@@ -78,6 +87,12 @@ class Limits:
         """How many requests were sent in the last WINDOW seconds."""
         return self._store.count("SELECT count(*) FROM requests WHERE at > :begin", begin=self._store.steady() - WINDOW)
 
+    def in_window(self, limit: int) -> tuple[int, int]:
+        """How many requests were sent in the last WINDOW seconds, as far as we know, and how many we could have sent under this
+        limit. In a fleet the requests of all PBXs count, or while this one is alone its part of the limit."""
+        used = self.requests_in_window()
+        return (used, limit) if self.in_fleet is None else self.in_fleet(used, limit)
+
     def count_from_now(self, request_id: int) -> None:
         """A request's answer was slow: nobody knows when Movidesk counted it, so it counts from now."""
         with self._store.transaction():
@@ -93,9 +108,10 @@ class Limits:
                                 " WHERE rowid = :request_id AND called > 0", now=now, slow=rate_limit.SLOW, request_id=request_id)
 
     def is_stale(self, request_id: int) -> bool:
-        """Whether a request of a fleet's PBX was claimed so long ago that it must not be sent any more: SEND_WITHIN seconds."""
+        """Whether a request of a fleet's PBX was claimed so long ago that it must not be sent any more: SEND_WITHIN seconds.
+        One that is not in the journal any more is older still."""
         called = self._store.value("SELECT called FROM requests WHERE rowid = :request_id", request_id=request_id)
-        return bool(called and self._store.steady() - called > SEND_WITHIN)
+        return called is None or bool(called and self._store.steady() - called > SEND_WITHIN)
 
     # -- pauses -----------------------------------------------------------------------------------------------------
 
@@ -111,8 +127,8 @@ class Limits:
             now = self._store.steady()
             strikes = rate_limit.strikes_after(before, until, now if sent is None else sent)
             self._close(max(until, now + rate_limit.pause_after(seconds, strikes)), strikes, "429")
-            used, rate = self.requests_in_window(), self.rate(limit)
-            if strikes == before or used >= limit:
+            (used, most), rate = self.in_window(limit), self.rate(limit)
+            if strikes == before or used >= most:
                 return False
             self._store.set_note("lowered", f"{rate_limit.lowered(rate, used)} {limit} {now!r}")
             return rate == limit
@@ -140,7 +156,7 @@ class Limits:
             if until > now:
                 return True  # it left before the pause began: one of the same burst
             stands = until > 0 and self._cause() == "cut"  # nothing was taken since
-            if stands or not rate_limit.is_suspect(self.requests_in_window(), limit):
+            if stands or not rate_limit.is_suspect(*self.in_window(limit)):
                 return False
             self._close(now + seconds, strikes, "cut")
             return True

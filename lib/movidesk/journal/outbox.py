@@ -57,8 +57,10 @@ class Outbox:
         question = self._trials.question_for(wishes)
         answer = self._pool.ask(told, question, limit)
         with self._store.transaction():
+            if self._pool.is_alone():
+                return self._take_here(limit)
             if answer is None:
-                return self._take_here(limit) if self._pool.is_alone() else (None, LOOK_AGAIN)
+                return None, LOOK_AGAIN
             self._pool.take_in(answer, told)
             if answer["granted"]:
                 return self._trials.lease_granted(wishes[answer["granted"] - 1].job, self._pool.add_grant(answer)), 0.0
@@ -66,11 +68,10 @@ class Outbox:
 
     def _take_here(self, limit: int) -> tuple[Job | None, float | None]:
         """`take`, as the journal decides it."""
-        limit, hold = (self._pool.member.limit_alone(limit), self._pool.member.hold) if self._pool else (limit, 0.0)
         demand = self._demands.demand(self._store.steady(), limit)
         waits = []
         for job, klass, aged, places in self._wishes(demand):
-            claim = self._limits.claim(limit, klass, demand, aged, places, hold)
+            claim = self._limits.claim(limit, klass, demand, aged, places, self._pool.member if self._pool else None)
             if claim.request_id:
                 return self._trials.lease(job._replace(request_id=claim.request_id)), 0.0
             waits.append(claim.wait)

@@ -5,8 +5,8 @@ became of it. The journal keeps the truth of this PBX's calls. Redis decides who
 here too, in `elsewhere`, `shared_queues`, `members` and `refusals`, for the rules and for the time when Redis is away.
 
 While the note ALONE_NOTE stands, the journal decides by itself, within this PBX's part of the limit. It is set and removed in
-transactions of its own, and each claim looks at it in its own transaction: so whoever reports after its removal reports all that
-was sent.
+transactions of its own, together with `alone` in the fleet's memory file, and each claim looks at it in its own transaction: so
+whoever reports after its removal reports all that was sent, and an answer that comes after it was set grants nothing.
 """
 
 from __future__ import annotations
@@ -66,10 +66,19 @@ class Pool:
         self._next_events, self._agents = next_events, agents
         self.why = ""  # why Redis is away, as far as this process knows
         self.silent_until, self.silent_because = 0.0, ""
+        self._granted = 0, 0  # how full the window of all was after this process's last grant, and its limit
+        limits.in_fleet = self._in_window
 
     def set_silence(self, seconds: float, why: str) -> None:
         """For so many seconds this PBX sends nothing because Movidesk refuses the token; 0.0: it may send."""
         self.silent_until, self.silent_because = self._store.steady() + seconds if seconds else 0.0, why
+
+    def _in_window(self, ours: int, limit: int) -> tuple[int, int]:
+        """See Limits.in_window."""
+        if self.is_alone():
+            return ours, max(1, self.member.part(limit, self._limits.rate(limit)))
+        used, most = self._granted
+        return max(ours, used), min(limit, most or limit)
 
     def is_alone(self) -> bool:
         """Whether the journal decides by itself."""
@@ -85,18 +94,16 @@ class Pool:
             self.why = f"Redis cannot be used: {error}"
             if self.member.until_alone() <= 0.0:
                 with self._store.transaction():
-                    self._store.set_note(ALONE_NOTE, repr(self._store.steady()))
-                    self._store.execute("DELETE FROM elsewhere")
+                    if self.member.go_alone():
+                        self._store.set_note(ALONE_NOTE, repr(self._store.steady()))
+                        self._store.execute("DELETE FROM elsewhere")
         return None
 
     def beat(self, limit: int) -> bool:
         """Report, keep the lease, and take in what the others reported; come back from being alone once Redis answers steadily.
         False if Redis is away. Not within a transaction."""
-        if self.is_alone():
-            if not self.member.is_well():
-                return False
-            with self._store.transaction():
-                self._store.remove_note(ALONE_NOTE)
+        if self.is_alone() and not self._come_back():
+            return False
         with self._store.transaction():
             told = self.report()
         answer = self.ask(told, {}, limit)
@@ -104,6 +111,18 @@ class Pool:
             return False
         with self._store.transaction():
             self.take_in(answer, told)
+        return True
+
+    def _come_back(self) -> bool:
+        """The journal does not decide by itself any more, if Redis answers steadily, or refuses this PBX."""
+        if not self.member.is_well() and not self.member.is_refused():
+            return False
+        try:
+            with self._store.transaction():
+                self._store.remove_note(ALONE_NOTE)
+                self.member.come_back()
+        except Away:  # a process holds the memory file: the next beat tries again
+            return False
         return True
 
     def standing(self) -> Standing:
@@ -115,15 +134,17 @@ class Pool:
 
     def fails_open(self) -> bool:
         """Whether Redis has been away for longer than a HICCUP, so that callers are told that Movidesk cannot be asked."""
-        since = self.member.remembered()["since"]
-        return bool(since and self._store.clock() - since > HICCUP)
+        fails = self.member.remembered()["fails"]
+        return bool(fails and self._store.steady() - fails > HICCUP) or self.member.asks_nobody()
 
     # -- a grant ----------------------------------------------------------------------------------------------------
 
     def add_grant(self, answer: dict[str, Any]) -> int:
         """Record the request that Redis has granted; returns its number. Within a transaction."""
         now = self._store.steady()
-        self._store.execute("DELETE FROM requests WHERE at < :long_ago", long_ago=now - 10 * WINDOW)
+        self._granted = answer["window"]["used"] + 1, answer["window"]["limit"]
+        self._store.execute("DELETE FROM requests WHERE at < :long_ago AND rowid < (SELECT max(rowid) FROM requests)",
+                            long_ago=now - 10 * WINDOW)
         return self._store.insert("INSERT INTO requests (at, class, grant_id, called) VALUES (:now, :klass, :grant, :called)",
                                   now=now, klass=answer["class"], grant=answer["id"], called=answer["begun"])
 

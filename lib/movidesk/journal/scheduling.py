@@ -75,16 +75,16 @@ class Scheduler:
             told = self._pool.report(call)
         answer = self._pool.ask(told, question, limit)
         with self._store.transaction():
-            if answer is None and self._pool.is_alone():
+            if self._pool.is_alone():
                 return self._turn_here(look)
             return self._turn_in_fleet(self._pool, look, answer, told)
 
     def _turn_here(self, look: _Look) -> waiting_line.Turn:
         """The turn, as the journal decides it."""
         call, now = look.call, self._store.steady()
-        limit = self._pool.member.limit_alone(look.limit) if self._pool else look.limit
+        own, rate = self._pool.member if self._pool else None, self._limits.rate(look.limit)
         ahead, resting = self._before(call, now)
-        position, rate = 1 + ahead, max(1, self._limits.rate(limit))
+        position, rate = 1 + ahead, max(1, own.part(look.limit, rate) if own else rate)
         if call.state != call_states.RECEIVED:  # Movidesk has answered, and this caller is still here
             self._waits.begins(call, position, rate)
         queue, aside, klass = self.queue(call.queue), self.aside_until(call), None
@@ -101,9 +101,8 @@ class Scheduler:
         wants = rate_limit.HEAD if aged else klass or 0
         claim = None
         if klass is not None:
-            demand = self._demands.demand(now, limit, queue, wants)
-            claim = self._limits.claim(limit, klass, demand._replace(ring=0.0) if look.report else demand, aged,
-                                       hold=self._pool.member.hold if self._pool else 0.0)
+            demand = self._demands.demand(now, look.limit, queue, wants)
+            claim = self._limits.claim(look.limit, klass, demand._replace(ring=0.0) if look.report else demand, aged, own=own)
         if claim is not None and claim.request_id:
             self._ask(call, now + look.hold, bool(aside))
             self._set_queue(queue._replace(asked=now))

@@ -136,7 +136,10 @@ def _begin(context: Owner) -> None:
     _remove(standby_folder.journal(context.config))  # or ended one: SQLite would use an old -wal with the new file
     with closing(Journal(begun, context.clock)) as book:
         book.store.observe(STANDBY)
-        standby_copy.begin(context.config["journal", "path"], book.store, context.limit())
+        limit, member = context.limit(), context.member(book.store.steady)
+        if member is not None:  # Redis knows what it has granted; the PBX alone sends its part at most
+            limit = max(1, member.part(limit))
+        standby_copy.begin(context.config["journal", "path"], book.store, limit)
     os.rename(begun, standby_folder.journal(context.config))
 
 

@@ -194,7 +194,8 @@ class Store:
     def _begin_boot(self) -> None:
         """Make steady times of an earlier boot harmless: that clock began anew.
 
-        Requests count as sent now, a pause lasts another minute, retries are due, the old line and the failed tries are gone.
+        Requests count as if the last one was sent now, a pause lasts another minute, retries are due, the old line and the failed
+        tries are gone.
         """
         boot = _boot_id()
         known = self.note("boot")
@@ -210,7 +211,9 @@ class Store:
 
     def _forget_steady_times(self) -> None:
         now = self.steady()
-        self.execute("UPDATE requests SET at = :now, grant_id = '', called = 0", now=now)
+        # Redis knows of those that it has granted ('-': and that they are over); the others are reported to it.
+        self.execute("UPDATE requests SET at = at + :now - (SELECT max(at) FROM requests), called = 0, finished = 0,"
+                     " grant_id = CASE grant_id WHEN '' THEN '' ELSE '-' END", now=now)
         self.execute(f"UPDATE events SET due = 0 WHERE status = 'pending' AND due > 0 AND NOT ({HELD_NOTE})")
         self.execute("UPDATE events SET due = :until, note = replace(note, :converting, :converts)"
                      f" WHERE status = 'pending' AND {HELD_NOTE}", until=now + HOLD, converting=CONVERTING, converts=CONVERTS)

@@ -130,16 +130,15 @@ class Trials:
             if not later or later[0].due > now:
                 return None
             alone = self._pool is None or self._pool.is_alone()
-            here, hold = (self._pool.member.limit_alone(limit), self._pool.member.hold) if self._pool else (limit, 0.0)
-            demand = self._demands.demand(now, here)
+            demand = self._demands.demand(now, limit)
             klass = rate_limit.event_class(later[0].kind, demand.anybody, bool(job.call.extension))
             if self._pool is None or alone:
-                claim = self._limits.claim(here, klass, demand, hold=hold)
+                claim = self._limits.claim(limit, klass, demand, own=self._pool.member if self._pool else None)
                 return self.lease(Job(later[0], job.call, claim.request_id)) if claim.request_id else None
             told = self._pool.report()
         answer = self._pool.ask(told, self.question_for([Wish(job, klass)]), limit)
         with self._store.transaction():
-            if answer is None:
+            if answer is None or self._pool.is_alone():
                 return None
             self._pool.take_in(answer, told)
             return self.lease_granted(Job(later[0], job.call), self._pool.add_grant(answer)) if answer["granted"] else None

@@ -4,7 +4,8 @@ With N PBXs and a limit of L requests a minute:
 
     L >= N   each may send L / N a minute, rounded down
     L < N    each may send one request in N * `spacing` seconds, in a turn of its own; no minute has more than L turns. Turns are
-             told by Redis' clock, as this PBX knew it last, and by a number that Redis gave it
+             told by Redis' clock, as this PBX knew it last, and by a number that Redis gave it. A request
+             may be `late`
 
 A PBX lends its part to the others by a lease. Redis counts the parts of those whose lease has lapsed as used up (`pool`).
 """
@@ -27,12 +28,13 @@ def pool(limit: int, pbxs: int, away: int) -> int:
     return max(0, limit - away * max(1, part(limit, pbxs)))
 
 
-def spacing(limit: int) -> float:
-    """Seconds from the beginning of one PBX's turn to that of the next, where there are more PBXs than the limit."""
-    return (WINDOW + TURN + 2 * CLOCK_ERROR) / limit
+def spacing(limit: int, late: float = 0.0) -> float:
+    """Seconds from the beginning of one PBX's turn to that of the next, where there are more PBXs than the limit. late: seconds
+    by which a request of the turn may reach Movidesk late."""
+    return (WINDOW + TURN + 2 * CLOCK_ERROR + late) / limit
 
 
-def is_turn(number: int, limit: int, pbxs: int, now: float) -> bool:
-    """Whether it is the turn of the PBX with this number (from 0); now: Redis' clock, in seconds."""
-    step = spacing(limit)
+def is_turn(number: int, limit: int, pbxs: int, now: float, late: float = 0.0) -> bool:
+    """Whether it is the turn of the PBX with this number (from 0); now: Redis' clock, in seconds; late: see `spacing`."""
+    step = spacing(limit, late)
     return 0 <= number < pbxs and (now - number * step) % (pbxs * step) < TURN

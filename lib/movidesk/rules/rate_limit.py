@@ -99,6 +99,8 @@ def may_go(klass: int, window: Window, demand: Demand, aged: bool = False, place
 
     places: how many requests it needs, if others are to follow at once.
     """
+    if window.limit < 1:
+        return False
     if klass == SCREEN:
         return window.free >= min(places, window.limit)
     asks = klass in (HEAD, PROBE)
