@@ -48,8 +48,10 @@ class FleetLineMachine(LineMachine):
         super().hear(call, answer)
 
     def over(self) -> None:
+        """The last request is over; a slow one before it is still under way."""
         with self.journal.store.transaction():
-            self.journal.store.execute("UPDATE requests SET finished = :now WHERE grant_id != ''", now=self.clock.now)
+            self.journal.store.execute("UPDATE requests SET finished = :now WHERE grant_id > '-'"
+                                       " AND rowid = (SELECT max(rowid) FROM requests)", now=self.clock.now)
 
     def teardown(self) -> None:
         if hasattr(self, "client"):
