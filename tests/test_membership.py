@@ -19,6 +19,8 @@ from support.fleets import VirtualRedis, config, member_journal
 
 ALONE_AFTER = 110.0  # seconds: more than a lease, what it is longer here, the window and the longest request
 
+SETTLED = 170.0      # seconds: more than Redis needs to know what was sent, and what each PBX may have sent before
+
 
 @pytest.fixture(scope="module")
 def redis(tmp_path_factory):
@@ -84,7 +86,7 @@ def cut(journal: Journal, away: bool = True) -> None:
 
 def test_a_refused_pbx_never_goes_alone(world):
     a, b, c = world.pbx("a", pbxs=2), world.pbx("b", pbxs=2), world.pbx("c", pbxs=3)
-    world.run(70, a, b)
+    world.run(SETTLED, a, b)
     world.run(80, a, b, c)
     c.pool.beat(10)
     world.clock.now += 0.3
@@ -120,7 +122,7 @@ def test_a_refusal_ends_with_an_answer_without_one(world):
 def test_an_answer_grants_nothing_once_the_pbx_is_alone(world):
     """A caller's question is under way while a beat finds that the PBX may go alone; then Redis is back."""
     a, b = world.pbx("a", pbxs=2), world.pbx("b", pbxs=2)
-    world.run(70, a, b)
+    world.run(SETTLED, a, b)
     cut(a)
     world.run(60, a, b)
     while a.pool.member.until_alone() > 4.0:
@@ -144,7 +146,7 @@ def test_an_answer_grants_nothing_once_the_pbx_is_alone(world):
 def test_alone_waits_for_requests_under_way(world):
     """The others may have been granted the whole limit until our lease lapsed, for requests that arrive `hold` later."""
     a, b = world.pbx("a", pbxs=2), world.pbx("b", pbxs=2)
-    world.run(70, a, b)
+    world.run(SETTLED, a, b)
     cut(a)
     last, begun = 0.0, world.clock.now
     while not a.pool.is_alone():
@@ -186,7 +188,7 @@ def test_root_makes_the_memory_file_for_the_journals_owner(world):
 def test_turns_never_exceed_the_limit(world):
     """3 PBXs, 2 requests a minute: each alone sends one in each of its turns, wherever its clock stands."""
     journals = [world.pbx(name, pbxs=3) for name in "abc"]
-    world.run(70, *journals, limit=2)
+    world.run(SETTLED, *journals, limit=2)
     for journal in journals:
         cut(journal)
     world.run(ALONE_AFTER, *journals, limit=2)
@@ -241,7 +243,7 @@ def test_a_cut_at_the_end_of_our_part_may_be_a_429(world):
 
 def test_the_requests_of_all_pbxs_count_after_a_429(world):
     a, b = world.pbx("a", pbxs=2), world.pbx("b", pbxs=2)
-    world.run(70, a, b)
+    world.run(SETTLED, a, b)
     for journal in (*[a] * 7, b, b, b):
         answer = world.screen(journal)
         with journal.store.transaction():
@@ -256,7 +258,7 @@ def test_the_requests_of_all_pbxs_count_after_a_429(world):
 
 def test_a_request_that_the_journal_has_forgotten_is_stale(world):
     a = world.pbx("a")
-    world.run(70, a)
+    world.run(SETTLED, a)
     request = world.turn(a).request_id
     world.clock.now += 10
     assert a.limits.is_stale(request)
@@ -267,7 +269,7 @@ def test_a_request_that_the_journal_has_forgotten_is_stale(world):
 
 def test_after_a_reboot_a_pbx_reports_only_what_may_count(world):
     a, b = world.pbx("a", pbxs=2), world.pbx("b", pbxs=2)
-    world.run(70, a, b)
+    world.run(SETTLED, a, b)
     for _ in range(3):
         for _ in range(5):
             if (answer := world.screen(a))["granted"]:
@@ -345,7 +347,7 @@ def test_a_file_of_another_user_is_not_used(world, monkeypatch):
 
 def test_a_process_that_is_stopped_with_the_lock_stops_nobody(world):
     a = world.pbx("a")
-    world.run(70, a)
+    world.run(SETTLED, a)
     file = os.open(a.pool.member.memory.path, os.O_RDWR)
     fcntl.flock(file, fcntl.LOCK_EX)
     try:
