@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from movidesk.rules import rate_limit
@@ -75,6 +75,7 @@ def test_after_any_request_every_screen_finds_a_place(free, opens, pickups, ring
         assert left + sum(at <= pickup for at in opens) >= number
 
 
+@example(free=0, opens=[1.0, 6.0, 11.0, 16.0, 4.5], pickups=[2.0, 3.0, 4.0], ring=1.0, klass=rate_limit.HEAD)
 @given(free=st.integers(0, 10), opens=st.lists(seconds, max_size=10), pickups=st.lists(seconds, max_size=4), ring=seconds,
        klass=st.sampled_from([rate_limit.HEAD, rate_limit.FREEING, rate_limit.PROBE]))
 def test_when_a_request_may_go(free, opens, pickups, ring, klass):

@@ -17,7 +17,7 @@ from movidesk_rehearsal.asterisk import WAIT_SECONDS, PrivateAsterisk, free_port
 from movidesk_rehearsal.asterisk_config import PHONES
 from movidesk_rehearsal.asterisk_tree import need_program
 
-START_SECONDS = 5.0
+START_SECONDS = 20.0
 POLL_SECONDS = 0.01
 ORDER_SECONDS = 0.3  # after which an order that was not taken is given again
 OVER = ("ended", "cancelled", "rejected", "failed")

@@ -41,7 +41,7 @@ RINGS_LEAST, RINGS_KEPT, RINGS_QUICKER = 5, 50, 0.1
 #: How many FREEING requests may go before a HEAD that waits for its second place.
 MOST_PASS = 2
 #: How many moments `until_may_go` looks at, at most: it runs while the journal is locked.
-MOST_STEPS = 20
+MOST_STEPS = 100
 #: Seconds during which a request counts: Movidesk's minute, plus half a second for the network.
 WINDOW = 60.5
 #: Seconds; Movidesk may have counted a request that took longer at any moment of that time.
