@@ -99,6 +99,8 @@ class Context(RequestSender):
 
     def member(self, steady: Callable[[], float]) -> Membership | None:
         """This PBX's place in its fleet; None if [fleet] redis is not set. Raises ConfigError."""
+        if self.config.problems.get("") or self.config.problems.get("movidesk"):
+            return None  # nothing can be sent, and events are recorded all the same
         self.config.require("fleet")
         if not self.config["fleet", "redis"]:
             return None
