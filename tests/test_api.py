@@ -105,6 +105,8 @@ class Peer:
 
     def close(self):
         self.closing.set()
+        # Closing alone does not wake accept(): its thread could then take a connection of the next socket with this number.
+        self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()
 
 

@@ -121,6 +121,9 @@ class Agent(SippPhone):
         else:
             self._run(sipp_scenarios.agent(phone.answer_after, phone.hang_up_after, self._tone))
         self.register()
+        # Asterisk takes note of a registration a little later; until then the phone counts as off.
+        self._wait(lambda: not re.search(r"Endpoint:.* Unavailable", self.pbx.cli(f"pjsip show endpoint {self.extension}")),
+                   WAIT_SECONDS, "Asterisk to see it")
 
     def _calls(self, reached: str) -> list[str]:
         """The Call-IDs of the calls that have `reached` a stage and have not ended, oldest first."""

@@ -256,8 +256,9 @@ class Office:
             run = self.rehearsal.cli("deliver", "--once")
             assert run.returncode == 0, run.stderr
         done = {"open": 0, "pending": 0, "refused": self._refused}
-        wait_for("everything is delivered", lambda: not self.stand_in() and self._totals() == done,
-                 instead=lambda: f"{self.rehearsal.cli('outbox').stdout}\n{self.rehearsal.service_log()[-2000:]}")
+        wait_for("everything is delivered", lambda: not self._away() and self._totals() == done,
+                 instead=lambda: "\n".join([str(self._totals()), str(self._away()), self.rehearsal.cli("outbox").stdout,
+                                            *map(str, self.model.log), self.rehearsal.service_log()[-2000:]]))
 
     def emergency_files(self) -> list[Path]:
         """Where emergency files may be: beside the journal, and where every process of the machine looks; then the same, while
@@ -270,6 +271,10 @@ class Office:
         """The standby, while it takes the journal's place."""
         return list(self.rehearsal.memory.glob("*.standby/journal.db"))
 
+    def _away(self) -> list[Path]:
+        """What holds events in the journal's place: the standby, emergency files that are not empty."""
+        return self.stand_in() + [path for path in self.emergency_files() if lines_of(path)]
+
     def wait_told(self) -> None:
         """Wait until Movidesk has all that was recorded so far."""
         wait_for("nothing is pending", lambda: self._totals()["pending"] == 0)
@@ -278,7 +283,8 @@ class Office:
         """As Overview.totals; not by a Journal, which would migrate the file of an older version that still runs."""
         if not os.path.exists(self.rehearsal.journal_path):
             return dict.fromkeys(("open", "pending", "refused"), 0)
-        with closing(sqlite3.connect(self.rehearsal.journal_path)) as journal:
+        with closing(sqlite3.connect(self.rehearsal.journal_path, isolation_level=None)) as journal:
+            journal.execute("BEGIN")  # a hangup between two looks would be in neither
             events = {status: journal.execute("SELECT count(*) FROM events WHERE status = ?", (status,)).fetchone()[0]
                       for status in ("pending", "refused")}
             return {"open": journal.execute("SELECT count(*) FROM calls WHERE ended IS NULL").fetchone()[0], **events}
@@ -307,6 +313,14 @@ class Office:
         self.settle()
         assert self.model.problems == []
         assert [ticket.to_json() for ticket in self.rehearsal.tickets() if not ticket.complete] == []
+
+
+def lines_of(path: Path) -> list[str]:
+    """The lines of a file that may be gone, or be a folder."""
+    try:
+        return path.read_text().splitlines()
+    except (FileNotFoundError, IsADirectoryError):
+        return []
 
 
 def close(office, code):

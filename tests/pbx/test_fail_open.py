@@ -21,7 +21,7 @@ import pytest
 from movidesk.journal import Journal
 from movidesk_rehearsal.phones import RINGS, answers
 from movidesk_rehearsal.rehearsal import wait_for
-from office import ANSWERED, LOST, Office, no_python, scripts_begin
+from office import ANSWERED, LOST, Office, lines_of, no_python, scripts_begin
 
 PEOPLE = "people,s,1"  # MOVIDESK_FALLBACK: the phone of 5253, whom Movidesk has not been asked for
 PROMPT = 5.0  # seconds until an event of the call is recorded, also where its verbs wait for a lock first
@@ -451,15 +451,8 @@ def leave(office, caller) -> None:
 def emergency_events(office) -> list[dict]:
     """What the emergency files hold, in order of time. A running service may rename one meanwhile: then its lines are read
     twice."""
-    lines = [line for path in office.emergency_files() if path.is_file() for line in lines_of(path)]
+    lines = [line for path in office.emergency_files() for line in lines_of(path)]
     return sorted(map(json.loads, dict.fromkeys(lines)), key=lambda event: event["at"])
-
-
-def lines_of(path: Path) -> list[str]:
-    try:
-        return path.read_text().splitlines()
-    except FileNotFoundError:
-        return []
 
 
 def recover(office, mode: str) -> None:
