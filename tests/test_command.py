@@ -71,7 +71,9 @@ def test_a_port_that_is_taken_is_said(capsys):
     taken = serve(Movidesk(lambda: 0.0))
     assert command.main(["--port", str(taken.port)]) == 1
     taken.close()
-    assert f"127.0.0.1:{taken.port}: " in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said == (f"movidesk simulate: 127.0.0.1:{taken.port}: Address already in use. "
+                    f"Another port: --port {taken.port + 1}\n")
 
 
 def test_the_address_for_calls_has_its_token_from_a_file(monkeypatch, tmp_path):

@@ -70,6 +70,7 @@ def agent(page: Page, extension: str = "5252"):
 
 def test_a_caller_waits_rings_and_opens_the_screen(model, page):
     page.get_by_role("switch", name="Online: Bruno Lima").click()
+    until(lambda: not model.agents["5253"].online)  # else the call could come before the click
     model.in_call["5252"] = "elsewhere"
     ask(model)
     expect(page.locator("#waiting li")).to_contain_text("4733990777")
@@ -103,6 +104,33 @@ def test_tickets_have_their_origin_in_words_and_durations(model, page):
                                        ("4733990777 Received call", "Ana Souza", "waited 0:09", "talked 3:04", "Ticket c1")]):
         for word in words:
             expect(row).to_contain_text(word)
+
+
+def test_callers_without_a_number_are_not_one_person(model, running, browser):
+    running.call_url = CallUrl("http://127.0.0.1:9/")
+    for number in range(2):
+        answered(model, f"a{number}", clientNumber="anonymous")
+        answered(model, f"c{number}")
+    page = browser.open(running.home, language="en")
+    expect(page.locator("#tickets li.row")).to_have_count(4)
+    expect(page.get_by_role("button", name="Call back")).to_have_count(2)  # nobody can call an unknown number
+    ask(model, call="a2", clientNumber="anonymous")
+    ask(model, "transferedCall", "a2", branchLine="5252")
+    expect(agent(page).locator(".facts")).to_have_text("Queue 77 · number unknown")
+    ask(model, call="c2")
+    ask(model, "transferedCall", "c2", branchLine="5253")
+    expect(agent(page, "5253").locator(".facts")).to_have_text("Queue 77 · has called before: 2")
+
+
+@pytest.mark.parametrize("zone", ["America/Sao_Paulo", "Asia/Tokyo"])
+def test_every_time_on_the_page_is_utc(model, running, browser, zone):
+    """As the dates in the requests, the business hours and Movidesk's own clock."""
+    model.clock = lambda: 1769864409.0  # 2026-01-31T13:00:09
+    answered(model, "c1")
+    page = browser.open(running.home, language="en-US", timezone_id=zone)
+    expect(page.locator("#tickets .facts")).to_contain_text("10:00:00 · ")
+    expect(page.locator("#requests .time").first).to_have_text("13:00:09")
+    expect(page.locator("header")).to_contain_text("times are UTC")
 
 
 def test_requests_against_the_documents_come_first(model, page):
@@ -288,6 +316,9 @@ def test_business_hours_and_holidays(model, page):
     assert ask(model) == "5252" and (model.groups[77].opens, model.groups[77].closes) == ("00:00", "24:00")
     page.get_by_label("Opens at").fill("25:00")
     page.get_by_label("Opens at").press("Tab")
+    assert page.get_by_label("Opens at").evaluate("field => !field.validity.valid")
+    page.get_by_role("switch", name="Holiday today").click()  # whose request goes after it
+    expect(group.locator(".badge")).to_have_text("Holiday")
     assert model.groups[77].opens == "00:00"
 
 
@@ -305,6 +336,18 @@ def test_a_customer_is_called(model, running, browser):
     expect(page.locator("#call-answer")).to_contain_text("The PBX refused: 404")
     page.get_by_role("button", name="Close").click()
     expect(page.get_by_role("dialog")).to_be_hidden()
+
+
+def test_once_the_agent_has_answered_the_page_is_free(model, running, browser):
+    """The ticket tells the rest."""
+    running.call_url = CallUrl("http://127.0.0.1:9/")
+    page = browser.open(running.home, language="en")
+    page.route("**/page/call", lambda route: route.fulfill(json={"status": 200, "text": "", "call_id": "pbx1-1.2"}))
+    page.locator("#call-somebody").click()
+    page.get_by_label("Number").fill("47991122334")
+    page.get_by_role("button", name="Call", exact=True).click()
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    expect(page.locator("#news")).to_have_text("The customer is called: pbx1-1.2")
 
 
 def test_calling_back_knows_number_and_agent(model, running, browser):

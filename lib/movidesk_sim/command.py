@@ -11,6 +11,7 @@ from typing import Callable
 
 from movidesk_sim.made_calls import CallUrl
 from movidesk_sim.model import EXAMPLE_TOKEN, Limit, Movidesk, Switches
+from movidesk_sim.server import CannotListen
 from movidesk_sim.web import Simulator, serve
 
 
@@ -33,8 +34,8 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     try:
         simulator = listen(model, options.host, options.port)
-    except (OSError, SystemExit) as error:  # werkzeug exits where the port is taken
-        print(f"{options.host}:{options.port}: {error}", file=sys.stderr)
+    except CannotListen as error:
+        print(f"movidesk simulate: {error}. Another port: --port {options.port + 1}", file=sys.stderr)
         return 1
     simulator.call_url = call_url
     at = f" or http://{also}:{simulator.port}/" if also not in ("", "0.0.0.0") else ""

@@ -37,6 +37,10 @@ class Handler(WSGIRequestHandler):
         pass
 
 
+class CannotListen(Exception):
+    """The address cannot be listened at; the text names it, and says why."""
+
+
 class Server(ThreadedWSGIServer):
     """Knows its open connections: closing must end the idle ones too, or they would go on being answered."""
 
@@ -45,6 +49,13 @@ class Server(ThreadedWSGIServer):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.connections: set[socket.socket] = set()
+
+    def server_bind(self) -> None:
+        """Raises CannotListen; of an OSError werkzeug would speak itself, and exit."""
+        try:
+            super().server_bind()
+        except OSError as error:
+            raise CannotListen(f"{self.host}:{self.port}: {error.strerror}") from error
 
     def process_request(self, connection: socket.socket, address: Any) -> None:
         self.connections.add(connection)

@@ -61,10 +61,15 @@ def _over(ticket: Ticket) -> float | None:
     return epoch(ticket.dates.get("completedDate", "")) or epoch(ticket.dates.get("canceledDate", ""))
 
 
+def _is_known(ticket: Ticket) -> bool:
+    """Whether the caller has a number; `anonymous` is none, and several callers share it."""
+    return any(character.isdigit() for character in ticket.number)
+
+
 def _call(model: Movidesk, ticket: Ticket) -> dict[str, Any]:
-    """What is on the agent's screen."""
+    """What is on the agent's screen. earlier: how many other calls have this number; None if nobody knows who calls."""
     answered = _answered(ticket)
-    earlier = sum(other.number == ticket.number for other in model.tickets.values()) - 1
+    earlier = sum(other.number == ticket.number for other in model.tickets.values()) - 1 if _is_known(ticket) else None
     return {"id": ticket.id, "number": ticket.number, "queue": ticket.queue, "since": answered or _begin(ticket),
             "waited": max(0.0, answered - _begin(ticket)) if answered else None, "earlier": earlier}
 
@@ -81,7 +86,8 @@ def _ended(model: Movidesk, ticket: Ticket, look: Callable[[str], Look]) -> dict
     agent = model.agents.get(ticket.agent)
     left_line = answered or over
     return {"id": ticket.id, "number": ticket.number, "origin": ORIGINS[ticket.origin], "state": ticket.state,
-            "queue": ticket.queue, "agent": ticket.agent, "agent_name": agent.name if agent else "", "time": begin,
+            "known": _is_known(ticket), "queue": ticket.queue, "agent": ticket.agent, "agent_name": agent.name if agent else "",
+            "time": begin,
             "waited": max(0.0, left_line - begin) if left_line else None,
             "talked": max(0.0, over - answered) if answered and over else None,
             "recordings": [{"link": link, **look(link)._asdict()} for link in ticket.links]}

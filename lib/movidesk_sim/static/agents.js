@@ -34,7 +34,8 @@ function screen() {
     setText(number, call.number);
     const known = [call.queue === null ? _("Made call") : _("Queue {queue}", {queue: call.queue})];
     if (call.waited !== null) known.push(_("waited {time}", {time: duration(call.waited)}));
-    known.push(call.earlier ? _("has called before: {count}", {count: call.earlier}) : _("first call"));
+    known.push(call.earlier === null ? _("number unknown")
+      : call.earlier ? _("has called before: {count}", {count: call.earlier}) : _("first call"));
     setText(facts, known.join(" · "));
     setText(ticket, _("Ticket {id}", {id: call.id}));
   }};
@@ -106,8 +107,12 @@ async function start(event) {
   setText(answer, _("The agent's phone rings …"));
   try {
     const made = await post("call", {extension: byId("call-agent").value, number: byId("call-number").value.trim()});
-    setText(answer, made.call_id ? _("The call is being made: {id}", {id: made.call_id})
-      : made.status ? _("The PBX refused: {status} {text}", made) : _("The PBX does not answer: {text}", made));
+    if (made.call_id) {  // the agent has answered: the ticket is on the page
+      byId("call").close();
+      setText(byId("news"), _("The customer is called: {id}", {id: made.call_id}));
+    } else {
+      setText(answer, made.status ? _("The PBX refused: {status} {text}", made) : _("The PBX does not answer: {text}", made));
+    }
   } catch (error) {
     setText(answer, error.message);
   }

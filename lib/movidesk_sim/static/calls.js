@@ -77,7 +77,7 @@ function ticket(first) {
   const id = element("p", {class: "id"});
   const recordings = element("ul", {class: "recordings"});
   let newest = first;
-  const back = canCall ? [callButton(() => [newest.number, newest.agent])] : [];
+  const back = canCall && first.known ? [callButton(() => [newest.number, newest.agent])] : [];
   const node = element("li", {class: "row", "data-id": first.id}, mark,
     element("div", {class: "main"}, element("p", {}, number, " ", origin), facts, id, recordings), ...back);
   return {node, update(ticket) {

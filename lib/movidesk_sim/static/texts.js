@@ -1,8 +1,10 @@
-// The texts in the language that the server chose for this browser, and times as that language writes them.
+// The texts in the language that the server chose for this browser, and times.
 
 const translated = JSON.parse(document.getElementById("texts").textContent);
 const language = document.documentElement.lang;
-const clockTime = new Intl.DateTimeFormat(language, {timeStyle: "medium"});
+// UTC, and 24 hours, as in the requests: one page has one clock, wherever the browser is.
+const clockTime = new Intl.DateTimeFormat(language, {hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23",
+  timeZone: "UTC"});
 
 /** A text with its {placeholders} filled in. */
 export function _(text, values = {}) {
@@ -16,7 +18,7 @@ export function duration(seconds) {
   return whole < 3600 ? `${Math.floor(whole / 60)}:${parts[1]}` : `${Math.floor(whole / 3600)}:${parts.join(":")}`;
 }
 
-/** Seconds since 1970 as the time of day. */
+/** Seconds since 1970 as the time of day, in UTC. */
 export const timeOfDay = seconds => clockTime.format(new Date(seconds * 1000));
 
 export function size(bytes) {
