@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from itertools import compress
 from typing import NamedTuple
 
-from movidesk.reports.figures import ANSWERED, MADE, OUTCOMES, WAITING
+from movidesk.reports.figures import ABANDONED, LOST, MADE, OUTCOMES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from movidesk.journal.history import PastCall
+    from movidesk.journal.history import Calls
 
 
 class Caller(NamedTuple):
@@ -45,44 +45,49 @@ class Search:
         self._last: dict[int, tuple[float, str, str, str, float]] = {}  # as Caller, without `calls`
         self._calls: Counter[int] = Counter()
         self._anonymous = 0
-        # Numbers and times of calls that reached an agent, or that one made. As lists they would take five times the memory.
-        self._reached = {ANSWERED: (array("q"), array("d")), MADE: (array("q"), array("d"))}
+        self._answered, self._called = _Reached(), _Reached()
 
-    def look(self, calls: Sequence[PastCall], end: float) -> None:
+    def look(self, calls: Calls, end: float) -> None:
         """Look at calls of the period, which ends at `end`, or after it."""
-        outcomes = OUTCOMES
-        self._reach(ANSWERED, [call for call in calls if outcomes[call[1]] is ANSWERED])
-        others = [call for call in calls if outcomes[call[1]] is not ANSWERED]
-        self._reach(MADE, [call for call in others if outcomes[call[1]] is MADE and not call[4]])
-        for _, state, queue, _, _, arrived, ended, _, _, key, number in others:
-            what = outcomes[state]
-            if what is MADE or what is WAITING or arrived >= end:
+        self._answered.add(calls.answered.keys, calls.answered.arrived)
+        last, times = self._last, self._calls
+        for arrived, state, queue, _agent, key, lasted, code, number in calls.others:
+            what = OUTCOMES[state]
+            if what is MADE and not code:
+                self._called.add((key,), (arrived,))
+            elif what not in (LOST, ABANDONED) or arrived >= end:
                 continue
-            if not key:
+            elif not key:
                 self._anonymous += 1
-                continue
-            caller = (arrived, number, queue, what, max(0.0, (ended or arrived) - arrived))
-            if caller > self._last.get(key, ()):
-                self._last[key] = caller
-            self._calls[key] += 1
-
-    def _reach(self, what: str, calls: list[PastCall]) -> None:
-        keys, times = self._reached[what]
-        keys.extend([call[9] for call in calls])
-        times.extend([call[5] for call in calls])
+            else:
+                times[key] += 1
+                caller = (arrived, number, queue, what, max(0, lasted) / 10)
+                if caller > last.get(key, ()):
+                    last[key] = caller
 
     def found(self) -> Callbacks:
         """Whom to call back."""
-        answered = self._since(ANSWERED)
-        called = self._since(MADE) - answered
+        last = {key: caller[0] for key, caller in self._last.items()}
+        answered = self._answered.since(last)
+        called = self._called.since(last) - answered
         callers = [Caller(*caller, self._calls[key]) for key, caller in self._last.items()
                    if key not in answered and key not in called]
         callers.sort(key=lambda caller: (-caller.arrived, caller.number))
         return Callbacks(callers, len(answered), len(called), self._anonymous)
 
-    def _since(self, what: str) -> set[int]:
-        """Which of the callers an agent has reached since their last call."""
-        last = {key: caller[0] for key, caller in self._last.items()}
-        keys, times = self._reached[what]
-        theirs = compress(zip(keys, times), map(last.__contains__, keys))  # of a million calls, without a step of Python for each
-        return {key for key, arrived in theirs if arrived >= last[key]}
+
+class _Reached:
+    """Calls that reached somebody."""
+
+    def __init__(self) -> None:
+        self._keys, self._times = array("q"), array("d")  # lists would take five times the memory
+
+    def add(self, keys: Sequence[int], times: Sequence[float]) -> None:
+        """Calls with these keys (history.Answered), at these times."""
+        self._keys.extend(keys)
+        self._times.extend(times)
+
+    def since(self, last: dict[int, float]) -> set[int]:
+        """Which of these keys were reached at the time beside them or later."""
+        theirs = list(map(last.__contains__, self._keys))  # no step of Python for each of a million calls
+        return {key for key, at in zip(compress(self._keys, theirs), compress(self._times, theirs)) if at >= last[key]}

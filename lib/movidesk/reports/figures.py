@@ -1,22 +1,25 @@
 """Counts calls, and the times that they took, by hour, day, queue and agent. docs/reports.md says what each figure is.
 
-Times are counted in tenths of a second: so means, medians and percentiles do not depend on the order of the calls.
+Times are counted in tenths of a second: so means, medians and percentiles do not depend on the order of the calls. A report has a
+million calls: where there is a step for each, it does as little as possible.
 """
 
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
-from collections import Counter
+from bisect import bisect_left, bisect_right
+from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
+from itertools import chain, islice
 from typing import NamedTuple
 
+from movidesk.journal.history import UNKNOWN
 from movidesk.reports.periods import Hour
 from movidesk.rules import call_states
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from movidesk.journal.history import PastCall
+    from movidesk.journal.history import Answered, Calls, Other
 
 #: What became of a call.
 ANSWERED, LOST, ABANDONED, WAITING, MADE = "answered", "lost", "abandoned", "waiting", "made"
@@ -29,7 +32,6 @@ OUTCOMES = {
 }
 #: Codes of Movidesk with which it is closed: a holiday, outside the hours.
 CLOSED = ("0", "1")
-_MOST = 2 ** 31 - 1  # tenths of a second: the largest number that array("i") takes
 
 
 class Spread(NamedTuple):
@@ -67,37 +69,45 @@ class Row(NamedTuple):
     figures: Figures
 
 
-class _Tally:
-    """Counts of some calls, and the times that they took, in tenths of a second."""
+class _Spans(NamedTuple):
+    """Times in tenths of a second, sorted."""
 
-    __slots__ = ("counts", "screen", "talk", "unknown", "wait", "waited")
+    wait: array[int]    # of answered calls
+    talk: array[int]
+    screen: array[int]
+    waited: array[int]  # of callers whom nobody answered
+
+
+class _Tally:
+    """Counts of some calls, and the times that they took."""
+
+    __slots__ = ("_spans", "answered", "counts", "waited")
 
     def __init__(self) -> None:
-        self.wait, self.talk, self.screen = array("i"), array("i"), array("i")  # of answered calls
-        self.waited = array("i")  # of callers whom nobody answered
-        self.unknown = 0          # answered calls of which it is not known when the agent picked up
+        self.answered = array("i")  # of each answered call: the wait, the talk, the screen (history.Answered)
+        self.waited = array("i")    # of each caller whom nobody answered
         self.counts = {LOST: 0, ABANDONED: 0, WAITING: 0, MADE: 0, "closed": 0, "not_connected": 0}
+        self._spans: _Spans | None = None
 
-    def add(self, other: _Tally) -> None:
-        self.wait += other.wait
-        self.talk += other.talk
-        self.screen += other.screen
-        self.waited += other.waited
-        self.unknown += other.unknown
-        for name, count in other.counts.items():
-            self.counts[name] += count
+    def spans(self) -> _Spans:
+        """The times. Nothing may be counted after that."""
+        if self._spans is None:
+            self._spans = _Spans(_known(self.answered[::3]), _known(self.answered[1::3]), _known(self.answered[2::3]),
+                                 _known(self.waited))
+        return self._spans
 
-    def figures(self, within: int) -> Figures:
-        """within: tenths of a second."""
-        waits = Counter(self.wait)
-        answered = len(self.wait) + self.unknown
-        in_time = sum(count for wait, count in waits.items() if wait <= within)
-        waits.update(self.waited)
-        known = len(self.wait) + len(self.waited)
-        return Figures(answered + self.counts[LOST] + self.counts[ABANDONED] + self.counts[WAITING], answered,
-                       self.counts[LOST], self.counts[ABANDONED], self.counts[WAITING], self.counts["closed"],
-                       in_time, in_time / known if known else None, self.counts[MADE], self.counts["not_connected"],
-                       answered - len(self.screen), _spread(waits), _spread(Counter(self.talk)), _spread(Counter(self.screen)))
+
+class _Lines(dict[tuple[str, str], "array[int]"]):
+    """By queue and agent: _Tally.answered of a tally, which begins when it is first asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tallies: dict[tuple[str, str], _Tally] = {}
+
+    def __missing__(self, key: tuple[str, str]) -> array[int]:
+        tally = self.tallies[key] = _Tally()
+        self[key] = tally.answered
+        return tally.answered
 
 
 class Tallies:
@@ -113,52 +123,50 @@ class Tallies:
         self._names = [f"{hour.hour:02d}" + "*" * (hour.again and len(days) == 1) for hour in hours]
         self._day_of = [days[bisect_right(starts, hour.begins) - 1][1] for hour in hours]
         self._hours = [_Tally() for _ in hours]
-        self._lines: dict[tuple[str, str, str], _Tally] = {}  # by queue, agent, and what became of the call
+        self._answered = _Lines()
+        self._others: dict[tuple[str, str, str], _Tally] = defaultdict(_Tally)  # by queue, agent, and what became of the call
 
-    def count(self, calls: Iterable[PastCall], end: float) -> None:
+    def count(self, calls: Calls, end: float) -> None:
         """Count those that arrived before `end`, the end of the period; all of them arrived after its begin."""
-        begins, hours, lines, outcomes = self._begins, self._hours, self._lines, OUTCOMES
-        low = high = -1.0  # of the hour of the call before: most calls come in order
-        for _, state, queue, agent, code, arrived, ended, picked_up, shown, _, _ in calls:
+        inside = bisect_left(calls.answered.arrived, end)
+        self._count_in_hours(calls.answered, inside)
+        self._count_in_lines(calls.answered, inside)
+        self._count_others(calls.others, end)
+
+    def _count_in_hours(self, calls: Answered, inside: int) -> None:
+        """Count the first calls, as many as are `inside` the period."""
+        begins, start = self._begins, 0
+        while start < inside:
+            place = bisect_right(begins, calls.arrived[start])
+            until = bisect_left(calls.arrived, begins[place], start, inside) if place < len(begins) else inside
+            hour = slice(start, until)
+            self._hours[place - 1].answered.extend(
+                chain.from_iterable(zip(calls.waits[hour], calls.talks[hour], calls.screens[hour])))
+            start = until
+
+    def _count_in_lines(self, calls: Answered, inside: int) -> None:
+        """As _count_in_hours. This is one step for each call, so it is made of functions that are not Python's own code."""
+        lines = map(self._answered.__getitem__, zip(calls.queues, calls.agents))
+        spans = zip(calls.waits, calls.talks, calls.screens)
+        deque(islice(map(array.extend, lines, spans), inside), maxlen=0)
+
+    def _count_others(self, calls: Iterable[Other], end: float) -> None:
+        for arrived, state, queue, agent, _key, lasted, code, _number in calls:
             if arrived >= end:
                 continue
-            if not low <= arrived < high:
-                place = bisect_right(begins, arrived) - 1
-                hour, low = hours[place], begins[place]
-                high = begins[place + 1] if place + 1 < len(begins) else end
-            what = outcomes[state]
-            line = lines.get((queue, agent, what))
-            if line is None:
-                line = lines[queue, agent, what] = _Tally()
-            if what is ANSWERED:
-                if picked_up is None:
-                    hour.unknown += 1
-                    line.unknown += 1
-                    continue
-                span = _tenths(arrived, picked_up)
-                hour.wait.append(span)
-                line.wait.append(span)
-                if ended is not None:
-                    span = _tenths(picked_up, ended)
-                    hour.talk.append(span)
-                    line.talk.append(span)
-                if shown is not None:
-                    span = _tenths(picked_up, shown)
-                    hour.screen.append(span)
-                    line.screen.append(span)
-                continue
-            for tally in (hour, line):
+            what = OUTCOMES[state]
+            for tally in (self._hours[bisect_right(self._begins, arrived) - 1], self._others[queue, agent, what]):
                 tally.counts[what] += 1
                 if what is MADE:
                     tally.counts["not_connected"] += code != ""
                 elif what is LOST and code in CLOSED:
                     tally.counts["closed"] += 1
-                elif ended is not None:
-                    tally.waited.append(_tenths(arrived, ended))
+                elif lasted != UNKNOWN:
+                    tally.waited.append(lasted)
 
     def total(self) -> Figures:
         """The figures of all calls."""
-        return _sum(self._hours).figures(self._within)
+        return _figures(self._hours, self._within)
 
     def by_hour(self) -> list[Row]:
         """Every hour that the clock shows in the period: those of a single day in order of time, those of several days
@@ -172,12 +180,14 @@ class Tallies:
 
     def by_queue(self) -> list[Row]:
         """The queues that had calls, by their numbers."""
-        queues = [(queue, tally) for (queue, _, what), tally in self._lines.items() if queue and what is not MADE]
+        queues = [(queue, tally) for (queue, _), tally in self._answered.tallies.items() if queue]
+        queues += [(queue, tally) for (queue, _, what), tally in self._others.items() if queue and what is not MADE]
         return self._rows(sorted({queue for queue, _ in queues}, key=_in_order), queues)
 
     def by_agent(self) -> list[Row]:
         """The agents who answered or made calls, by their extensions. A call that nobody answered is no agent's."""
-        agents = [(agent, tally) for (_, agent, what), tally in self._lines.items() if agent and what in (ANSWERED, MADE)]
+        agents = [(agent, tally) for (_, agent), tally in self._answered.tallies.items() if agent]
+        agents += [(agent, tally) for (_, agent, what), tally in self._others.items() if agent and what is MADE]
         return self._rows(sorted({agent for agent, _ in agents}, key=_in_order), agents)
 
     def _rows(self, names: Iterable[str], tallies: Iterable[tuple[str, _Tally]]) -> list[Row]:
@@ -185,14 +195,20 @@ class Tallies:
         found: dict[str, list[_Tally]] = {name: [] for name in names}
         for name, tally in tallies:
             found[name].append(tally)
-        return [Row(name, _sum(parts).figures(self._within)) for name, parts in found.items()]
+        return [Row(name, _figures(parts, self._within)) for name, parts in found.items()]
 
 
-def _sum(tallies: Iterable[_Tally]) -> _Tally:
-    total = _Tally()
-    for tally in tallies:
-        total.add(tally)
-    return total
+def _figures(tallies: Sequence[_Tally], within: int) -> Figures:
+    """The figures of all these. within: tenths of a second."""
+    counts = {name: sum(tally.counts[name] for tally in tallies) for name in (LOST, ABANDONED, WAITING, MADE, "closed",
+                                                                              "not_connected")}
+    answered = sum(len(tally.answered) for tally in tallies) // 3
+    waits, talks, screens, waited = zip(*(tally.spans() for tally in tallies)) if tallies else ((),) * 4
+    in_time = sum(bisect_right(part, within) for part in waits)
+    wait, screen = _spread([*waits, *waited]), _spread(screens)
+    return Figures(answered + counts[LOST] + counts[ABANDONED] + counts[WAITING], answered, counts[LOST], counts[ABANDONED],
+                   counts[WAITING], counts["closed"], in_time, in_time / wait.calls if wait.calls else None, counts[MADE],
+                   counts["not_connected"], answered - screen.calls, wait, _spread(talks), screen)
 
 
 def _in_order(name: str) -> tuple[int, str]:
@@ -200,27 +216,30 @@ def _in_order(name: str) -> tuple[int, str]:
     return len(name), name
 
 
-def _tenths(begin: float, end: float) -> int:
-    """The time between two moments, in tenths of a second; 0 where the clock was set back."""
-    tenths = int(10 * (end - begin) + 0.5)
-    return tenths if 0 <= tenths <= _MOST else min(max(tenths, 0), _MOST)
+def _known(spans: array[int]) -> array[int]:
+    """Those that are not UNKNOWN, sorted."""
+    ordered = sorted(spans)
+    return array("i", ordered[bisect_left(ordered, 0):])
 
 
-def _spread(spans: Counter[int]) -> Spread:
-    """spans: how often each came, in tenths of a second."""
-    counts = sorted(spans.items())
-    count = sum(times for _, times in counts)
+def _spread(parts: Iterable[array[int]]) -> Spread:
+    """parts: tenths of a second, each part sorted."""
+    parts = [part for part in parts if part]
+    count = sum(map(len, parts))
     if not count:
         return Spread(0, None, None, None)
-    total = sum(span * times for span, times in counts)
-    middle = [_at(counts, (count - 1) // 2), _at(counts, count // 2)]
-    return Spread(count, total / count / 10, sum(middle) / 20, _at(counts, (95 * count + 99) // 100 - 1) / 10)
+    median = (_at(parts, (count - 1) // 2) + _at(parts, count // 2)) / 20
+    return Spread(count, sum(map(sum, parts)) / count / 10, median, _at(parts, (95 * count + 99) // 100 - 1) / 10)
 
 
-def _at(counts: list[tuple[int, int]], place: int) -> int:
-    """What stands in this place (from 0 on) of the sorted list of which these are the counts."""
-    for span, times in counts:
-        place -= times
-        if place < 0:
-            return span
-    raise IndexError(place)
+def _at(parts: Sequence[array[int]], place: int) -> int:
+    """What would stand in this place (from 0 on) if all parts were one sorted list. None is made, and few of the values are
+    looked at: a report asks this of a million calls a thousand times."""
+    low, high = min(part[0] for part in parts), max(part[-1] for part in parts)
+    while low < high:
+        middle = (low + high) // 2
+        if sum(bisect_right(part, middle) for part in parts) > place:
+            high = middle
+        else:
+            low = middle + 1
+    return low
