@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import datetime
 
 import pytest
 
@@ -91,6 +92,16 @@ def test_nobody_answered_although_movidesk_was_told_at_the_ring(movidesk, book, 
         assert "4733990001" in movidesk("calls", *options)[1]
     for options in (("--state", "completed"), ("--agent", "5252")):
         assert "4733990001" not in movidesk("calls", *options)[1]
+
+
+def test_with_report_transfer_ring_a_call_is_answered_at_the_pick_up(movidesk, book):
+    noon = datetime(2023, 5, 1, 12).timestamp()
+    call = book.calls.arrive("pbx1", "1.1", "77", "4733990001", arrived=noon)
+    book.scheduler.answered(call, "5252", "", "5252", report=True)  # Movidesk is told now, at the ring
+    book.calls.record(call.call_id, "transferred", "5252", at=noon + 15)
+    book.calls.hang_up(call.call_id, at=noon + 45)
+    row, = [json.loads(line) for line in movidesk("calls", "--json")[1].splitlines()]
+    assert (row["waited"], row["talked"]) == (15, 30) and row["answered"].startswith("2023-05-01T12:00:15")
 
 
 def test_the_table_fits_80_columns(movidesk, office, monkeypatch):

@@ -13,6 +13,10 @@ import pytest
 
 from movidesk.cli import parameters
 from movidesk.cli.terminal import safe_cell
+from movidesk.config import load
+from movidesk.context import Context
+from movidesk.journal import standby
+from support.journals import arrive
 
 GOOD, TROUBLE, MISUSE = 0, 1, 2
 DAY = "2023-05-01"
@@ -77,6 +81,32 @@ def test_the_figures_of_a_day(movidesk, office):
     assert found["By agent"][1][:4] == ["5252", "1", "0", "0:12"]
     assert found["To call back"][1:] == [["4733990003", "2023-05-01 13:02", "77", "lost", "0:03", "1"],
                                          ["+554733990002", "2023-05-01 13:01", "78", "abandoned", "1:30", "1"]]
+
+
+def test_queues_and_agents_have_their_names(movidesk, office):
+    movidesk.configure(**KEPT, pbx={"queue_names": "77 Support", "agent_names": "5252 Ana Lima"})
+    found = tables(movidesk("report", "--day", DAY)[1])
+    assert [row[0] for row in found["By queue"][1:]] == ["77 Support", "78"] and found["By agent"][1][0] == "5252 Ana Lima"
+    assert [row[2] for row in found["To call back"][1:]] == ["77 Support", "78"]
+    assert "Support" not in movidesk("report", "--day", DAY, "--json")[1], "programs get numbers"
+
+
+@pytest.mark.parametrize("form", [(), ("--html",)])
+def test_a_report_says_that_the_calls_of_the_standby_are_missing(movidesk, office, form):
+    context = Context(load(movidesk.path))
+    said = "The journal cannot be written: the calls of this time are missing here"
+    assert said not in movidesk("report", *form)[1]
+    with standby.use(context, "the disk is full") as other:
+        arrive(other.journal, "9.1")
+    assert said in movidesk("report", *form)[1]
+    assert standby.end(context)
+    assert said not in movidesk("report", *form)[1]
+
+
+def test_midnight_does_not_split_a_day(monkeypatch):
+    moments = iter([datetime(2026, 3, 9, 23, 59, 59).timestamp(), datetime(2026, 3, 10).timestamp()])
+    monkeypatch.setattr(parameters.time, "time", lambda: next(moments))
+    assert parameters.a_day("today") == (date(2026, 3, 9), date(2026, 3, 9))
 
 
 def test_without_options_the_report_is_of_today(movidesk, book):

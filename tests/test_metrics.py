@@ -72,7 +72,8 @@ def test_a_day_of_calls(context):
     found = scrape(context)
     assert {key[1:]: value for key, value in found.items() if key[0] == "movidesk_calls_ended_total"} == {
         ("completed", "control", "77"): 1, ("canceled", "control", "77"): 2, ("lost", "control", "77"): 1,
-        ("canceled", "watch", "79"): 1, ("completed", "watch", "79"): 0, ("failed", "made", ""): 1, ("ended", "made", ""): 0}
+        ("closed", "control", "77"): 0, ("canceled", "watch", "79"): 1, ("completed", "watch", "79"): 0,
+        ("failed", "made", ""): 1, ("ended", "made", ""): 0}
     assert found["movidesk_call_wait_seconds_count", "77", "answered"] == 2
     assert found["movidesk_call_wait_seconds_count", "77", "canceled"] == 2
     assert found["movidesk_call_talk_seconds_count", "77"] == 1
@@ -83,6 +84,19 @@ def test_a_day_of_calls(context):
     assert 0 < found["movidesk_outbox_age_seconds",] < 60
     assert found["movidesk_build_info", "pbx1", __version__] == 1
     assert abs(found["movidesk_collected_timestamp_seconds",] - time.time()) < 60
+
+
+@pytest.mark.parametrize("code, ending", [("0", "closed"), ("1", "closed"), ("2", "lost"), ("", "lost")])
+def test_who_comes_while_it_is_closed_is_counted_apart(context, code, ending):
+    journal = context.journal
+    call = arrive(journal, "1.1")
+    if code:
+        journal.scheduler.answered(call, "", code, code)
+    journal.calls.record(call.call_id, "lost")
+    found = scrape(context)
+    assert {name: found["movidesk_calls_ended_total", name, "control", "77"] for name in ("closed", "lost")} == {
+        "closed": int(ending == "closed"), "lost": int(ending == "lost")}
+    assert found["movidesk_call_wait_seconds_count", "77", ending] == 1
 
 
 def test_a_histogram_has_the_calls_in_its_buckets(context):
@@ -168,6 +182,17 @@ def test_a_number_for_a_queue_does_not_make_a_metric_for_each_caller(context, mo
     ended = {key[-1]: value for key, value in scrape(context).items()
              if key[:2] == ("movidesk_calls_ended_total", "canceled")}
     assert sum(ended.values()) == 60 and len(ended) <= 21 and ended[records.OTHER] >= 40
+
+
+def test_callers_in_very_many_queues_do_not_make_a_metric_each(context, monkeypatch):
+    monkeypatch.setattr(records, "MOST_QUEUES", 20)
+    for number in range(60):
+        context.journal.scheduler.turn(arrive(context.journal, f"1.{number}", queue=str(4733990000 + number)), 10)
+    found = scrape(context)
+    waiting = {key[-1]: value for key, value in found.items() if key[0] == "movidesk_line_callers"}
+    assert sum(waiting.values()) == 60 and len(waiting) == 21 and waiting[records.OTHER] == 40
+    assert {key[-1] for key in found if key[0] == "movidesk_line_longest_wait_seconds"} == set(waiting)
+    assert len([key for key in found if key[0] == "movidesk_line_expected_wait_seconds"]) <= 20
 
 
 def test_a_name_of_a_queue_that_is_no_word_is_escaped(context):
@@ -328,6 +353,26 @@ def test_a_folder_that_is_missing_is_said_once_and_is_an_alarm(office, tmp_path,
     (tmp_path / "node").mkdir()
     textfile.write(office)
     assert alarms.standing(office) == []
+
+
+def test_without_the_package_cron_says_what_to_install_and_goes_on(office, tmp_path):
+    (tmp_path / "prometheus_client.py").write_text("raise ModuleNotFoundError(name='prometheus_client')")
+    done = subprocess.run([sys.executable, "-m", "movidesk.cli", "--config", office.config.path, "deliver", "--once"],
+                          capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONPATH": os.pathsep.join(
+                              [str(tmp_path), *sys.path])})
+    assert done.stderr.count("[metrics] needs more packages (prometheus_client): pip install 'movidesk-agi[metrics]'\n") == 1
+    assert "Traceback" not in done.stderr and done.returncode == 0, done.stderr
+
+
+def test_what_a_killed_process_left_is_removed(office):
+    path = Path(textfile.write(office))
+    old, fresh, theirs = (path.with_name(path.name + suffix) for suffix in (".4711", ".4712", ".1.bak"))
+    for left in (old, fresh, theirs):
+        left.touch()
+    for left in (old, theirs):
+        os.utime(left, (time.time() - 3600, time.time() - 3600))
+    textfile.write(office)
+    assert set(path.parent.iterdir()) == {path, fresh, theirs}
 
 
 def test_a_folder_that_may_not_be_written(office, tmp_path):

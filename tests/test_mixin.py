@@ -174,7 +174,8 @@ PBX = 'instance="pbx1"'
 #: Rule -> (series, their values a minute) with which it fires after so many minutes, with these labels.
 FIRES = {
     "MovideskDown": ({f'up{{job="movidesk", {PBX}}}': "0x30"}, 10, {"instance": "pbx1", "job": "movidesk"}),
-    "MovideskMetricsMissing": ({"other": "1x30"}, 10, {}),
+    "MovideskMetricsMissing": ({f"movidesk_build_info{{{PBX}}}": "1x10 _x60",
+                                'movidesk_build_info{instance="pbx2"}': "1x90"}, 30, {"instance": "pbx1"}),
     "MovideskMetricsOld": ({f"movidesk_collected_timestamp_seconds{{{PBX}}}": "60x60"}, 15, {"instance": "pbx1"}),
     "MovideskAlarmCritical": ({f'movidesk_alarm_active{{alarm="token", {PBX}}}': "0x5 1x30"}, 15,
                               {"instance": "pbx1", "alarm": "token"}),
@@ -192,7 +193,8 @@ FIRES = {
                              40, {"instance": "pbx1"}),
     "MovideskScreensLate": ({f'movidesk_screen_delay_seconds_bucket{{le="30.0", {PBX}}}': "0+1x60",
                              f'movidesk_screen_delay_seconds_bucket{{le="60.0", {PBX}}}': "0+9x60",
-                             f'movidesk_screen_delay_seconds_bucket{{le="+Inf", {PBX}}}': "0+9x60"}, 50, {"instance": "pbx1"}),
+                             f'movidesk_screen_delay_seconds_bucket{{le="+Inf", {PBX}}}': "0+9x60",
+                             f"movidesk_screen_delay_seconds_count{{{PBX}}}": "0+9x60"}, 50, {"instance": "pbx1"}),
     "MovideskCallersWaitLong": ({f'movidesk_line_longest_wait_seconds{{queue="77", {PBX}}}': "0+60x60"}, 15,
                                 {"instance": "pbx1", "queue": "77"}),
     "MovideskCallersLost": ({f'movidesk_calls_ended_total{{mode="control", queue="77", ending="lost", {PBX}}}': "0+1x90",
@@ -212,7 +214,7 @@ def test_each_rule_fires_when_it_should_and_not_before(tmp_path):
     alive = {f"movidesk_build_info{{{PBX}}}": "1x90"}
     tests = []
     for name, (values, minutes, labels) in FIRES.items():
-        there = values if name == "MovideskMetricsMissing" else {**alive, **values}
+        there = {**alive, **values}
         expected = [{"exp_labels": {**labels, "severity": severity[name]}}]
         tests.append({"interval": "1m", "input_series": [{"series": each, "values": each_values} for each, each_values in
                                                          there.items()],
@@ -222,11 +224,19 @@ def test_each_rule_fires_when_it_should_and_not_before(tmp_path):
              f'movidesk_line_longest_wait_seconds{{queue="77", {PBX}}}': "30x90", f"movidesk_journal_readable{{{PBX}}}": "1x90",
              f'movidesk_calls_ended_total{{mode="control", queue="77", ending="completed", {PBX}}}': "0+1x90",
              f'movidesk_calls_ended_total{{mode="control", queue="77", ending="lost", {PBX}}}': "0x80 1x10",
+             f'movidesk_calls_ended_total{{mode="control", queue="78", ending="closed", {PBX}}}': "0+1x90",
+             f'movidesk_calls_ended_total{{mode="control", queue="78", ending="lost", {PBX}}}': "0x80 1x10",
+             f'movidesk_screen_delay_seconds_bucket{{le="30.0", {PBX}}}': "0x60 0x30",  # a single one, in a calm night
+             f'movidesk_screen_delay_seconds_bucket{{le="60.0", {PBX}}}': "0x60 1x30",
+             f'movidesk_screen_delay_seconds_bucket{{le="+Inf", {PBX}}}': "0x60 1x30",
+             f"movidesk_screen_delay_seconds_count{{{PBX}}}": "0x60 1x30",
              f'movidesk_fail_opens_total{{cause="journal", {PBX}}}': "7x90",
              f'movidesk_api_requests_total{{result="accepted", endpoint="lost", {PBX}}}': "0+9x30 0+9x60"}
     tests.append({"interval": "1m", "input_series": [{"series": each, "values": values} for each, values in quiet.items()],
-                  "alert_rule_test": [{"eval_time": "85m", "alertname": name, "exp_alerts": []} for name in FIRES
-                                      if name != "MovideskMetricsMissing"]})
+                  "alert_rule_test": [{"eval_time": "85m", "alertname": name, "exp_alerts": []} for name in FIRES]})
+    tests.append({"interval": "1m", "input_series": [{"series": "other", "values": "1x30"}], "alert_rule_test": [
+        {"eval_time": "10m", "alertname": "MovideskMetricsMissing",
+         "exp_alerts": [{"exp_labels": {"severity": "critical"}}]}]})  # none has ever sent any
     # Only labels are compared: annotations are for people.
     for test in tests:
         for rule in test["alert_rule_test"]:

@@ -96,6 +96,18 @@ def test_agents_in_calls_and_since_when(office):
     assert now - 5 < agents[1]["since"] <= time.time() + 1
 
 
+def test_an_agent_talks_since_the_pick_up_though_movidesk_knew_before(office):
+    maker, journal = office()
+    now = time.time()
+    call = arrive(journal, arrived=now - 100)
+    journal.scheduler.answered(call, "5252", "", "5252", report=True)
+    journal.store.connection.execute("UPDATE events SET at = ? WHERE kind = 'transferred'", (now - 80,))
+    journal.calls.record(call.call_id, "transferred", "5252", at=now - 60)
+    agent, = maker.look(journal, now)["agents"]
+    shown, = maker.look(journal, now)["calls"]
+    assert (agent["since"], shown["waited"]) == (round(now - 60, 1), 40)
+
+
 def test_what_became_of_the_last_calls_and_their_events(office):
     maker, journal = office()
     now = time.time()

@@ -60,8 +60,7 @@ class CallFacts(TypedDict):
 def of(call: Call, events: list[Event], now: float, masked: bool) -> CallFacts:
     """now: epoch seconds. masked: whether the number is shown by its last digits alone."""
     state = call.fate or call.state
-    answered = next((event.at for event in events if event.kind in (call_states.TRANSFERRED, call_states.START_TRANSFERRED)
-                     and state in ANSWERED), None)
+    answered = _answered(call, events) if state in ANSWERED else None
     until = now if call.ended is None else call.ended
     made = call.mode == call_states.MADE
     statuses = {event.status for event in events}
@@ -78,6 +77,13 @@ def of(call: Call, events: list[Event], now: float, masked: bool) -> CallFacts:
         "reported": next((status for status in (REFUSED, PENDING, DISMISSED, DELIVERED) if status in statuses), ""),
         "events": [_event(event, call.number if masked else "") for event in events],
     }
+
+
+def _answered(call: Call, events: list[Event]) -> float | None:
+    """When the agent picked up. With report_transfer = ring Movidesk was told of the transfer before."""
+    if call.picked_up is not None:
+        return call.picked_up
+    return next((event.at for event in events if event.kind in (call_states.TRANSFERRED, call_states.START_TRANSFERRED)), None)
 
 
 def outcome(call: CallFacts) -> str:

@@ -175,12 +175,13 @@ class Housekeeping:
 
     def _write_metrics(self, said: str = "") -> str:
         """Write the textfile. Returns what is wrong with it, and logs that unless it was `said`; it is also an alarm."""
-        from movidesk.metrics import textfile
-
         trouble = ""
         try:
+            load_metrics()
+            from movidesk.metrics import textfile
+
             textfile.write(self._context)
-        except OSError as error:
+        except (OSError, ConfigError) as error:
             trouble = str(error)
         except Exception:  # the outermost level of this thread
             log.exception("writing metrics failed")

@@ -31,8 +31,14 @@
           ),
           rule(
             'MovideskMetricsMissing', 'critical', '5m',
-            'absent(%s)' % metric('movidesk_build_info'),
-            'No PBX sends metrics.',
+            |||
+              (
+                group by (job, instance) (last_over_time(%(seen)s[%(range)s]))
+                unless group by (job, instance) (%(seen)s)
+              )
+              or absent(last_over_time(%(seen)s[%(range)s]))
+            ||| % { seen: metric('movidesk_build_info'), range: config.missingRange },
+            '{{ if $labels.instance }}{{ $labels.instance }} sends no metrics.{{ else }}No PBX sends metrics.{{ end }}',
             'Is [metrics] set, and does movidesk serve, or cron with movidesk deliver --once, run? movidesk check, on the PBX.'
           ),
           rule(
@@ -89,7 +95,15 @@
           ),
           rule(
             'MovideskScreensLate', 'warning', '15m',
-            '%s > %d' % [p95('movidesk_screen_delay_seconds', '30m'), config.screenDelaySeconds],
+            |||
+              %s > %d
+              and sum by (instance) (increase(%s[30m])) >= %d
+            ||| % [
+              p95('movidesk_screen_delay_seconds', '30m'),
+              config.screenDelaySeconds,
+              metric('movidesk_screen_delay_seconds_count'),
+              config.screenLeastCalls,
+            ],
             'Agents of {{ $labels.instance }} see the caller late.',
             '5 % of the screens open more than {{ $value | humanizeDuration }} after the answer: the limit of requests is used up, or Movidesk is slow.'
           ),
@@ -106,7 +120,7 @@
               / (sum by (instance, queue) (increase(%s[1h])) >= %d) > %g
             ||| % [
               metric('movidesk_calls_ended_total', 'mode!="made", ending=~"canceled|lost"'),
-              metric('movidesk_calls_ended_total', 'mode!="made"'),
+              metric('movidesk_calls_ended_total', 'mode!="made", ending!="closed"'),
               config.lostLeastCalls,
               config.lostShare,
             ],

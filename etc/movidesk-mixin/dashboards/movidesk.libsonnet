@@ -68,7 +68,7 @@ function(config)
         panels.graph('Waits of answered callers', '', 's',
                      quantiles('movidesk_call_wait_seconds', join([ofQueue, 'result="answered"']))),
         panels.graph('Waits of callers who left or were lost', '', 's',
-                     quantiles('movidesk_call_wait_seconds', join([ofQueue, 'result!="answered"']))),
+                     quantiles('movidesk_call_wait_seconds', join([ofQueue, 'result!~"answered|closed"']))),
         panels.graph('Talks', '', 's', quantiles('movidesk_call_talk_seconds', ofQueue)),
       ]],
       [8, [

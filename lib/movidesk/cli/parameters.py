@@ -80,7 +80,8 @@ def a_date(text: str) -> date:
 
 def a_day(text: str) -> Period:
     """The period of a local day."""
-    return Period(a_date(text), a_date(text))
+    found = a_date(text)  # once: midnight may come between two looks at the clock
+    return Period(found, found)
 
 
 def a_week(text: str) -> Period:

@@ -14,6 +14,7 @@ from movidesk.call_facts import iso
 from movidesk.cli import book, report_sheet
 from movidesk.cli.terminal import GOOD, Row, print_fields, print_table, safe_cell, width
 from movidesk.config import Config
+from movidesk.journal import standby_folder
 from movidesk.messages import _
 from movidesk.reports import report as reports
 from movidesk.reports.callbacks import Caller
@@ -42,12 +43,14 @@ def show(settings: Config, period: Period, within: int | None, form: str, caller
     finally:
         gc.enable()
     masked = call_states.masked if mask or settings["pbx", "mask_numbers"] == "yes" else str
+    reader = report_sheet.Reader(masked, settings["pbx", "queue_names"] or {}, settings["pbx", "agent_names"] or {},
+                                 standby_folder.in_use(settings))
     if form == HTML:
         from movidesk.cli import report_page
 
-        print(report_page.html(found, masked))
+        print(report_page.html(found, reader))
     elif form == TEXT:
-        _print_text(found, masked, callers)
+        _print_text(found, reader, callers)
     elif form == JSON:
         print(json.dumps(_callers_json(found, masked) if callers else _json(found, masked), indent=2))
     elif callers:
@@ -57,8 +60,8 @@ def show(settings: Config, period: Period, within: int | None, form: str, caller
     return GOOD
 
 
-def _print_text(report: reports.Report, masked: Callable[[str], str], callers: bool) -> None:
-    sheet, room = report_sheet.of(report, masked), width()
+def _print_text(report: reports.Report, reader: report_sheet.Reader, callers: bool) -> None:
+    sheet, room = report_sheet.of(report, reader), width()
     tables = [table if room is None else table.within(room) for table in sheet.tables
               if not callers or table.name == "callers"]
     print(sheet.title)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
 
 import click
 
@@ -16,7 +15,7 @@ from movidesk.reports import report as reports
 _NUMBER = re.compile(r"\+?[0-9]{3,20}")
 
 
-def html(report: reports.Report, masked: Callable[[str], str]) -> str:
+def html(report: reports.Report, reader: report_sheet.Reader) -> str:
     """The page, in the reader's language, in ASCII: so it is right in every encoding of the terminal, and mail programs need not
     be told one. Raises click.ClickException if the packages for it are missing."""
     try:
@@ -33,7 +32,7 @@ def html(report: reports.Report, masked: Callable[[str], str]) -> str:
         drawn["days"] = [charts.calls(_("Calls by day"), report.days, "calls-days")]
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(
         _read(__file__, "report.html"))
-    text = page.render(sheet=report_sheet.of(report, masked), charts=drawn, language=language(), version=__version__,
+    text = page.render(sheet=report_sheet.of(report, reader), charts=drawn, language=language(), version=__version__,
                        style=Markup(_read(charts.__file__, "charts.css")), drawing=Markup,  # both are ours, or escaped by pygal
                        is_number=lambda text: _NUMBER.fullmatch(text) is not None)
     return text.encode("ascii", "xmlcharrefreplace").decode()

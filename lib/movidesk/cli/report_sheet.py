@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime
 from typing import NamedTuple
 
@@ -14,6 +14,15 @@ from movidesk.reports.figures import Figures, Row, Spread
 from movidesk.reports.report import Report
 
 LISTED = 200  # callers that people are shown; programs get all
+
+
+class Reader(NamedTuple):
+    """What a report's readers are told beside its figures."""
+
+    masked: Callable[[str], str]  # how a number is shown
+    queues: Mapping[str, str]     # the names of queues by their numbers, as far as they have one
+    agents: Mapping[str, str]     # the same of agents, by their extensions
+    standby: bool                 # whether the standby records the calls now: the journal, so the report, does not have them
 
 
 class Column(NamedTuple):
@@ -53,10 +62,11 @@ class Sheet(NamedTuple):
     tables: list[Table]
 
 
-def of(report: Report, masked: Callable[[str], str]) -> Sheet:
-    """The report in the reader's language. masked: how a number is shown."""
-    tables = (_hours(report), _days(report), _queues(report), _agents(report), _callers(report, masked))
-    return Sheet(title(report), list(_notes(report)), _facts(report), [table for table in tables if table.rows])
+def of(report: Report, reader: Reader) -> Sheet:
+    """The report in the reader's language."""
+    tables = (_hours(report), _days(report), _queues(report, reader.queues), _agents(report, reader.agents),
+              _callers(report, reader))
+    return Sheet(title(report), list(_notes(report, reader.standby)), _facts(report), [table for table in tables if table.rows])
 
 
 def title(report: Report) -> str:
@@ -67,7 +77,7 @@ def title(report: Report) -> str:
     return _("Calls from {first} to {last}").format(first=_day(first), last=_day(last))
 
 
-def _notes(report: Report) -> Iterable[str]:
+def _notes(report: Report, standby: bool) -> Iterable[str]:
     if report.since is not None and report.since >= report.end:
         yield _("The journal has no calls of this time any more, or it had not begun ([journal] keep_days).")
     elif report.since is not None:
@@ -75,6 +85,8 @@ def _notes(report: Report) -> Iterable[str]:
             moment=_moment(report.since))
     if report.read < report.end:
         yield _("Until now, {moment}.").format(moment=_moment(report.read))
+    if standby and report.read >= report.begin:
+        yield _("The journal cannot be written: the calls of this time are missing here until it can (movidesk status says why).")
 
 
 def _facts(report: Report) -> list[tuple[str, str]]:
@@ -120,8 +132,8 @@ def _days(report: Report) -> Table:
     return _table("days", _("By day"), _("day"), rows if report.period.first != report.period.last else [])
 
 
-def _queues(report: Report) -> Table:
-    return _table("queues", _("By queue"), _("queue"), report.queues)
+def _queues(report: Report, names: Mapping[str, str]) -> Table:
+    return _table("queues", _("By queue"), _("queue"), [row._replace(name=_named(row.name, names)) for row in report.queues])
 
 
 def _table(name: str, title: str, heading: str, rows: Sequence[Row], note: str = "") -> Table:
@@ -132,9 +144,15 @@ def _table(name: str, title: str, heading: str, rows: Sequence[Row], note: str =
          _percent(row.figures.service_level), *_times_of(row.figures)] for row in rows], note)
 
 
-def _agents(report: Report) -> Table:
+def _agents(report: Report, names: Mapping[str, str]) -> Table:
     return Table("agents", _("By agent"), [Column(_("agent")), Column(_("answered")), Column(_("made")), *_times()], [
-        [row.name, str(row.figures.answered), str(row.figures.made), *_times_of(row.figures)] for row in report.agents])
+        [_named(row.name, names), str(row.figures.answered), str(row.figures.made), *_times_of(row.figures)]
+        for row in report.agents])
+
+
+def _named(number: str, names: Mapping[str, str]) -> str:
+    """A queue or an agent: the number, and the name if there is one."""
+    return f"{number} {names[number]}" if number in names else number
 
 
 def _times() -> list[Column]:
@@ -147,10 +165,10 @@ def _times_of(row: Figures) -> list[str]:
             _seconds(row.screen.mean, _tenths)]
 
 
-def _callers(report: Report, masked: Callable[[str], str]) -> Table:
+def _callers(report: Report, reader: Reader) -> Table:
     found = report.callbacks.callers
-    rows = [[masked(caller.number), _moment(caller.arrived), caller.queue, outcome(caller), span(caller.waited),
-             str(caller.calls)] for caller in found[:LISTED]]
+    rows = [[reader.masked(caller.number), _moment(caller.arrived), _named(caller.queue, reader.queues), outcome(caller),
+             span(caller.waited), str(caller.calls)] for caller in found[:LISTED]]
     note = _("{count} more: movidesk report --callers --csv").format(count=len(found) - LISTED) if len(found) > LISTED else ""
     return Table("callers", _("To call back"), [Column(_("number")), Column(_("last call")), Column(_("queue")),
                                                 Column(_("outcome")), Column(_("waited")), Column(_("times"))], rows, note)

@@ -8,6 +8,7 @@ from movidesk.journal.records import (
     CALL,
     CALL_ANSWERED,
     CALL_ENDED,
+    CLOSED,
     CONVERTS,
     EVENT,
     FAILED,
@@ -310,9 +311,12 @@ class CallStore:
             self.add_event(call, call_states.LINK, at, link=link)
         self._store.execute("UPDATE calls SET state = :state, ended = :at, fate = :fate WHERE id = :call",
                             state=kind, at=at, fate=fate, call=call.id)
-        began = self._picked_up(call) if kind == call_states.COMPLETED and not fate else call.arrived
+        ending = fate or kind
+        began = call.picked_up if ending == call_states.COMPLETED else call.arrived
         seconds = None if began is None else max(0.0, at - began)
-        self._store.observe(CALL_ENDED, f"{call.mode} {fate or kind}", call.queue, seconds)
+        if ending == call_states.LOST and call.code in call_states.OUT_OF_HOURS_CODES:
+            ending = CLOSED
+        self._store.observe(CALL_ENDED, f"{call.mode} {ending}", call.queue, seconds)
 
     def _let_go(self, call: Call, link: str, converts: str = "") -> bool:
         """Let the ending go that was held for the caller's message; False where none is."""
@@ -340,11 +344,6 @@ class CallStore:
         told = self._store.value("SELECT extension FROM events WHERE call = :call AND kind = 'transferred'"
                                  " ORDER BY id DESC LIMIT 1", call=call.id)
         return told is not None and extension in ("", told)
-
-    def _picked_up(self, call: Call) -> float | None:
-        """When an agent picked up; None where that is unknown."""
-        at: float | None = self._store.value("SELECT picked_up FROM calls WHERE id = :call", call=call.id)
-        return at
 
     def _hold_last(self, note: str) -> None:
         """Let the event that was just added wait for HOLD at most; its note says what for."""

@@ -43,7 +43,8 @@ class Overview:
         began = f"({', '.join(repr(kind) for kind in (call_states.TRANSFERRED, call_states.START_TRANSFERRED))})"
         found = self._store.rows(lambda since, *row: Engaged(Call(*row), since), f"""
             SELECT CASE WHEN state = '{call_states.TRANSFERRED}'
-                        THEN coalesce((SELECT min(at) FROM events WHERE events.call = calls.id AND kind IN {began}), arrived)
+                        THEN coalesce(picked_up, (SELECT min(at) FROM events WHERE events.call = calls.id AND kind IN {began}),
+                                      arrived)
                         WHEN rings_since > 0 THEN round(:clock - :now + rings_since)
                         ELSE arrived END, {CALL}
             FROM calls INDEXED BY calls_open

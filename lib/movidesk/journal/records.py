@@ -26,6 +26,7 @@ EMERGENCY = "emergency"              # of lines of the emergency file: whether t
 FAIL_OPEN = "fail_open"              # the cause for which a call went on without what it had asked for
 STANDBY = "standby"                  # a standby began
 FAILED = "failed"                    # the ending of a made call that did not reach its agent
+CLOSED = "closed"                    # the ending of a lost call whose caller Movidesk had told that it is closed
 OTHER = "other"                      # stands for all queues after the first MOST_QUEUES
 MOST_QUEUES = 100                    # a dialplan may pass a caller's number for a queue
 
@@ -54,6 +55,7 @@ class Call(NamedTuple):
     rank: float = 0.0    # its place in line (waiting_line.rank); 0.0 if an older version began it: before the others
     place: int = 0       # its place when it began to wait; 0 if it has not had to wait
     fate: str = ""       # how it really ended if Movidesk was told `completed` of a call that nobody answered; else ''
+    picked_up: float | None = None  # when an agent did, epoch seconds; None if none has, or an older version recorded it
 
 
 class Event(NamedTuple):

@@ -41,7 +41,7 @@ from movidesk.rules.rate_limit import UNLIMITED
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 #: The endings of calls of each mode, in the words of the label `ending`.
-ENDINGS = {call_states.CONTROL: ("completed", "canceled", "lost"), call_states.WATCH: ("completed", "canceled"),
+ENDINGS = {call_states.CONTROL: ("completed", "canceled", "lost", records.CLOSED), call_states.WATCH: ("completed", "canceled"),
            call_states.MADE: ("ended", "failed")}
 ANSWERED = "answered"
 
@@ -130,15 +130,20 @@ def _size(*paths: str) -> int:
 def _of_line(known: facts.Facts, queues: Sequence[str]) -> Iterator[Metric]:
     """queues: those that had calls; nobody waits in them unless the facts say so."""
     if known["line"] is not None and known["calls"] is not None:
-        waiting = {line["queue"]: line for line in known["line"]}
-        known_queues = sorted({*queues, *waiting} - {records.OTHER})
-        yield _gauges("movidesk_line_callers", "Callers who wait in this queue.", "queue",
-                      {queue: waiting[queue]["waiting"] if queue in waiting else 0 for queue in known_queues})
+        named = {queue for queue in queues if queue != records.OTHER}
+        named.update(sorted({line["queue"] for line in known["line"]} - named)[:max(0, records.MOST_QUEUES - len(named))])
+        callers, longest = dict.fromkeys(sorted(named), 0.0), dict.fromkeys(sorted(named), 0.0)
+        for line in known["line"]:
+            queue = line["queue"] if line["queue"] in named else records.OTHER
+            callers[queue] = callers.get(queue, 0) + line["waiting"]
+            longest[queue] = max(longest.get(queue, 0.0), line["longest"])
+        yield _gauges("movidesk_line_callers", "Callers who wait in this queue.", "queue", callers)
         yield _gauges("movidesk_line_longest_wait_seconds", "How long the caller has waited who waits longest in this queue.",
-                      "queue", {queue: max(0.0, waiting[queue]["longest"]) if queue in waiting else 0 for queue in known_queues})
+                      "queue", longest)
         yield _gauges("movidesk_line_expected_wait_seconds", "How long the next caller of this queue will probably wait; missing "
                       "while nobody waits, or if it is unknown.", "queue",
-                      {queue: line["expected"] for queue, line in waiting.items() if line["expected"] is not None})
+                      {line["queue"]: line["expected"] for line in known["line"]
+                       if line["expected"] is not None and line["queue"] in named})
         yield _gauge("movidesk_calls_open", "Calls that have not ended.", known["calls"]["open"])
         yield _gauge("movidesk_calls_with_agents", "Calls in which a caller and an agent talk.", known["calls"]["with_agents"])
 

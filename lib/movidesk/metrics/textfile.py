@@ -6,11 +6,15 @@ file all textfile metrics of the machine would be missing.
 
 from __future__ import annotations
 
+import glob
 import os
+import time
 from contextlib import suppress
 
 from movidesk.context import Context
 from movidesk.metrics import collector
+
+LEFT = 600.0  # seconds after which a file that was not renamed belongs to a process that was killed
 
 
 def write(context: Context) -> str:
@@ -23,11 +27,20 @@ def write(context: Context) -> str:
             os.fchmod(file.fileno(), 0o644)  # node_exporter is another user
             file.write(content)
         os.rename(new, path)
+        _remove_left(path)
     except OSError as error:
         with suppress(OSError):  # it may not be there
             os.unlink(new)
         raise OSError(f"[metrics] textfile = {path}: {error.strerror}") from None
     return path
+
+
+def _remove_left(path: str) -> None:
+    """Remove what killed processes left beside the file."""
+    for left in glob.glob(glob.escape(path) + ".[0-9]*"):
+        with suppress(OSError):  # another service removes it, or it is another user's
+            if left[len(path) + 1:].isdigit() and time.time() - os.lstat(left).st_mtime > LEFT:
+                os.unlink(left)
 
 
 def _create(path: str, flags: int) -> int:

@@ -30,8 +30,6 @@ OUTCOMES = {
     call_states.RECEIVED: WAITING, call_states.WAITING: WAITING, call_states.OFFERED: WAITING, call_states.ARRIVED: WAITING,
     call_states.DIALLED: MADE, call_states.FINISHED: MADE,
 }
-#: Codes of Movidesk with which it is closed: a holiday, outside the hours.
-CLOSED = ("0", "1")
 
 
 class Spread(NamedTuple):
@@ -159,7 +157,7 @@ class Tallies:
                 tally.counts[what] += 1
                 if what is MADE:
                     tally.counts["not_connected"] += code != ""
-                elif what is LOST and code in CLOSED:
+                elif what is LOST and code in call_states.OUT_OF_HOURS_CODES:
                     tally.counts["closed"] += 1
                 elif lasted != UNKNOWN:
                     tally.waited.append(lasted)

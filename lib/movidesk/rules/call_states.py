@@ -24,6 +24,8 @@ ENDED = frozenset({COMPLETED, CANCELED, LOST, START_CANCELED, FINISHED})
 
 #: Codes of receivedCall after which no agent will answer (queue control document, "Identificación de códigos").
 CLOSED_CODES = frozenset("012")
+#: Those of them that say that it is closed: a holiday, outside the hours.
+OUT_OF_HOURS_CODES = frozenset("01")
 #: Codes after which the document asks us to repeat the request.
 BUSY_CODES = frozenset("34")
 
