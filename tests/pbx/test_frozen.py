@@ -60,11 +60,10 @@ def test_three_callers_of_a_frozen_service_reach_agents(service_office, frozen):
     office = service_office
     frozen.freeze()
     frozen.wait_stale()
-    for extension in "5252", "5253":
-        office.agent(extension, answers())
+    agents = [office.agent(extension, answers()) for extension in ("5252", "5253")]
     callers = [office.call(), office.call()]
-    for caller in callers:
-        caller.wait_answered(5)
+    for phone in [*callers, *agents]:
+        phone.wait_event("answered", 5)
     third = office.call()
     office.wait_asked(3)  # all agents are taken: it waits for one, by scripts
     office.wait_stage(third, "WaitExten")
