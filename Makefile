@@ -25,7 +25,7 @@ UV         := $(VENV)/tools/bin/uv
 .PHONY: help demo test lint lint-shell bench install check-user stage share unit uninstall deb dist audit lock messages mixin prompts clean
 .NOTPARALLEL:
 help:
-	@echo "make demo        ten calls through a real Asterisk, against a simulator of Movidesk; KEEP=1 keeps its page open"
+	@echo "make demo        ten calls through a real Asterisk, against a simulator of Movidesk; KEEP=1 keeps its page and the panel open"
 	@echo "                 FLEET=2: two Asterisks and a Redis, with one account"
 	@echo "make test        make lint, then every test; ASTERISK=16 tests on that version, PYTEST='-k queue' picks some,"
 	@echo "                 JOBS=1 one by one"

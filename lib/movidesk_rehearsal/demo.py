@@ -5,10 +5,7 @@ Exit status: 0 if every ticket is as it should be, else 1.
 """
 from __future__ import annotations
 
-import argparse
-import os
 import sys
-import tempfile
 import textwrap
 import threading
 import time
@@ -22,10 +19,12 @@ from typing import Callable, NamedTuple
 import requests
 from tabulate import tabulate
 
-from movidesk_rehearsal.asterisk import DEFAULT_VERSION, AsteriskFailed, AsteriskUnavailable, find_asterisk
-from movidesk_rehearsal.asterisk_tree import need_program
+from movidesk_rehearsal import demo_run
+from movidesk_rehearsal.asterisk import AsteriskFailed
+from movidesk_rehearsal.asterisk_tree import AsteriskTree
+from movidesk_rehearsal.demo_run import Printer
 from movidesk_rehearsal.phones import BUSY, RINGS, Agent, Behaviour, Caller, PhoneFailed, answers
-from movidesk_rehearsal.rehearsal import QUEUE, NotInTime, Rehearsal, end_on_signals, wait_for
+from movidesk_rehearsal.rehearsal import QUEUE, NotInTime, Rehearsal, wait_for
 from movidesk_rehearsal.timeline import MOVIDESK, Line, clock, tickets_of, timeline
 from movidesk_sim.links import fetch
 from movidesk_sim.model import CANCELED, LOST, MADE, RECEIVED, Ticket
@@ -35,6 +34,7 @@ NUMBER = "4733990777"  # which the sample leads to the Movidesk queue
 LIMIT = 100            # requests a minute: the calls follow each other faster than in life
 MESSAGE_SECONDS = 3
 CALL_SECONDS = 30.0    # no call of the demo takes longer
+KEPT_TALK = 20.0       # seconds until an agent hangs up who is called afterwards, from a page that is kept open
 CLOCK_SLACK = 1.5      # seconds: the API's dates have whole seconds
 ORIGINS = {RECEIVED: "received", MADE: "made", LOST: "lost", CANCELED: "abandoned"}
 NAMES = {"5252": "Ana Souza", "5253": "Bruno Lima"}
@@ -276,35 +276,14 @@ def file_of(link: str) -> str:
     return link.partition("?")[0].rpartition("/")[2]
 
 
-class Printer:
-    """Writes the demo's output, coloured where somebody watches it."""
-
-    def __init__(self) -> None:
-        self.colours = sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
-
-    def paint(self, text: str, code: str) -> str:
-        return f"\033[{code}m{text}\033[0m" if self.colours else text
-
-    def say(self, text: str = "") -> None:
-        print(text, flush=True)
-
-    def title(self, text: str) -> None:
-        self.say(self.paint(text, "1"))
-
-    def lines(self, lines: Sequence[Line]) -> None:
-        for line in lines:
-            who = f"{line.who:<10}"
-            arrow = "=>" if line.who == MOVIDESK else "  "
-            text = f"  {clock(line.at)}  {arrow} {who}  {line.what}"
-            wrapped = textwrap.fill(text, 118, subsequent_indent=" " * 31, break_long_words=False,
-                                    break_on_hyphens=False)
-            self.say(self.paint(wrapped, "36") if line.who == MOVIDESK else wrapped)
-
-    def verdict(self, faults: Sequence[str], text: str) -> None:
-        if faults:
-            self.say(self.paint(f"  WRONG  {text}: {'; '.join(faults)}", "31"))
-        else:
-            self.say(self.paint(f"  ok     {text}", "32"))
+def show_lines(printer: Printer, lines: Sequence[Line]) -> None:
+    """The timeline of a call."""
+    for line in lines:
+        who = f"{line.who:<10}"
+        arrow = "=>" if line.who == MOVIDESK else "  "
+        text = f"  {clock(line.at)}  {arrow} {who}  {line.what}"
+        wrapped = textwrap.fill(text, 118, subsequent_indent=" " * 31, break_long_words=False, break_on_hyphens=False)
+        printer.say(printer.paint(wrapped, "36") if line.who == MOVIDESK else wrapped)
 
 
 def introduce(printer: Printer, rehearsal: Rehearsal) -> None:
@@ -316,11 +295,12 @@ def introduce(printer: Printer, rehearsal: Rehearsal) -> None:
         Lines with => are what Movidesk heard; each request also carries the token and the call's id.
         Times are local, dates in requests are UTC.
         What Movidesk's people see, as it happens: {rehearsal.simulator.home}/
+        What the supervisor sees, on the panel:    http://{rehearsal.panel}/
         """))
 
 
 def conclude(printer: Printer, rehearsal: Rehearsal, played: Sequence[Played], seconds: float) -> bool:
-    """The tickets, a verdict for each, and where to look next; True where all are as they should be."""
+    """The tickets and a verdict for each; True where all are as they should be."""
     printer.title("The tickets in Movidesk")
     printer.say(tabulate([ticket_row(number, each.ticket) for number, each in enumerate(played, 1)],
                          ("call", "id", "origin", "number", "agent", "state", "recording"), disable_numparse=True))
@@ -335,27 +315,32 @@ def conclude(printer: Printer, rehearsal: Rehearsal, played: Sequence[Played], s
     if not wrong:
         result = f"All {len(played)} tickets are as they should be"
     printer.title(f"{result} ({seconds:.0f} s).")
+    return not wrong
+
+
+def say_what_next(printer: Printer, rehearsal: Rehearsal, keep: bool) -> None:
+    """Where to look. Once all has ended, status and check would find nothing but that."""
+    commands = "status, check, calls, outbox, metrics" if keep else "calls --id 2, report --callers"
     printer.say(textwrap.dedent(f"""\
         What to look at next, in {rehearsal.folder} (delete it when you are done):
           pbx/log/full  Asterisk's log      pbx/spool/monitor/  recordings and messages
           service.log   the service's log   movidesk.conf       configuration
-        Its status (outbox and calls work the same way):
-          {Path(sys.executable).parent / 'movidesk'} --config {rehearsal.config_path} status
+        The report of these calls ({commands} work the same way):
+          {Path(sys.executable).parent / 'movidesk'} --config {rehearsal.config_path} report
         To install on a PBX: docs/install.md"""))
-    return not wrong
+    if not keep:
+        printer.say("The page of Movidesk's people and the supervisor's panel are closed; make demo KEEP=1 keeps them open.")
 
 
 def hold(printer: Printer, stage: Stage) -> None:
-    """Everything stays open until Ctrl-C: the page, the recordings, the phones of the agents, who answer by themselves."""
-    stage.set_up(a5252=answers(after=3), a5253=answers(after=3))
+    """Everything stays open until Ctrl-C: pages, recordings, the phones of the agents, who answer by themselves."""
+    stage.set_up(a5252=answers(after=3, hang_up_after=KEPT_TALK), a5253=answers(after=3, hang_up_after=KEPT_TALK))
     printer.say()
-    printer.title(f"Open until Ctrl-C, with these calls in it: {stage.rehearsal.simulator.home}/")
+    printer.title("Open until Ctrl-C, with these calls in them:")
+    printer.say(f"  {stage.rehearsal.simulator.home}/  what Movidesk's people see: switches, tickets, recordings")
+    printer.say(f"  http://{stage.rehearsal.panel}/  the supervisor's panel")
     with suppress(KeyboardInterrupt):
         threading.Event().wait()
-
-
-def say_where_it_was(printer: Printer, rehearsal: Rehearsal) -> None:
-    printer.say(f"What Movidesk's people saw was at {rehearsal.simulator.home}/; with make demo KEEP=1 it stays open.")
 
 
 def ticket_row(number: int, ticket: Ticket | None) -> tuple[str, ...]:
@@ -370,7 +355,8 @@ def summary(ticket: Ticket | None) -> str:
     if ticket is None:
         return "no ticket"
     agent = f", agent {ticket.agent}" if ticket.agent else ""
-    return f"ticket {ticket.id}: {ORIGINS[ticket.origin]}{agent}, {ticket.state}{', with its recording' * bool(ticket.links)}"
+    state = f", {ticket.state}" if ticket.origin == RECEIVED else ""
+    return f"ticket {ticket.id}: {ORIGINS[ticket.origin]}{agent}{state}{', with its recording' * bool(ticket.links)}"
 
 
 def perform(printer: Printer, rehearsal: Rehearsal, keep: bool) -> bool:
@@ -380,47 +366,41 @@ def perform(printer: Printer, rehearsal: Rehearsal, keep: bool) -> bool:
     with Stage(rehearsal) as stage:
         for count, scenario in enumerate(SCENARIOS, 1):
             printer.title(f"{count}. {scenario.title}")
-            played.append(play(stage, scenario, f"47339900{count:02}", printer.lines))
+            played.append(play(stage, scenario, f"47339900{count:02}", lambda lines: show_lines(printer, lines)))
             printer.verdict(played[-1].faults, summary(played[-1].ticket))
             printer.say()
         good = conclude(printer, rehearsal, played, time.monotonic() - begun)
+        say_what_next(printer, rehearsal, keep)
         if keep:
             hold(printer, stage)
-        else:
-            say_where_it_was(printer, rehearsal)
     return good
 
 
+def prepare(tree: AsteriskTree, folder: str) -> Rehearsal:
+    """The sample queue-control with all that the scenarios need, and the panel."""
+    variables = {"MOVIDESK_RECORD": "yes", "MOVIDESK_MESSAGE_MAX": str(MESSAGE_SECONDS)}
+    rehearsal = Rehearsal(tree, folder, agents=AGENTS, limit=LIMIT, variables=variables, more=DIALPLAN,
+                          manager={"movidesk": AMI_SECRET})
+    rehearsal.pbx.write("queues.conf", QUEUES)
+    rehearsal.pbx.write("voicemail.conf", VOICEMAIL)
+    rehearsal.publish_recordings()
+    rehearsal.show_panel({QUEUE: "Support"}, NAMES)
+    rehearsal.simulator.call_url = rehearsal.allow_made_calls(MADE_TOKEN, "movidesk", AMI_SECRET)
+    for extension, name in NAMES.items():
+        rehearsal.model.agents[extension].name = name
+    return rehearsal
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m movidesk_rehearsal.demo", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--asterisk", metavar="VERSION",
-                        help=f"major version (default: that of an installed Asterisk, else {DEFAULT_VERSION})")
-    parser.add_argument("--folder", help="where logs, configuration and journal go (default: a new one in /tmp)")
-    parser.add_argument("--keep", action="store_true", help="keep the simulator's page open afterwards, until Ctrl-C")
+    parser = demo_run.parser("movidesk_rehearsal.demo", __doc__ or "")
+    parser.add_argument("--keep", action="store_true", help="keep the pages open afterwards, until Ctrl-C")
     options = parser.parse_args(arguments)
-    printer, folder = Printer(), None
-    end_on_signals()
-    try:
-        printer.say("Looking for sipp and Asterisk; what is missing is fetched once, within a minute or so ...")
-        need_program("sipp", "sip-tester")
-        tree = find_asterisk(options.asterisk or None)
-        folder = options.folder or tempfile.mkdtemp(prefix="movidesk-demo-")
-        variables = {"MOVIDESK_RECORD": "yes", "MOVIDESK_MESSAGE_MAX": str(MESSAGE_SECONDS)}
-        rehearsal = Rehearsal(tree, folder, agents=AGENTS, limit=LIMIT, variables=variables, more=DIALPLAN,
-                              manager={"movidesk": AMI_SECRET})
-        rehearsal.pbx.write("queues.conf", QUEUES)
-        rehearsal.pbx.write("voicemail.conf", VOICEMAIL)
-        rehearsal.publish_recordings()
-        rehearsal.simulator.call_url = rehearsal.allow_made_calls(MADE_TOKEN, "movidesk", AMI_SECRET)
-        for extension, name in NAMES.items():
-            rehearsal.model.agents[extension].name = name
-        with rehearsal:
-            return 0 if perform(printer, rehearsal, options.keep) else 1
-    except (AsteriskUnavailable, AsteriskFailed, PhoneFailed, NotInTime, OSError) as error:
-        print(f"movidesk-agi demo: {error}{f' (see {folder})' if folder else ''}", file=sys.stderr)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-    return 1
+
+    def play_all(printer: Printer, tree: AsteriskTree, folder: str) -> bool:
+        with prepare(tree, folder) as rehearsal:
+            return perform(printer, rehearsal, options.keep)
+
+    return demo_run.run(options, "sipp and Asterisk", "movidesk-demo-", play_all)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,7 @@ Exit status: 0 if every ticket is as it should be, nobody was overtaken and Movi
 """
 from __future__ import annotations
 
-import argparse
 import sys
-import tempfile
 import textwrap
 import time
 from collections.abc import Sequence
@@ -15,13 +13,12 @@ from typing import NamedTuple
 
 from tabulate import tabulate
 
-from movidesk_rehearsal.asterisk import DEFAULT_VERSION, AsteriskFailed, AsteriskUnavailable, find_asterisk
-from movidesk_rehearsal.asterisk_tree import need_program
-from movidesk_rehearsal.demo import Printer
+from movidesk_rehearsal import demo_run
+from movidesk_rehearsal.asterisk_tree import AsteriskTree
+from movidesk_rehearsal.demo_run import Printer
 from movidesk_rehearsal.fleet import Fleet
-from movidesk_rehearsal.phones import Agent, Caller, PhoneFailed, answers
-from movidesk_rehearsal.redis_server import RedisFailed
-from movidesk_rehearsal.rehearsal import NotInTime, wait_for
+from movidesk_rehearsal.phones import Agent, Caller, answers
+from movidesk_rehearsal.rehearsal import wait_for
 from movidesk_rehearsal.timeline import MOVIDESK, clock, tickets_of, timeline
 from movidesk_sim.model import Ticket
 
@@ -147,29 +144,20 @@ def conclude(printer: Printer, fleet: Fleet, calls: Sequence[Call], seconds: flo
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m movidesk_rehearsal.fleet_demo", description=(__doc__ or "").splitlines()[0])
+    parser = demo_run.parser("movidesk_rehearsal.fleet_demo", __doc__ or "")
     parser.add_argument("--pbxs", type=int, default=2, choices=range(2, 6), metavar="2..5", help="how many PBXs")
-    parser.add_argument("--asterisk", metavar="VERSION",
-                        help=f"major version (default: that of an installed Asterisk, else {DEFAULT_VERSION})")
-    parser.add_argument("--folder", help="where logs, configuration and journals go (default: a new one in /tmp)")
     options = parser.parse_args(arguments)
-    printer, folder, begun = Printer(), None, time.monotonic()
-    try:
-        printer.say("Looking for sipp, Redis and Asterisk; what is missing is fetched once, within a minute or so ...")
-        need_program("sipp", "sip-tester")
-        tree = find_asterisk(options.asterisk or None)
-        folder = options.folder or tempfile.mkdtemp(prefix="movidesk-fleet-")
+    begun = time.monotonic()
+
+    def perform(printer: Printer, tree: AsteriskTree, folder: str) -> bool:
         with Fleet(tree, folder, pbxs=options.pbxs, agents=AGENTS, limit=30, variables={"MOVIDESK_ANNOUNCE": "0"}) as fleet:
             introduce(printer, fleet, tree.version)
             with ExitStack() as opened:
                 calls = play(fleet, opened, printer)
                 tell(printer, moments(fleet, calls))
-                return 0 if conclude(printer, fleet, calls, time.monotonic() - begun) else 1
-    except (AsteriskUnavailable, AsteriskFailed, PhoneFailed, RedisFailed, NotInTime, OSError) as error:
-        print(f"movidesk-agi demo: {error}{f' (see {folder})' if folder else ''}", file=sys.stderr)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-    return 1
+                return conclude(printer, fleet, calls, time.monotonic() - begun)
+
+    return demo_run.run(options, "sipp, Redis and Asterisk", "movidesk-fleet-", perform)
 
 
 if __name__ == "__main__":

@@ -141,6 +141,8 @@ class Rehearsal:
             own = {line.partition("=")[0].strip() for line in settings.get(section, ())}
             lines = [line for line in sections.get(section, []) if line.partition("=")[0].strip() not in own]
             text += "\n".join([f"[{section}]", *lines, *settings.get(section, ())]) + "\n\n"
+        self.config_path.touch(0o640)
+        self.config_path.chmod(0o640)  # as docs/install.md asks: it contains the token
         self.config_path.write_text(text, encoding="utf-8")
 
     def allow_made_calls(self, token: str, ami_user: str, ami_secret: str, **more: object) -> CallUrl:
@@ -159,6 +161,14 @@ class Rehearsal:
         address = f"{host}:{free_port(1)}"
         self._offers["recordings"] = [f"link = http://{address}/rec/{{file}}", f"publish = {address}",
                                       f"secret = {secrets.token_hex(24)}"]
+        self.write_config({})
+
+    def show_panel(self, queues: Mapping[int, str], agents: Mapping[str, str]) -> None:
+        """Let the service show its panel, with these names, at the address `panel`. Before the start."""
+        self.panel = f"127.0.0.1:{free_port(1)}"
+        self._offers["panel"] = [f"listen = {self.panel}"]
+        self._offers["pbx"] = [f"{key} = {', '.join(f'{number} {name}' for number, name in names.items())}"
+                               for key, names in (("queue_names", queues), ("agent_names", agents))]
         self.write_config({})
 
     def write_dialplan(self) -> None:

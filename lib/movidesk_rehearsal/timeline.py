@@ -14,7 +14,7 @@ from dateutil import tz
 
 from movidesk_rehearsal.phones import Agent, Caller, Event
 from movidesk_rehearsal.rehearsal import Rehearsal
-from movidesk_sim.model import REASONS, Ticket
+from movidesk_sim.model import MADE, REASONS, Ticket
 
 ASTERISK, JOURNAL, MOVIDESK = "Asterisk", "journal", "Movidesk"
 
@@ -47,8 +47,12 @@ class Line(NamedTuple):
 
 
 def timeline(rehearsal: Rehearsal, caller: Caller, agents: Iterable[Agent]) -> list[Line]:
-    """Everything that is known of the caller's call, oldest first."""
-    lines = [Line(caller.started_at, "caller", f"{caller.number} calls {caller.to}")]
+    """Everything that is known of the caller's call, oldest first; of a made call, in which that number is called, too."""
+    lines = []
+    if caller.events("sent"):
+        lines.append(Line(caller.started_at, "caller", f"{caller.number} calls {caller.to}"))
+    lines += [Line(caller.started_at, f"agent {ticket.agent}", f"clicks on {caller.number} in Movidesk")
+              for ticket in tickets_of(rehearsal, caller.number) if ticket.origin == MADE]
     lines += _phone_lines("caller", caller.events(), _CALLER_DID)
     for agent in agents:
         theirs = {event.call_id for event in agent.events("invited") if event.detail == f"sip:{caller.number}"}

@@ -1,10 +1,15 @@
 """The rig itself: a real Asterisk between SIPp phones."""
+import os
 import time
+from contextlib import closing
 
 import pytest
+import requests
 
+from movidesk_rehearsal import demo
 from movidesk_rehearsal.asterisk import PrivateAsterisk
 from movidesk_rehearsal.phones import BUSY, DECLINES, RINGS, Agent, Caller, answers, rejects
+from movidesk_rehearsal.timeline import timeline
 from office import DEFAULT_AGID
 
 DIALPLAN = """
@@ -177,3 +182,18 @@ def test_without_its_service_a_rehearsal_talks_to_nobody_elses(scripts_office):
     caller.hang_up()
     caller.wait()
     assert "movidesk/received" in scripts_office.console() and DEFAULT_AGID not in scripts_office.console()
+
+
+def test_the_demo_has_a_panel_and_nothing_for_check_to_mend(tree, tmp_path):
+    """Who plays with it afterwards learns from check what is wrong: nothing may be."""
+    with demo.prepare(tree, str(tmp_path)) as rehearsal, demo.Stage(rehearsal) as stage:
+        with closing(Caller(rehearsal.pbx, demo.NUMBER, "4733990010")) as customer:
+            demo.made_call(stage, customer)
+            ticket, = rehearsal.wait_for_tickets(1)
+            rehearsal.pbx.wait_idle()
+            told = [(line.who, line.what) for line in timeline(rehearsal, customer, stage.agents.values())]
+        assert told[0] == ("agent 5252", "clicks on 4733990010 in Movidesk")
+        assert demo.summary(ticket) == f"ticket {ticket.id}: made, agent 5252, with its recording"
+        assert "TROUBLE" not in rehearsal.cli("check").stdout
+        assert os.stat(rehearsal.config_path).st_mode & 0o777 == 0o640
+        assert "<title>" in requests.get(f"http://{rehearsal.panel}/", headers={"Accept-Language": "en"}, timeout=30).text
