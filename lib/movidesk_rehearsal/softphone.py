@@ -86,6 +86,8 @@ class Softphones:
         self.host, self._port = host, 0
         self._add_accounts(self.rehearsal.pbx)
         self.rehearsal.publish_recordings(host)
+        agents = simulator.model.agents.values()
+        self.rehearsal.show_panel({}, {agent.extension: agent.name for agent in agents if agent.name})
         simulator.call_url = self.rehearsal.allow_made_calls(secrets.token_hex(12), AMI_USER, secret)
         self._open = ExitStack()
 
@@ -115,6 +117,7 @@ class Softphones:
         pbx = self.rehearsal.pbx
         server = f"{self.host}:{self._port or pbx.sip_port}"
         return (f"Asterisk {pbx.tree.version} runs with movidesk-agi beside it, in {self.rehearsal.folder}.\n"
+                f"The supervisor's panel, for this machine only: http://{self.rehearsal.panel}/\n"
                 f"SIP accounts for softphones, over UDP, server {server}:\n"
                 f"  a customer: user {CUSTOMER}, password {pbx.passwords[CUSTOMER]}: dial {NUMBER}\n"
                 f"  an agent:   user {AGENT}, password {pbx.passwords[AGENT]}: put it online on the page\n"

@@ -45,6 +45,8 @@ def test_what_is_printed_is_what_a_softphone_needs(softphones):
     assert (ticket.state, ticket.agent, ticket.queue, ticket.number) == ("completed", "5252", 5, "4733990701")
     assert requests.get(ticket.links[0], timeout=20).content.startswith(b"RIFF")
     assert model.problems == []
+    panel = re.search(r"panel, for this machine only: (http://127\.0\.0\.1:\d+/)\n", softphones.describe())
+    assert "<title>" in requests.get(panel[1], timeout=20).text
 
 
 def test_a_softphone_is_an_agent_and_a_customer_is_called(softphones):
