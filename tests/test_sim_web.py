@@ -204,6 +204,20 @@ def test_unknown_things_are_404(client):
     assert client.session.get(client.simulator.control + "/weather").status_code == 404
 
 
+@pytest.mark.parametrize("headers, status", [
+    ({"Host": "evil.example"}, 421), ({"Origin": "http://evil.example"}, 403), ({"Sec-Fetch-Site": "cross-site"}, 403)])
+def test_a_page_of_another_site_changes_nothing(client, headers, status):
+    before = {**client.see("state"), "time": 0}
+    answer = client.session.post(client.simulator.control + "/switches", json={"reassign": True}, headers=headers, timeout=5)
+    assert (answer.status_code, list(answer.json())) == (status, ["error"])
+    assert {**client.see("state"), "time": 0} == before
+
+
+def test_a_page_of_another_site_sees_nothing(client):
+    answer = client.session.get(client.simulator.control + "/state", headers={"Host": "evil.example"}, timeout=5)
+    assert (answer.status_code, list(answer.json())) == (421, ["error"])
+
+
 # The log, starting and stopping
 
 def test_the_log_has_one_line_a_request_without_the_token(client, caplog, capfd):

@@ -8,14 +8,20 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, request
 
 from movidesk_sim.faults import Fault, Faults
+from movidesk_sim.guard import Refused, check_request
 from movidesk_sim.links import check_links
 from movidesk_sim.made_calls import make_call
 from movidesk_sim.model import Agent, Group, Movidesk
 
 
-def create_control(model: Movidesk, faults: Faults, lock: AbstractContextManager) -> Blueprint:
-    """GET shows, POST changes: an object or a list of them, with only the fields to change. Misuse: 400."""
+def create_control(model: Movidesk, faults: Faults, lock: AbstractContextManager, host: str = "127.0.0.1") -> Blueprint:
+    """GET shows, POST changes: an object or a list of them, with only the fields to change. Misuse: 400.
+
+    host: the name or address under which it is asked, besides this machine's own; pages of other sites are refused.
+    """
     control = Blueprint("control", __name__, url_prefix="/control")
+    control.before_request(lambda: check_request(host))
+    control.register_error_handler(Refused, lambda error: (jsonify(error=str(error)), error.status))
 
     @control.get("/<what>")
     def show(what: str) -> Any:

@@ -1,17 +1,13 @@
 """The page of Movidesk's people: what it shows, and the buttons on it.
 
-Its scripts ask for the state some times a second, and change it by POST. A page of another site cannot: a POST has a body of
-JSON and comes from this page's own origin, and the name under which the page is asked for must be one of this machine's
-(else a site could give a name of its own our address).
+Its scripts ask for the state some times a second, and change it by POST. A page of another site cannot: see movidesk_sim.guard.
 """
 from __future__ import annotations
 
-import ipaddress
 import re
 import secrets
 from contextlib import AbstractContextManager
 from typing import Any, Callable
-from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, jsonify, render_template, request
 from werkzeug.exceptions import HTTPException
@@ -19,6 +15,7 @@ from werkzeug.exceptions import HTTPException
 import movidesk
 from movidesk_sim import texts
 from movidesk_sim.faults import Faults
+from movidesk_sim.guard import Refused, check_request
 from movidesk_sim.links import Looks
 from movidesk_sim.made_calls import CallUrl, make_call
 from movidesk_sim.model import Movidesk
@@ -33,14 +30,6 @@ POLICY = ("default-src 'none'; script-src 'self'; style-src 'self'; connect-src 
 HEADERS = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
            "Cross-Origin-Resource-Policy": "same-origin", "Cross-Origin-Opener-Policy": "same-origin",
            "Cache-Control": "no-cache"}
-
-
-class Refused(Exception):
-    """The request is answered with this status and text."""
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(text)
-        self.status = status
 
 
 class Page:
@@ -117,7 +106,7 @@ def create_page(model: Movidesk, faults: Faults, lock: AbstractContextManager, h
     """
     page = Page(model, faults, lock, call_url)
     blueprint = Blueprint("page", __name__, template_folder="templates", static_folder="static", static_url_path="/static")
-    blueprint.before_request(lambda: _guard(host))
+    blueprint.before_request(lambda: check_request(host))
     blueprint.get("/")(page.show)
     blueprint.get("/page/state")(page.state)
     blueprint.post("/page/agents/<extension>")(page.agent)
@@ -129,28 +118,6 @@ def create_page(model: Movidesk, faults: Faults, lock: AbstractContextManager, h
     blueprint.register_error_handler(KeyError, lambda error: (jsonify(error="no such thing"), 404))
     blueprint.register_error_handler(ValueError, lambda error: (jsonify(error=str(error)), 400))
     return blueprint
-
-
-def _guard(host: str) -> None:
-    """Raise Refused unless the request is meant for us and, if it changes something, comes from our page."""
-    asked = urlsplit("//" + request.host).hostname or ""
-    if asked not in ("localhost", host) and not _is_address(asked):
-        raise Refused(421, f"not known as {asked!r}: ask for the simulator by an address, or start it with --host {asked}")
-    if request.method in ("GET", "HEAD"):
-        return
-    origin = request.headers.get("Origin", request.host_url.rstrip("/"))
-    if origin != request.host_url.rstrip("/") or request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
-        raise Refused(403, "this request comes from another site")
-    if request.mimetype != "application/json":
-        raise Refused(415, "only JSON")
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 def _body() -> dict[str, Any]:

@@ -28,7 +28,7 @@ def create_app(model: Movidesk, faults: Faults | None = None, host: str = "127.0
     app = Flask(__name__, static_folder=None)
     faults = faults or Faults()
     lock = threading.Lock()
-    app.register_blueprint(create_control(model, faults, lock))
+    app.register_blueprint(create_control(model, faults, lock, host))
     app.register_blueprint(create_page(model, faults, lock, host, call_url))
 
     @app.route(API + "/<endpoint>", methods=METHODS, provide_automatic_options=False)

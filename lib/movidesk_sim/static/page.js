@@ -4,7 +4,7 @@ import {drawAgents} from "./agents.js";
 import {drawCalls} from "./calls.js";
 import {byId, setAttribute, setText} from "./dom.js";
 import {drawGauge, drawRequests, moveStrip} from "./requests.js";
-import {now, post, state} from "./server.js";
+import {now, post, Refusal, state} from "./server.js";
 import {drawSwitches} from "./switches.js";
 import {_, duration} from "./texts.js";
 
@@ -37,17 +37,22 @@ function tick() {
   moveStrip();
 }
 
+let refusalUntil = 0;  // why a button did nothing can be read so long
+
 /** Shows the state that comes of a request. */
 async function showAnswer(request) {
   const live = byId("live");
   try {
     draw(await request);
+    if (Date.now() < refusalUntil) return;
     setAttribute(live, "data-state", "live");
     setText(live, _("live"));
   } catch (error) {
     console.warn(error);
+    const refused = error instanceof Refusal;
+    if (refused) refusalUntil = Date.now() + 6000;
     setAttribute(live, "data-state", "gone");
-    setText(live, _("The simulator does not answer"));
+    setText(live, refused ? error.message : _("The simulator does not answer"));
   }
 }
 

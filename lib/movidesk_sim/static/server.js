@@ -4,9 +4,12 @@ let behind = 0;  // seconds by which this browser's clock is behind the simulato
 
 export const now = () => Date.now() / 1000 + behind;
 
+/** The simulator answers, and says no. */
+export class Refusal extends Error {}
+
 async function answerOf(response) {
   const body = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Error(body.error || `HTTP ${response.status}`);
+  if (!response.ok) throw new Refusal(body.error || `HTTP ${response.status}`);
   if (body.now) behind = body.now - Date.now() / 1000;
   return body;
 }

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import threading
 import time
@@ -24,7 +25,7 @@ from movidesk.journal import JournalError
 from movidesk.messages import in_language
 from movidesk.web.panel import texts
 from movidesk.web.panel.board import MAX_VIEWERS, Board, TooManyViewers
-from movidesk.web.panel.login import COOKIE, Door
+from movidesk.web.panel.login import Login
 from movidesk.web.panel.sections import Maker
 from movidesk.web.panel.source import Source
 from movidesk.web.server import REFUSED
@@ -55,7 +56,7 @@ class Panel:
 
     def __init__(self, config: Config, clock: Callable[[], float] = time.time):
         self._config, self._clock = config, clock
-        self._door, self._maker = Door(config), Maker(config)
+        self._login, self._maker = Login(config), Maker(config)
         self._searching = threading.BoundedSemaphore(SEARCHES)
         self._assets = {name: _read(name) for name in TYPES}
         #: Of the files that a page is made of: a page of another version loads itself again.
@@ -80,8 +81,8 @@ class Panel:
         app.add_url_rule("/<any('panel.js', 'panel.css', 'icon.svg'):name>", "asset", self._asset)
         app.add_url_rule("/events", "events", self._events)
         app.add_url_rule("/search", "search", self._search, methods=["POST"])
-        app.add_url_rule("/login", "login", self._login, methods=["GET", "POST"])
-        app.add_url_rule("/logout", "logout", self._logout, methods=["POST"])
+        app.add_url_rule("/login", "login", self._log_in, methods=["GET", "POST"])
+        app.add_url_rule("/logout", "logout", self._log_out, methods=["POST"])
         return app
 
     def _admit(self) -> Response | None:
@@ -89,9 +90,9 @@ class Panel:
             return _text(400, "invalid request")
         if request.endpoint in PUBLIC:
             return None
-        if self._door.user(request) is not None:
+        if self._login.user(request) is not None:
             return None
-        if not self._door.has_password:
+        if not self._login.has_password:
             return _text(403, "the panel is open to this machine alone, or to whom the web server in front has logged in: see "
                               "docs/panel.md")
         if request.endpoint == "page":
@@ -99,12 +100,12 @@ class Panel:
         return _text(401, "not logged in")
 
     def _page(self) -> Response:
-        log.info("%s opened the panel%s", self._door.client(request), _named(self._door.user(request)))
+        log.info("%s opened the panel%s", self._login.client(request), _named(self._login.user(request)))
         language = _language()
         with in_language(language):
             words = texts.all_texts()
         page = render_template("panel.html", language=texts.TAGS[language], t=words,
-                               pbx=self._config["pbx", "name"], has_login=self._door.has_password,
+                               pbx=self._config["pbx", "name"], has_login=self._login.has_password,
                                data={"texts": words, "version": self._version})
         return self._renewed(Response(page, content_type="text/html; charset=utf-8"))
 
@@ -115,7 +116,7 @@ class Panel:
         try:
             viewer = self.board.enter(_language(), request.environ.get("waitress.client_disconnected", lambda: False))
         except TooManyViewers:
-            log.warning("the panel has %d viewers; one more was refused: %s", MAX_VIEWERS, self._door.client(request))
+            log.warning("the panel has %d viewers; one more was refused: %s", MAX_VIEWERS, self._login.client(request))
             return _text(503, "too many viewers", {"Retry-After": "30"})
         if request.method == "HEAD":  # the page asks why it gets no stream
             viewer.close()
@@ -135,33 +136,33 @@ class Panel:
             self._searching.release()
         return Response(json.dumps(found), content_type="application/json")
 
-    def _login(self) -> Response:
-        if not self._door.has_password:
+    def _log_in(self) -> Response:
+        if not self._login.has_password:
             return Response(status=303, headers={"Location": "./"})
-        wrong, wait = False, 0.0
+        wrong, wait = False, 0
         if request.method == "POST":
-            address = self._door.client(request)
-            wait = self._door.guesses.attempt(address)
-            if not wait and self._door.is_password(request.form.get("password", "")):
-                self._door.guesses.worked(address)
+            address = self._login.client(request)
+            wait = math.ceil(self._login.attempts.attempt(address))
+            if not wait and self._login.is_password(request.form.get("password", "")):
+                self._login.attempts.worked(address)
                 response = Response(status=303, headers={"Location": "./"})
-                self._door.let_in(request, response)
+                self._login.set_cookie(request, response)
                 return response
-            wrong = True
-            log.warning("panel: failed login from %s", address)
+            wrong = not wait
+            log.warning("panel: %s", f"too many logins from {address}: not tried" if wait else f"failed login from {address}")
         language = _language()
         with in_language(language):
-            page = render_template("login.html", language=texts.TAGS[language], t=texts.of_login(), wrong=wrong, wait=round(wait))
-        headers = {"Retry-After": str(round(wait) + 1)} if wait else {}
+            page = render_template("login.html", language=texts.TAGS[language], t=texts.of_login(), wrong=wrong, wait=wait)
+        headers = {"Retry-After": str(wait)} if wait else {}
         return Response(page, 429 if wait else 403 if wrong else 200, headers, content_type="text/html; charset=utf-8")
 
-    def _logout(self) -> Response:
+    def _log_out(self) -> Response:
         response = Response(status=303, headers={"Location": "login"})
-        response.delete_cookie(COOKIE, path=None)
+        response.delete_cookie(self._login.cookie, path=None)
         return response
 
     def _renewed(self, response: Response) -> Response:
-        self._door.let_in(request, response)
+        self._login.set_cookie(request, response)
         return response
 
 

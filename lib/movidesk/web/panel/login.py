@@ -19,7 +19,7 @@ from itsdangerous import BadSignature, TimestampSigner
 
 from movidesk.config import Config
 
-COOKIE = "movidesk_panel"
+COOKIE = "movidesk_panel_"  # and a mark of the PBX: browsers share cookies among the ports of a host
 SESSION_SECONDS = 30 * 86400
 ROUNDS = 200_000  # of PBKDF2: whoever has a cookie cannot try many passwords against it
 
@@ -27,8 +27,11 @@ ROUNDS = 200_000  # of PBKDF2: whoever has a cookie cannot try many passwords ag
 OF_ONE, OF_ALL = (5, 10.0), (100, 1.0)
 ADDRESSES = 1000  # that are remembered
 
+#: Headers by which a web server in front makes itself known.
+FORWARDED = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP")
 
-class Guesses:
+
+class Attempts:
     """Slows down whoever tries passwords. steady: seconds that nobody sets."""
 
     def __init__(self, steady: Callable[[], float] = time.monotonic):
@@ -60,7 +63,7 @@ class Guesses:
         return self._free.get(name, now) - (tries - 1) * every - now
 
 
-class Door:
+class Login:
     """Decides whether a request may be answered, by [panel] password, proxy_user_header and proxies."""
 
     def __init__(self, config: Config, steady: Callable[[], float] = time.monotonic):
@@ -68,8 +71,9 @@ class Door:
         self._header, self._proxies = config["panel", "proxy_user_header"], config["panel", "proxies"]
         key = hashlib.pbkdf2_hmac("sha256", self._password.reveal().encode(), config["pbx", "name"].encode(),
                                   ROUNDS if self._password else 1)
+        self.cookie = COOKIE + hashlib.sha256(config["pbx", "name"].encode()).hexdigest()[:8]
         self._signer = TimestampSigner(key, salt="movidesk panel", digest_method=hashlib.sha256)
-        self.guesses = Guesses(steady)
+        self.attempts = Attempts(steady)
 
     @property
     def has_password(self) -> bool:
@@ -77,14 +81,14 @@ class Door:
 
     def user(self, request: Request) -> str | None:
         """Who asks: the name that the web server in front gives; '' for whoever is logged in here, or if no login is needed; None
-        for strangers."""
+        for everybody else."""
         if self._header and request.remote_addr in self._proxies:
             name = request.headers.get(self._header, "").strip()
             if name:
                 return name
         if self._password:
             return "" if self._has_cookie(request) else None
-        return None if self._header or not names_this_machine(request.host) else ""
+        return None if self._header or not _is_from_this_machine(request) else ""
 
     def is_password(self, given: str) -> bool:
         """Whether this is the password; compared in constant time."""
@@ -98,19 +102,27 @@ class Door:
             return named if re.fullmatch(r"[0-9A-Fa-f.:]{2,45}", named) else address
         return address
 
-    def let_in(self, request: Request, response: Response) -> None:
-        """Give the browser a new login, in place of one that grows old."""
+    def set_cookie(self, request: Request, response: Response) -> None:
+        """Give the browser a new cookie, in place of one that grows old."""
         if self.has_password:
             is_secure = request.remote_addr in self._proxies and request.headers.get("X-Forwarded-Proto", "").lower() == "https"
             # Without a path: that of the page, wherever a web server in front has put it.
-            response.set_cookie(COOKIE, self._signer.sign("viewer").decode(), max_age=SESSION_SECONDS, path=None,
+            response.set_cookie(self.cookie, self._signer.sign("viewer").decode(), max_age=SESSION_SECONDS, path=None,
                                 secure=is_secure, httponly=True, samesite="Lax")
 
     def _has_cookie(self, request: Request) -> bool:
         try:
-            return self._signer.unsign(request.cookies.get(COOKIE, ""), max_age=SESSION_SECONDS) == b"viewer"
+            who, signed = self._signer.unsign(request.cookies.get(self.cookie, ""), return_timestamp=True)
         except BadSignature:
             return False
+        # A clock that was set back makes the cookie one of the future; who made it is certain all the same.
+        return who == b"viewer" and abs(time.time() - signed.timestamp()) <= SESSION_SECONDS
+
+
+def _is_from_this_machine(request: Request) -> bool:
+    """Whether a browser asks that reaches the panel's own address, as far as the request tells: not through a web server, which
+    would show the panel to all whom it serves."""
+    return names_this_machine(request.host) and not any(name in request.headers for name in FORWARDED)
 
 
 def names_this_machine(host: str) -> bool:

@@ -305,10 +305,27 @@ async function askWhy() {
 
 /** The service is of another version: load the page again, once a minute at most. */
 function reload() {
-  const last = Number(sessionStorage.getItem("reloaded"));
+  const last = Number(recall("sessionStorage", "reloaded"));
   if (Date.now() - last < 60000 && Date.now() >= last) return;
-  sessionStorage.setItem("reloaded", String(Date.now()));
+  remember("sessionStorage", "reloaded", String(Date.now()));
   location.reload();
+}
+
+/** What is kept in this storage; null where the browser has none, as simple apps for wall screens, or forbids it. */
+function recall(storage, name) {
+  try {
+    return window[storage].getItem(name);
+  } catch {
+    return null;
+  }
+}
+
+function remember(storage, name, value) {
+  try {
+    window[storage].setItem(name, value);
+  } catch (error) {
+    console.warn(error); // it holds until the page is loaded again
+  }
 }
 
 function watch() {
@@ -363,10 +380,11 @@ function setTheme(theme) {
 
 byId("theme").addEventListener("click", () => {
   const theme = THEMES[(THEMES.indexOf(document.documentElement.dataset.theme || "") + 1) % THEMES.length];
-  localStorage.setItem("movidesk-theme", theme);
+  remember("localStorage", "movidesk-theme", theme);
   setTheme(theme);
 });
-setTheme(THEMES.includes(localStorage.getItem("movidesk-theme")) ? localStorage.getItem("movidesk-theme") : "");
+const chosen = recall("localStorage", "movidesk-theme");
+setTheme(THEMES.includes(chosen) ? chosen : "");
 
 connect();
 setInterval(watch, 1000);
