@@ -56,7 +56,7 @@ def test_the_metrics_have_each_call_once(office):
     now = shown()
     more = {key: now[key] - before.get(key, 0.0) for key in now}
     assert {key[1]: more[key] for key in more if key[0] == "movidesk_calls_ended_total" and key[2:] == ("control", "77")} == {
-        "completed": 1, "canceled": 1, "lost": 0}
+        "completed": 1, "canceled": 1, "lost": 0, "closed": 0}
     assert more["movidesk_call_wait_seconds_count", "77", "answered"] == more["movidesk_call_wait_seconds_count", "77",
                                                                                "canceled"] == 1
     assert more["movidesk_screen_delay_seconds_count",] == more["movidesk_call_talk_seconds_count", "77"] == 1
