@@ -9,7 +9,7 @@ from movidesk.rules import call_states, waiting_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 #: Condition: an agent (members.extension) has a caller, in any queue, as Movidesk sees it; so also while Movidesk has not yet
 #: been told that the call is over.
@@ -86,18 +86,22 @@ class Agents:
         self._store.execute("DELETE FROM members WHERE queue = :queue AND named < :long_ago AND NOT " + _HAS_CALLER,
                             queue=queue, long_ago=now - waiting_line.MEMBER_LASTS)
 
-    def heard_of_member(self, queue: str, extension: str, named: float, same: float) -> None:
-        """Another PBX says that Movidesk named this extension at that steady time; two times that differ by less than `same`
-        seconds are one."""
-        self._store.execute("INSERT INTO members (queue, extension, named) SELECT :queue, :extension, :named"
-                            " WHERE NOT EXISTS (SELECT 1 FROM members WHERE queue = :queue AND extension = :extension)",
-                            queue=queue, extension=extension, named=named)
-        self._store.execute("UPDATE members SET named = :named WHERE queue = :queue AND extension = :extension"
-                            " AND named < :named - :same", queue=queue, extension=extension, named=named, same=same)
+    def heard_of_members(self, heard: Iterable[tuple[str, str, float]], same: float) -> None:
+        """Other PBXs say that Movidesk named an extension for a queue at a steady time: (queue, extension, time), hundreds in each
+        answer of Redis. Two times that differ by less than `same` seconds are one."""
+        known = {(queue, extension): named for queue, extension, named in self.members()}
+        for queue, extension, named in heard:
+            before = known.get((queue, extension))
+            if before is None or before < named - same:
+                known[queue, extension] = named
+                self._store.execute("INSERT INTO members (queue, extension, named) VALUES (:queue, :extension, :named)"
+                                    if before is None else
+                                    "UPDATE members SET named = :named WHERE queue = :queue AND extension = :extension",
+                                    queue=queue, extension=extension, named=named)
 
     def take_refusals(self, heard: list[waiting_line.Refusal], same: float) -> None:
         """Keep the refusals that other PBXs report (their `call` is 0), beside those that were seen here; same: see
-        `heard_of_member`."""
+        `heard_of_members`."""
         for refusal in heard:
             known = self.refusal(refusal.extension)
             if known is None or known.at < refusal.at - same:

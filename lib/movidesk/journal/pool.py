@@ -247,9 +247,8 @@ class Pool:
         self._take_queues(answer, told, now)
         facts = [(age / 1000, json.loads(text)) for age, text in dict(answer["facts"]).values() if text]
         self._take_elsewhere(answer, facts)
-        for age, fact in facts:
-            for queue, extension, named in fact["members"]:
-                self._agents.heard_of_member(queue, extension, now - age - named / 1000, SAME)
+        self._agents.heard_of_members([(queue, extension, now - age - named / 1000) for age, fact in facts
+                                       for queue, extension, named in fact["members"]], SAME)
         self._agents.take_refusals([waiting_line.Refusal(extension, reason, since, now - age - at / 1000, times, 0)
                                     for age, fact in facts for extension, reason, since, at, times in fact["refusals"]], SAME)
         self._limits.take_pause(answer["closed"], answer["lowered"], SAME)
