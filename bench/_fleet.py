@@ -7,10 +7,10 @@ import os
 import tempfile
 import time
 
-from _day import BEGIN, Caller, Day, Scene
-from _product import Product, VirtualContext
 from redis import Redis
 
+from _day import BEGIN, Caller, Day, Scene
+from _product import Product, VirtualContext
 from movidesk.config import Config, load
 from movidesk.fleet import script
 from movidesk.fleet.client import Client

@@ -15,9 +15,9 @@ import movidesk
 LIB = Path(__file__).parents[1] / "lib"
 
 #: From bottom to top. A module may import from its own level (a package is one level) and from those below.
-LEVELS = ("messages", "rules", "config", "fleet", "journal", "reports", "recordings", "delivery", "context", "pbx", "alarms",
-          "remedies", "agi", "made_calls", "facts", "call_facts", "fleet_facts", "metrics", "web", "checks", "housekeeping",
-          "service", "cli")
+LEVELS = ("messages", "file_lock", "rules", "config", "fleet", "journal", "reports", "recordings", "delivery", "context",
+          "pbx", "alarms", "remedies", "agi", "made_calls", "facts", "call_facts", "fleet_facts", "metrics", "web", "checks",
+          "housekeeping", "service", "cli")
 
 
 def modules(package: str = "movidesk") -> dict[str, Path]:
@@ -51,7 +51,7 @@ def imported(text: str, known: dict[str, Path]) -> set[str]:
 
 
 def level(module: str) -> int:
-    """The place of a module in LEVELS; -1 for the package itself, which holds the version alone."""
+    """The place of a module in LEVELS; -1 for the package itself, which imports none."""
     return LEVELS.index(module.split(".")[1]) if "." in module else -1
 
 

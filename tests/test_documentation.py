@@ -68,7 +68,7 @@ def differences(text: str, listed_of_tree: set[str]) -> tuple[set[str], set[str]
 
 
 def tree() -> set[str]:
-    product = {str(path.relative_to(LIB / "movidesk")) for path in modules().values() if has_code(path) and path.parent != LIB}
+    product = {str(path.relative_to(LIB / "movidesk")) for name, path in modules().items() if has_code(path) and "." in name}
     beside = {str(path.relative_to(LIB)) for name in ("movidesk_sim", "movidesk_rehearsal")
               for path in modules(name).values() if has_code(path)}
     return product | beside

@@ -559,7 +559,7 @@ def test_asterisk_and_the_service_may_have_different_temporary_folders(write_con
 
 
 def test_a_process_frozen_with_the_lock_costs_a_verb_seconds_and_no_event(context, monkeypatch, tmp_path):
-    monkeypatch.setattr("movidesk.journal.file_lock.TIMEOUT", 0.1)
+    monkeypatch.setattr("movidesk.file_lock.TIMEOUT", 0.1)
     beside, elsewhere = context.journal.path + ".emergency", str(tmp_path / "elsewhere")
     monkeypatch.setattr(emergency, "paths", lambda config: [beside, elsewhere])
     with open(beside, "ab") as frozen:

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
+from movidesk import sleep
 from movidesk.cli import nagios
 from movidesk.journal import Job, JournalError
-from movidesk.journal.store import sleep
 
 OK, WARNING, CRITICAL, UNKNOWN = range(4)
 

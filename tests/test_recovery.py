@@ -7,9 +7,10 @@ import sqlite3
 
 import pytest
 
+from movidesk import file_lock
 from movidesk.config import load
 from movidesk.context import Context
-from movidesk.journal import Journal, JournalError, file_lock
+from movidesk.journal import Journal, JournalError
 from movidesk.journal.recovery import kept_aside, set_aside
 from movidesk.rules import call_states
 

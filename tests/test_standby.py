@@ -371,7 +371,7 @@ def test_an_answer_before_the_journal_went_proves_that_it_was_asked_for(machine,
 
 
 def test_a_process_frozen_in_a_takeover_of_the_journal_holds_up_no_caller(machine, model, monkeypatch):
-    monkeypatch.setattr("movidesk.journal.file_lock.TIMEOUT", 0.2)
+    monkeypatch.setattr("movidesk.file_lock.TIMEOUT", 0.2)
     path = machine.state / "journal.db"
     path.write_bytes(b"no journal at all" * 1000)
     with open(str(path) + ".lock", "a", encoding="ascii") as frozen:
@@ -392,7 +392,7 @@ def test_a_process_frozen_in_a_takeover_of_the_journal_holds_up_no_caller(machin
 @pytest.mark.parametrize("index", ["calls_uniqueid", "next_events_later"])  # the merge needs the first, not the second
 def test_a_bad_page_and_a_frozen_process_hold_up_no_caller(machine, model, monkeypatch, index, script):
     """One verb waits for the lock of the process that has begun a new journal; those that follow use the standby at once."""
-    monkeypatch.setattr("movidesk.journal.file_lock.TIMEOUT", 0.4)
+    monkeypatch.setattr("movidesk.file_lock.TIMEOUT", 0.4)
     path = damage_index(machine, index)
     service, call_id, waits = machine.context(is_script=False), "", []
     with open(path + ".lock", "a", encoding="ascii") as frozen:

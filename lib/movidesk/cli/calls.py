@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import click
 
-from movidesk import call_facts, messages
+from movidesk import call_facts, messages, sleep
 from movidesk.call_facts import CallFacts, EventFacts, outcome
 from movidesk.cli import book
 from movidesk.cli.terminal import GOOD, TROUBLE, Row, print_fields, print_table, progress, safe_cell, width
@@ -18,7 +18,6 @@ from movidesk.config import Config
 from movidesk.facts import span
 from movidesk.journal import DELIVERED, DISMISSED, REFUSED, Call, Journal
 from movidesk.journal.call_search import Wanted
-from movidesk.journal.store import sleep
 from movidesk.messages import _
 from movidesk.rules import call_states
 

@@ -8,12 +8,11 @@ import time
 
 import click
 
-from movidesk import facts, fleet_facts, messages
+from movidesk import facts, fleet_facts, messages, sleep
 from movidesk.cli import book
 from movidesk.cli.terminal import GOOD, TROUBLE, Row, print_fields, print_table
 from movidesk.config import Config
 from movidesk.journal import JournalError, standby_folder
-from movidesk.journal.store import sleep
 from movidesk.messages import _
 
 

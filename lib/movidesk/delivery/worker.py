@@ -19,10 +19,10 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from movidesk import sleep
 from movidesk.delivery import api
 from movidesk.delivery.availability import Exchange, RequestSender, request_name
 from movidesk.journal import LEASE, PENDING, Job, JournalError, standby, standby_folder, wakeup
-from movidesk.journal.store import sleep
 from movidesk.rules import call_states, trial
 
 log = logging.getLogger("movidesk.delivery.worker")

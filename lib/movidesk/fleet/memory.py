@@ -7,17 +7,16 @@ cannot be used, the process goes on with values of its own (`trouble` says why).
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
 import stat
-import time
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from movidesk import file_lock
 from movidesk.fleet.records import Away
 
 if TYPE_CHECKING:
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
 #: Seconds for which others may hold the file's lock. They hold it for microseconds, unless they are stopped meanwhile.
 PATIENCE = 0.3
-LOOK = 0.001  # seconds between two tries
 LONGEST = 65536
 
 log = logging.getLogger(__name__)
@@ -101,14 +99,10 @@ class Memory:
         return file
 
     def _lock(self, file: int) -> None:
-        give_up = time.monotonic() + PATIENCE
-        while True:
-            try:
-                return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() >= give_up:
-                    raise Away(f"another process has held the lock of {self.path} for {PATIENCE:g} s") from None
-                time.sleep(LOOK)
+        try:
+            file_lock.lock(file, timeout=PATIENCE)
+        except TimeoutError:
+            raise Away(f"another process has held the lock of {self.path} for {PATIENCE:g} s") from None
 
     def _values(self, text: bytes) -> dict[str, Any]:
         values, fresh = {}, self._fresh()

@@ -87,8 +87,8 @@ class Agents:
                             queue=queue, long_ago=now - waiting_line.MEMBER_LASTS)
 
     def heard_of_members(self, heard: Iterable[tuple[str, str, float]], same: float) -> None:
-        """Other PBXs say that Movidesk named an extension for a queue at a steady time: (queue, extension, time), hundreds in each
-        answer of Redis. Two times that differ by less than `same` seconds are one."""
+        """Other PBXs say that Movidesk named an extension for a queue at a steady time: (queue, extension, time). An answer of
+        Redis has hundreds of them. Two times that differ by less than `same` seconds are one."""
         known = {(queue, extension): named for queue, extension, named in self.members()}
         for queue, extension, named in heard:
             before = known.get((queue, extension))

@@ -20,7 +20,7 @@ import sys
 import time
 from itertools import islice
 
-from movidesk.journal.store import sleep
+from movidesk import sleep
 from movidesk.rules import call_states
 
 TYPE_CHECKING = False
@@ -102,7 +102,7 @@ def save(config: Config, event: Kept) -> str:
 
 def _open_locked(path: str, flags: int) -> int:
     """Open a file of ours and lock it against everybody else. Raises OSError, also where a process keeps the lock for long."""
-    from movidesk.journal import file_lock
+    from movidesk import file_lock
 
     while True:
         # Not through a link that somebody else put there, and never a file of somebody else's, nor a folder or a pipe, at which

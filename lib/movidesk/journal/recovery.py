@@ -8,7 +8,8 @@ import sqlite3
 import time
 from contextlib import contextmanager
 
-from movidesk.journal import PENDING, REFUSED, Call, Event, Journal, JournalError, file_lock
+from movidesk import file_lock
+from movidesk.journal import PENDING, REFUSED, Call, Event, Journal, JournalError
 from movidesk.journal.records import CALL, EVENT
 
 TYPE_CHECKING = False

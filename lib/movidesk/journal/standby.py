@@ -15,7 +15,8 @@ import os
 import time
 from contextlib import ExitStack, closing, contextmanager, suppress
 
-from movidesk.journal import Journal, JournalError, file_lock, standby_folder
+from movidesk import file_lock
+from movidesk.journal import Journal, JournalError, standby_folder
 from movidesk.journal.records import STANDBY
 from movidesk.journal.store import names_damage
 

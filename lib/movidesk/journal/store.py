@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from _thread import RLock, allocate_lock, get_ident  # those of threading, whose other parts cost each script half a millisecond
+from _thread import RLock, get_ident  # those of threading, whose other parts cost each script half a millisecond
 
+from movidesk import sleep
 from movidesk.journal.records import BOUNDS, CONVERTING, CONVERTS, HELD_NOTE, HOLD, MOST_QUEUES, OTHER
 from movidesk.rules.rate_limit import WINDOW
 
@@ -320,13 +321,6 @@ def names_damage(text: str) -> bool:
 
 def _note(value: str, at: float) -> tuple[str, float]:
     return value, at
-
-
-def sleep(seconds: float) -> None:
-    """Sleep, by waiting for a lock: time.sleep fails under libfaketime, with which bench/faults.py changes clocks."""
-    never = allocate_lock()
-    never.acquire()
-    never.acquire(timeout=seconds)
 
 
 def _begin_as_the_folders_owner(path: str) -> None:

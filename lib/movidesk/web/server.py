@@ -24,7 +24,7 @@ from waitress.server import TcpWSGIServer
 from waitress.task import ThreadedTaskDispatcher, WSGITask
 from waitress.utilities import RequestEntityTooLarge
 
-from movidesk.journal.store import sleep
+from movidesk import sleep
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from movidesk.journal.store import sleep
+from movidesk import sleep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
