@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING, Any
 from movidesk import __version__
 from movidesk.fleet import script
 from movidesk.fleet.client import TIMEOUT, Client
-from movidesk.fleet.memory import Memory, place
-from movidesk.fleet.records import Away, Member, Overview, Refused
+from movidesk.fleet.memory import Memory, hashed, place
+from movidesk.fleet.records import Away, Member, Overview, Refused, ms
 from movidesk.rules import fleet_share
 from movidesk.rules.rate_limit import WINDOW
 
@@ -143,7 +143,7 @@ class Membership:
         """
         self.last_limit = limit
         remembered = self._begin()
-        asked = {"id": secrets.token_hex(8), "report": report, "ask": question, "limit": limit, "hold": _ms(hold)}
+        asked = {"id": secrets.token_hex(8), "report": report, "ask": question, "limit": limit, "hold": ms(hold)}
         try:
             for _ in range(MOST_AGAIN):
                 ack = {name: remembered[name] for name in ("epoch", "at", "steady")} if remembered["epoch"] else None
@@ -187,7 +187,7 @@ class Membership:
     def _ask(self, asked: dict[str, object]) -> dict[str, Any]:
         return self.client.decide({
             "name": self.name, "instance": self.instance, "version": __version__, "pbxs": self.pbxs, "share": self.share,
-            "steady": _ms(self._steady()), "limit": 1, "hold": 0, "number": self.remembered()["number"], **asked})
+            "steady": ms(self._steady()), "limit": 1, "hold": 0, "number": self.remembered()["number"], **asked})
 
     def _refusal(self, answer: dict[str, Any]) -> str:
         return {
@@ -206,7 +206,7 @@ class Membership:
         with self.memory.change() as memory:
             if memory["alone"]:
                 raise Away(ALONE_WHY)
-            memory.update(epoch=answer["epoch"], at=answer["at"], steady=_ms(begun), failed=-1e9, since=0.0, fails=0.0, why="",
+            memory.update(epoch=answer["epoch"], at=answer["at"], steady=ms(begun), failed=-1e9, since=0.0, fails=0.0, why="",
                           refused=False, lapse=max(memory["lapse"], self._steady() + script.LEASE + SPARE),
                           well=memory["well"] or self._steady(), number=answer["number"],
                           complete=self._is_complete(answer, memory))
@@ -260,8 +260,4 @@ def _instance(config: Config) -> str:
             boot = file.read().strip()
     except OSError:
         boot = ""
-    return sha256(f"{boot} {place(config)}".encode()).hexdigest()[:16]
-
-
-def _ms(seconds: float) -> int:
-    return round(1000 * seconds)
+    return hashed(f"{boot} {place(config)}")

@@ -38,7 +38,7 @@ class Memory:
     """
 
     def __init__(self, config: Config, fresh: Callable[[], dict[str, Any]]):
-        self.path = os.path.join(config["journal", "standby"], f"movidesk-{_hash(place(config))}.fleet")
+        self.path = os.path.join(config["journal", "standby"], f"movidesk-{hashed(place(config))}.fleet")
         self._folder, self._fresh = os.path.dirname(config["journal", "path"]), fresh
         self.trouble = ""
         self._own: dict[str, Any] | None = None  # what the file does not hold, because it could not be written
@@ -155,5 +155,6 @@ def _owner(folder: str) -> int:
         return os.geteuid()
 
 
-def _hash(text: str) -> str:
+def hashed(text: str) -> str:
+    """A short name for a text, which does not reveal it: 16 hexadecimal digits."""
     return sha256(text.encode()).hexdigest()[:16]

@@ -9,6 +9,11 @@ from movidesk import NamedTuple
 POOL, WAITS, ALONE, REFUSED = "pool", "waits", "alone", "refused"
 
 
+def ms(seconds: float) -> int:
+    """A time in whole milliseconds, as Redis is told it."""
+    return round(1000 * seconds)
+
+
 class Away(Exception):
     """Redis does not answer, or does not take what it is told; the text says why, without a password."""
 

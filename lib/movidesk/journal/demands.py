@@ -29,7 +29,7 @@ class Demands:
             screens=self._next_events.ready(SCREEN, limit),
             heads=self._heads(now, klass, asker) if asker else self._heads(now, rate_limit.HEAD),
             freeing=self._next_events.ready(FREEING, limit) if waiting else 0,
-            anybody=bool(waiting or self._store.value("SELECT count(*) FROM calls WHERE ended IS NULL AND state = 'offered'")),
+            anybody=bool(waiting or self.offered()),
             aged=self._next_events.aged(now),
             lately=self._asked_lately(now),
             passed=self._store.count(
@@ -50,15 +50,22 @@ class Demands:
         note = self._store.note("rings")
         return [float(seconds) for seconds in note[0].split()] if note else []
 
+    def ringing(self, now: float) -> list[float]:
+        """Since when (steady time) each phone rings whose agent will need a request for its screen."""
+        return self._store.rows(float, "SELECT rings_since FROM calls INDEXED BY calls_ringing"
+                                " WHERE ended IS NULL AND rings_since > 0 AND rings_since > :long_ago",
+                                long_ago=now - RINGS_AT_MOST)
+
+    def offered(self) -> int:
+        """For how many callers a phone rings."""
+        return self._store.count("SELECT count(*) FROM calls WHERE ended IS NULL AND state = 'offered'")
+
     def _pickups(self, now: float, ring: float) -> tuple[float, ...]:
         """Seconds until each agent who is called, or may be called by a request that is under way, may pick up; ascending. ring:
         rate_limit.earliest_pickup."""
-        ringing = self._store.rows(float, "SELECT rings_since FROM calls INDEXED BY calls_ringing"
-                                   " WHERE ended IS NULL AND rings_since > 0 AND rings_since > :long_ago",
-                                   long_ago=now - RINGS_AT_MOST)
         asking = self._store.count(f"SELECT count(*) FROM calls INDEXED BY calls_asks WHERE asks_until > 0 AND {ASKS}"
                                    " AND ended IS NULL", now=now)
-        return tuple(sorted([ring] * asking + [max(0.0, since + ring - now) for since in ringing]))
+        return tuple(sorted([ring] * asking + [max(0.0, since + ring - now) for since in self.ringing(now)]))
 
     def _heads(self, now: float, klass: int, asker: waiting_line.Queue | None = None) -> int:
         """How many heads want a request of this class or a better one; asker: only those whose queues asked longer ago."""

@@ -14,8 +14,7 @@ from __future__ import annotations
 import json
 
 from movidesk import NamedTuple
-from movidesk.fleet.records import ALONE, POOL, REFUSED, WAITS, Away, Refused, Standing
-from movidesk.journal.demands import RINGS_AT_MOST
+from movidesk.fleet.records import ALONE, POOL, REFUSED, WAITS, Away, Refused, Standing, ms
 from movidesk.journal.limits import PAUSES
 from movidesk.journal.next_events import FREEING, SCREEN
 from movidesk.journal.records import WAITS as STANDS_IN_LINE
@@ -188,26 +187,24 @@ class Pool:
         return Told({
             "number": self._number(now),
             "callers": self._callers(now, asker),
-            "over": [[grant, finished - called <= rate_limit.SLOW, _ms(now - finished)] for grant, called, finished in store.rows(
+            "over": [[grant, finished - called <= rate_limit.SLOW, ms(now - finished)] for grant, called, finished in store.rows(
                 lambda *row: row, "SELECT grant_id, called, finished FROM requests WHERE grant_id > '-' AND finished > 0")],
-            "alone": [[f"{self.member.instance}-{number}", klass, _ms(now - at)] for number, klass, at in store.rows(
+            "alone": [[f"{self.member.instance}-{number}", klass, ms(now - at)] for number, klass, at in store.rows(
                 lambda *row: row, "SELECT rowid, class, at FROM requests WHERE grant_id = '' AND at > :begin",
                 begin=now - WINDOW)],
-            "queues": [[queue.name, versions.get(queue.name, 0), _ms(now - queue.asked), _ms(queue.pace), bool(queue.changed),
+            "queues": [[queue.name, versions.get(queue.name, 0), ms(now - queue.asked), ms(queue.pace), bool(queue.changed),
                         queue.busy_agents, queue.code] for queue in queues.values()],
-            "ringing": [_ms(now - since) for since in store.rows(
-                float, "SELECT rings_since FROM calls INDEXED BY calls_ringing WHERE ended IS NULL AND rings_since > 0"
-                " AND rings_since > :long_ago", long_ago=now - RINGS_AT_MOST)],
-            "closed": [_ms(pause.left), pause.strikes, pause.cause] if pause.left else [],
-            "token": [_ms(self.silent_until - now), 0, self.silent_because] if self.silent_until > now else [],
-            "lowered": [int(rate), int(of), _ms(now - float(at))] if lowered else [],
-            "taken": _ms(now - taken) if taken else 10 ** 12,
-            "clock": _ms(store.clock()),
+            "ringing": [ms(now - since) for since in self._demands.ringing(now)],
+            "closed": [ms(pause.left), pause.strikes, pause.cause] if pause.left else [],
+            "token": [ms(self.silent_until - now), 0, self.silent_because] if self.silent_until > now else [],
+            "lowered": [int(rate), int(of), ms(now - float(at))] if lowered else [],
+            "taken": ms(now - taken) if taken else 10 ** 12,
+            "clock": ms(store.clock()),
             "outbox": store.count("SELECT count(*) FROM next_events"),
             "screens": self._next_events.ready(SCREEN, _ENOUGH),
             "freeing": self._next_events.ready(FREEING, _ENOUGH),
             "aged": self._next_events.aged(now),
-            "offered": store.count("SELECT count(*) FROM calls WHERE ended IS NULL AND state = 'offered'"),
+            "offered": self._demands.offered(),
             "facts": json.dumps(self._facts(now)),
         }, queues)
 
@@ -215,7 +212,7 @@ class Pool:
         """A number higher than that of each report before. Calls of Redis overtake each other, and an older report must not
         replace a newer one. The clock keeps it growing where the journal is a new file."""
         last = self._store.note(NUMBER_NOTE)
-        number = max(int(last[0]) + 1 if last else 0, _ms(now))
+        number = max(int(last[0]) + 1 if last else 0, ms(now))
         self._store.set_note(NUMBER_NOTE, str(number))
         return number
 
@@ -226,15 +223,15 @@ class Pool:
                 lambda *row: row, "SELECT call_id, queue, priority, rank, seen_until, aside_until, wants, arrived FROM calls"
                 f" WHERE {STANDS_IN_LINE} OR id = :asker ORDER BY rank, id", now=now, asker=asker.id if asker else 0):
             came = waiting_line.arrived(rank, priority) if rank else now - (self._store.clock() - arrived)
-            found.append([call_id, queue, priority, max(0, _ms(now - came)), _ms(seen - now), max(0, _ms(aside - now)), wants])
+            found.append([call_id, queue, priority, max(0, ms(now - came)), ms(seen - now), max(0, ms(aside - now)), wants])
         return found
 
     def _facts(self, now: float) -> dict[str, object]:
         """What the others' journals take in (`_take_facts`)."""
         return {
             "busy": self._agents.own_callers(),
-            "members": [[queue, extension, _ms(now - named)] for queue, extension, named in self._agents.members()],
-            "refusals": [[refusal.extension, refusal.reason, refusal.since, _ms(now - refusal.at), refusal.times]
+            "members": [[queue, extension, ms(now - named)] for queue, extension, named in self._agents.members()],
+            "refusals": [[refusal.extension, refusal.reason, refusal.since, ms(now - refusal.at), refusal.times]
                          for refusal in self._agents.refusals() if refusal.call]}
 
     # -- what Redis answers -----------------------------------------------------------------------------------------
@@ -289,7 +286,3 @@ def _window(told: dict[str, Any]) -> rate_limit.Window:
 def _demand(told: dict[str, Any]) -> rate_limit.Demand:
     return rate_limit.Demand(told["screens"], told["heads"], told["freeing"], told["anybody"], told["aged"], told["lately"],
                              told["passed"], tuple(pickup / 1000 for pickup in told["pickups"]), told["ring"] / 1000)
-
-
-def _ms(seconds: float) -> int:
-    return round(1000 * seconds)
