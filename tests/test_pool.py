@@ -143,6 +143,20 @@ def test_an_agent_of_one_pbx_is_known_to_the_other(office):
     assert other.with_callers("77") == 0
 
 
+def test_no_late_arrival_is_told_while_a_caller_waits_at_the_other_pbx(office):
+    """Movidesk could give it the agent whom that caller waits for, and it would take two requests that callers need."""
+    asking = office.pbxs[0].scheduler.turn(arrive(office.pbxs[0], "a1"), 10)
+    assert asking.request_id and not office.asks(1, "b1").request_id
+    office.pbxs[1].calls.hang_up("pbx-b1")
+    office.wait(2.0)
+    assert office.pbxs[1].outbox.take(10)[0] is None
+    office.pbxs[0].limits.finished(asking.request_id)
+    office.pbxs[0].scheduler.answered(office.pbxs[0].calls.latest("a1"), "", "4", "4")  # all agents are busy
+    office.wait(4.0)
+    job, _wait = office.pbxs[1].outbox.take(10)
+    assert job is not None and (job.call.call_id, job.event.kind) == ("pbx-b1", "received")
+
+
 def test_while_redis_is_away_each_waits_and_then_has_its_part(office):
     assert office.asks(0, "a1").request_id
     for link in office.links:

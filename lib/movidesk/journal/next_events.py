@@ -19,7 +19,8 @@ _URGENT = f"""
     WHERE next_events.call = (SELECT call FROM next_events WHERE due = 0 AND sort < 2 ORDER BY sort, queue, place LIMIT 1)"""
 
 #: `firsts` is the first event that may go of each sort, and of each queue's late arrivals: one look at an index for each. Of
-#: these that of the oldest call goes, but no late arrival while a caller in its queue waits, whose agent it could be given.
+#: these that of the oldest call goes, but no late arrival while a caller in its queue waits, here or at another PBX of the fleet,
+#: whose agent it could be given.
 #: `place` is the number of the call for these sorts (the view owed_events).
 _OTHER = f"""
     WITH RECURSIVE chain (call) AS (
@@ -33,10 +34,11 @@ _OTHER = f"""
     firsts AS (SELECT next_events.* FROM chain JOIN next_events ON next_events.call = chain.call)
     SELECT {JOB} FROM next_events JOIN events ON events.id = next_events.event JOIN calls ON calls.id = next_events.call
     WHERE next_events.call = (
-        SELECT min(place) FROM firsts WHERE sort >= 2 AND NOT (sort = 3 AND EXISTS (
-            SELECT 1 FROM calls AS live LEFT JOIN queues ON queues.name = live.queue
-            WHERE live.ended IS NULL AND live.queue = firsts.queue AND live.state IN ('received', 'waiting')
-                AND live.seen_until > :now AND coalesce(news, 1) = 1)))"""
+        SELECT min(place) FROM firsts LEFT JOIN queues ON queues.name = firsts.queue
+        WHERE sort >= 2 AND NOT (sort = 3 AND coalesce(news, 1) = 1 AND (
+            EXISTS (SELECT 1 FROM elsewhere WHERE kind = 'line' AND elsewhere.name = firsts.queue)
+            OR EXISTS (SELECT 1 FROM calls AS live WHERE live.ended IS NULL AND live.queue = firsts.queue
+                       AND live.state IN ('received', 'waiting') AND live.seen_until > :now))))"""
 
 
 class NextEvents:
