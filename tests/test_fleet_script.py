@@ -409,3 +409,17 @@ def test_an_answer_stays_short_at_a_high_limit(fleet):
     answer = a.join().call({"events": [[0, False, 1]], "ring": 2000})
     assert not answer["granted"] and answer["window"]["full"]
     assert len(answer["window"]["opens"]) == script.MOST_OPENS
+
+
+def test_who_waited_elsewhere_passes_nobody_who_came_before(fleet, pair):
+    """The first is heard of late, and gets the next place; the second came after it, and was not heard of for longer."""
+    a, b = pair
+    a.call(callers=[caller("first", age=2500)])
+    fleet.now += 5.0
+    a.call(callers=[caller("first", age=7500)])
+    b.call(callers=[caller("second", age=6000), caller("earliest", age=9000)])
+    positions = {name: pbx.call(question={**QUESTION, "caller": name, "leaves": True}, callers=line)["position"]
+                 for pbx, name, line in ((a, "first", [caller("first", age=7500)]),
+                                         (b, "second", [caller("second", age=6000), caller("earliest", age=9000)]),
+                                         (b, "earliest", [caller("second", age=6000), caller("earliest", age=9000)]))}
+    assert positions == {"earliest": 1, "first": 2, "second": 3}

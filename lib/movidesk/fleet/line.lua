@@ -15,10 +15,11 @@ local function is_before(one, other)
 end
 
 -- The place of a caller that is seen for the first time. One that has just come gets the next place; one that has waited
--- elsewhere, while Redis was away, stands where it would stand if it had come here.
+-- elsewhere, while Redis was away, stands where it would stand if it had come here. One that has just come may stand as much as
+-- FRESH after its arrival, so the others do as well: else one would pass it that came after it.
 local function place(age)
     shared.number = shared.number + 1
-    if age > FRESH then return now - age end
+    if age > FRESH then return now - age + FRESH end
     shared.arrived = math.max(now, shared.arrived)
     return shared.arrived
 end
