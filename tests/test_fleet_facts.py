@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -23,6 +24,13 @@ def joined(membership, told) -> bool:
         return bool(membership.call(told, {}, 10, 1.0))
     except Away:
         return False
+
+
+def refused(membership) -> bool:
+    """Whether Redis did not let it join."""
+    with suppress(Away):
+        membership.call(REPORT, {}, 10, 1.0)
+    return membership.is_refused()
 
 
 @pytest.fixture
@@ -70,7 +78,29 @@ def test_json(fleet):
     assert set(found) == set(fleet_facts.Fleet.__annotations__)
     assert set(found["pbxs"][0]) == set(fleet_facts.Pbx.__annotations__)
     assert set(found["shared"]) == set(fleet_facts.Shared.__annotations__)
-    assert (status, found["expected"], found["shared"]["limit"], found["shared"]["pool"]) == (0, 2, 10, 5)
+    assert (status, found["expected"], found["shared"]["limit"], found["shared"]["pool"]) == (0, 2, 10, 0)
+
+
+def test_the_share_of_a_pbx_that_has_just_joined_is_not_usable_yet(fleet, redis):
+    fleet("pbx1")
+    assert "the other 10 are the share of PBXs that are not there, or have just joined" in fleet.shown()[1]
+
+
+def test_a_pbx_that_may_not_join(fleet, redis, tmp_path, movidesk):
+    """It sends nothing, however long it waits."""
+    fleet("pbx1")
+    (tmp_path / "other").mkdir()
+    movidesk.configure(pbx={"name": "pbx1"}, fleet={"redis": redis.url, "pbxs": "2"},
+                       journal={"path": str(tmp_path / "other" / "journal.db")})
+    config = load(movidesk.path).require()
+    second = Membership(config, time.monotonic, time.time)
+    try:
+        until(lambda: refused(second), 30)
+    finally:
+        second.client.close()
+    status, text, _ = fleet.shown()
+    assert "this PBX may not join, and sends nothing: another PBX of this account is called pbx1" in text, text
+    assert "its share" not in text
 
 
 def test_redis_that_is_gone(fleet, redis):

@@ -393,6 +393,16 @@ def test_what_a_newcomer_sent_elsewhere_still_counts(fleet):
     assert a.sends() + b.sends() >= 5
 
 
+def test_what_a_pbx_sent_elsewhere_counts_also_if_it_was_here_before(fleet, pair):
+    a, b = pair
+    assert b.ack["epoch"]
+    b.ack = {**b.ack, "epoch": "of another Redis"}  # its [fleet] redis was changed, and changed back at once
+    b.join()
+    assert a.sends() + b.sends() == 5
+    fleet.wait(CLOSED + 0.1, a, b)
+    assert a.sends() + b.sends() == 10
+
+
 def test_a_pbx_that_comes_back_is_no_newcomer(fleet, pair):
     a, b = pair
     fleet.wait(LEASE + 1.0, a)

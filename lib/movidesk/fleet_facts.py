@@ -38,7 +38,7 @@ class Shared(TypedDict):
     """What the PBXs share."""
 
     limit: int     # requests a minute of the account
-    pool: int      # how many of them those that are there share; the rest is the part of those that are not
+    pool: int      # how many of them those that are there share; the rest is the part of those that are not, or have just joined
     used: int      # how many of them the last minute has used
     opens: float   # seconds until any request may be sent; above 0.0 after a restart of Redis
     paused: float  # seconds that are left of a pause after a 429
@@ -52,7 +52,8 @@ class Fleet(TypedDict):
     shared: Shared | None
     pbxs: list[Pbx]
     why: str                     # why this PBX cannot use Redis; '' if it can
-    alone_in: float | None       # if it cannot: seconds until it uses its own share
+    refused: bool                # whether that is because Redis does not let it join; then it sends nothing
+    alone_in: float | None       # else, if it cannot: seconds until it uses its own share
     share: int                   # requests a minute that this PBX may send by itself
     alarms: list[AlarmFacts]     # those about the fleet
 
@@ -62,17 +63,18 @@ def read(settings: Config, journal: Journal, membership: Membership) -> Fleet:
     limit = nights.limit_at(settings, time.time())
     standing: list[AlarmFacts] = [{"name": alarm.name, "text": alarm.text}
                                   for alarm in alarms.standing(Context(settings, journal=journal)) if alarm.name in OURS]
-    why, alone = "", None
+    why, refused, alone = "", False, None
     shared: Shared | None = None
     pbxs: list[Pbx] = []
     try:
-        why, alone = str(membership.remembered()["why"]), membership.until_alone()
+        why, refused, alone = str(membership.remembered()["why"]), membership.is_refused(), membership.until_alone()
         overview = membership.overview()
         shared, pbxs = _shared(overview, limit), _pbxs(overview)
     except Away as error:
         why = why or str(error)
     return {"pbx": settings["pbx", "name"], "expected": settings["fleet", "pbxs"], "shared": shared, "pbxs": pbxs, "why": why,
-            "alone_in": alone if why else None, "share": membership.part(limit), "alarms": standing}
+            "refused": refused, "alone_in": alone if why and not refused else None, "share": membership.part(limit),
+            "alarms": standing}
 
 
 def _shared(overview: Overview, limit: int) -> Shared:
@@ -90,7 +92,9 @@ def rows(fleet: Fleet) -> list[tuple[str, str]]:
     found = [(_("trouble"), alarm["text"]) for alarm in fleet["alarms"]]
     if fleet["why"]:
         text = _("cannot be used: {why}").format(why=fleet["why"])
-        if fleet["alone_in"]:
+        if fleet["refused"]:
+            text = _("this PBX may not join, and sends nothing: {why}").format(why=fleet["why"])
+        elif fleet["alone_in"]:
             text += _("; this PBX sends nothing for {seconds:.0f} s, because the others may still use its share").format(
                 seconds=fleet["alone_in"])
         elif fleet["share"]:
@@ -105,7 +109,8 @@ def rows(fleet: Fleet) -> list[tuple[str, str]]:
     texts = [_("{used} of {pool} in the last minute").format(**shared) if shared["limit"] < UNLIMITED
              else _("{used} in the last minute, no limit").format(used=shared["used"])]
     if shared["pool"] < shared["limit"]:
-        texts.append(_("the other {rest} are the share of PBXs that are not there").format(rest=shared["limit"] - shared["pool"]))
+        texts.append(_("the other {rest} are the share of PBXs that are not there, or have just joined").format(
+            rest=shared["limit"] - shared["pool"]))
     if shared["opens"]:
         texts.append(_("Redis does not know what was sent in the last minute, so nothing is sent for {seconds:.0f} s").format(
             seconds=shared["opens"]))

@@ -241,10 +241,12 @@ class Membership:
                           pbx["limit"], fleet_share.part(pbx["limit"], pbx["pbxs"]), len(pbx["line"]), pbx.get("outbox", 0),
                           pbx.get("clock", 0) / 1000) for name, pbx in sorted(fields.items()) if pbx.get("version")]
         leased = [member for member in members if member.leased]
+        settled = sum(pbx.get("lease", 0) > now >= pbx.get("settles", 0) for pbx in fields.values())
         limit = min((member.limit for member in leased), default=0)
+        shared_by_all = limit if self.share == "none" else fleet_share.pool(limit, self.pbxs, max(0, self.pbxs - settled))
         counts = sum(min(now, entry.get("open") or entry["at"]) > now - 1000 * WINDOW for entry in shared.get("window", ()))
         closed = shared.get("closed") or {}
-        return Overview(members, fleet_share.pool(limit, self.pbxs, max(0, self.pbxs - len(leased))), counts,
+        return Overview(members, shared_by_all, counts,
                         max(0.0, (shared.get("full", 0) - now) / 1000), max(0.0, (closed.get("until", 0) - now) / 1000))
 
 

@@ -51,7 +51,7 @@ class Overview(NamedTuple):
     """The fleet, as Redis knows it."""
 
     members: list[Member]
-    pool: int        # requests a minute that those with a lease share
+    pool: int        # requests a minute that those with a lease share, without the parts of those that have just joined
     used: int        # how many of them the last minute has used
     opens_in: float  # seconds until the window opens after a restart of Redis; 0.0 if it is open
     paused: float    # seconds that are left of a pause after a 429

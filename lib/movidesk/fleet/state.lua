@@ -74,7 +74,11 @@ end
 -- be decided from this call, because it comes without one, with an old one, or late; 'jump' or 'paused': see `blame`.
 local function witness(me)
     local ack = asked.ack
-    if not ack or ack == cjson.null or ack.epoch ~= shared.epoch then return 'again' end
+    if not ack or ack == cjson.null then return 'again' end
+    if ack.epoch ~= shared.epoch then
+        me.settles = nil  -- another Redis may have granted it requests meanwhile
+        return 'again'
+    end
     local offset = ack.at - ack.steady
     if me.offset and math.abs(offset - me.offset) > JUMP then return blame(me, ack.at, offset) end
     me.offset = offset
