@@ -125,8 +125,8 @@ class Product(Day):
             if job is None:
                 break
             self.delivery.deliver(job)
-        if wait is not None:
-            self.deliver_in(min(IDLE, wait))
+        if wait is not None or self.context.journal.next_events.is_something_due():
+            self.deliver_in(min(IDLE, wait or IDLE))  # as Delivery.run does
 
     def deliver_in(self, seconds: float) -> None:
         """Look again in so many seconds, unless the next look is nearer."""
