@@ -137,6 +137,22 @@ def test_recording_an_event_loads_no_http(environment, tmp_path):
     assert loaded & heavy == set()
 
 
+@pytest.mark.parametrize("what", ["agi/received", "import movidesk.service", "import movidesk.cli.__main__"])
+def test_without_a_fleet_nothing_of_it_is_loaded(environment, what):
+    """Not for a question either, and neither the service nor the command loads Redis' client."""
+    command = ["-X", "importtime", *([str(ROOT / what)] if what.startswith("agi/") else ["-c", what])]
+    if what.startswith("agi/"):
+        done = Peer().script([sys.executable, *command], QUEUE)
+    else:
+        done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=60)
+    loaded = {line.rsplit("|", 1)[1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert {"agi/received": "movidesk.journal.scheduling"}.get(what, "movidesk.config") in loaded
+    of_fleet = {"redis", "movidesk.fleet.client", "movidesk.fleet.membership", "movidesk.fleet.memory", "movidesk.fleet.script"}
+    if what.startswith("agi/"):
+        of_fleet |= {"movidesk.fleet", "movidesk.journal.pool", "movidesk.rules.fleet_share"}
+    assert loaded & of_fleet == set()
+
+
 # -- one name everywhere ---------------------------------------------------------------------------------------------
 
 DIALPLAN = "".join(path.read_text() for path in sorted((ROOT / "dialplan").glob("*.conf")))
