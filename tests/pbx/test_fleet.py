@@ -5,14 +5,16 @@ A minute lasts SECONDS here: for the simulator, and for the product, of which a 
 """
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import threading
 import time
 import warnings
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
+import redis as redis_py
 
 from movidesk_rehearsal.asterisk_tree import CHECKOUT
 from movidesk_rehearsal.fleet import Fleet
@@ -63,15 +65,26 @@ class Branches:
                 self.opened.enter_context(Agent(pbx.pbx, extension, answers(hang_up_after=0.2)))
 
     def call(self, count: int) -> list[Caller]:
-        """So many callers wait, who came at the two PBXs in turn."""
+        """So many callers wait, who came at the two PBXs in turn. Redis has heard of each before the next one comes."""
         self.model.in_call.update((extension, "somebody") for extension in AGENTS)
         callers = []
         for number in range(count):
-            place = self.fleet.pbxs[number % 2]
+            place, before = self.fleet.pbxs[number % 2], self.heard_of()
             caller = self.opened.enter_context(Caller(place.pbx, "77", f"47339{time.monotonic_ns() % 10 ** 6:06}"))
             callers.append(caller)
-            wait_for(f"{caller} is in line", lambda: self.waits(place, caller), PATIENCE, place.pbx.log_tail)
+            wait_for(f"{caller} is in line", lambda: self.waits(place, caller), PATIENCE, self.story)
+            wait_for(f"Redis hears of {caller}", lambda: self.heard_of() - before, PATIENCE, self.story)
         return callers
+
+    def lines(self) -> dict[str, dict]:
+        """What Redis knows of each PBX."""
+        with redis_py.Redis.from_url(self.redis.url, decode_responses=True) as client:
+            kept = [client.hgetall(key) for key in client.scan_iter()]
+        return {name: json.loads(text) for fields in kept for name, text in fields.items()}
+
+    def heard_of(self) -> set[str]:
+        """The calls in line, as far as Redis has heard of them."""
+        return {call for name, pbx in self.lines().items() if name != "shared" for call in pbx["line"]}
 
     @staticmethod
     def waits(pbx, caller: Caller) -> bool:
@@ -107,9 +120,15 @@ class Branches:
                  and len(self.tickets(callers)) == len(callers), PATIENCE, self.story)
 
     def story(self) -> str:
-        told = [f"{entry['time']:.1f} {entry['endpoint']} {entry['params'].get('id')} {entry['status']} {entry['answer']}"
-                for entry in self.log()]
-        return "\n".join([*told[-60:], *(pbx.service_log()[-1500:] for pbx in self.fleet.pbxs)])
+        """What Movidesk, Redis and each PBX heard since the test began."""
+        told = [f"{entry['time']:.1f} {entry['endpoint']} {entry['params'].get('id')} {entry['params'].get('clientNumber', '')}"
+                f" {entry['status']} {entry['answer']}" for entry in self.log()]
+        with suppress(redis_py.RedisError):  # some tests stop it
+            told += [f"{name}: {known}" for name, known in self.lines().items()]
+        for pbx, begun in zip(self.fleet.pbxs, self.logged):
+            told += [f"--- {pbx.name}: service", pbx.service_log()[begun:][-8000:],
+                     f"--- {pbx.name}: Asterisk", pbx.pbx.log_tail(60)]
+        return "\n".join(["", *told[-200:], "--- problems", *map(str, self.model.problems)])
 
     def redis_was_slow(self) -> bool:
         """Whether a PBX has lost Redis since the test began."""
@@ -122,8 +141,8 @@ class Branches:
         most = max((sum(begin <= at < begin + SECONDS for at in times[place:place + 2 * LIMIT + 2])
                     for place, begin in enumerate(times)), default=0)
         assert most <= LIMIT, f"{most} requests in a minute\n{self.story()}"
-        assert [entry for entry in self.model.log if entry["status"] == 429] == []
-        assert [problem for problem in self.model.problems if "is still in call" not in problem["text"]] == []
+        assert [entry for entry in self.model.log if entry["status"] == 429] == [], self.story()
+        assert [problem for problem in self.model.problems if "is still in call" not in problem["text"]] == [], self.story()
 
     def close(self) -> None:
         self.opened.close()
@@ -165,11 +184,10 @@ def test_callers_of_two_pbxs_are_served_in_their_order(branches):
     else:
         assert in_order, branches.story()
     tickets = branches.tickets(callers)
-    assert [ticket.state for ticket in tickets] == ["completed"] * 12
+    assert [ticket.state for ticket in tickets] == ["completed"] * 12, branches.story()
     assert sorted(ticket.id.partition("-")[0] for ticket in tickets) == ["pbx1"] * 6 + ["pbx2"] * 6
     for ticket in tickets:
-        assert branches.fleet.pbxs[0].requests(ticket.id)[-3:] == ANSWERED
-    assert branches.model.problems == []
+        assert branches.fleet.pbxs[0].requests(ticket.id)[-3:] == ANSWERED, branches.story()
     wait_for("both are there", lambda: "PBXs      2 of 2; this is pbx2" in branches.fleet.pbxs[1].cli("status", "--fleet").stdout,
              instead=branches.story)
 
