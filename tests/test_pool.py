@@ -157,6 +157,28 @@ def test_no_late_arrival_is_told_while_a_caller_waits_at_the_other_pbx(office):
     assert job is not None and (job.call.call_id, job.event.kind) == ("pbx-b1", "received")
 
 
+def wait_for_screens(journal, count: int) -> None:
+    """So many agents have picked up, and no screen is open yet."""
+    for number in range(count):
+        call = journal.calls.arrive("watch", str(number), "88", "4733990777", mode="watch")
+        journal.calls.record(call.call_id, "start_transferred", extension="5252")
+
+
+def test_who_delivers_nothing_has_no_places_kept_free(office):
+    """Its way to Movidesk is cut, or its service stopped, while its scripts and beats go on."""
+    wait_for_screens(office.pbxs[1], 12)
+    office.wait(6.0)
+    assert office.asks(0, "a1").request_id
+
+
+def test_who_delivers_has_places_kept_free(office):
+    wait_for_screens(office.pbxs[1], 12)
+    for _ in range(5):
+        assert office.pbxs[1].outbox.take(10)[0]
+    office.wait(2.0)
+    assert not office.asks(0, "a1").request_id, "the other five screens come first"
+
+
 def test_while_redis_is_away_each_waits_and_then_has_its_part(office):
     assert office.asks(0, "a1").request_id
     for link in office.links:

@@ -104,6 +104,7 @@ end
 
 -- Events: {{class, aged, places}, ...}; the first that may go.
 local function events(me, answer, ask)
+    me.delivers = now + DELIVERS
     local demand = demand_of(ask, nil, HEAD)
     for i, event in ipairs(ask.events) do
         local class = event[1]

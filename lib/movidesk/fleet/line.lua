@@ -107,6 +107,12 @@ local function may_ask_beside(queue, ask, asking, limit)
     return queue.changed and limit >= BESIDE_FROM and asking < MOST_BESIDE and free >= 2 * (asking + 1)
 end
 
+-- Whether it asks for its events' requests. One that cannot reach Movidesk, or whose service is stopped, does not: places that
+-- were kept free for its events would stay unused, while callers of all PBXs wait for them.
+local function delivers(pbx)
+    return (pbx.delivers or 0) > now
+end
+
 -- What wants a request: movidesk.rules.rate_limit.Demand, over all PBXs. asker: the queue of a head, whose rivals ask for
 -- requests of `class` or a better one; nil for an event.
 local function demand_of(ask, asker, class)
@@ -121,9 +127,11 @@ local function demand_of(ask, asker, class)
     for _ in pairs(heads) do found.heads = found.heads + 1 end
     for _, pbx in pairs(pbxs) do
         if is_leased(pbx) then
-            found.screens = found.screens + pbx.screens
-            found.freeing = found.freeing + pbx.freeing
-            found.aged = math.max(found.aged, pbx.aged)
+            if delivers(pbx) then
+                found.screens = found.screens + pbx.screens
+                found.freeing = found.freeing + pbx.freeing
+                found.aged = math.max(found.aged, pbx.aged)
+            end
             found.anybody = found.anybody or pbx.offered > 0
             for _, since in ipairs(pbx.ringing) do
                 found.pickups[#found.pickups + 1] = math.max(0, since + ask.ring - now)

@@ -17,6 +17,9 @@ JUMP = 0.5
 KEPT = 7200.0
 #: Seconds since its arrival after which a caller whom Redis has not seen stands in line by its age, not by its number.
 FRESH = 3.0
+#: Seconds for which a PBX's events count after it last asked for the request of one. A delivery that waits for the limit asks
+#: every journal.outbox.LOOK_AGAIN.
+DELIVERS = 5.0
 #: Of how many requests of the window an answer tells when they end.
 MOST_OPENS = 100
 
@@ -33,7 +36,7 @@ def _constants() -> list[tuple[str, float]]:
                "PROBE_LEAVES": rate_limit.PROBE_LEAVES, "SLACK_LEAVES": rate_limit.SLACK_LEAVES,
                "SLACK_KEEPS": rate_limit.SLACK_KEEPS, "BESIDE_FROM": waiting_line.BESIDE_FROM,
                "MOST_BESIDE": waiting_line.MOST_BESIDE, "MOST_OPENS": MOST_OPENS}
-    seconds = {"WINDOW": rate_limit.WINDOW, "LEASE": LEASE, "JUMP": JUMP, "KEPT": KEPT, "FRESH": FRESH,
+    seconds = {"WINDOW": rate_limit.WINDOW, "LEASE": LEASE, "JUMP": JUMP, "KEPT": KEPT, "FRESH": FRESH, "DELIVERS": DELIVERS,
                "SLACK_AGES_AFTER": rate_limit.SLACK_AGES_AFTER, "PROBE_AGES_AFTER": rate_limit.PROBE_AGES_AFTER,
                "PROBE_AGED_EVERY": rate_limit.PROBE_AGED_EVERY, "PRIORITY": waiting_line.PRIORITY_SECONDS}
     return [*numbers.items(), *((name, round(1000 * value)) for name, value in seconds.items())]
