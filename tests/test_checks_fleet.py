@@ -1,6 +1,7 @@
 """What `movidesk check` finds out about Redis, each on a real one."""
 from __future__ import annotations
 
+import json
 import re
 import socket
 import time
@@ -11,7 +12,7 @@ import pytest
 from movidesk.checks import fleet
 from movidesk.checks.finding import NOTE, OK, TROUBLE
 from movidesk.config import load
-from movidesk.fleet.membership import Membership, account_key
+from movidesk.fleet.membership import account_key
 from movidesk_rehearsal.redis_server import PrivateRedis
 
 ROOT = Path(__file__).parents[1]
@@ -172,14 +173,27 @@ def test_a_slow_redis(redis, redis_proxy, look):
     assert found.state == TROUBLE and "300 ms" in found.why
 
 
-def test_who_else_is_there(redis, write_config, look):
-    def joins(name, pbxs="2"):
-        config = load(write_config(pbx={"name": name}, fleet={"redis": redis.url, "pbxs": pbxs})).require()
-        return Membership(config, time.monotonic, time.time), account_key(config)
+@pytest.fixture
+def there(redis, write_config):
+    """there(name, **more): this PBX has joined."""
+    def join(name, **more):
+        key, now = account_key(load(write_config(fleet={"redis": redis.url, "pbxs": "2"})).require()), 1000 * time.time()
+        redis.cli("HSET", key, f"pbx:{name}", json.dumps({
+            "version": "0.0.9", "seen": now, "lease": now + 60000, "pbxs": 2, "limit": 10, "share": "limit", "line": {}, **more}))
+    return join
 
-    membership, key = joins("pbx1")
-    now = 1000 * time.time()
-    redis.cli("HSET", key, "pbx:pbx2", f'{{"version": "0.0.9", "seen": {now}, "lease": {now + 60000}, "pbxs": 3, "limit": 10, '
-                                       '"line": {}}')
+
+@pytest.mark.parametrize(("option", "value", "said"), [
+    ("pbxs", 3, "pbx2 (0.0.9): [fleet] pbxs is 2 here, 3 elsewhere"),
+    ("share", "none", "pbx2 (0.0.9): [fleet] share is limit here, none elsewhere")])
+def test_who_else_is_there(redis, look, there, option, value, said):
+    there("pbx2", **{option: value})
     found = look(redis.url)["PBXs of this account"]
-    assert (found.state, found.text) == (TROUBLE, "pbx2 (0.0.9): [fleet] pbxs is 2 here, 3 elsewhere")
+    assert (found.state, found.text) == (TROUBLE, said)
+
+
+def test_limits_that_differ(redis, look, there):
+    there("pbx1")
+    there("pbx2", limit=20)
+    found = look(redis.url)["PBXs of this account"]
+    assert (found.state, found.text) == (TROUBLE, "[movidesk] requests_per_minute differs: pbx1 10, pbx2 20")

@@ -34,12 +34,13 @@ def redis(tmp_path_factory):
 class Pbx:
     """A PBX that speaks to the script itself. `clock` is what its steady clock is ahead of Redis'."""
 
-    def __init__(self, fleet: Fleet, name: str, clock: float = 0.0, pbxs: int = 2, limit: int = 10, instance: str = ""):
-        self.fleet, self.name, self.clock, self.pbxs, self.limit = fleet, name, clock, pbxs, limit
+    def __init__(self, fleet: Fleet, name: str, clock: float = 0.0, pbxs: int = 2, limit: int = 10, instance: str = "",
+                 share: str = "limit"):
+        self.fleet, self.name, self.clock, self.pbxs, self.limit, self.share = fleet, name, clock, pbxs, limit, share
         self.instance, self.ack, self.count = instance or name, None, 0
 
-    def call(self, question=None, delay: float = 0.0, lost: bool = False, share: str = "limit", number: str = "",
-             number_of_report: int = 0, **told):
+    def call(self, question=None, delay: float = 0.0, lost: bool = False, number: str = "", number_of_report: int = 0,
+             **told):
         """One call; delay: the seconds until Redis executes it. lost: the answer does not arrive."""
         steady = round(1000 * (self.fleet.now + self.clock))
         self.count += 1
@@ -47,8 +48,8 @@ class Pbx:
         self.fleet.now += delay
         self.fleet.redis.set_clock(self.fleet.now)
         answer = self.fleet.redis.decide({
-            "name": self.name, "instance": self.instance, "version": "1", "pbxs": self.pbxs, "share": share, "limit": self.limit,
-            "steady": steady, "hold": round(1000 * HOLD), "number": -1,
+            "name": self.name, "instance": self.instance, "version": "1", "pbxs": self.pbxs, "share": self.share,
+            "limit": self.limit, "steady": steady, "hold": round(1000 * HOLD), "number": -1,
             "id": number or f"{self.name}{self.count}", "ack": self.ack, "ask": question or {},
             "report": {**told_now, "number": number_of_report or told_now["number"]}})
         if not lost and "again" in answer:
@@ -220,12 +221,16 @@ def test_a_refused_token_silences_all_until_it_is_tried_again(fleet):
 
 
 def test_an_account_with_a_limit_per_address(fleet):
-    a, b = Pbx(fleet, "a").join(), Pbx(fleet, "b").join()
-    for _ in range(41):
-        fleet.now += 2.0
-        a.call(share="none"), b.call(share="none")
-    event = {"events": [[0, False, 1]], "ring": 2000}
-    assert sum(pbx.call(event, share="none")["granted"] for _ in range(15) for pbx in (a, b)) == 20
+    a, b = Pbx(fleet, "a", share="none").join(), Pbx(fleet, "b", share="none").join()
+    fleet.wait(CLOSED + 0.1, a, b)
+    assert a.sends() + b.sends() == 20
+
+
+@pytest.mark.parametrize(("first", "second"), [("limit", "none"), ("none", "limit")])
+def test_pbxs_that_share_differently_are_refused(fleet, first, second):
+    Pbx(fleet, "a", share=first).join()
+    other = Pbx(fleet, "b", share=second).call()
+    assert (other.get("refused"), other.get("other")) == ("share", first)
 
 
 #: What the script decides by itself: the same as movidesk.rules, for the same numbers.

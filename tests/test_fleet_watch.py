@@ -26,7 +26,7 @@ class Fleet:
 
 
 def pbx(name, leased=True, clock=0.0):
-    return Member(name, "0.1.0", 1.0, leased, 2, 10, 5, 0, 0, clock)
+    return Member(name, "0.1.0", 1.0, leased, 2, 10, 5, 0, 0, clock, "limit")
 
 
 @pytest.fixture

@@ -241,14 +241,15 @@ def test_an_answer_that_is_lost_spends_the_request(office):
     assert office.pbxs[1].pool.member.overview().used == 2
 
 
-@pytest.mark.parametrize("same, pbxs, said", [
-    (True, 2, "another PBX of this account is called pbx1: give each its own [pbx] name"),
-    (False, 3, "[fleet] pbxs = 3 here, but 2 on the others: write the same number on each"),
-    (False, 2, "[fleet] pbxs = 2, but that many other PBXs of this account are there already")])
-def test_who_may_not_join_is_told_why_in_one_line(office, tmp_path, same, pbxs, said):
+@pytest.mark.parametrize("same, options, said", [
+    (True, {"pbxs": 2}, "another PBX of this account is called pbx1: give each its own [pbx] name"),
+    (False, {"pbxs": 3}, "[fleet] pbxs = 3 here, but 2 on the others: write the same number on each"),
+    (False, {"pbxs": 2}, "[fleet] pbxs = 2, but that many other PBXs of this account are there already"),
+    (False, {"pbxs": 2, "share": "none"}, "[fleet] share = none here, but limit on the others: write the same on each")])
+def test_who_may_not_join_is_told_why_in_one_line(office, tmp_path, same, options, said):
     (tmp_path / "other").mkdir()
     link = VirtualRedis(FleetLineMachine.redis.url, office.clock, ahead=500.0)
-    other = member_journal(tmp_path / "other", link, office.clock, name="pbx1" if same else "pbx3", pbxs=pbxs)
+    other = member_journal(tmp_path / "other", link, office.clock, name="pbx1" if same else "pbx3", **options)
     turn = other.scheduler.turn(arrive(other, "c1"), 10)
     assert (turn.request_id, turn.reason) == (0, said) and other.pool.standing().mode == "refused"
     office.wait(80.0)

@@ -241,6 +241,16 @@ def _members(membership: Membership) -> list[Finding]:
         return [trouble(subject, _("{names}: [fleet] pbxs is {here} here, {there} elsewhere").format(
             names=names, here=membership.pbxs, there=different[0]), _("this PBX may not join"), _(
             "the same number on each, then: systemctl restart movidesk"))]
+    shares = sorted({member.share for member in there if member.share != membership.share})
+    if shares:
+        return [trouble(subject, _("{names}: [fleet] share is {here} here, {there} elsewhere").format(
+            names=names, here=membership.share, there=shares[0]), _("this PBX may not join"), _(
+            "the same on each, then: systemctl restart movidesk"))]
+    if len({member.limit for member in there}) > 1:
+        limits = ", ".join(f"{member.name} {member.limit}" for member in there)
+        return [trouble(subject, _("[movidesk] requests_per_minute differs: {limits}").format(limits=limits), _(
+            "while Redis is away they may together send more than the account may"), _(
+            "the same on each, then: systemctl restart movidesk"))]
     text = _("{there} of {pbxs} there: {names}").format(there=len(there), pbxs=membership.pbxs, names=names)
     if len({member.version for member in there}) > 1:
         return [note(subject, text + _("; different versions: update all to the newest"))]

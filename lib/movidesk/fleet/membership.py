@@ -193,6 +193,7 @@ class Membership:
         return {
             "name": f"another PBX of this account is called {self.name}: give each its own [pbx] name",
             "pbxs": f"[fleet] pbxs = {self.pbxs} here, but {answer.get('other')} on the others: write the same number on each",
+            "share": f"[fleet] share = {self.share} here, but {answer.get('other')} on the others: write the same on each",
             "many": f"[fleet] pbxs = {self.pbxs}, but that many other PBXs of this account are there already",
         }[answer["refused"]]
 
@@ -239,7 +240,7 @@ class Membership:
         now, shared = 1000 * clock, fields.pop("shared", {})
         members = [Member(name[4:], pbx["version"], (now - pbx["seen"]) / 1000, pbx.get("lease", 0) > now, pbx["pbxs"],
                           pbx["limit"], fleet_share.part(pbx["limit"], pbx["pbxs"]), len(pbx["line"]), pbx.get("outbox", 0),
-                          pbx.get("clock", 0) / 1000) for name, pbx in sorted(fields.items()) if pbx.get("version")]
+                          pbx.get("clock", 0) / 1000, pbx["share"]) for name, pbx in sorted(fields.items()) if pbx.get("version")]
         leased = [member for member in members if member.leased]
         settled = sum(pbx.get("lease", 0) > now >= pbx.get("settles", 0) for pbx in fields.values())
         limit = min((member.limit for member in leased), default=0)

@@ -45,6 +45,7 @@ class Member(NamedTuple):
     waiting: int     # callers in its line
     outbox: int      # calls with an event that Movidesk has not been told
     clock: float     # seconds by which its wall clock is ahead of Redis' clock
+    share: str       # its [fleet] share
 
 
 class Overview(NamedTuple):

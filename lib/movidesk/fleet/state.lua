@@ -47,6 +47,7 @@ local function objection(me)
         if name ~= asked.name and is_leased(pbx) then
             others = others + 1
             if pbx.pbxs ~= asked.pbxs then return 'pbxs', pbx.pbxs end
+            if pbx.share ~= asked.share then return 'share', pbx.share end
         end
     end
     if others >= asked.pbxs then return 'many' end
