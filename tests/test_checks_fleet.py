@@ -12,8 +12,9 @@ import pytest
 from movidesk.checks import fleet
 from movidesk.checks.finding import NOTE, OK, TROUBLE
 from movidesk.config import load
-from movidesk.fleet.membership import account_key
+from movidesk.fleet.membership import Membership, account_key
 from movidesk_rehearsal.redis_server import PrivateRedis
+from support.waits import until
 
 ROOT = Path(__file__).parents[1]
 PASSWORD = "a-long-password"
@@ -190,6 +191,20 @@ def test_who_else_is_there(redis, look, there, option, value, said):
     there("pbx2", **{option: value})
     found = look(redis.url)["PBXs of this account"]
     assert (found.state, found.text) == (TROUBLE, said)
+
+
+def test_a_pbx_that_is_refused(redis, look, write_config, tmp_path):
+    fleet_options = {"redis": redis.url, "pbxs": "2"}
+    (tmp_path / "other").mkdir()
+    other, this = (Membership(load(write_config(fleet=fleet_options, **more)).require(), time.monotonic, time.time)
+                   for more in ({"journal": {"path": str(tmp_path / "other" / "journal.db")}}, {}))
+    until(lambda: other.is_well() or other.remembered()["well"], 30)
+    until(lambda: (other.is_well(), this.is_well()) and this.is_refused(), 30)
+    for member in other, this:
+        member.client.close()
+    found = look(redis.url)["PBXs of this account"]
+    assert (found.state, found.why) == (TROUBLE, "this PBX sends nothing until that is mended")
+    assert "another PBX of this account is called" in found.text
 
 
 def test_limits_that_differ(redis, look, there):

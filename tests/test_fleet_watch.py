@@ -13,11 +13,14 @@ from movidesk.pbx import fleet_watch
 class Fleet:
     """A membership whose Redis knows `members`; `why`: the failure that this PBX remembers."""
 
-    def __init__(self, *members: Member, pbxs: int = 2, why: str = "", answers: bool = True):
-        self.members, self.pbxs, self.why, self.answers = list(members), pbxs, why, answers
+    def __init__(self, *members: Member, pbxs: int = 2, why: str = "", answers: bool = True, refused: bool = False):
+        self.members, self.pbxs, self.why, self.answers, self.refused = list(members), pbxs, why, answers, refused
 
     def remembered(self):
         return {"why": self.why}
+
+    def is_refused(self):
+        return self.refused
 
     def overview(self):
         if not self.answers:
@@ -58,11 +61,20 @@ def test_redis_is_away(context, clock):
 
 
 def test_redis_that_answers_others_but_not_this_pbx(context, clock):
-    """A full Redis can still be read; one that knows another PBX of this name refuses us."""
-    refused = Fleet(pbx("pbx1"), pbx("pbx2"), why="another PBX of this account is called pbx1")
+    """A full Redis can still be read."""
+    full = Fleet(pbx("pbx1"), pbx("pbx2"), why="OutOfMemoryError")
+    look(context, full)
+    clock.advance(alarms.FLEET_AFTER)
+    assert "(OutOfMemoryError): it goes on with its own waiting line" in look(context, full)["redis"]
+
+
+def test_a_pbx_that_is_refused_is_told_that_it_sends_nothing(context, clock):
+    refused = Fleet(pbx("pbx1"), pbx("pbx2"), why="another PBX of this account is called pbx1", refused=True)
     look(context, refused)
     clock.advance(alarms.FLEET_AFTER)
-    assert "another PBX of this account is called pbx1" in look(context, refused)["redis"]
+    text = look(context, refused)["redis"]
+    assert "another PBX of this account is called pbx1" in text and "sends nothing until that is mended" in text
+    assert "goes on" not in text
 
 
 def test_a_pbx_is_silent(context, clock):

@@ -180,9 +180,11 @@ def _of_fleet(context: Context, book: journal.Journal) -> list[Alarm]:
 
     away = book.notes.get(fleet_watch.REDIS)
     if away and _lasts(context, away[1], FLEET_AFTER):
-        found.append(Alarm("redis", _(
-            "since {time} this PBX cannot share the account with the others ({why}): it goes on with its own waiting line and "
-            "its share of the limit; see movidesk check").format(time=local(away[1]), why=away[0])))
+        text = _("since {time} this PBX may not join the others of its account, and sends nothing until that is mended: {why}")
+        if not book.notes.get(fleet_watch.REFUSED):
+            text = _("since {time} this PBX cannot share the account with the others ({why}): it goes on with its own waiting "
+                     "line and its share of the limit; see movidesk check")
+        found.append(Alarm("redis", text.format(time=local(away[1]), why=away[0])))
     silent = book.notes.get(fleet_watch.SILENT)
     if silent and _lasts(context, silent[1], FLEET_AFTER):
         there, _space, names = silent[0].partition(" ")

@@ -234,17 +234,20 @@ def _clock(client: Client) -> list[Finding]:
 def _members(membership: Membership) -> list[Finding]:
     """The PBXs that Redis knows."""
     subject, known = _("PBXs of this account"), membership.overview().members
+    if membership.is_refused():
+        return [trouble(subject, str(membership.remembered()["why"]), _("this PBX sends nothing until that is mended"),
+                        _("mend that, then: systemctl restart movidesk"))]
     there = [member for member in known if member.leased]
     names = ", ".join(f"{member.name} ({member.version})" for member in there) or _("none")
     different = sorted({member.pbxs for member in there if member.pbxs != membership.pbxs})
     if different:
         return [trouble(subject, _("{names}: [fleet] pbxs is {here} here, {there} elsewhere").format(
-            names=names, here=membership.pbxs, there=different[0]), _("this PBX may not join"), _(
+            names=names, here=membership.pbxs, there=different[0]), _("this PBX may not join, and sends nothing"), _(
             "the same number on each, then: systemctl restart movidesk"))]
     shares = sorted({member.share for member in there if member.share != membership.share})
     if shares:
         return [trouble(subject, _("{names}: [fleet] share is {here} here, {there} elsewhere").format(
-            names=names, here=membership.share, there=shares[0]), _("this PBX may not join"), _(
+            names=names, here=membership.share, there=shares[0]), _("this PBX may not join, and sends nothing"), _(
             "the same on each, then: systemctl restart movidesk"))]
     if len({member.limit for member in there}) > 1:
         limits = ", ".join(f"{member.name} {member.limit}" for member in there)

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 EVERY = 15.0  # seconds
 APART = 5.0   # seconds by which clocks may differ
-#: Notes: why Redis cannot be used; which PBXs are silent, after how many are there; by how much clocks differ.
-REDIS, SILENT, CLOCKS = "fleet_redis", "fleet_silent", "fleet_clocks"
+#: Notes: why Redis cannot be used; the same if that is because this PBX may not join; which PBXs are silent, after how many are
+#: there; by how much clocks differ.
+REDIS, REFUSED, SILENT, CLOCKS = "fleet_redis", "fleet_refused", "fleet_silent", "fleet_clocks"
 
 
 def look(journal: Journal, membership: Membership) -> None:
@@ -27,6 +28,7 @@ def look(journal: Journal, membership: Membership) -> None:
     except Away as error:
         why, members = why or str(error), []
     _keep(journal, REDIS, why)
+    _keep(journal, REFUSED, why if membership.is_refused() else "")
     _keep(journal, SILENT, _silent(members, membership.pbxs) if members else "")
     _keep(journal, CLOCKS, _apart(members))
 
