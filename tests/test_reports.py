@@ -102,7 +102,7 @@ class Second:
                        len(of["waiting"]), len(shut), len(timely),
                        len(timely) / len(picked + missed) if picked + missed else None,
                        len(of["made"]), len([call for call in of["made"] if call.code]),
-                       len(of["answered"]) - len([call for call in picked if call.screen >= 0]))
+                       len([call for call in picked if call.screen < 0]))
         self.wait = self.spread([call.waited for call in picked + missed])
         self.talk = self.spread([call.talked for call in picked if not call.open])
         self.screen = self.spread([call.screen for call in picked if call.screen >= 0])

@@ -54,7 +54,7 @@ class Figures(NamedTuple):
     service_level: float | None  # `within` as a part (0 to 1) of those answered, lost and abandoned, without `closed`
     made: int             # calls that agents made
     not_connected: int    # of these: those that did not come about
-    unseen: int           # of those answered: Movidesk has not taken the report of it, so the agent saw no screen
+    unseen: int           # of those whose pick-up is known: Movidesk has not taken the report of it, so the agent saw no screen
     wait: Spread          # from the arrival to the pick-up, or to the end; without `closed` and `waiting`
     talk: Spread          # from the pick-up to the end
     screen: Spread        # from the pick-up to the moment at which Movidesk took the report of it
@@ -206,7 +206,7 @@ def _figures(tallies: Sequence[_Tally], within: int) -> Figures:
     wait, screen = _spread([*waits, *waited]), _spread(screens)
     return Figures(answered + counts[LOST] + counts[ABANDONED] + counts[WAITING], answered, counts[LOST], counts[ABANDONED],
                    counts[WAITING], counts["closed"], in_time, in_time / wait.calls if wait.calls else None, counts[MADE],
-                   counts["not_connected"], answered - screen.calls, wait, _spread(talks), screen)
+                   counts["not_connected"], sum(map(len, waits)) - screen.calls, wait, _spread(talks), screen)
 
 
 def _in_order(name: str) -> tuple[int, str]:
