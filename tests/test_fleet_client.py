@@ -4,6 +4,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -57,6 +58,27 @@ def test_more_callers_than_connections_wait_for_one(redis):
         thread.join()
     client.close()
     assert not [error for error in errors if "connections" in error.lower()]
+
+
+@pytest.mark.parametrize("reply", [b"+OK", b":5", b"HTTP/1.1 400 Bad Request", b"$-1", b"*0", b"$2\r\n[]", b"$1\r\n5"])
+def test_what_is_not_redis_counts_as_away(reply):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        def serve():
+            with suppress(OSError):  # the server is closed, or the client
+                while True:
+                    threading.Thread(target=answer, args=(server.accept()[0],), daemon=True).start()
+
+        def answer(connection):
+            with connection, suppress(OSError):
+                while connection.recv(65536):
+                    connection.sendall(reply + b"\r\n")
+
+        threading.Thread(target=serve, daemon=True).start()
+        client = Client(Secret(f"redis://127.0.0.1:{server.getsockname()[1]}/0"), "k")
+        for action in (lambda: client.decide({}), client.state):
+            with pytest.raises(Away):
+                action()
+        client.close()
 
 
 def test_the_certificate_is_for_the_name_that_was_given():

@@ -53,17 +53,24 @@ class Client:
 
     def decide(self, asked: dict[str, object]) -> dict[str, Any]:
         """Run the script (fleet/decide.lua). Raises Away where Redis does not answer, or does not take it."""
-        return dict(json.loads(self._safely(lambda: self._script([self._key], [json.dumps(asked), *self.more]))))
+        arguments: list[str | int] = [json.dumps(asked), *self.more]
+        answer: dict[str, Any] = self._safely(lambda: _object(self._script([self._key], arguments)))
+        return answer
 
     def state(self) -> tuple[float, dict[str, dict[str, Any]]]:
         """Redis' clock (epoch seconds), and the fields of the account's state. Raises Away."""
-        seconds, micros = self._safely(self.redis.time)
-        found = self._safely(lambda: self.redis.hgetall(self._key))
-        return seconds + micros / 1e6, {name: dict(json.loads(value)) for name, value in found.items()}
+        clock: float = self._safely(self._time)
+        fields: dict[str, dict[str, Any]] = self._safely(
+            lambda: {name: _object(value) for name, value in self.redis.hgetall(self._key).items()})
+        return clock, fields
 
     def close(self) -> None:
         """Close all connections."""
         self.redis.connection_pool.disconnect()
+
+    def _time(self) -> float:
+        seconds, micros = self.redis.time()
+        return float(seconds + micros / 1e6)
 
     def _safely(self, action: Any) -> Any:
         if not self._free.acquire(timeout=TIMEOUT):
@@ -77,6 +84,8 @@ class Client:
         call.join(self.longest)
         if call.is_alive():
             raise Away(f"no answer within {self.longest:g} s (does DNS work?)")
+        if isinstance(call.error, (json.JSONDecodeError, TypeError, LookupError, AttributeError)):  # also raised in redis-py
+            raise Away(f"not an answer of Redis ({type(call.error).__name__}): another program listens there") from call.error
         if isinstance(call.error, (redis.RedisError, OSError, ValueError)):
             raise Away(self._mask(f"{type(call.error).__name__}: {call.error}")) from None
         if call.error is not None:
@@ -89,6 +98,14 @@ class Client:
         for part in found.group(1).split(":") if found else ():
             text = text.replace(part, "***") if len(part) > 3 else text
         return " ".join(text.split())[:200]
+
+
+def _object(text: str | bytes) -> dict[str, Any]:
+    """The JSON object in an answer. Raises ValueError, TypeError."""
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise TypeError(type(found).__name__)
+    return found
 
 
 class _Call(threading.Thread):
