@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from movidesk.fleet import script
 from movidesk.rules import rate_limit, waiting_line
 from movidesk_rehearsal.redis_server import PrivateRedis
-from support.fleets import TIME, TestedRedis, report
+from support.fleets import ACCOUNT, TIME, TestedRedis, report
 
 ROOT = Path(__file__).parents[1]
 NOW = 1_700_000_000.0
@@ -180,6 +180,22 @@ def test_redis_forgets(fleet, redis, what):
     assert a.sends() == (3 if what == "forget_scripts" else 0)
     fleet.wait(CLOSED + 0.1, a)
     assert a.sends() == 10
+
+
+def test_a_state_that_goes_back_counts_as_a_full_window(fleet):
+    """The machine of Redis is put back to its snapshot: Redis has the same run_id, and its clock is right."""
+    a, b = Pbx(fleet, "a").join(), Pbx(fleet, "b").join()
+    fleet.wait(CLOSED + 0.1, a, b)
+    kept = fleet.redis.redis.hgetall(ACCOUNT)
+    fleet.now += 0.5
+    assert a.sends() == 10
+    fleet.now += 0.5
+    fleet.redis.redis.delete(ACCOUNT)
+    fleet.redis.redis.hset(ACCOUNT, mapping=kept)
+    a.call()
+    assert a.sends() + b.sends() == 0
+    fleet.wait(CLOSED + 0.1, a, b)
+    assert a.sends() + b.sends() == 10
 
 
 def test_the_second_pbx_of_a_name_is_refused_while_the_first_is_there(fleet):

@@ -80,6 +80,7 @@ local function witness(me)
         me.settles = nil  -- another Redis may have granted it requests meanwhile
         return 'again'
     end
+    if ack.at > shared.last then return 'jump' end  -- the state has gone back to one from before that answer
     local offset = ack.at - ack.steady
     if me.offset and math.abs(offset - me.offset) > JUMP then return blame(me, ack.at, offset) end
     me.offset = offset
