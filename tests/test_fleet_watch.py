@@ -56,7 +56,8 @@ def test_redis_is_away(context, clock):
     assert "(ConnectionError: refused)" in found["redis"]
     clock.advance(60)
     away.why = "TimeoutError: no answer"
-    assert since in look(context, away)["redis"]
+    text = look(context, away)["redis"]
+    assert since in text and "(TimeoutError: no answer)" in text
     assert look(context, Fleet(pbx("pbx1"), pbx("pbx2"))) == {}
 
 

@@ -22,6 +22,12 @@ class Notes:
         with self._store.transaction():
             self._store.set_note(name, value)
 
+    def amend(self, name: str, value: str) -> None:
+        """Write a note; one that stands keeps the time at which it began."""
+        with self._store.transaction():
+            self._insert(name, value)
+            self._store.execute("UPDATE notes SET value = :value WHERE name = :name", name=name, value=value)
+
     def set_once(self, name: str, value: str) -> None:
         """Write a note, unless it stands already: it keeps the time at which it began."""
         if self.get(name) is None:

@@ -34,11 +34,13 @@ def look(journal: Journal, membership: Membership) -> None:
 
 
 def _keep(journal: Journal, name: str, text: str) -> None:
-    """A note keeps the time at which it began, as long as its text stays the same."""
+    """A note keeps the time at which it began, as long as its text stays the same; why Redis cannot be used may change."""
     known = journal.notes.get(name)
     if not text:
         journal.notes.remove(name)
-    elif known is None or known[0] != text and name != REDIS:
+    elif name == REDIS and known and known[0] != text:
+        journal.notes.amend(name, text)
+    elif known is None or known[0] != text:
         journal.notes.set(name, text)
 
 
