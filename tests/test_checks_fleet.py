@@ -66,12 +66,21 @@ def test_the_user_of_the_docs_has_exactly_the_rights_needed(certified, look):
     certified.restart()
 
 
-@pytest.mark.parametrize("right", [right for right in fleet.RIGHTS.split() if right not in ("+ping", "+client|setname")])
+@pytest.mark.parametrize("right", [right for right in fleet.RIGHTS.split() if right not in ("+ping", "+select")])
 def test_a_right_that_is_missing_is_named(redis, look, right):
     redis.add_user("pbx", PASSWORD, *(rule for rule in documented() if rule != right))
     found = look(redis.url_at(redis.port, "pbx", PASSWORD))["rights in Redis"]
     assert (found.state, found.text) == (TROUBLE, "refused: " + right[1:])
     assert fleet.RIGHTS in found.remedy
+
+
+def test_a_database_of_its_own(redis, look):
+    redis.add_user("pbx", PASSWORD, *documented())
+    url = redis.url_at(redis.port, "pbx", PASSWORD).replace("/0", "/1")
+    assert look(url)["rights in Redis"].state == OK
+    redis.add_user("pbx", PASSWORD, *(rule for rule in documented() if rule != "+select"))
+    found = look(url)[f"Redis at 127.0.0.1:{redis.port}"]
+    assert found.state == TROUBLE and "select" in found.text and fleet.RIGHTS in found.remedy
 
 
 def test_a_user_without_any_right(redis, look):

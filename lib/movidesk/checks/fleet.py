@@ -29,7 +29,7 @@ SCRIPT = "return 1"
 APART = 5.0  # seconds
 LOOPBACK = ("127.", "::1", "[::1]", "localhost")
 #: The commands that the product sends, and those of its script; docs/fleet.md has the line for redis.conf.
-RIGHTS = "+ping +info +time +hgetall +hset +del +pexpire +evalsha +script|load +client|setname"
+RIGHTS = "+ping +info +time +hgetall +hset +del +pexpire +evalsha +script|load +select"
 
 
 def findings(config: Config) -> list[Finding]:
@@ -130,7 +130,7 @@ _CAUSES: tuple[tuple[tuple[str, ...], Callable[[], str], Callable[[], str]], ...
      lambda: _("[fleet] redis = rediss://USER:PASSWORD@... in {path}, and the line \"user\" in redis.conf")),
     (("noauth", "authentication required", "already authenticated"), lambda: _("it wants a user and a password"),
      lambda: _("[fleet] redis = rediss://USER:PASSWORD@... in {path}")),
-    (("nopermission",), lambda: _("its user may not even use the commands ping and client|setname"),
+    (("nopermission",), lambda: _("its user may not even use the commands ping and select"),
      lambda: _("in redis.conf, or with redis-cli ACL SETUSER, give it: {rights} and ~movidesk:*").format(rights=RIGHTS)),
     (("denied redis", "protected mode"), lambda: _("it is in protected mode, and takes connections of its own machine only"),
      lambda: _("give it a user with a password in redis.conf (docs/fleet.md)")),
