@@ -119,10 +119,10 @@ def _calls(rows: list[tuple[Any, ...]]) -> Calls:
     answered.sort(key=itemgetter(0))
     arrived, _, queues, agents, keys, waits, _, _, talks, screens, _ = zip(*answered) if answered else ((),) * 11
     others = [row for row in rows if row[1] is not None]
-    lasted = _spans([row[5] for row in others])
+    begun, states, lines, extensions, callers, lasted, codes, numbers, _, _, _ = zip(*others) if others else ((),) * 11
     return Calls(Answered(arrived, queues, agents, keys, _spans(waits), _spans(talks), _spans(screens)),
-                 [Other(arrived, state, queue, agent, key, span, code, number)
-                  for (arrived, state, queue, agent, key, _, code, number, _, _, _), span in zip(others, lasted)])
+                 # Plain tuples, which take a third of the time.
+                 cast("list[Other]", list(zip(begun, states, lines, extensions, callers, _spans(lasted), codes, numbers))))
 
 
 def _spans(found: Sequence[int | None]) -> Sequence[int]:

@@ -9,6 +9,7 @@ from array import array
 from collections import Counter
 from collections.abc import Sequence
 from itertools import compress
+from operator import ge
 from typing import NamedTuple
 
 from movidesk.reports.figures import ABANDONED, LOST, MADE, OUTCOMES
@@ -53,17 +54,16 @@ class Search:
         last, times = self._last, self._calls
         for arrived, state, queue, _agent, key, lasted, code, number in calls.others:
             what = OUTCOMES[state]
-            if what is MADE and not code:
+            if (what is LOST or what is ABANDONED) and arrived < end:
+                if key:
+                    times[key] += 1
+                    if key not in last or last[key][0] <= arrived:
+                        caller = (arrived, number, queue, what, max(0, lasted) / 10)
+                        last[key] = max(last.get(key, caller), caller)
+                else:
+                    self._anonymous += 1
+            elif what is MADE and not code:
                 self._called.add((key,), (arrived,))
-            elif what not in (LOST, ABANDONED) or arrived >= end:
-                continue
-            elif not key:
-                self._anonymous += 1
-            else:
-                times[key] += 1
-                caller = (arrived, number, queue, what, max(0, lasted) / 10)
-                if caller > last.get(key, ()):
-                    last[key] = caller
 
     def found(self) -> Callbacks:
         """Whom to call back."""
@@ -89,5 +89,7 @@ class _Reached:
 
     def since(self, last: dict[int, float]) -> set[int]:
         """Which of these keys were reached at the time beside them or later."""
-        theirs = list(map(last.__contains__, self._keys))  # no step of Python for each of a million calls
-        return {key for key, at in zip(compress(self._keys, theirs), compress(self._times, theirs)) if at >= last[key]}
+        # Made of functions that are not Python's own code: this is one step for each of a million calls.
+        theirs = bytearray(map(last.__contains__, self._keys))
+        keys = array("q", compress(self._keys, theirs))
+        return set(compress(keys, map(ge, compress(self._times, theirs), map(last.__getitem__, keys))))
