@@ -4,7 +4,6 @@ from __future__ import annotations
 import re
 import socket
 import time
-from array import array
 
 import pytest
 
@@ -23,6 +22,7 @@ from office import (
     VARIABLES,
     Office,
     close,
+    loudest,
     no_python,
     shorten_prompts,
     sound,
@@ -200,8 +200,7 @@ def talk(office, seconds: float = 0.5) -> None:
 
 def is_talk(recorded: bytes, seconds: float) -> bool:
     """Whether so much was recorded, in samples of 16 bits, 8,000 a second, and not only silence."""
-    samples = array("h", recorded[:len(recorded) // 2 * 2])
-    return len(samples) >= 8000 * seconds and max(map(abs, samples)) > LOUD
+    return len(recorded) >= 16000 * seconds and loudest(recorded) > LOUD
 
 
 def recording(office, ticket):
