@@ -57,9 +57,8 @@ class Search:
             if (what is LOST or what is ABANDONED) and arrived < end:
                 if key:
                     times[key] += 1
-                    if key not in last or last[key][0] <= arrived:
-                        caller = (arrived, number, queue, what, max(0, lasted) / 10)
-                        last[key] = max(last.get(key, caller), caller)
+                    caller = (arrived, number, queue, what, max(0, lasted) / 10)
+                    last[key] = max(last.get(key, caller), caller)
                 else:
                     self._anonymous += 1
             elif what is MADE and not code:
