@@ -60,3 +60,16 @@ def test_a_movidesk_that_does_not_answer_is_tried_more_and_more_seldom(write_con
     assert (context.outage_backoff(300.0), context.outage_backoff(30.0)) == (200.0, 0.0)
     context.apply_outcome(Delivered(""))
     assert context.outage_backoff(300.0) == 0.0
+
+
+def test_the_fleet_is_told_of_an_outage(write_config, clock, monkeypatch):
+    context, told = Context(load(write_config(fleet={"redis": "redis://127.0.0.1:9", "pbxs": "2"})), clock), []
+    monkeypatch.setattr(context.journal.pool, "set_outage", told.append)
+    for _ in range(2):
+        context.apply_outcome(Retry(None, "no answer within 5 s", None))
+        clock.advance(BACKOFF_AFTER)
+    context.apply_outcome(Retry(None, "no answer within 5 s", None))
+    context.outage_backoff(300.0)
+    context.apply_outcome(Delivered(""))
+    context.outage_backoff(300.0)
+    assert told == [60.0, 0.0]

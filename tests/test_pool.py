@@ -157,6 +157,20 @@ def test_no_late_arrival_is_told_while_a_caller_waits_at_the_other_pbx(office):
     assert job is not None and (job.call.call_id, job.event.kind) == ("pbx-b1", "received")
 
 
+def test_callers_whom_movidesk_does_not_answer_hold_up_nobody_elsewhere(office):
+    """The branch of pbx2 has no internet, but reaches Redis."""
+    cut = office.pbxs[1]
+    cut.limits.finished(cut.scheduler.turn(arrive(cut, "b1"), 10).request_id)
+    cut.scheduler.unanswered(cut.calls.latest("b1"), taken=False)
+    office.wait(2.0)
+    assert not office.asks(0, "a1").request_id, "it is behind that caller, who may ask again at once"
+    cut.pool.set_outage(12.0)
+    office.wait(6.0)
+    assert office.asks(0, "a1").request_id
+    office.wait(8.0)
+    assert office.asks(1, "b1").position == 1, "it keeps its place"
+
+
 def wait_for_screens(journal, count: int) -> None:
     """So many agents have picked up, and no screen is open yet."""
     for number in range(count):

@@ -216,7 +216,13 @@ class RequestSender(Needed):
 
     def outage_backoff(self, longest: float) -> float:
         """Seconds until the next try in an outage: half the length of the outage after the last failure, at most `longest`. 0.0
-        in the first BACKOFF_AFTER seconds, and while only one request has failed."""
+        in the first BACKOFF_AFTER seconds, and while only one request has failed. The other PBXs' callers do not wait for it."""
+        left = self._outage_left(longest)
+        if self.journal.pool is not None:
+            self.journal.pool.set_outage(left)
+        return left
+
+    def _outage_left(self, longest: float) -> float:
         away = self.journal.notes.get(AWAY)
         age = self.clock() - away[1] if away else 0.0
         if age < BACKOFF_AFTER or self.journal.notes.failed_alone(AWAY):

@@ -64,13 +64,18 @@ class Pool:
         self._store, self.member, self._limits, self._demands = store, member, limits, demands
         self._next_events, self._agents = next_events, agents
         self.why = ""  # why Redis is away, as far as this process knows
-        self.silent_until, self.silent_because = 0.0, ""
+        self.silent_until, self.silent_because, self._outage_until = 0.0, "", 0.0
         self._granted = 0, 0  # how full the window of all was after this process's last grant, and its limit
         limits.in_fleet = self._in_window
 
     def set_silence(self, seconds: float, why: str) -> None:
         """For so many seconds this PBX sends nothing because Movidesk refuses the token; 0.0: it may send."""
         self.silent_until, self.silent_because = self._store.steady() + seconds if seconds else 0.0, why
+
+    def set_outage(self, seconds: float) -> None:
+        """For so many seconds this PBX tries no request because Movidesk does not answer it; 0.0: it tries. Meanwhile its callers
+        stand aside for those of other PBXs, whom Movidesk may answer."""
+        self._outage_until = self._store.steady() + seconds if seconds else 0.0
 
     def _in_window(self, ours: int, limit: int) -> tuple[int, int]:
         """See Limits.in_window."""
@@ -223,7 +228,9 @@ class Pool:
                 lambda *row: row, "SELECT call_id, queue, priority, rank, seen_until, aside_until, wants, arrived FROM calls"
                 f" WHERE {STANDS_IN_LINE} OR id = :asker ORDER BY rank, id", now=now, asker=asker.id if asker else 0):
             came = waiting_line.arrived(rank, priority) if rank else now - (self._store.clock() - arrived)
-            found.append([call_id, queue, priority, max(0, ms(now - came)), ms(seen - now), max(0, ms(aside - now)), wants])
+            rests = max(0, ms(max(aside, self._outage_until) - now))
+            found.append([call_id, queue, priority, max(0, ms(now - came)), ms(seen - now), rests,
+                          wants if self._outage_until <= now else 0])
         return found
 
     def _facts(self, now: float) -> dict[str, object]:
