@@ -198,6 +198,16 @@ def test_a_state_that_goes_back_counts_as_a_full_window(fleet):
     assert a.sends() + b.sends() == 10
 
 
+def test_a_pbx_that_is_gone_for_good_is_forgotten(fleet):
+    """It was renamed, or taken away: else status and alarms name it for ever."""
+    a, _ = Pbx(fleet, "a").join(), Pbx(fleet, "b").join()
+    fleet.wait(script.KEPT - 100.0, a, every=4.0)
+    assert set(fleet.redis.redis.hgetall(ACCOUNT)) == {"shared", "pbx:a", "pbx:b"}
+    fleet.wait(110.0, a)
+    assert set(fleet.redis.redis.hgetall(ACCOUNT)) == {"shared", "pbx:a"}
+    assert not a.call()["again"]
+
+
 def test_the_second_pbx_of_a_name_is_refused_while_the_first_is_there(fleet):
     a, clone = Pbx(fleet, "a").join(), Pbx(fleet, "a", instance="clone")
     assert clone.call()["refused"] == "name"

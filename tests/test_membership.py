@@ -77,6 +77,13 @@ def world(tmp_path, redis):
         link.close()
 
 
+def test_a_look_whether_redis_is_well_tells_the_limit_of_this_pbx(world):
+    journal = world.pbx("pbx1")
+    world.run(SETTLED, journal)
+    assert journal.pool.member.is_well()
+    assert [member.limit for member in journal.pool.member.overview().members] == [10]
+
+
 def cut(journal: Journal, away: bool = True) -> None:
     journal.pool.member.client.away = away
 

@@ -174,6 +174,7 @@ local function decide()
     local answer = {at = now, number = me.number, epoch = shared.epoch, again = seen ~= 'ok', granted = 0}
     if seen == 'ok' then
         prune()
+        forget_the_gone()
         take_state(me, asked.report, asked.ask.caller)
         take_sent(asked.report)
         if asked.share ~= 'none' then take_pauses(asked.report) end

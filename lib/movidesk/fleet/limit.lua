@@ -1,4 +1,4 @@
--- The request limit: movidesk.rules.rate_limit in Lua (tests/test_fleet_rules.py compares both).
+-- The request limit: movidesk.rules.rate_limit in Lua (tests/test_fleet_script.py compares both).
 -- An entry of the window: {id, at, class, pbx, open, queue, caller}. Until `open` its request may be under way: it counts as sent
 -- just now, until its PBX says when it was over.
 

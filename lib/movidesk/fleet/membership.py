@@ -187,7 +187,8 @@ class Membership:
     def _ask(self, asked: dict[str, object]) -> dict[str, Any]:
         return self.client.decide({
             "name": self.name, "instance": self.instance, "version": __version__, "pbxs": self.pbxs, "share": self.share,
-            "steady": ms(self._steady()), "limit": 1, "hold": 0, "number": self.remembered()["number"], **asked})
+            "steady": ms(self._steady()), "limit": self.last_limit, "hold": ms(self.hold),
+            "number": self.remembered()["number"], **asked})
 
     def _refusal(self, answer: dict[str, Any]) -> str:
         return {

@@ -20,6 +20,18 @@ local function load()
     end
 end
 
+-- PBXs that nobody has seen for KEPT are gone for good. The others are written anew: the user of the docs may not HDEL.
+local function forget_the_gone()
+    local kept, gone = {}, false
+    for name, pbx in pairs(pbxs) do
+        if pbx.seen > now - KEPT then kept[name] = pbx else gone = true end
+    end
+    if not gone then return end
+    redis.call('DEL', key)
+    for name, pbx in pairs(kept) do redis.call('HSET', key, 'pbx:' .. name, cjson.encode(pbx)) end
+    pbxs = kept
+end
+
 -- Nothing is known of what was sent: the window counts as full, and all PBXs join anew.
 local function forget()
     redis.call('DEL', key)
