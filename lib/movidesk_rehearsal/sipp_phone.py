@@ -1,6 +1,7 @@
 """A SIP phone as a SIPp process: its start and end, the log of what happened to it, and its ear for orders."""
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import socket
@@ -18,6 +19,7 @@ from movidesk_rehearsal.asterisk_config import PHONES
 from movidesk_rehearsal.asterisk_tree import need_program
 
 START_SECONDS = 20.0
+START_ATTEMPTS = 5  # each on other ports
 POLL_SECONDS = 0.01
 ORDER_SECONDS = 0.3  # after which an order that was not taken is given again
 OVER = ("ended", "cancelled", "rejected", "failed")
@@ -116,31 +118,32 @@ class SippPhone:
             time.sleep(POLL_SECONDS)
 
     def _run(self, scenario: str, *options: str) -> None:
-        """Start SIPp and wait until it has its port; one that lost a race for the port starts again on another."""
+        """Start SIPp and wait until it has its ports. If another process was faster to take one of them, it starts on others."""
         path = self._folder / "scenario.xml"
         path.write_text(scenario, encoding="utf-8")
         program = need_program("sipp", "sip-tester")
         deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
-            self.port = free_port(socket.SOCK_DGRAM)
+        for _attempt in range(START_ATTEMPTS):
+            self.port, media_port = free_port(socket.SOCK_DGRAM), free_port(socket.SOCK_DGRAM) & ~1
             self._process = subprocess.Popen(
                 [program, f"127.0.0.1:{self.pbx.sip_port}", "-sf", str(path), "-i", self.address, "-p", str(self.port),
-                 "-mi", self.address, "-mp", str(free_port(socket.SOCK_DGRAM) & ~1), "-nostdin", "-aa",
+                 "-mi", self.address, "-mp", str(media_port), "-nostdin", "-aa",
                  "-default_behaviors", "none", "-trace_logs", "-log_file", str(self._log), "-log_overwrite", "false",
                  "-trace_err", "-error_file", str(self._folder / "errors.log"), *options],
                 cwd=self._folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                 start_new_session=True)
-            if self._came_up(deadline):
+            # SIPp has a socket for video even in a call without.
+            if self._came_up({self.port, media_port, media_port + 2}, deadline):
                 return
             self.cut_off()
         raise PhoneFailed(f"{self}: SIPp did not start{self._errors()}")
 
-    def _came_up(self, deadline: float) -> bool:
+    def _came_up(self, ports: set[int], deadline: float) -> bool:
         logged = len(self.events())
         while time.monotonic() < deadline:
             alive = self._alive()
-            # A caller that is refused at once may be gone before its port was seen; then its log speaks for it.
-            if _udp_port_bound(self.port) or len(self.events()) > logged:
+            # A caller that is refused at once may be gone before its ports were seen; then its log speaks for it.
+            if ports <= _udp_ports(self._process.pid) or len(self.events()) > logged:
                 return True
             if not alive:
                 return False
@@ -188,7 +191,12 @@ def _parse_event(line: str) -> Event | None:
     return Event(float(found[1]), found[2], found[3], found[4].strip()) if found else None
 
 
-def _udp_port_bound(port: int) -> bool:
-    suffix = f":{port:04X}"
-    lines = Path("/proc/net/udp").read_text().splitlines()[1:]
-    return any(line.split()[1].endswith(suffix) for line in lines)
+def _udp_ports(pid: int) -> set[int]:
+    """The UDP ports that a process has bound; none if it has ended. A port alone does not tell whose it is."""
+    folder = f"/proc/{pid}/fd"
+    try:
+        files = {os.readlink(f"{folder}/{name}") for name in os.listdir(folder)}
+    except OSError:  # it has ended, or has closed a file since it was listed
+        return set()
+    rows = [line.split() for line in Path("/proc/net/udp").read_text().splitlines()[1:]]
+    return {int(row[1].rpartition(":")[2], 16) for row in rows if f"socket:[{row[9]}]" in files}

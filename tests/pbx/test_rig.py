@@ -1,14 +1,16 @@
 """The rig itself: a real Asterisk between SIPp phones."""
 import os
+import socket
 import time
 from contextlib import closing
 
 import pytest
 import requests
 
-from movidesk_rehearsal import demo
-from movidesk_rehearsal.asterisk import PrivateAsterisk
-from movidesk_rehearsal.phones import BUSY, DECLINES, RINGS, Agent, Caller, answers, rejects
+from movidesk_rehearsal import demo, sipp_phone
+from movidesk_rehearsal.asterisk import PrivateAsterisk, free_port
+from movidesk_rehearsal.asterisk_config import PHONES
+from movidesk_rehearsal.phones import BUSY, DECLINES, RINGS, Agent, Caller, PhoneFailed, answers, rejects
 from movidesk_rehearsal.timeline import timeline
 from office import DEFAULT_AGID
 
@@ -161,6 +163,33 @@ def test_two_at_once_and_a_crash(rig, make_pbx):
             assert time.monotonic() - started < 5
             assert "5252@127.0.0.1" in other.cli("pjsip show contacts")
     assert rig.running and not other.running
+
+
+@pytest.mark.parametrize("choice, offset", [(1, 0), (2, 0), (2, 2)], ids=["SIP", "audio", "video"])
+def test_a_phone_whose_port_was_taken_meanwhile_takes_others(rig, monkeypatch, choice, offset):
+    """Another process binds the port after the phone has chosen it, and before SIPp binds it."""
+    chosen = []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        def choose(kind):
+            chosen.append(free_port(kind) & ~1)
+            if len(chosen) == choice:
+                other.bind((PHONES, chosen[-1] + offset))
+            return chosen[-1]
+
+        monkeypatch.setattr(sipp_phone, "free_port", choose)
+        with Agent(rig, "5252", answers()) as agent, Caller(rig) as caller:
+            caller.wait_answered()
+            agent.hang_up()
+            assert caller.wait().status == 200
+            assert agent.port == chosen[2] and caller.port == chosen[4]
+
+
+def test_a_phone_without_a_free_port_says_so(rig, monkeypatch):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind((PHONES, 0))
+        monkeypatch.setattr(sipp_phone, "free_port", lambda kind: other.getsockname()[1])
+        with pytest.raises(PhoneFailed, match="agent 5252: SIPp did not start(?s:.)*Unable to bind"), Agent(rig, "5252"):
+            pass
 
 
 def test_caller_who_is_refused_at_once(rig):
