@@ -1,8 +1,10 @@
 """Options of the whole test run, and what its tests share: a clock, a journal, a simulator, a configuration file."""
 from __future__ import annotations
 
+import socketserver
+import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -106,6 +108,25 @@ def redis_proxy(redis):
     """The network between a client, which connects to redis.url_at(redis_proxy.port), and this Redis."""
     with Proxy(redis.port) as made:
         yield made
+
+
+@pytest.fixture
+def other_program():
+    """other_program(answer): the port of a program that answers so to whatever it is sent, as no Redis does."""
+    with ExitStack() as running:
+        def listen(answer: bytes) -> int:
+            class Handler(socketserver.BaseRequestHandler):
+                def handle(self):
+                    with suppress(OSError):
+                        while self.request.recv(4096):
+                            self.request.sendall(answer)
+
+            server = running.enter_context(socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler))
+            server.daemon_threads = True
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            running.callback(server.shutdown)
+            return server.server_address[1]
+        yield listen
 
 
 @pytest.fixture

@@ -84,3 +84,13 @@ def test_what_is_not_redis_counts_as_away(reply):
 def test_the_certificate_is_for_the_name_that_was_given():
     client = Client(Secret("rediss://redis.example:6379/0"), "k")
     assert client.redis.connection_pool.make_connection().check_hostname is True
+
+
+@pytest.mark.parametrize("answer", ["+OK", ":5", "$-1", "*0", "*1\r\n$1\r\nx", "$2\r\n[]", "HTTP/1.1 400"])
+def test_another_programs_answer_is_none(other_program, answer):
+    port = other_program(answer.encode() + b"\r\n")
+    client = Client(Secret(f"redis://127.0.0.1:{port}"), "k")
+    for ask in (lambda: client.decide({}), client.state):
+        with pytest.raises(Away):
+            ask()
+    client.close()

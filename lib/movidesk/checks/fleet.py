@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     Client = Any  # redis.Redis; its types leave open whether it is asynchronous
 
 OLDEST = 7  # major version of Redis, and of Valkey
-#: Seconds of an answer from which on it is slow, and too slow: client.TIMEOUT is not far.
-SLOW, TOO_SLOW = 0.02, 0.1
+#: Seconds of an answer from which on it is slow, and too slow: a script that connects first makes five or six round trips within
+#: client.TIMEOUT.
+SLOW, TOO_SLOW = 0.02, 0.05
 PINGS = 7
 SCRIPT = "return 1"
 APART = 5.0  # seconds
@@ -46,14 +47,20 @@ def findings(config: Config) -> list[Finding]:
     if authority and not os.access(authority, os.R_OK):
         return [trouble(subject, _("[fleet] ca_file = {file} cannot be read by this user").format(file=authority), _why(), _(
             "the certificate that signed Redis', with mode 0644"))]
-    from redis.exceptions import RedisError
+    from redis.exceptions import InvalidResponse, RedisError
+
+    from movidesk.fleet.client import NOT_AN_ANSWER
 
     membership, found = Membership(config, time.monotonic, time.time), []
     try:
         for finding in _look(config, membership, account_key(config), subject):
             found.append(finding)
+    except InvalidResponse as error:
+        found.append(_another_program(config, subject, str(error)))
     except (RedisError, OSError, Away) as error:  # at the first step, or it has gone meanwhile
         found.append(_unreachable(config, error, subject))
+    except NOT_AN_ANSWER as error:
+        found.append(_another_program(config, subject, f"{type(error).__name__}: {error}"))
     finally:
         membership.client.close()
     return found
@@ -115,6 +122,11 @@ def _unreachable(config: Config, error: Exception, subject: str) -> Finding:
     return trouble(subject, f"{type(error).__name__}: {text}", _why(), _("is Redis running there? systemctl status redis-server"))
 
 
+def _another_program(config: Config, subject: str, text: str) -> Finding:
+    return trouble(subject, _("what listens there does not answer as Redis does ({error})").format(error=text), _why(),
+                   _("the host and port of Redis in [fleet] redis in {path}").format(path=config.path))
+
+
 #: Words of an error, lower case; what is wrong; what mends it. The first that fits counts.
 _CAUSES: tuple[tuple[tuple[str, ...], Callable[[], str], Callable[[], str]], ...] = (
     (("name or service", "name resolution", "nodename", "gaierror"), lambda: _("its name cannot be resolved"),
@@ -157,7 +169,7 @@ def _version(about: dict[str, Any], subject: str, took: float) -> Finding:
 def _speed(took: float) -> list[Finding]:
     subject, text = _("Redis' answers"), _("{milliseconds:.0f} ms each").format(milliseconds=1000 * took)
     if took >= TOO_SLOW:
-        return [trouble(subject, text, _("each caller waits for it, and after 300 ms it counts as away"),
+        return [trouble(subject, text, _("each caller waits for it, and a script, which must connect first, counts it as away"),
                         _("a Redis nearer to the PBXs, or a faster network"))]
     return [note(subject, text)] if took >= SLOW else []
 

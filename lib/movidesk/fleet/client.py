@@ -26,16 +26,19 @@ TIMEOUT = 0.3
 LONGEST = 0.9
 #: Also the calls that were given up, and still wait for name resolution. Another call waits for TIMEOUT.
 MOST_CONNECTIONS = 32
+#: What redis-py or we raise at an answer that is not Redis'.
+NOT_AN_ANSWER = (ValueError, TypeError, LookupError, AttributeError)
 
 
 class Client:
     """A Redis. Several threads may use it; each call takes a connection, and a failed one is closed.
 
-    ca_file: the certificate of the authority that signed Redis' own; '' means the system's.
+    ca_file: the certificate of the authority that signed Redis' own; '' means the system's. key: of the account's state; it may
+    change, and counts for the calls that begin afterwards.
     """
 
     def __init__(self, address: Secret, key: str, ca_file: str = "", text: str = ""):
-        self._address, self._key = address.reveal(), key
+        self._address, self.key = address.reveal(), key
         options: dict[str, Any] = {"protocol": 2, **_no_driver_info()}  # else each connection costs four more round trips
         if self._address.startswith("rediss:"):
             options["ssl_check_hostname"] = True
@@ -54,14 +57,14 @@ class Client:
     def decide(self, asked: dict[str, object]) -> dict[str, Any]:
         """Run the script (fleet/decide.lua). Raises Away where Redis does not answer, or does not take it."""
         arguments: list[str | int] = [json.dumps(asked), *self.more]
-        answer: dict[str, Any] = self._safely(lambda: _object(self._script([self._key], arguments)))
+        answer: dict[str, Any] = self._safely(lambda: _object(self._script([self.key], arguments)))
         return answer
 
     def state(self) -> tuple[float, dict[str, dict[str, Any]]]:
         """Redis' clock (epoch seconds), and the fields of the account's state. Raises Away."""
         clock: float = self._safely(self._time)
         fields: dict[str, dict[str, Any]] = self._safely(
-            lambda: {name: _object(value) for name, value in self.redis.hgetall(self._key).items()})
+            lambda: {name: _object(value) for name, value in self.redis.hgetall(self.key).items()})
         return clock, fields
 
     def close(self) -> None:
@@ -84,9 +87,9 @@ class Client:
         call.join(self.longest)
         if call.is_alive():
             raise Away(f"no answer within {self.longest:g} s (does DNS work?)")
-        if isinstance(call.error, (json.JSONDecodeError, TypeError, LookupError, AttributeError)):  # also raised in redis-py
+        if isinstance(call.error, NOT_AN_ANSWER):
             raise Away(f"not an answer of Redis ({type(call.error).__name__}): another program listens there") from call.error
-        if isinstance(call.error, (redis.RedisError, OSError, ValueError)):
+        if isinstance(call.error, (redis.RedisError, OSError)):
             raise Away(self._mask(f"{type(call.error).__name__}: {call.error}")) from None
         if call.error is not None:
             raise call.error
