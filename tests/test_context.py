@@ -5,6 +5,7 @@ from movidesk.config import load
 from movidesk.context import Context
 from movidesk.delivery.api import Delivered, Retry
 from movidesk.delivery.availability import BACKOFF_AFTER, TRY_TOKEN_AGAIN
+from movidesk.fleet.membership import account_key
 
 OTHER = "00000000-1111-2222-3333-444444444444"
 REFUSED = Retry(None, "HTTP 401", 401)
@@ -18,6 +19,16 @@ def test_a_new_token_in_the_file_ends_the_silence_without_a_restart(write_config
     write_config(movidesk={"token": OTHER})
     assert context.auth_backoff() == 0.0
     assert context.config["movidesk", "token"].reveal() == OTHER and context.client is not old
+
+
+def test_a_new_token_in_the_file_is_one_for_the_fleet_too(write_config, clock):
+    fleet = {"redis": "redis://127.0.0.1:1", "pbxs": "2"}
+    context = Context(load(write_config(fleet=fleet)), clock)
+    old = context.journal.pool.member.client.key
+    context.apply_outcome(REFUSED)
+    path = write_config(movidesk={"token": OTHER}, fleet=fleet)
+    assert context.auth_backoff() == 0.0
+    assert context.journal.pool.member.client.key == account_key(load(path)) != old
 
 
 def test_after_a_repair_everything_is_tried_at_once(write_config, clock):

@@ -21,7 +21,7 @@ REPORT = {"number": 1, "callers": [], "over": [], "alone": [], "queues": [], "ri
 def joined(membership, told) -> bool:
     """Whether Redis took it; on a busy machine its answer may come too late to count."""
     try:
-        return bool(membership.call(told, {}, 10, 1.0))
+        return bool(membership.call(told, {}, 10))
     except Away:
         return False
 
@@ -29,7 +29,7 @@ def joined(membership, told) -> bool:
 def refused(membership) -> bool:
     """Whether Redis did not let it join."""
     with suppress(Away):
-        membership.call(REPORT, {}, 10, 1.0)
+        membership.call(REPORT, {}, 10)
     return membership.is_refused()
 
 

@@ -9,14 +9,17 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize
+from redis import Redis
 
+from movidesk.fleet.records import POOL
 from movidesk.rules import rate_limit
 from movidesk_rehearsal.redis_server import PrivateRedis
 from support.clocks import Clock
 from support.fleet_history import World
-from support.fleets import VirtualRedis, member_journal
+from support.fleets import VirtualRedis, config, member_journal
 from support.journals import arrive
 from support.line_machine import LineMachine
+from support.waits import until
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -122,6 +125,43 @@ def test_one_line_over_two_pbxs(office):
     assert office.asks(0, "a2").position == 2
     assert office.asks(1, "b1").request_id, "it has come first, at the other PBX"
     assert office.asks(1, "b3", priority=1).position == 1
+
+
+def test_a_look_of_a_caller_who_waits_writes_nothing(office):
+    """Each write is a sync of the disk, and many callers look every few seconds."""
+    for name in ("a1", "a2"):
+        office.asks(0, name)
+    journal = office.pbxs[0]
+
+    def written() -> int:
+        return journal.store.value("SELECT total_changes()")
+
+    office.clock.now += 1.0
+    before = written()
+    assert office.asks(0, "a2").position == 2 and written() == before
+
+
+def test_a_new_token_takes_the_pbx_to_the_others_that_have_it(office, tmp_path):
+    (first, second), other = office.pbxs, config(tmp_path, token="00000000-1111-2222-3333-444444444444")
+    first.pool.member.use_token(other)
+    office.wait(20.0)
+    seen = [[member.name for member in pbx.pool.member.overview().members if member.leased] for pbx in office.pbxs]
+    assert seen == [["pbx1"], ["pbx2"]]
+    second.pool.member.use_token(other)
+    office.wait(84.0)
+    assert office.asks(0, "a1").request_id and office.asks(1, "b1").position == 2
+    assert office.modes() == [POOL, POOL]
+
+
+def test_a_journal_that_is_closed_leaves_no_connection(redis, tmp_path):
+    """The standby's journal is opened anew for each verb."""
+    journal, watcher = Office(tmp_path, redis).pbxs[0], Redis.from_url(redis.url)
+    count = len(watcher.client_list())
+    journal.pool.beat(10)
+    assert len(watcher.client_list()) == count + 1
+    journal.close()
+    until(lambda: len(watcher.client_list()) == count, 20)
+    watcher.close()
 
 
 def test_an_agent_of_one_pbx_is_known_to_the_other(office):

@@ -16,7 +16,7 @@ from movidesk.journal import Journal
 TIME = "redis.call('TIME')"
 #: Seconds in which Redis must answer here, however busy the machine is.
 PATIENCE = 30.0
-ACCOUNT = "movidesk:fleet:test"
+ACCOUNT = "movidesk:fleet:1:test"
 _numbers = itertools.count(1)
 
 
@@ -72,11 +72,12 @@ class VirtualRedis(TestedRedis):
         return answer
 
 
-def config(folder: Path, name: str = "pbx1", pbxs: int = 1, share: str = "limit", limit: int = 10) -> Config:
+def config(folder: Path, name: str = "pbx1", pbxs: int = 1, share: str = "limit", limit: int = 10,
+           token: str = "155cac97-f203-4bb8-86e1-aa4cb8781f3e") -> Config:
     """The movidesk.conf of a PBX of a fleet."""
     (folder / name).mkdir(exist_ok=True)
     path = folder / name / "movidesk.conf"
-    path.write_text(f"[movidesk]\ntoken = 155cac97-f203-4bb8-86e1-aa4cb8781f3e\nrequests_per_minute = {limit}\n[pbx]\n"
+    path.write_text(f"[movidesk]\ntoken = {token}\nrequests_per_minute = {limit}\n[pbx]\n"
                     f"name = {name}\n[journal]\npath = {folder / name}/journal.db\nstandby = {folder / name}\n"
                     f"[fleet]\nredis = redis://127.0.0.1:1\npbxs = {pbxs}\nshare = {share}\n")
     return load(str(path)).require()

@@ -277,6 +277,8 @@ class RequestSender(Needed):
         mended = load(self.config.path)
         if not mended.problems and mended["movidesk", "token"].reveal() != self.config["movidesk", "token"].reveal():
             self.config, self._client = mended, None
+            if self.journal.pool is not None:
+                self.journal.pool.member.use_token(mended)
 
     def _token_mark(self) -> str:
         """A hash that identifies the token without revealing it."""

@@ -49,6 +49,8 @@ WELL = 5.0
 MOST_AGAIN = 3
 #: Seconds for which a PBX keeps its turn without an answer. Clocks of PBXs drift apart by less than 2 SPARE in that time.
 TURNS_FOR = 86400.0
+#: Of the state in Redis. Versions of the product that cannot share their state must not have the same.
+FORMAT = 1
 ALONE_WHY = "this PBX uses its own part of the limit"
 
 
@@ -75,6 +77,16 @@ class Membership:
         if self._client is None:
             self._client = Client(self._config["fleet", "redis"], account_key(self._config), self._config["fleet", "ca_file"])
         return self._client
+
+    def use_token(self, config: Config) -> None:
+        """The PBX goes over to the account of this configuration's token, and joins the PBXs there. Its other values do not
+        count before the next start."""
+        self.client.key = account_key(config)
+
+    def close(self) -> None:
+        """Close the connections to Redis."""
+        if self._client is not None:
+            self._client.close()
 
     def part(self, limit: int, rate: int | None = None) -> int:
         """Requests a minute that this PBX may send while Redis is away; 0: one in each turn (`limit_alone`).
@@ -136,14 +148,14 @@ class Membership:
             self._failed(error)
             return False
 
-    def call(self, report: dict[str, object], question: dict[str, object], limit: int, hold: float) -> dict[str, Any]:
+    def call(self, report: dict[str, object], question: dict[str, object], limit: int) -> dict[str, Any]:
         """Tell Redis how this PBX stands, and ask it (fleet/decide.lua). A grant's number is in the answer as `id`.
 
         Raises Refused, or Away: then nothing is granted, whatever Redis has counted.
         """
         self.last_limit = limit
         remembered = self._begin()
-        asked = {"id": secrets.token_hex(8), "report": report, "ask": question, "limit": limit, "hold": ms(hold)}
+        asked = {"id": secrets.token_hex(8), "report": report, "ask": question, "limit": limit}
         try:
             for _ in range(MOST_AGAIN):
                 ack = {name: remembered[name] for name in ("epoch", "at", "steady")} if remembered["epoch"] else None
@@ -254,7 +266,8 @@ class Membership:
 
 def account_key(config: Config) -> str:
     """The key of the account's state in Redis. It does not reveal the token."""
-    return "movidesk:fleet:" + sha256(b"movidesk fleet " + config["movidesk", "token"].reveal().encode()).hexdigest()[:24]
+    token = config["movidesk", "token"].reveal()
+    return f"movidesk:fleet:{FORMAT}:" + sha256(f"movidesk fleet {token}".encode()).hexdigest()[:24]
 
 
 def _instance(config: Config) -> str:

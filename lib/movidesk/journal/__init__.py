@@ -78,7 +78,10 @@ class Journal:
         self.calls = CallStore(self.store, self.agents, self.waits)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, and the connections to Redis."""
+        pool: Pool | None = self.__dict__.get("pool")  # if it was used
+        if pool is not None:
+            pool.member.close()
         self.store.close()
 
     @cached_property

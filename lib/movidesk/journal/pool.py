@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 #: A note: since when (steady time) the journal decides by itself.
 ALONE_NOTE = "fleet_alone"
-#: A note: the number of the last report.
-NUMBER_NOTE = "fleet_report"
 #: Seconds for which Redis may keep a caller's place without hearing of it: the longest wait between two looks, and GRACE.
 SEEN = waiting_line.RAISED_FAR_LOOK + waiting_line.GRACE
 #: Seconds of failure during which callers wait as before; after that they are told that Movidesk cannot be asked.
@@ -65,6 +63,7 @@ class Pool:
         self._next_events, self._agents = next_events, agents
         self.why = ""  # why Redis is away, as far as this process knows
         self.silent_until, self.silent_because, self._outage_until = 0.0, "", 0.0
+        self._number = 0  # of the last report
         self._granted = 0, 0  # how full the window of all was after this process's last grant, and its limit
         limits.in_fleet = self._in_window
 
@@ -91,7 +90,7 @@ class Pool:
     def ask(self, told: Told, question: dict[str, object], limit: int) -> Answer:
         """One call of Redis; None if it is away. Then `is_alone` may have become true. Not within a transaction."""
         try:
-            return self.member.call(told.report, question, self._limits.rate(limit), self.member.hold)
+            return self.member.call(told.report, question, self._limits.rate(limit))
         except Refused as error:
             self.why = str(error)
         except Away as error:
@@ -190,7 +189,7 @@ class Pool:
         rate, of, at = lowered[0].split() if lowered else ("0", "0", "0")
         taken = self._limits.last_taken()
         return Told({
-            "number": self._number(now),
+            "number": self._next_number(now),
             "callers": self._callers(now, asker),
             "over": [[grant, finished - called <= rate_limit.SLOW, ms(now - finished)] for grant, called, finished in store.rows(
                 lambda *row: row, "SELECT grant_id, called, finished FROM requests WHERE grant_id > '-' AND finished > 0")],
@@ -213,13 +212,11 @@ class Pool:
             "facts": json.dumps(self._facts(now)),
         }, queues)
 
-    def _number(self, now: float) -> int:
-        """A number higher than that of each report before. Calls of Redis overtake each other, and an older report must not
-        replace a newer one. The clock keeps it growing where the journal is a new file."""
-        last = self._store.note(NUMBER_NOTE)
-        number = max(int(last[0]) + 1 if last else 0, ms(now))
-        self._store.set_note(NUMBER_NOTE, str(number))
-        return number
+    def _next_number(self, now: float) -> int:
+        """A number higher than that of each report before: calls of Redis overtake each other, and an older report must not
+        replace a newer one. The steady clock gives it, which all processes share: a look of a caller then writes nothing."""
+        self._number = max(self._number + 1, round(10000 * now))
+        return self._number
 
     def _callers(self, now: float, asker: Call | None) -> list[list[object]]:
         """Those in line: id, queue, priority, age, and for how long they are seen and stand aside; the class that they want."""

@@ -7,7 +7,8 @@ With N PBXs and a limit of L requests a minute:
              told by Redis' clock, as this PBX knew it last, and by a number that Redis gave it. A request
              may be `late`
 
-A PBX lends its part to the others by a lease. Redis counts the parts of those whose lease has lapsed as used up (`pool`).
+A PBX lends its part to the others by a lease. Redis counts the parts of those whose lease has lapsed as used up (`pool`), and of
+those who have just joined: until a window and the longest request are over, they may have sent theirs by themselves.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def part(limit: int, pbxs: int) -> int:
 
 
 def pool(limit: int, pbxs: int, away: int) -> int:
-    """Requests a minute that the PBXs with a lease share, if so many are away."""
+    """Requests a minute that the PBXs with a lease share, if so many are away or have just joined."""
     return max(0, limit - away * max(1, part(limit, pbxs)))
 
 
