@@ -38,7 +38,7 @@ class VirtualClient(Client):
             raise Away("ConnectionError: refused")
         begun, now = time.perf_counter(), self.day.now
         clock = json.dumps([int(now), round(now % 1 * 1e6)])
-        answer = json.loads(self._virtual([self._key], [json.dumps(asked), clock]))
+        answer = json.loads(self._virtual([self.key], [json.dumps(asked), clock]))
         self.day.calls_of_redis.append(time.perf_counter() - begun)
         return answer
 
