@@ -49,7 +49,7 @@ def test_all_is_well(redis, look):
     found = look(redis.url)
     assert {finding.state for finding in found.values()} == {OK, NOTE}
     about = found[f"Redis at 127.0.0.1:{redis.port}"]
-    assert re.fullmatch(r"Redis 7\.\d+\.\d+ \(\d+\.\d ms\)", about.text)
+    assert re.fullmatch(r"(Redis|Valkey) \d+\.\d+\.\d+ \(\d+\.\d ms\)", about.text)
     assert found["PBXs of this account"].text == "0 of 2 there: none"
     assert redis.cli("DBSIZE") == "0", "the check has left something behind"
 

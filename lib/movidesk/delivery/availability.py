@@ -92,12 +92,13 @@ class RequestSender(Needed):
     def exchange(self, event: str, request: int = 0, **fields: object) -> Exchange:
         """Send one event, without recording the outcome. request: as `send` has it; one that has become too old is not sent."""
         fields = self._with_number_in_form(fields)
+        client = self.client  # the first one imports the HTTP library: no time passes between the look below and the request
         begun, sent = time.monotonic(), self.journal.steady()
         if request and self.journal.pool is not None and self.journal.limits.is_stale(request):
             from movidesk.delivery.api import Retry
 
             return Exchange(Retry(None, "not sent: this process was held up for too long", None, sent=False), sent, 0.0)
-        return Exchange(self.client.send(event, **fields), sent, time.monotonic() - begun)
+        return Exchange(client.send(event, **fields), sent, time.monotonic() - begun)
 
     def _with_number_in_form(self, fields: dict[str, object]) -> dict[str, object]:
         """The fields, with the caller's number in the form that [numbers] asks for."""
