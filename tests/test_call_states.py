@@ -114,6 +114,13 @@ def test_client_numbers(caller_id, expected):
     assert call_states.client_number(caller_id) == expected
 
 
+@pytest.mark.parametrize("presentation, expected", [
+    ("prohib_not_screened", "anonymous"), ("prohib_passed_screen", "anonymous"), ("prohib_failed_screen", "anonymous"),
+    ("prohib", "anonymous"), ("allowed_not_screened", "4733990777"), ("unavailable", "4733990777"), ("", "4733990777")])
+def test_a_number_that_the_caller_withholds_is_anonymous(presentation, expected):
+    assert call_states.client_number("4733990777", presentation) == expected
+
+
 @given(st.text())
 def test_a_client_number_is_digits_with_a_leading_plus_or_anonymous(caller_id):
     number = call_states.client_number(caller_id)

@@ -144,6 +144,13 @@ def test_behind_a_local_channel_the_agents_phone_tells_whom_it_talks_to(settings
     assert (journal.calls.find(CALL).state, journal.calls.find(CALL).channel) == ("transferred", "1700000000.1")
 
 
+def test_the_number_of_a_customer_who_withholds_it(settings, journal):
+    journal.calls.arrive("pbx1", "1700000000.2", "77", "5254", arrived=CAME)
+    customer = {**who("1700000000.1", **HERS), "CALLERID(num-pres)": "prohib_not_screened"}
+    run(settings, "moved", **functions({CUSTOMER: customer}))
+    assert journal.calls.find(CALL).number == "anonymous"
+
+
 def test_an_ordinary_hangup_behind_a_local_channel_ends_the_call(settings, journal):
     journal.calls.arrive("pbx1", "1700000000.2", "77", "5254", arrived=CAME)
     journal.calls.record(CALL, call_states.TRANSFERRED, "5252")

@@ -93,6 +93,16 @@ def test_received_sets_the_extension(online, simulator, book):
     assert not any(line for line in peer.console if "failed" in line)
 
 
+@pytest.mark.parametrize("presentation, number", [
+    ("prohib_not_screened", "anonymous"), ("", "anonymous"), ("allowed_not_screened", "4733990777")])
+def test_a_number_that_the_trunk_delivers_but_the_caller_withholds(settings, book, presentation, number):
+    """agi_callingpres also tells that only the name is withheld."""
+    peer = Peer(variables={"CALLERID(num-pres)": presentation}, environment={"agi_callingpres": "32"})
+    with peer.channel(QUEUE) as channel:
+        runner.run("received", channel, Context(config.load(settings)), [QUEUE])
+    assert book.call().number == number
+
+
 @pytest.mark.parametrize("value, priority", [("", 0), ("0", 0), ("7", 7), ("9", 9), ("10", 0), ("-1", 0), ("vip", 0), ("5 ", 0),
                                              ("\u0665", 0)])
 def test_a_callers_priority_is_a_digit(settings, book, value, priority):

@@ -10,6 +10,8 @@ from movidesk.context import Context
 from movidesk.rules import call_states, waiting_line
 
 LATEST = 86400  # seconds; MOVIDESK_ARRIVED may differ from our clock by at most this, because no caller waits longer
+RESTRICTION, RESTRICTED = 0x60, 0x20  # in agi_callingpres: the bits, and their value for a withheld number or name (Q.931)
+NUMBER_PRESENTATION = "CALLERID(num-pres)"
 
 
 def variable_or_empty(channel: Channel, name: str) -> str:
@@ -47,8 +49,15 @@ def callers_uniqueid(channel: Channel) -> str:
 
 
 def client_number(channel: Channel) -> str:
-    """The caller's number in the form that Movidesk accepts; `anonymous` if it is withheld."""
-    return call_states.client_number(channel.env.get("agi_callerid", ""))
+    """The caller's number in the form that Movidesk accepts; `anonymous` if it is withheld.
+
+    Some trunks deliver a number together with the caller's wish that nobody sees it (SIP: Privacy: id; ISDN: CLIR).
+    """
+    number, presentation = channel.env.get("agi_callerid", ""), channel.env.get("agi_callingpres", "")
+    if re.fullmatch("[0-9]{1,3}", presentation) and int(presentation) & RESTRICTION == RESTRICTED:
+        # The name's restriction, or the number's. If the channel is gone, it counts as the number's.
+        return call_states.client_number(number, variable_or_empty(channel, NUMBER_PRESENTATION) or call_states.PROHIBITED)
+    return call_states.client_number(number)
 
 
 def call_id(context: Context, channel: Channel) -> str:

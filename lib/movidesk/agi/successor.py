@@ -88,7 +88,7 @@ def _talks_to(channel: Channel, own: str, handler: str) -> str:
 
 def _successor(channel: Channel, name: str, takes_place: bool) -> Successor | None:
     uniqueid = _of(channel, name, "UNIQUEID")
-    number = call_states.client_number(_of(channel, name, "CALLERID(num)"))
+    number = call_states.client_number(_of(channel, name, "CALLERID(num)"), _of(channel, name, "CALLERID(num-pres)"))
     return Successor(name, uniqueid, number, takes_place) if uniqueid else None
 
 

@@ -31,6 +31,7 @@ BUSY_CODES = frozenset("34")
 
 MAX_ID = 256
 ANONYMOUS = "anonymous"  # the number of a caller who withholds it
+PROHIBITED = "prohib"    # how CALLERID(num-pres) begins for a number that the caller withholds, but the trunk delivers
 
 BEFORE_AGENT = (RECEIVED, WAITING, OFFERED)  # of queue control
 _MOVES = {
@@ -114,10 +115,14 @@ def call_id(pbx: str, uniqueid: str, visit: int = 1) -> str:
     return result
 
 
-def client_number(caller_id: str) -> str:
-    """The caller's number for Movidesk: digits with an optional leading `+`; `anonymous` if there are no digits."""
+def client_number(caller_id: str, presentation: str = "") -> str:
+    """The caller's number for Movidesk: digits with an optional leading `+`; `anonymous` if there are no digits, or if the number
+    is withheld.
+
+    presentation: what CALLERID(num-pres) says, such as prohib_not_screened.
+    """
     digits = "".join(c for c in caller_id if c in "0123456789")
-    if not digits:
+    if not digits or presentation.startswith(PROHIBITED):
         return ANONYMOUS
     number = "+" + digits if caller_id.lstrip().startswith("+") else digits
     return number[:128]
