@@ -20,6 +20,8 @@ exten => watched-twice,1,Gosub(movidesk-watch,s,1(77))
  same => n,Dial(PJSIP/5254,1,U(movidesk-answered))
  same => n,Gosub(movidesk-watch,s,1(77))
  same => n,Dial(PJSIP/5253,20,U(movidesk-answered))
+exten => withheld,1,Set(CALLERID(num-pres)=prohib_not_screened)
+ same => n,Goto(movidesk-queue,77,1)
 exten => ivr,1,Answer()
  same => n,Wait(0.5)
  same => n,Goto(movidesk-queue,77,1)
@@ -116,6 +118,37 @@ def test_numbers_as_they_come(office, number, shown):
     caller.wait()
     office.settle()
     assert [(ticket.number, ticket.state) for ticket in office.rehearsal.tickets()] == [(shown, "completed")]
+
+
+def test_a_number_that_the_trunk_delivers_but_the_caller_withholds(office):
+    office.agent("5252")
+    caller = office.call("withheld")
+    caller.wait_answered()
+    caller.hang_up()
+    caller.wait()
+    office.settle()
+    assert [(ticket.number, ticket.state) for ticket in office.rehearsal.tickets()] == [("anonymous", "completed")]
+
+
+def test_a_caller_hears_ringing_while_movidesk_is_slow(office):
+    office.fault("receivedCall", delay=1.0)
+    agent = office.agent("5252")
+    caller = office.call()
+    caller.wait_answered()
+    assert caller.events("ringing")[0].at < agent.events("invited")[0].at - 0.5
+    caller.hang_up()
+    office.ticket(caller, "completed", ANSWERED)
+
+
+@pytest.mark.parametrize("who", ["caller", "agent"])
+def test_an_agent_behind_a_local_channel_that_leaves_the_call(office, who):
+    office.set(MOVIDESK_DIAL_PREFIX="Local/", MOVIDESK_DIAL_SUFFIX="@ext-local")
+    agent = office.agent("5252", audio=True)
+    caller = office.call()
+    office.wait_talk(caller, agent)
+    (caller if who == "caller" else agent).hang_up()
+    office.ticket(caller, "completed", ANSWERED)
+    assert "ERROR" not in office.console()
 
 
 def test_a_local_agent_with_follow_me(office):
