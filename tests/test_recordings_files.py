@@ -85,6 +85,12 @@ def test_a_message_of_a_box_gets_a_name_of_its_own(tmp_path, monitor, ending, na
     assert (monitor / os.path.basename(path)).read_bytes() == SOUND
 
 
+def test_a_whole_file_is_a_recording_of_the_pbxs_own(tmp_path, monitor):
+    (tmp_path / "talk.wav").write_bytes(SOUND)
+    assert files.own_message(str(tmp_path / "talk.wav"), str(monitor), "pbx1-1.1") == str(tmp_path / "talk.wav")
+    assert not (monitor / "pbx1-1.1-message.wav").exists()
+
+
 def test_no_message_in_the_box(tmp_path, monitor):
     assert files.own_message(str(tmp_path / "msg0000"), str(monitor), "pbx1-1.1") == ""
 

@@ -18,8 +18,11 @@ def own_message(message: str, folder: str, call_id: str) -> str:
     """Copy a message from a voicemail box to `folder` and return the path of the copy; '' if there is no message.
 
     A box renumbers its messages when one is deleted, so a link to msg0000 would soon play another caller's message.
-    message: VM_MESSAGEFILE, a path without its extension. Raises OSError if the copy fails.
+    message: VM_MESSAGEFILE, a path without its extension. A path of a whole file is a recording of the PBX's own dialplan
+    (MIXMONITOR_FILENAME): returned as it is. Raises OSError if the copy fails.
     """
+    if os.path.isfile(message):
+        return message
     for ending in MESSAGE_ENDINGS:
         if os.path.exists(message + ending):
             name = re.sub(r"[^0-9A-Za-z_.-]", "", call_id) + "-message" + ending.lower()
