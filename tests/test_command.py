@@ -51,6 +51,13 @@ def test_the_command_refuses_misuse():
     assert done.returncode == 2 and "GUID" in done.stderr
 
 
+@pytest.mark.parametrize("port", ["65536", "99999", "-1", "http", ""])
+def test_no_port(capsys, port):
+    with pytest.raises(SystemExit) as ended:
+        command.main(["--port", port])
+    assert ended.value.code == 2 and f"{port} is no port" in capsys.readouterr().err
+
+
 def test_agents_may_have_names():
     model = Movidesk(lambda: 0.0)
     command.add_agents(model, 5, "6000=Ana Souza, 6001=Bruno, 6002")

@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="movidesk simulate", description="A stand-in for Movidesk's telephony API.")
     parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS",
                         help="where it listens besides 127.0.0.1 (default: for this machine only)")
-    parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument("--port", type=_port, default=8080, help="0: any that is free (default 8080)")
     parser.add_argument("--limit", type=int, default=10, help="requests a minute (default 10)")
     parser.add_argument("--over-limit", choices=("429", "cut"), default="429",
                         help="what happens over the limit: a 429, or the connection is cut (default 429)")
@@ -86,6 +86,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--with-asterisk", action="store_true",
                         help="in a checkout: start an Asterisk with movidesk-agi too, and say how a softphone calls it")
     return parser
+
+
+def _port(text: str) -> int:
+    """A port; without this, Python would listen at 34463 for 99999."""
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text} is no port: 0 to 65535")
+    return int(text)
 
 
 def add_agents(model: Movidesk, queue: int, text: str) -> None:
