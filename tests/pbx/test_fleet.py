@@ -5,12 +5,10 @@ A minute lasts SECONDS here: for the simulator, and for the product, of which a 
 """
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
-import threading
-import time
-import warnings
 from contextlib import ExitStack, suppress
 
 import pytest
@@ -23,17 +21,19 @@ from movidesk_rehearsal.redis_server import PrivateRedis
 from movidesk_rehearsal.rehearsal import wait_for
 from movidesk_sim.model import Limit
 from office import AGENTS, ANSWERED, VARIABLES
-from support.proxy import TO_CLIENT, Proxy
+from support.proxy import TO_CLIENT, TO_SERVER, Proxy
 
 SECONDS = float(os.environ.get("MINUTE", "3"))
 LIMIT = 10
 SLACK = 0.5  # by which the product's window is longer than a minute
 PATIENCE = 60 + 12 * SECONDS  # of a test, for what must happen
+ATTEMPTS = 3  # where Redis has counted as away
 #: Constants that follow the length of a minute: module, name. A lease is longer than two beats (housekeeping.BEAT_EVERY). Redis
 #: may take longer on a machine that is busy with other tests: while it counts as away nobody's order is kept.
 SCALED = {"rules/rate_limit.py": {"WINDOW": SECONDS + SLACK}, "fleet/script.py": {"LEASE": 7.0, "JUMP": 2.5},
           "fleet/membership.py": {"SPARE": 1.0, "WELL": 2.0}, "fleet/client.py": {"TIMEOUT": 2.0}}
-LINE = {"line": ["ask_every = 1", "ask_at_least_every = 2"]}
+#: An exchange with Movidesk ends within three times this; so long the others wait where one of its requests may be under way.
+LINE = {"line": ["ask_every = 1", "ask_at_least_every = 2"], "movidesk": ["timeout = 2"]}
 
 
 def with_minutes(folder):
@@ -53,7 +53,13 @@ def with_minutes(folder):
 
 
 class Branches:
-    """The two PBXs, with the phones of both agents at each, and a network to Redis for each."""
+    """The two PBXs, with the phones of both agents at each, and a network to Redis for each.
+
+    cut: whether a PBX reports to Movidesk what the other one does not know of, as while Redis is away.
+    """
+
+    serial = itertools.count(1)
+    cut = False
 
     def __init__(self, fleet: Fleet, networks: list[Proxy]) -> None:
         self.fleet, self.networks, self.model, self.redis = fleet, networks, fleet.model, fleet.redis
@@ -64,13 +70,17 @@ class Branches:
             for extension in AGENTS:
                 self.opened.enter_context(Agent(pbx.pbx, extension, answers(hang_up_after=0.2)))
 
+    def comes(self, place) -> Caller:
+        """Another caller, at this PBX."""
+        return self.opened.enter_context(Caller(place.pbx, "77", f"47339{next(self.serial):06}"))
+
     def call(self, count: int) -> list[Caller]:
         """So many callers wait, who came at the two PBXs in turn. Redis has heard of each before the next one comes."""
         self.model.in_call.update((extension, "somebody") for extension in AGENTS)
         callers = []
         for number in range(count):
             place, before = self.fleet.pbxs[number % 2], self.heard_of()
-            caller = self.opened.enter_context(Caller(place.pbx, "77", f"47339{time.monotonic_ns() % 10 ** 6:06}"))
+            caller = self.comes(place)
             callers.append(caller)
             wait_for(f"{caller} is in line", lambda: self.waits(place, caller), PATIENCE, self.story)
             wait_for(f"Redis hears of {caller}", lambda: self.heard_of() - before, PATIENCE, self.story)
@@ -116,6 +126,10 @@ class Branches:
         """Every caller has one ticket, which is complete."""
         for caller in callers:
             caller.wait(PATIENCE)
+        self.wait_told(callers)
+
+    def wait_told(self, callers: list[Caller]) -> None:
+        """Movidesk has a complete ticket for each, also for those who were cut off."""
         wait_for("complete tickets", lambda: all(ticket.complete for ticket in self.tickets(callers))
                  and len(self.tickets(callers)) == len(callers), PATIENCE, self.story)
 
@@ -134,15 +148,36 @@ class Branches:
         """Whether a PBX has lost Redis since the test began."""
         return any("fleet: Redis" in pbx.service_log()[begun:] for pbx, begun in zip(self.fleet.pbxs, self.logged))
 
+    def wait_alone(self, *pbxs) -> None:
+        """Each of these PBXs uses its own part of the limit."""
+        for pbx in pbxs:
+            wait_for(f"{pbx.name} is alone", lambda: self.standing(pbx)["alone_in"] == 0, PATIENCE, self.story)
+
+    def wait_together(self) -> None:
+        """Both PBXs share the limit, and nothing of it is kept for anybody."""
+        for pbx in self.fleet.pbxs:
+            wait_for(f"{pbx.name} is in the fleet", lambda: not self.standing(pbx)["why"]
+                     and self.standing(pbx)["shared"]["pool"] == LIMIT, PATIENCE, self.story)
+
+    @staticmethod
+    def standing(pbx) -> dict:
+        """`movidesk status --fleet` there, for programs."""
+        return json.loads(pbx.cli("status", "--fleet", "--json").stdout)
+
+    def sent_by(self, pbx) -> int:
+        """How many requests Movidesk has had from this PBX in this test."""
+        return sum(entry["params"]["id"].startswith(pbx.name + "-") for entry in self.log())
+
     def judge(self) -> None:
-        """No minute has more requests than the limit, and Movidesk had no reason to complain. Only of agents it may know less:
-        reports of two PBXs that wait for Redis do not arrive in the order of their calls."""
+        """No minute has more requests than the limit, and Movidesk had no reason to complain. Only of agents may it know less
+        in a cut: reports of two PBXs that each wait for their turn do not arrive in the order of their calls."""
         times = [entry["time"] for entry in self.model.log]
         most = max((sum(begin <= at < begin + SECONDS for at in times[place:place + 2 * LIMIT + 2])
                     for place, begin in enumerate(times)), default=0)
         assert most <= LIMIT, f"{most} requests in a minute\n{self.story()}"
-        assert [entry for entry in self.model.log if entry["status"] == 429] == [], self.story()
-        assert [problem for problem in self.model.problems if "is still in call" not in problem["text"]] == [], self.story()
+        assert [entry for entry in self.log() if entry["status"] != 200] == [], self.story()
+        known = "is still in call" if self.cut else "nothing of this kind"
+        assert [problem for problem in self.model.problems if known not in problem["text"]] == [], self.story()
 
     def close(self) -> None:
         self.opened.close()
@@ -172,67 +207,96 @@ def branches(fleet):
 
 
 def test_callers_of_two_pbxs_are_served_in_their_order(branches):
-    callers = branches.call(12)
-    key = branches.redis.cli("KEYS", "*")
-    kept = key + branches.redis.cli("HGETALL", key)
-    assert "pbx1-" in kept and branches.model.token not in kept and not [c for c in callers if c.number in kept]
-    branches.free_agents()
-    branches.wait_complete(callers)
-    in_order = branches.served() == [caller.number for caller in callers]
-    if branches.redis_was_slow() and not in_order:
-        warnings.warn("on this busy machine Redis counted as away: the order was not kept", stacklevel=1)
-    else:
-        assert in_order, branches.story()
+    for _attempt in range(ATTEMPTS):
+        callers = branches.call(12)
+        branches.free_agents()
+        branches.wait_complete(callers)
+        numbers = [caller.number for caller in callers]
+        served = [number for number in branches.served() if number in numbers]
+        if served == numbers:
+            break
+        assert branches.redis_was_slow(), branches.story()  # only then is the order not kept: on a busy machine
+    assert served == numbers, branches.story()
     tickets = branches.tickets(callers)
     assert [ticket.state for ticket in tickets] == ["completed"] * 12, branches.story()
     assert sorted(ticket.id.partition("-")[0] for ticket in tickets) == ["pbx1"] * 6 + ["pbx2"] * 6
     for ticket in tickets:
         assert branches.fleet.pbxs[0].requests(ticket.id)[-3:] == ANSWERED, branches.story()
+
+
+def test_redis_knows_no_token_and_no_number(branches):
+    callers = branches.call(2)
+    key = branches.redis.cli("KEYS", "*")
+    kept = key + branches.redis.cli("HGETALL", key)
+    assert "pbx1-" in kept and branches.model.token not in kept and not [c for c in callers if c.number in kept]
     wait_for("both are there", lambda: "PBXs      2 of 2; this is pbx2" in branches.fleet.pbxs[1].cli("status", "--fleet").stdout,
              instead=branches.story)
+    branches.free_agents()
+    branches.wait_complete(callers)
 
 
 def test_redis_fails_in_every_way_while_callers_wait(branches):
-    callers = branches.call(12)
+    branches.cut = True
+    callers, redis = branches.call(12), branches.redis
     branches.free_agents()
-    redis = branches.redis
-    for count, trouble in zip((2, 4, 6), (redis.forget_scripts, redis.forget_everything, lambda: redis.sleep(3.0))):
+    for count, trouble in zip((1, 3, 5), (redis.forget_scripts, redis.forget_everything, lambda: redis.sleep(3.0))):
         branches.wait_served(count)
         trouble()
-    branches.wait_served(8)
+    branches.wait_served(6)
     redis.stop()
-    branches.wait_served(9)  # each PBX uses its own part
     shown = branches.fleet.pbxs[1].cli("status", "--fleet")
     assert shown.returncode == 1 and "cannot be used: " in shown.stdout
+    branches.wait_alone(*branches.fleet.pbxs)
+    before = [branches.sent_by(pbx) for pbx in branches.fleet.pbxs]
+    wait_for("each PBX uses its own part", lambda: all(branches.sent_by(pbx) > sent for pbx, sent
+                                                       in zip(branches.fleet.pbxs, before)), PATIENCE, branches.story)
+    assert len(branches.served()) < 12, "some still wait"
     redis.start()
     branches.wait_complete(callers)
+    assert sorted(branches.served()) == sorted(caller.number for caller in callers)
+    branches.wait_together()
 
 
 def test_a_pbx_dies_and_the_other_goes_on(branches):
     callers = branches.call(6)
+    stay, leave = callers[0::2], callers[1::2]
     branches.free_agents()
     branches.wait_served(1)
     gone = branches.fleet.pbxs[1]
     gone.stop_service(kill=True)
     gone.pbx.stop(kill=True)
-    for caller in callers[1::2]:
+    for caller in leave:
         caller.cut_off()
-    for caller in callers[0::2]:
+    for caller in stay:
         caller.wait(PATIENCE)
+    assert [number for number in branches.served() if number in [caller.number for caller in stay]] == [
+        caller.number for caller in stay], branches.story()
     gone.pbx.start()
     gone.start_service()
-    wait_for("complete tickets", lambda: all(ticket.complete for ticket in branches.tickets(callers)), PATIENCE, branches.story)
-    known = {ticket.number for ticket in branches.tickets(callers)}
-    assert {caller.number for caller in callers[0::2]} <= known
+    branches.wait_told(callers)
+    states = {ticket.number: ticket.state for ticket in branches.tickets(callers)}
+    assert [states[caller.number] for caller in stay] == ["completed"] * 3, branches.story()
+    assert all(caller.number in branches.served() or states[caller.number] in ("canceled", "lost") for caller in leave), states
 
 
-def test_answers_of_redis_vanish_on_the_way_to_one_pbx(branches):
-    """The PBX that is cut off believes nothing, and Redis does not know that it is."""
-    callers = branches.call(8)
+def test_packets_between_a_pbx_and_redis_vanish_in_one_direction(branches):
+    """Answers: that PBX believes nothing, and Redis hears it and does not know that it is cut off. Later calls of the other one,
+    which arrive when nobody waits for them any more."""
+    branches.cut = True
+    one, other = branches.fleet.pbxs
+    callers = branches.call(4)
     branches.free_agents()
     branches.wait_served(1)
     branches.networks[1].hold(TO_CLIENT)
-    healing = threading.Timer(4 * SECONDS, branches.networks[1].release)
-    healing.start()
+    branches.wait_alone(other)
+    assert not branches.standing(one)["why"]
+    callers += [branches.comes(place) for place in [one, other] * 3]  # both have more to send than their part
+    sent = branches.sent_by(other)
+    wait_for("the PBX that is cut off uses its part", lambda: branches.sent_by(other) > sent, PATIENCE, branches.story)
+    branches.networks[0].hold(TO_SERVER)
+    wait_for("the other one is cut off", lambda: branches.standing(one)["why"], PATIENCE, branches.story)
+    for network in branches.networks:
+        network.release()
     branches.wait_complete(callers)
-    healing.join()
+    assert sorted(branches.served()) == sorted(caller.number for caller in callers)
+    branches.wait_together()
