@@ -183,6 +183,21 @@ def test_an_agent_of_one_pbx_is_known_to_the_other(office):
     assert other.with_callers("77") == 0
 
 
+def test_a_caller_whose_agent_does_not_answer_keeps_its_place(office):
+    """Also before callers of other PBXs who came while the phone rang."""
+    journal = office.pbxs[0]
+    turn = journal.scheduler.turn(arrive(journal, "a1"), 10)
+    journal.limits.finished(turn.request_id)
+    journal.scheduler.answered(journal.calls.latest("a1"), "5252", "", "5252")
+    office.clock.now += 1.0
+    journal.pool.beat(10)
+    assert journal.pool.member.overview().members[0].waiting == 0
+    assert office.asks(1, "b1").position == 1
+    office.clock.now += 0.5
+    assert office.asks(0, "a1").position == 1
+    assert office.asks(1, "b1").position == 2
+
+
 def test_no_late_arrival_is_told_while_a_caller_waits_at_the_other_pbx(office):
     """Movidesk could give it the agent whom that caller waits for, and it would take two requests that callers need."""
     asking = office.pbxs[0].scheduler.turn(arrive(office.pbxs[0], "a1"), 10)

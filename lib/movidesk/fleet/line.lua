@@ -30,7 +30,8 @@ local function caller_of(told, before)
             seen = now + told[5], aside = now + told[6], wants = told[7]}
 end
 
--- The PBX's callers as it reports them: {{id, queue, priority, age, seen, aside, wants}, ...}, times from now.
+-- The PBX's callers as it reports them: {{id, queue, priority, age, seen, aside, wants}, ...}, times from now. One whose agent's
+-- phone rings is reported with seen = 0: nobody waits for it, but it keeps its place for when the agent does not answer.
 local function take_line(me, callers)
     local line = {}
     table.sort(callers, function(one, other) return one[4] > other[4] end)

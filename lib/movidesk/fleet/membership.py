@@ -251,9 +251,7 @@ class Membership:
         """The fleet, as Redis knows it. Raises Away."""
         clock, fields = self.client.state()
         now, shared = 1000 * clock, fields.pop("shared", {})
-        members = [Member(name[4:], pbx["version"], (now - pbx["seen"]) / 1000, pbx.get("lease", 0) > now, pbx["pbxs"],
-                          pbx["limit"], fleet_share.part(pbx["limit"], pbx["pbxs"]), len(pbx["line"]), pbx.get("outbox", 0),
-                          pbx.get("clock", 0) / 1000, pbx["share"]) for name, pbx in sorted(fields.items()) if pbx.get("version")]
+        members = [_member(name[4:], pbx, now) for name, pbx in sorted(fields.items()) if pbx.get("version")]
         leased = [member for member in members if member.leased]
         settled = sum(pbx.get("lease", 0) > now >= pbx.get("settles", 0) for pbx in fields.values())
         limit = min((member.limit for member in leased), default=0)
@@ -262,6 +260,15 @@ class Membership:
         closed = shared.get("closed") or {}
         return Overview(members, shared_by_all, counts,
                         max(0.0, (shared.get("full", 0) - now) / 1000), max(0.0, (closed.get("until", 0) - now) / 1000))
+
+
+def _member(name: str, pbx: dict[str, Any], now: float) -> Member:
+    """From the PBX's field of the state; now: Redis' clock, in milliseconds."""
+    return Member(
+        name, pbx["version"], seen=(now - pbx["seen"]) / 1000, leased=pbx.get("lease", 0) > now, pbxs=pbx["pbxs"],
+        limit=pbx["limit"], part=fleet_share.part(pbx["limit"], pbx["pbxs"]),
+        waiting=sum(caller["seen"] > now for caller in pbx["line"].values()), outbox=pbx.get("outbox", 0),
+        clock=pbx.get("clock", 0) / 1000, share=pbx["share"])
 
 
 def account_key(config: Config) -> str:

@@ -219,11 +219,15 @@ class Pool:
         return self._number
 
     def _callers(self, now: float, asker: Call | None) -> list[list[object]]:
-        """Those in line: id, queue, priority, age, and for how long they are seen and stand aside; the class that they want."""
+        """Those in line, and those for whom a phone rings, who keep their places: id, queue, priority, age, and for how long they
+        are seen (0: not in line) and stand aside; the class that they want."""
         found: list[list[object]] = []
         for call_id, queue, priority, rank, seen, aside, wants, arrived in self._store.rows(
-                lambda *row: row, "SELECT call_id, queue, priority, rank, seen_until, aside_until, wants, arrived FROM calls"
-                f" WHERE {STANDS_IN_LINE} OR id = :asker ORDER BY rank, id", now=now, asker=asker.id if asker else 0):
+                lambda *row: row, f"""
+                SELECT call_id, queue, priority, rank, CASE WHEN {STANDS_IN_LINE} OR id = :asker THEN seen_until ELSE :now END,
+                       aside_until, wants, arrived FROM calls
+                WHERE {STANDS_IN_LINE} OR id = :asker OR ended IS NULL AND state = 'offered' ORDER BY rank, id""",
+                now=now, asker=asker.id if asker else 0):
             came = waiting_line.arrived(rank, priority) if rank else now - (self._store.clock() - arrived)
             rests = max(0, ms(max(aside, self._outage_until) - now))
             found.append([call_id, queue, priority, max(0, ms(now - came)), ms(seen - now), rests,
