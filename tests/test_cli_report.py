@@ -192,6 +192,14 @@ def test_json(movidesk, office):
         "answered_since": 0, "called_since": 0, "anonymous": 1}
 
 
+@pytest.mark.parametrize("options", [(), ("--callers",)])
+@pytest.mark.parametrize("day, callers", [(DAY, 2), ("2023-05-02", 0)])
+def test_json_is_indented_however_many_callers_it_lists(movidesk, office, options, day, callers):
+    out = movidesk("report", "--day", day, "--json", *options)[1]
+    found = json.loads(out)
+    assert out == json.dumps(found, indent=2) + "\n" and len((found if options else found["call_back"])["callers"]) == callers
+
+
 def test_what_programs_read_is_english(movidesk, office, monkeypatch):
     monkeypatch.setenv("LANGUAGE", "pt")
     assert "chamadas" in movidesk("report", "--day", DAY)[1]
