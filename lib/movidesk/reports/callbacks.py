@@ -8,7 +8,8 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Sequence
-from itertools import compress
+from itertools import compress, repeat
+from math import inf
 from operator import ge
 from typing import NamedTuple
 
@@ -89,6 +90,4 @@ class _Reached:
     def since(self, last: dict[int, float]) -> set[int]:
         """Which of these keys were reached at the time beside them or later."""
         # Made of functions that are not Python's own code: this is one step for each of a million calls.
-        theirs = bytearray(map(last.__contains__, self._keys))
-        keys = array("q", compress(self._keys, theirs))
-        return set(compress(keys, map(ge, compress(self._times, theirs), map(last.__getitem__, keys))))
+        return set(compress(self._keys, map(ge, self._times, map(last.get, self._keys, repeat(inf)))))
