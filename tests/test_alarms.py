@@ -60,7 +60,7 @@ def test_a_refused_token_stands_until_it_is_taken_or_another_one_is_there(contex
     since = alarms.local(clock())
     clock.advance(10_000)
     context.apply_outcome(Retry(None, "HTTP 403: no", 403))
-    assert text(context) == f"Movidesk refuses the token since {since} (HTTP 401: no): put a valid one into {context.config.path}"
+    assert text(context) == f"Movidesk refuses the token since {since} (HTTP 401: no); put a valid one into {context.config.path}"
     context.apply_outcome(Delivered("5252"))
     assert names(context) == []
     context.apply_outcome(Retry(None, "HTTP 401: no", 401))
@@ -144,7 +144,7 @@ def test_nobody_sends(context, clock):
     since = alarms.local(clock())
     pending(context)
     clock.advance(alarms.IDLE_AFTER)
-    assert text(context) == f"events wait since {since} and no process sends them: is movidesk serve running?"
+    assert text(context) == f"events wait since {since} and no process sends them; is movidesk serve running?"
     assert context.journal.outbox.take(10)[0]
     assert names(context) == []
 
@@ -165,7 +165,7 @@ def test_a_journal_that_cannot_be_read_hides_no_other_alarm(context, write_confi
                                         "queue": "", "number": "", "extension": "", "link": ""})
     monkeypatch.setattr(context.journal.store, "note", fails)
     journal, other = alarms.standing(context)
-    assert journal == ("journal", "journal x: disk I/O error") and kept in other.text
+    assert journal == alarms.of("journal", "journal x: disk I/O error") and kept in other.text
     with standby.use(context, "the disk is full"):
         assert names(context) == ["journal", "emergency"] and "the disk is full" in alarms.standing(context)[0].text
 
@@ -181,7 +181,7 @@ def test_refused_events(context, end):
     pending(context)
     job, _ = context.journal.outbox.take(10)
     context.journal.outbox.rejected(job, "HTTP 400: no such queue")
-    assert text(context) == "1 event is set aside, the first: received of pbx1-1.1 (HTTP 400: no such queue): see movidesk outbox"
+    assert text(context) == "1 event is set aside, the first: received of pbx1-1.1 (HTTP 400: no such queue); see movidesk outbox"
     assert getattr(context.journal.outbox, end)(job.event.id)
     assert names(context) == []
 
@@ -272,20 +272,20 @@ def test_the_console_hears_each_alarm_once_an_hour(context, clock):
 
 def test_the_log_hears_of_begin_hour_and_end(clock, caplog):
     told = alarms.Log(logging.getLogger("movidesk.service"), clock)
-    alarm = alarms.Alarm("token", "refused")
+    alarm = alarms.of("token", "refused", "put a valid one")
     for seconds in (0, 1, alarms.SAY_EVERY):
         clock.advance(seconds)
         told.look([alarm])
     told.look([])
     told.look([])
     assert [record.getMessage() for record in caplog.records] == [
-        "alarm token: refused", "alarm token: refused", "alarm over: token"]
+        *["alarm token: refused; put a valid one"] * 2, "alarm over: token"]
 
 
 def test_the_documentation_lists_every_alarm():
     folder = Path(__file__).parent.parent
     owners = [line.split()[0] for line in alarms.__doc__.split("  ends\n")[1].split("\n\n")[0].splitlines()]
-    assert set(re.findall(r'\bAlarm\(\s*"(\w+)"', Path(alarms.__file__).read_text(encoding="utf-8"))) == set(owners)
+    assert set(re.findall(r'\bof\(\s*"(\w+)"', Path(alarms.__file__).read_text(encoding="utf-8"))) == set(owners)
     assert list(alarms.NAMES) == owners
     for page, title in (("docs/operations.md", "## Alarms"), ("docs/pt-BR/operations.md", "## Alarmes")):
         text = (folder / page).read_text(encoding="utf-8").split(f"\n{title}\n")[1]
@@ -348,8 +348,8 @@ def test_a_journal_that_this_user_may_read_but_not_write(context, monkeypatch, d
     path = context.journal.path
     assert names(context) == []
     monkeypatch.setattr(os, "access", lambda place, mode: place != os.path.join(os.path.dirname(path), denied).rstrip("/"))
-    assert alarms.without_journal(context.config) == [alarms.Alarm(
-        "journal", f"{path}, or its folder, is not writable for this user: give both to Asterisk's user")]
+    assert alarms.without_journal(context.config) == [alarms.of(
+        "journal", f"{path}, or its folder, is not writable for this user", "give both to Asterisk's user")]
 
 
 def test_alarms_are_in_the_language_of_the_admin(context, clock, monkeypatch):

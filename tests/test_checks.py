@@ -24,9 +24,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from movidesk import __version__, cli, config
+from movidesk import __version__, alarms, cli, config
 from movidesk.agi.listener import Listener
-from movidesk.checks import all_findings, bundle, dialplan, files, network, service, user
+from movidesk.checks import all_findings, bundle, dialplan, files, network, service, standing, user
 from movidesk.checks.finding import NOTE, OK, TROUBLE, Finding
 from movidesk.context import Context
 from movidesk.delivery.api import Delivered, Retry
@@ -135,6 +135,28 @@ def test_check_is_never_content_while_status_is_not(settings, capsys):
     assert finding.state == TROUBLE and "movidesk outbox --replay all" in finding.remedy
     book.outbox.dismiss(book.calls.events(call)[0].id)
     assert "alarm" not in " ".join(finding.subject for finding in all_findings(known) if finding.state == TROUBLE)
+
+
+@pytest.mark.parametrize("remedy", ["mend it", ""])
+@pytest.mark.parametrize("name", [name for name in alarms.NAMES if name != "config"])
+def test_check_says_once_what_to_do_about_an_alarm(settings, monkeypatch, name, remedy):
+    monkeypatch.setattr(alarms, "standing", lambda context: [alarms.of(name, "it is broken", remedy)])
+    monkeypatch.setattr("movidesk.checks.PARTS", (standing.findings,))
+    finding = found(settings(), f"alarm {name}")
+    assert finding.text == "it is broken" and finding.why and finding.remedy
+    assert "movidesk check" not in finding.remedy
+
+
+def test_an_old_textfile_has_its_causes_in_other_lines(settings, tmp_path):
+    """Which may be another folder, a package that is missing, or the service's unit."""
+    textfile = tmp_path / "movidesk.prom"
+    textfile.touch()
+    os.utime(textfile, (time.time() - 1000,) * 2)
+    known = settings(metrics={"textfile": str(textfile)})
+    Path(liveness.delivery_path(known["journal", "path"])).touch()
+    finding = found(known, "alarm metrics")
+    assert re.fullmatch(re.escape(f"[metrics] textfile = {textfile} was last written at ") + "[-0-9]+ [:0-9]+", finding.text)
+    assert "the configuration, metrics and the systemd unit" in finding.remedy
 
 
 # -- the network -------------------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ def arrive(book, uniqueid="1.1", queue="77", number="4733990777", **more):
     return book.calls.arrive("pbx1", uniqueid, queue, number, **more)
 
 
-SET_ASIDE = "1 event is set aside, the first: received of pbx1-3.1 (HTTP 400: no such id): see movidesk outbox"
+SET_ASIDE = "1 event is set aside, the first: received of pbx1-3.1 (HTTP 400: no such id); see movidesk outbox"
 
 
 def refuse(book, uniqueid="1.1", why="HTTP 400: no such id"):

@@ -69,8 +69,15 @@ NAMES = ("config", "token", "service", "disk", "extension", "away", "pause", "id
 class Alarm(NamedTuple):
     """An alarm that stands."""
 
-    name: str  # one of the table above
-    text: str  # what is wrong, and what to do
+    name: str    # one of the table above
+    text: str    # what is wrong, and what to do, as one line
+    wrong: str   # the first part of it
+    remedy: str  # what to do; '' if only `movidesk check` can tell
+
+
+def of(name: str, wrong: str, remedy: str = "") -> Alarm:
+    """An alarm with its line."""
+    return Alarm(name, f"{wrong}; {remedy or _('see movidesk check')}", wrong, remedy)
 
 
 def standing(context: Context) -> list[Alarm]:
@@ -86,30 +93,30 @@ def standing(context: Context) -> list[Alarm]:
         of_office = _of_fleet(context, context.journal) + _of_office(context, context.journal)
     except journal.JournalError as error:
         if not standby_folder.in_use(context.config):
-            urgent.append(Alarm("journal", str(error)))
+            urgent.append(of("journal", str(error)))
     return urgent + of_journal + [alarm for alarm in found if alarm not in urgent] + of_office
 
 
 def without_journal(config: Config) -> list[Alarm]:
     """The alarms that do not depend on the journal's content."""
     problems = config.all_problems()
-    found = [Alarm("config", "; ".join(problems))] if problems else []
+    found = [of("config", "; ".join(problems))] if problems else []
     if standby_folder.in_use(config):
-        found.append(Alarm("journal", _(
+        found.append(of("journal", _(
             "the journal cannot be used; a second one in memory ({folder}) replaces it, and calls go on. The cause: {why}"
             ).format(folder=standby_folder.folder(config), why=standby.reason(config))))
     elif not _is_writable(config["journal", "path"]):
-        found.append(Alarm("journal", _("{path}, or its folder, is not writable for this user: give both to Asterisk's user")
-                           .format(path=config["journal", "path"])))
+        found.append(of("journal", _("{path}, or its folder, is not writable for this user").format(
+            path=config["journal", "path"]), _("give both to Asterisk's user")))
     found += _of_machine(config["journal", "path"])
     found += _of_textfile(config)
     for path, since in emergency.waiting(config):
-        found.append(Alarm("emergency", _("events wait in {path} since {time}: the journal could not record them; movidesk serve "
-                                          "(or deliver) imports them").format(path=path, time=local(since))))
+        found.append(of("emergency", _("events wait in {path} since {time}: the journal could not record them").format(
+            path=path, time=local(since)), _("movidesk serve (or deliver) imports them")))
     for path, since in kept_aside(config["journal", "path"]):
-        found.append(Alarm("damaged", _("the journal was damaged at {time} and was renamed to {path}: see docs/operations.md, "
-                                        "\"A damaged journal\", then move that file elsewhere").format(
-                                            time=local(since), path=path)))
+        found.append(of("damaged", _("the journal was damaged at {time} and was renamed to {path}").format(
+            time=local(since), path=path), _(
+                "see docs/operations.md, \"A damaged journal\", then move that file elsewhere, with its -wal")))
     return found
 
 
@@ -125,18 +132,19 @@ def _of_machine(path: str) -> list[Alarm]:
     last = liveness.last_delivery(path)
     if os.path.isdir(os.path.dirname(path)) and (last is None or not 0.0 <= time.time() - last < SERVICE_AFTER):
         since = _("has not run since {time}").format(time=local(last)) if last else _("has never run")
-        found.append(Alarm("service", _(
-            "movidesk serve {since}: no event is sent to Movidesk, and calls use the slower scripts; start it: systemctl start "
-            "movidesk (journalctl -u movidesk says why it ended)").format(since=since)))
+        found.append(of("service", _(
+            "movidesk serve {since}: no event is sent to Movidesk, and calls use the slower scripts").format(since=since),
+            _("start it: systemctl start movidesk (journalctl -u movidesk says why it ended)")))
     try:
         disk = os.statvfs(os.path.dirname(path))
     except OSError:
         return found  # what is wrong with the folder, the journal says
     free = disk.f_bavail * disk.f_frsize
     if free < min(LITTLE_SPACE, disk.f_blocks * disk.f_frsize // 50) or disk.f_files and not disk.f_favail:
-        found.append(Alarm("disk", _(
+        found.append(of("disk", _(
             "only {megabytes:.1f} MB and {files} files are free on the disk of {folder}: once it is full no event can be "
-            "recorded there; free some space").format(megabytes=free / 1e6, files=disk.f_favail, folder=os.path.dirname(path))))
+            "recorded there").format(megabytes=free / 1e6, files=disk.f_favail, folder=os.path.dirname(path)),
+            _("free some space: du -xh / | sort -h | tail")))
     return found
 
 
@@ -148,14 +156,10 @@ def _of_textfile(config: Config) -> list[Alarm]:
     try:
         written = os.stat(path).st_mtime
     except OSError as error:
-        return [Alarm("metrics", _(
-            "[metrics] textfile = {path} cannot be read: {why}; Asterisk's user must be able to write in its folder, and "
-            "movidesk serve must be restarted after a change of the setting").format(path=path, why=error.strerror))]
+        return [of("metrics", _("[metrics] textfile = {path} cannot be read: {why}").format(path=path, why=error.strerror))]
     if abs(time.time() - written) < TEXTFILE_AFTER:
         return []
-    return [Alarm("metrics", _(
-        "[metrics] textfile = {path} was last written at {time}: Asterisk's user must be able to write in its folder").format(
-            path=path, time=local(written)))]
+    return [of("metrics", _("[metrics] textfile = {path} was last written at {time}").format(path=path, time=local(written)))]
 
 
 def _refused(context: Context) -> list[Alarm]:
@@ -165,10 +169,10 @@ def _refused(context: Context) -> list[Alarm]:
         return []
     event, call, _request = book.outbox.jobs(REFUSED, 1)[0]
     why = call_states.without_number(event.note, call.number) if context.config["pbx", "mask_numbers"] == "yes" else event.note
-    return [Alarm("refused", ngettext(
-        "{count} event is set aside, the first: {kind} of {call} ({why}): see movidesk outbox",
-        "{count} events are set aside, the first: {kind} of {call} ({why}): see movidesk outbox", refused).format(
-            count=refused, kind=event.kind, call=call.call_id, why=why))]
+    return [of("refused", ngettext(
+        "{count} event is set aside, the first: {kind} of {call} ({why})",
+        "{count} events are set aside, the first: {kind} of {call} ({why})", refused).format(
+            count=refused, kind=event.kind, call=call.call_id, why=why), _("see movidesk outbox"))]
 
 
 def _of_fleet(context: Context, book: journal.Journal) -> list[Alarm]:
@@ -183,20 +187,21 @@ def _of_fleet(context: Context, book: journal.Journal) -> list[Alarm]:
         text = _("since {time} this PBX may not join the others of its account, and sends nothing until that is mended: {why}")
         if not book.notes.get(fleet_watch.REFUSED):
             text = _("since {time} this PBX cannot share the account with the others ({why}): it goes on with its own waiting "
-                     "line and its share of the limit; see movidesk check")
-        found.append(Alarm("redis", text.format(time=local(away[1]), why=away[0])))
+                     "line and its share of the limit")
+        found.append(of("redis", text.format(time=local(away[1]), why=away[0])))
     silent = book.notes.get(fleet_watch.SILENT)
     if silent and _lasts(context, silent[1], FLEET_AFTER):
         there, _space, names = silent[0].partition(" ")
-        found.append(Alarm("fleet", _(
-            "PBXs of this account since {time}: {there} of {pbxs}; silent: {names}. Nobody uses their share of the limit: start "
-            "them; if they are gone for good, lower [fleet] pbxs on all others").format(
-                pbxs=config["fleet", "pbxs"], there=there, time=local(silent[1]), names=names or _("unknown"))))
+        found.append(of("fleet", _(
+            "PBXs of this account since {time}: {there} of {pbxs}; silent: {names}. Nobody uses their share of the limit").format(
+                pbxs=config["fleet", "pbxs"], there=there, time=local(silent[1]), names=names or _("unknown")),
+            _("start them; if they are gone for good, lower [fleet] pbxs on all others")))
     clocks = book.notes.get(fleet_watch.CLOCKS)
     if clocks:
-        found.append(Alarm("clocks", _(
-            "clocks differ by more than {seconds:g} s from each other, or from that of Redis' machine: {clocks}. Times in "
-            "tickets are wrong: timedatectl set-ntp true").format(seconds=fleet_watch.APART, clocks=clocks[0])))
+        found.append(of("clocks", _(
+            "clocks differ by more than {seconds:g} s from each other, or from that of Redis' machine: {clocks}").format(
+                seconds=fleet_watch.APART, clocks=clocks[0]),
+            _("on each PBX: apt-get install chrony, or timedatectl set-ntp true")))
     return found
 
 
@@ -205,21 +210,22 @@ def _of_office(context: Context, book: journal.Journal) -> list[Alarm]:
     found = []
     not_told = book.notes.get(NOT_TOLD)
     if not_told and _lasts(context, not_told[1], NOT_TOLD_AFTER):
-        found.append(Alarm("asterisk", _(
+        found.append(of("asterisk", _(
             "Asterisk has not listed its channels since {time}, so calls whose channel is gone stay open: {why}").format(
                 time=local(not_told[1]), why=not_told[0])))
     rejected = book.notes.get(UNUSABLE_EXTENSION)
     pattern = context.config["pbx", "extension_pattern"]
     if rejected and not _lasts(context, rejected[1], UNUSABLE_OLD) and not pattern.fullmatch(rejected[0]):
-        found.append(Alarm("extension", _(
+        found.append(of("extension", _(
             "{name!r} was named as an extension at {time}, and does not match extension_pattern = {pattern}: that agent gets no "
-            "call. Correct [pbx] extension_pattern in {path} (then: systemctl restart movidesk), or the agent's extension in "
-            "Movidesk").format(name=rejected[0], time=local(rejected[1]), pattern=pattern.pattern, path=context.config.path)))
+            "call").format(name=rejected[0], time=local(rejected[1]), pattern=pattern.pattern), _(
+                "correct [pbx] extension_pattern in {path} (then: systemctl restart movidesk), or the agent's extension in "
+                "Movidesk").format(path=context.config.path)))
     phones = ", ".join(_phone(refusal) for refusal in book.agents.refusals() if _is_alarming(refusal, book.steady()))
     if phones:
-        found.append(Alarm("phones", _(
-            "phones do not answer the calls that Movidesk offers: {phones}. Is each phone on and registered, and is "
-            "MOVIDESK_DIAL_PREFIX right? Agents who are away should go offline in Movidesk").format(phones=phones)))
+        found.append(of("phones", _("phones do not answer the calls that Movidesk offers: {phones}").format(phones=phones), _(
+            "is each phone on and registered, and is MOVIDESK_DIAL_PREFIX right? Agents who are away should go offline in "
+            "Movidesk")))
     return found
 
 
@@ -238,11 +244,11 @@ def _of_movidesk(context: Context, book: journal.Journal) -> list[Alarm]:
     """Why no request reaches Movidesk: one alarm, the one that explains the others."""
     refused = context.invalid_token()
     if refused:
-        return [Alarm("token", _("Movidesk refuses the token since {time} ({why}): put a valid one into {path}").format(
-            time=local(refused[1]), why=refused[0], path=context.config.path))]
+        return [of("token", _("Movidesk refuses the token since {time} ({why})").format(time=local(refused[1]), why=refused[0]),
+                   _("put a valid one into {path}").format(path=context.config.path))]
     refusal = context.auth_failure()
     if refusal and _lasts(context, refusal[1], AWAY_AFTER):
-        return [Alarm("token", _(
+        return [of("token", _(
             "Movidesk refuses {event} since {time} ({why}), and nothing else was sent: the token may have been revoked").format(
                 event=book.notes.failed_alone(TOKEN_REJECTED), time=local(refusal[1]), why=refusal[0]))]
     away = book.notes.get(AWAY)
@@ -250,18 +256,18 @@ def _of_movidesk(context: Context, book: journal.Journal) -> list[Alarm]:
         status = away_status(away[0])
         cause = _("Movidesk does not answer") if status >= 500 else _("Movidesk accepts no request")
         only = book.notes.failed_alone(AWAY)
-        return [Alarm("away", _(
-            "{cause} since {time} ({why}){alone}: events are kept, callers wait, or go to MOVIDESK_FALLBACK if it is set; "
-            "{advice}").format(cause=cause, time=local(away[1]), why=away[0], advice=advice(status),
-                               alone=_("; only {event} was sent").format(event=only) if only else ""))]
+        alone = _("; only {event} was sent").format(event=only) if only else ""
+        return [of("away", _(
+            "{cause} since {time} ({why}){alone}: events are kept, callers wait, or go to MOVIDESK_FALLBACK if it is set").format(
+                cause=cause, time=local(away[1]), why=away[0], alone=alone), advice(status))]
     pause = book.limits.pause_left()
     if away or pause:
-        return [] if pause <= PAUSE_AFTER else [Alarm("pause", _(
-            "Movidesk asked for a pause (429), {seconds:.0f} s are left: if another program uses this account, lower "
-            "requests_per_minute").format(seconds=pause))]
+        return [] if pause <= PAUSE_AFTER else [of("pause", _(
+            "Movidesk asked for a pause (429), {seconds:.0f} s are left").format(seconds=pause),
+            _("if another program uses this account, lower requests_per_minute"))]
     idle = book.next_events.unsent_since(IDLE_AFTER)
-    return [Alarm("idle", _("events wait since {time} and no process sends them: is movidesk serve running?").format(
-        time=local(idle)))] if idle else []
+    return [of("idle", _("events wait since {time} and no process sends them").format(time=local(idle)),
+               _("is movidesk serve running?"))] if idle else []
 
 
 def away_status(why: str) -> int:
@@ -271,7 +277,7 @@ def away_status(why: str) -> int:
 
 
 def advice(status: int) -> str:
-    """What an admin should check when every request gets this status."""
+    """What an admin should check when every request gets this status; '' if the status does not tell."""
     if status < 400:
         return _("the address leads elsewhere: check url in movidesk.conf, and whether a proxy or a login page answers "
                  "(HTTPS_PROXY)")
@@ -282,7 +288,7 @@ def advice(status: int) -> str:
                  "movidesk.conf, whether a proxy or a maintenance page answers instead of Movidesk, and movidesk check")
     if status < 500:
         return _("a proxy may give this answer: check HTTPS_PROXY, and ask Movidesk's support")
-    return _("see movidesk check")
+    return ""
 
 
 def _lasts(context: Context, since: float, seconds: float) -> bool:

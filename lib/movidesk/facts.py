@@ -111,7 +111,7 @@ def read(settings: Config, journal: Journal, seen: Seen | None = None, now: floa
 def without_journal(settings: Config, error: JournalError | OSError) -> Facts:
     """Only the problems, because the journal cannot be read."""
     return {"line": None, "calls": None, "requests": None, "outbox": None,
-            **_trouble([*alarms.without_journal(settings), alarms.Alarm("journal", str(error))])}
+            **_trouble([*alarms.without_journal(settings), alarms.of("journal", str(error))])}
 
 
 def _trouble(standing: list[alarms.Alarm]) -> Trouble:

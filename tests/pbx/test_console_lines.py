@@ -44,7 +44,7 @@ def test_an_alarm_is_a_warning_in_a_call_and_in_the_hangup_handler(office, alarm
     caller = office.call()
     caller.wait_answered()
     said, = warnings(office)
-    assert 'received of pbx1-1.1 (HTTP 400: "a, b" {c}): see movidesk outbox' in said
+    assert 'received of pbx1-1.1 (HTTP 400: "a, b" {c}); see movidesk outbox' in said
     alarming()
     caller.hang_up()
     caller.wait()

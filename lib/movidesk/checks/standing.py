@@ -25,9 +25,9 @@ def findings(config: Config) -> list[Finding]:
 
 
 def _of_alarm(alarm: alarms.Alarm, config: Config) -> Finding:
-    otherwise = _("it does not go away by itself"), _('see "Alarms" in docs/operations.md')
-    why, remedy = remedies.of(config).get(alarm.name, otherwise)
-    return trouble(_("alarm {name}").format(name=alarm.name), alarm.text, why, remedy)
+    why, remedy = remedies.of(config)[alarm.name]
+    remedy = remedy or alarm.remedy or _("mend what the lines below name, then: movidesk outbox --now")
+    return trouble(_("alarm {name}").format(name=alarm.name), alarm.wrong, why, remedy)
 
 
 def _token(context: Context) -> list[Finding]:

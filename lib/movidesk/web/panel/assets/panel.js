@@ -112,7 +112,7 @@ function showAlarms(alarms) {
     make("strong", {}, alarm.text),
     alarm.why && make("p", {}, alarm.why),
     alarm.remedy && make("p", {}, make("b", {}, texts.remedy), " ", alarm.remedy)));
-  if (sections.broken && !alarms.some(alarm => alarm.text === sections.broken))
+  if (sections.broken && !alarms.some(alarm => alarm.text.startsWith(sections.broken)))
     items.unshift(make("li", { class: "severe" }, make("strong", {}, texts.broken), make("p", {}, sections.broken)));
   replace(byId("alarm-list"), ...items);
   const begun = alarms.filter(alarm => !announced.has(alarm.name)); // an alarm whose text counts seconds is not said each second
