@@ -103,6 +103,22 @@ def test_a_report_says_that_the_calls_of_the_standby_are_missing(movidesk, offic
     assert said not in movidesk("report", *form)[1]
 
 
+@pytest.mark.parametrize("options", [(), ("--callers",)])
+def test_programs_are_told_that_the_calls_of_the_standby_are_missing(movidesk, office, options):
+    context = Context(load(movidesk.path))
+
+    def incomplete(*period: str) -> bool:
+        return json.loads(movidesk("report", "--json", *options, *period)[1])["incomplete"]
+
+    assert incomplete() is False
+    with standby.use(context, "the disk is full") as other:
+        arrive(other.journal, "9.1")
+    assert incomplete() is True
+    assert incomplete("--from", "2999-01-01", "--to", "2999-01-01") is False, "the period has not begun"
+    assert standby.end(context)
+    assert incomplete() is False
+
+
 def test_midnight_does_not_split_a_day(monkeypatch):
     moments = iter([datetime(2026, 3, 9, 23, 59, 59).timestamp(), datetime(2026, 3, 10).timestamp()])
     monkeypatch.setattr(parameters.time, "time", lambda: next(moments))
@@ -181,7 +197,7 @@ def test_json(movidesk, office):
     found = json.loads(movidesk("report", "--day", DAY, "--json")[1])
     assert (found["first"], found["last"], found["begin"], found["end"]) == (
         DAY, DAY, "2023-05-01T00:00:00-03:00", "2023-05-02T00:00:00-03:00")
-    assert found["since"] == "2023-05-01T12:00:00-03:00" and found["answer_within"] == 20
+    assert found["incomplete"] is False and found["since"] == "2023-05-01T12:00:00-03:00" and found["answer_within"] == 20
     assert found["total"]["wait"] == {"calls": 3, "mean": 36.33, "median": 12.0, "p95": 90.0}
     assert found["hours"][13]["hour"] == "13" and found["hours"][13]["abandoned"] == 2 and found["days"][0]["day"] == DAY
     assert found["call_back"] == {

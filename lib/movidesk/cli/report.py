@@ -52,7 +52,8 @@ def show(settings: Config, period: Period, within: int | None, form: str, caller
     elif form == TEXT:
         _print_text(found, reader, callers)
     elif form == JSON:
-        _print_json(_call_back(found) if callers else _json(found), found.callbacks.callers, masked)
+        missing = {"incomplete": report_sheet.incomplete(found, reader.standby)}
+        _print_json({**missing, **(_call_back(found) if callers else _json(found))}, found.callbacks.callers, masked)
     elif callers:
         _print_csv(CALLER_FIELDS, (_caller(caller, masked) for caller in found.callbacks.callers))
     else:

@@ -85,8 +85,13 @@ def _notes(report: Report, standby: bool) -> Iterable[str]:
             moment=_moment(report.since))
     if report.read < report.end:
         yield _("Until now, {moment}.").format(moment=_moment(report.read))
-    if standby and report.read >= report.begin:
+    if incomplete(report, standby):
         yield _("The journal cannot be written: the calls of this time are missing here until it can (movidesk status says why).")
+
+
+def incomplete(report: Report, standby: bool) -> bool:
+    """Whether calls of the period may be missing because the standby records them. standby: as in Reader."""
+    return standby and report.read >= report.begin
 
 
 def _facts(report: Report) -> list[tuple[str, str]]:
