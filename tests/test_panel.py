@@ -187,6 +187,21 @@ def test_the_page_is_accessible_and_fits(browser, office, width, scheme):
     check_fits(page)
 
 
+@pytest.mark.parametrize("width, times", [(1280, ["0:20", "1:00"]), (390, ["Espera 0:20", "Conversa 1:00"])])
+def test_a_call_has_its_wait_and_its_talk(browser, office, width, times):
+    """A narrow page has no room for the headings: there each time has its name."""
+    shown = office()
+    call = shown.talk(1)
+    shown.journal.calls.record(call.call_id, "completed", at=call.arrived + 80)
+    page = browser.open(shown.url, width)
+    live(page)
+    numbers = page.locator("#calls tbody td.number")  # the first is the arrival
+    for place, text in enumerate(times, 1):
+        expect(numbers.nth(place)).to_be_visible()
+        expect(numbers.nth(place)).to_have_text(text, use_inner_text=True)
+    check_fits(page)
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_login_is_accessible_and_lets_in(browser, office, scheme):
     shown = office(panel={"password": PASSWORD})

@@ -313,7 +313,7 @@ def test_an_extension_pattern_that_is_too_narrow(admin):
         wait_for("the answer is rejected", lambda: "neither a code nor an extension" in admin.pbx.log())
         assert admin.rehearsal.cli("status").returncode == 1
         finding = admin.trouble("alarm extension: '525", "does not match extension_pattern = [0-9]{3}")
-        assert f"extension_pattern in {admin.rehearsal.config_path}, then: systemctl restart movidesk" in finding
+        assert f"extension_pattern in {admin.rehearsal.config_path} (then: systemctl restart movidesk)" in finding
         admin.restart()
         admin.wait_well()
         caller.hang_up()

@@ -208,8 +208,8 @@ function chart(hours) {
 
 function showCalls(place, calls, otherwise) {
   if (!calls.length) return replace(place, otherwise ? make("p", { class: "none" }, otherwise) : "");
-  replace(place, table([["arrived"], ["number_of"], ["queue", "wide"], ["agent"], ["waited", "number wide"],
-    ["talked", "number wide"], ["outcome"], ["events"]], calls.map(call => showCall(place.id, call))));
+  replace(place, table([["arrived"], ["number_of"], ["queue", "wide"], ["agent"], ["waited", "number"],
+    ["talked", "number"], ["outcome"], ["events"]], calls.map(call => showCall(place.id, call))));
 }
 
 const SIGNS = { delivered: "✓", pending: "…", refused: "!", dismissed: "–" };
@@ -225,8 +225,8 @@ function showCall(place, call) {
   return make("tr", { class: call.reported === "refused" ? "refused" : "" },
     make("td", { class: "number" }, moment(call.at)), make("td", {}, caller(call.number)),
     make("td", { class: "wide" }, named(call.queue)), make("td", {}, named(call.agent)),
-    make("td", { class: "number wide" }, call.waited === null ? "" : span(call.waited)),
-    make("td", { class: "number wide" }, call.talked === null ? "" : span(call.talked)),
+    ...["waited", "talked"].map(what => make("td", { class: "number" }, ...(call[what] === null ? []
+      : [make("span", { class: "narrow" }, texts[what], " "), span(call[what])]))),
     make("td", {}, make("span", { class: "chip " + call.outcome }, texts.outcomes[call.outcome]),
       call.why ? make("small", {}, " ", call.why) : "", call.recorded ? make("small", {}, " ", texts.recorded) : ""),
     make("td", { class: "events" }, events));
