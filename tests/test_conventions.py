@@ -15,6 +15,7 @@ SUBJECTS = {
     "conventions": "the tests",
     "dialplan": "dialplan/ as text",
     "documentation": "docs/ against the code",
+    "fleet_office": "settings, clocks, reboots and users of several PBXs",
     "install": "requirements/ and setup.cfg",
     "lint": "make lint",
     "mixin": "etc/movidesk-mixin, the alert rules and the dashboard",

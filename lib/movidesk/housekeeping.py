@@ -97,6 +97,7 @@ class Housekeeping:
             threads["metrics"] = lambda: self._write_metrics_on(said)
         if self._context.config["fleet", "redis"]:
             threads["fleet"] = self._beat_on
+        self._leave_fleet()
         for name, target in threads.items():
             threading.Thread(target=target, name=name, daemon=True).start()
 
@@ -111,6 +112,7 @@ class Housekeeping:
         self._context.journal.notes.start_timer(liveness.ROUND)
         if back:
             sweep.recover(self._context)
+        self._leave_fleet()
         self._look_at_fleet()
         for alarm in alarms.standing(self._context):
             if self._context.journal.notes.acquire_timer("alarm_logged_" + alarm.name, alarms.SAY_EVERY):
@@ -212,6 +214,10 @@ class Housekeeping:
         if pool is None or standby_folder.in_use(self._context.config):
             return ""
         return "" if pool.beat(self._context.limit()) else pool.standing().why
+
+    def _leave_fleet(self) -> None:
+        if not self._context.config["fleet", "redis"]:
+            self._safely("leaving the fleet", self._context.journal.leave_fleet)
 
     def _look_at_fleet(self) -> None:
         pool = self._context.journal.pool

@@ -33,6 +33,31 @@ ATTEMPTS = 3  # where Redis has counted as away
 SCALED = {"rules/rate_limit.py": {"WINDOW": SECONDS + SLACK}, "fleet/script.py": {"LEASE": 7.0, "JUMP": 2.5},
           "fleet/membership.py": {"SPARE": 1.0, "WELL": 2.0}, "fleet/client.py": {"TIMEOUT": 2.0}}
 #: An exchange with Movidesk ends within three times this; so long the others wait where one of its requests may be under way.
+#: A trunk to the other PBX. Its calls are known by their user, because both have the same address here.
+TRUNK = """
+[branch]
+type = endpoint
+context = from-branch
+disallow = all
+allow = alaw
+direct_media = no
+from_user = branch
+send_pai = yes
+trust_id_inbound = yes
+trust_id_outbound = yes
+media_address = 127.0.0.1
+"""
+#: 5252 and 5253 have phones at the first PBX only; 977 is the queue 77 of the other one.
+OVER_THE_TRUNK = """
+[from-branch]
+exten => 77,1,Goto(movidesk-queue,77,1)
+exten => _52XX,1,Dial(PJSIP/${{EXTEN}},20)
+[to-branch]
+exten => _52XX,1,Dial(PJSIP/branch/sip:${{EXTEN}}@127.0.0.1:{port})
+[from-internal](+)
+exten => 977,1,Gosub(movidesk-leave,s,1(control-77))
+ same => n,Dial(PJSIP/branch/sip:77@127.0.0.1:{port})
+"""
 LINE = {"line": ["ask_every = 1", "ask_at_least_every = 2"], "movidesk": ["timeout = 2"]}
 
 
@@ -66,9 +91,8 @@ class Branches:
         self.opened = ExitStack()
         self.begun = len(self.model.log)
         self.logged = [len(pbx.service_log()) for pbx in fleet.pbxs]
-        for pbx in fleet.pbxs:
-            for extension in AGENTS:
-                self.opened.enter_context(Agent(pbx.pbx, extension, answers(hang_up_after=0.2)))
+        self.phones = {(pbx, extension): self.opened.enter_context(Agent(pbx.pbx, extension, answers(hang_up_after=0.2)))
+                       for pbx in fleet.pbxs for extension in AGENTS}
 
     def comes(self, place) -> Caller:
         """Another caller, at this PBX."""
@@ -193,6 +217,8 @@ def fleet(tree, tmp_path_factory):
         made = Fleet(tree, folder, redis=redis, redis_ports=[network.port for network in networks], product=product,
                      limit=Limit(LIMIT, SECONDS), agents=AGENTS, settings=LINE, variables=VARIABLES)
         made.networks = networks
+        for pbx in made.pbxs:
+            pbx.pbx.add_pjsip(TRUNK)
         yield opened.enter_context(made)
 
 
@@ -233,6 +259,48 @@ def test_redis_knows_no_token_and_no_number(branches):
              instead=branches.story)
     branches.free_agents()
     branches.wait_complete(callers)
+
+
+@pytest.fixture
+def trunk(fleet):
+    """A trunk between the two PBXs; callers of the second one reach the agents' phones at the first one over it."""
+    for pbx, other in zip(fleet.pbxs, reversed(fleet.pbxs)):
+        pbx.more = OVER_THE_TRUNK.format(port=other.pbx.sip_port)
+        pbx.write_dialplan()
+    dial = {"MOVIDESK_DIAL_PREFIX": "Local/", "MOVIDESK_DIAL_SUFFIX": "@to-branch"}
+    for name, value in dial.items():
+        fleet.pbxs[1].pbx.cli(f"dialplan set global {name} {value}")
+    yield
+    for name in dial:
+        fleet.pbxs[1].pbx.cli(f'dialplan set global {name} ""')
+
+
+def test_agents_are_reached_over_a_trunk(branches, trunk):
+    callers = branches.call(4)
+    branches.free_agents()
+    branches.wait_complete(callers)
+    assert [ticket.state for ticket in branches.tickets(callers)] == ["completed"] * 4, branches.story()
+    assert "from-branch" in branches.fleet.pbxs[0].pbx.log_tail(2000), "calls of the other PBX came to the phones here"
+
+
+def test_a_caller_is_transferred_to_a_queue_of_the_other_pbx(branches, trunk):
+    """The first agent is free at once; the second call has its own id, and the caller's number."""
+    one = branches.fleet.pbxs[0]
+    branches.model.in_call["5253"] = "somebody"
+    branches.phones[one, "5252"].become(answers())
+    caller = branches.comes(one)
+    branches.phones[one, "5252"].wait_event("answered")
+    wait_for("Movidesk hears who answered", lambda: len(branches.log()) == 2, PATIENCE, branches.story)
+    branches.phones[one, "5252"].transfer("977")
+    wait_for("the first call is over", lambda: any(ticket.complete for ticket in branches.tickets([caller])), PATIENCE,
+             branches.story)
+    wait_for("the same agent has the second call", lambda: ("pbx2-", "5252") in [
+        (ticket.id[:5], ticket.agent) for ticket in branches.tickets([caller])], PATIENCE, branches.story)
+    caller.hang_up()
+    wait_for("both calls are over", lambda: [ticket.complete for ticket in branches.tickets([caller])] == [True, True], PATIENCE,
+             branches.story)
+    assert [(ticket.id[:5], ticket.state) for ticket in branches.tickets([caller])] == [
+        ("pbx1-", "completed"), ("pbx2-", "completed")], branches.story()
 
 
 def test_redis_fails_in_every_way_while_callers_wait(branches):

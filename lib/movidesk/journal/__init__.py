@@ -84,6 +84,12 @@ class Journal:
             pool.member.close()
         self.store.close()
 
+    def leave_fleet(self) -> None:
+        """This PBX is in no fleet now: what it knows of the others' callers and agents is removed. Raises JournalError."""
+        if self.store.value("SELECT EXISTS (SELECT 1 FROM elsewhere)"):
+            with self.store.transaction():
+                self.store.execute("DELETE FROM elsewhere")
+
     @cached_property
     def limits(self) -> Limits:
         """The window of requests, and pauses (Limits)."""
