@@ -342,6 +342,15 @@ def test_an_extension_that_the_pattern_rejects(context, clock, write_config):
     assert [alarm.name for alarm in alarms.standing(Context(wider, clock, journal=context.journal))] == []
 
 
+def test_a_phone_that_answered_and_has_no_extension(context, clock, write_config):
+    """A mobile phone in a ring group: the name that answered is a channel's."""
+    context.journal.notes.set(UNUSABLE_EXTENSION, "PJSIP/trunk-00000001")
+    assert text(context).startswith(f"'PJSIP/trunk-00000001' answered a call at {alarms.local(clock())}, and [pbx] agent_channel "
+                                    "finds no extension")
+    fitting = load(write_config(pbx={"agent_channel": "PJSIP/trunk-([0-9]+)"}))
+    assert [alarm.name for alarm in alarms.standing(Context(fitting, clock, journal=context.journal))] == []
+
+
 @pytest.mark.parametrize("denied", ["journal.db", ""])
 def test_a_journal_that_this_user_may_read_but_not_write(context, monkeypatch, denied):
     """SQLite may open it while another process has it open; no event could be recorded. denied: the file, or its folder."""

@@ -214,19 +214,32 @@ def _of_office(context: Context, book: journal.Journal) -> list[Alarm]:
             "Asterisk has not listed its channels since {time}, so calls whose channel is gone stay open: {why}").format(
                 time=local(not_told[1]), why=not_told[0])))
     rejected = book.notes.get(UNUSABLE_EXTENSION)
-    pattern = context.config["pbx", "extension_pattern"]
-    if rejected and not _lasts(context, rejected[1], UNUSABLE_OLD) and not pattern.fullmatch(rejected[0]):
-        found.append(of("extension", _(
-            "{name!r} was named as an extension at {time}, and does not match extension_pattern = {pattern}: that agent gets no "
-            "call").format(name=rejected[0], time=local(rejected[1]), pattern=pattern.pattern), _(
-                "correct [pbx] extension_pattern in {path} (then: systemctl restart movidesk), or the agent's extension in "
-                "Movidesk").format(path=context.config.path)))
+    if rejected and not _lasts(context, rejected[1], UNUSABLE_OLD):
+        found += _unusable_extension(context.config, *rejected)
     phones = ", ".join(_phone(refusal) for refusal in book.agents.refusals() if _is_alarming(refusal, book.steady()))
     if phones:
         found.append(of("phones", _("phones do not answer the calls that Movidesk offers: {phones}").format(phones=phones), _(
             "is each phone on and registered, and is MOVIDESK_DIAL_PREFIX right? Agents who are away should go offline in "
             "Movidesk")))
     return found
+
+
+def _unusable_extension(config: Config, name: str, at: float) -> list[Alarm]:
+    """About an extension that Movidesk named, or the name of the channel or queue member that answered a watched call."""
+    pattern = config["pbx", "extension_pattern"]
+    if pattern.fullmatch(config.agent(name)):
+        return []  # the settings have been corrected
+    facts = {"name": name, "time": local(at), "pattern": pattern.pattern, "path": config.path}
+    if "/" in name:
+        return [of("extension", _(
+            "{name!r} answered a call at {time}, and [pbx] agent_channel finds no extension in that name that matches "
+            "extension_pattern = {pattern}: Movidesk is told that the caller hung up before an agent answered").format(**facts),
+            _("correct agent_channel or extension_pattern in {path} (then: systemctl restart movidesk)").format(**facts))]
+    return [of("extension", _(
+        "{name!r} was named as an extension at {time}, and does not match extension_pattern = {pattern}: that agent gets no "
+        "call").format(**facts), _(
+            "correct [pbx] extension_pattern in {path} (then: systemctl restart movidesk), or the agent's extension in "
+            "Movidesk").format(**facts))]
 
 
 def _is_alarming(refusal: waiting_line.Refusal, now: float) -> bool:

@@ -38,5 +38,5 @@ def of(config: Config) -> dict[str, tuple[str, str]]:
         "redis": (_("callers of the other PBXs are not seen, and may be overtaken"), _("mend what the line about Redis names")),
         "fleet": (_("callers wait longer than they need to"), ""),
         "clocks": (_("the times in tickets are wrong"), ""),
-        "extension": (_("that agent gets no call, or is not reported"), ""),
+        "extension": (_("that agent gets no call, or its calls are reported as abandoned"), ""),
     }
