@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import tempfile
 import time
 from collections.abc import Callable
@@ -13,8 +14,9 @@ import pytest
 
 from movidesk import cli
 from movidesk.config import load
+from movidesk.context import Context
 from movidesk.fleet.membership import Membership
-from movidesk.journal import Journal
+from movidesk.journal import Journal, standby
 from movidesk.pbx import fleet_watch
 from movidesk.rules import waiting_line
 from support.clocks import Clock
@@ -129,6 +131,7 @@ def pbx(redis, write_config):
         settings = load(write_config(pbx={"name": name}, fleet={"redis": redis.url, "pbxs": "2"},
                                      journal={"path": str(path), "standby": str(path.parent)})).require()
         opened.append(Journal(str(path), member=lambda steady: Membership(settings, steady, time.time)))
+        opened[-1].settings = settings
         return opened[-1]
 
     yield make
@@ -161,6 +164,33 @@ def test_who_joins_a_fleet_tells_what_it_sent_before(pbx, movidesk, simulator, t
     until(lambda: mine.pool.beat(10))
     window = mine.pool.member.client.state()[1]["shared"]["window"]
     assert [entry["pbx"] for entry in window] == ["pbx1", "pbx1"]
+
+
+def test_a_standby_keeps_the_places_of_its_callers(pbx, tmp_path):
+    """Another program writes into the journal of the first PBX for ever."""
+    one, two = pbx("pbx1", tmp_path / "1" / "journal.db"), pbx("pbx2", tmp_path / "2" / "journal.db")
+    settings = one.settings
+    places = {}
+
+    def look(journal: Journal, *callers: str) -> bool:
+        """Whether Redis has told the places of all these callers."""
+        for caller in callers:
+            places[caller] = journal.scheduler.turn(arrive(journal, caller), 10).position
+        return not journal.pool.standing().why
+
+    until(lambda: one.pool.beat(10) and two.pool.beat(10))
+    for journal, caller in ((one, "a1"), (two, "b1"), (one, "a2")):
+        until(lambda: look(journal, caller))
+    writer = sqlite3.connect(one.path, isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
+    with standby.use(Context(settings), "locked") as inside:
+        until(lambda: look(inside.journal, "a1", "a2", "a3") and look(two, "b1"))
+    assert places == {"a1": 1, "b1": 2, "a2": 3, "a3": 4}
+    writer.close()
+    assert standby.end(Context(settings))
+    until(lambda: look(one, "a1", "a2", "a3") and look(two, "b1"))
+    assert places == {"a1": 1, "b1": 2, "a2": 3, "a3": 4}
+    assert sorted(two.pool.member.client.state()[1]["pbx:pbx1"]["line"]) == ["pbx-a1", "pbx-a2", "pbx-a3"]
 
 
 def as_user(number: int, action: Callable[[], object]) -> str:
