@@ -64,6 +64,8 @@ def test_the_package_goes_without_a_trace_if_nothing_was_done(built, debian, tmp
     assert "enabled" not in debian.read("var/log/systemctl") and " start " not in debian.read("var/log/systemctl")
     assert debian.run("movidesk", "--version") == f"movidesk-agi {package.name.split('_')[1]}\n"
     assert "hangup" in debian.run("ls", "/var/lib/asterisk/agi-bin/movidesk")
+    pages = {path.name for path in (CHECKOUT / "docs").iterdir()}
+    assert set(debian.run("ls", "/usr/share/doc/movidesk-agi/docs").split()) == pages, "pictures stay as the pages link them"
 
     debian.dpkg("--purge", "movidesk-agi")
     assert ours(debian) == before
