@@ -70,7 +70,7 @@ class Day:
         self._agenda, self._order = [], itertools.count()
         self.movidesk = Movidesk(lambda: self.now, limit=Limit(scene.limit))
         self.movidesk.log = []  # all of it: those who poll fill a bounded one within the hour
-        self.hours, self.end = scene.hours, BEGIN + scene.hours * 3600
+        self.hours, self.end, self.drain = scene.hours, BEGIN + scene.hours * 3600, DRAIN
         draw = random.Random(seed + 1000)
         self.agents = {str(5000 + n): Agent(self, str(5000 + n), random.Random(draw.random())) for n in range(scene.agents)}
         extensions = list(self.agents)
@@ -90,7 +90,7 @@ class Day:
         while self._agenda and self._agenda[0][0] <= self.end:
             self._step()
         result = self.figures()
-        while self._agenda and self._agenda[0][0] <= self.end + DRAIN:
+        while self._agenda and self._agenda[0][0] <= self.end + self.drain:
             self._step()
         return {**result, **self.delays(), "undelivered": self.undelivered()}
 

@@ -90,6 +90,7 @@ class FleetDay(Day):
         for pbx in self.pbxs:
             self.at(BEGIN - 120, pbx.beat_on)  # they have been there for a while
         if away:
+            self.drain *= 4  # they may send less, so what waits at the end takes longer
             self.at(BEGIN + AWAY_FOR, self._empty)
 
     def is_away(self) -> bool:
