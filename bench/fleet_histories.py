@@ -47,8 +47,9 @@ def main() -> int:
     parser.add_argument("--histories", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    begun, share = time.monotonic(), 50
-    tasks = [(options.seed + done, min(share, options.histories - done)) for done in range(0, options.histories, share)]
+    begun, per_task = time.monotonic(), 50
+    tasks = [(options.seed + done, min(per_task, options.histories - done))
+             for done in range(0, options.histories, per_task)]
     with Pool(2) as pool:
         found = pool.map(run, tasks, chunksize=1)
     seconds, wrong = time.monotonic() - begun, [text for _, _, texts in found for text in texts]

@@ -32,7 +32,6 @@ ATTEMPTS = 3  # where Redis has counted as away
 #: may take longer on a machine that is busy with other tests: while it counts as away nobody's order is kept.
 SCALED = {"rules/rate_limit.py": {"WINDOW": SECONDS + SLACK}, "fleet/script.py": {"LEASE": 7.0, "JUMP": 2.5},
           "fleet/membership.py": {"SPARE": 1.0, "WELL": 2.0}, "fleet/client.py": {"TIMEOUT": 2.0}}
-#: An exchange with Movidesk ends within three times this; so long the others wait where one of its requests may be under way.
 #: A trunk to the other PBX. Its calls are known by their user, because both have the same address here.
 TRUNK = """
 [branch]
@@ -58,6 +57,7 @@ exten => _52XX,1,Dial(PJSIP/branch/sip:${{EXTEN}}@127.0.0.1:{port})
 exten => 977,1,Gosub(movidesk-leave,s,1(control-77))
  same => n,Dial(PJSIP/branch/sip:77@127.0.0.1:{port})
 """
+#: An exchange with Movidesk lasts three times `timeout` at most; so long the others count a request as under way.
 LINE = {"line": ["ask_every = 1", "ask_at_least_every = 2"], "movidesk": ["timeout = 2"]}
 
 

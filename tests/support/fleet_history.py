@@ -46,7 +46,7 @@ class Link(TestedRedis):
 
     def decide(self, asked: dict[str, object]) -> dict[str, Any]:
         world, pbx, chance = self.world, self.pbx, self.world.chance
-        world.step_aside(pbx, 0.1)
+        world.perhaps_stop(pbx)
         if self.cut == "both" or world.redis_down:
             if chance(0.3):
                 self.stuck.append(asked)
@@ -58,14 +58,14 @@ class Link(TestedRedis):
             raise Away("time-out")
         if self.cut == "slow":
             world.pass_time(0.4)
-        world.step_aside(pbx, 0.1)
+        world.perhaps_stop(pbx)
         return answer
 
     def execute(self, asked: dict[str, object]) -> dict[str, Any]:
         """The script runs now."""
         self.set_clock(self.world.now + self.world.redis_ahead)
         answer = super().decide(asked)
-        self.world.executed(self.pbx, asked, answer)
+        self.world.heard(asked, answer)
         return answer
 
 
@@ -142,13 +142,13 @@ class Pbx:
                 limits.finished(request)
                 return ""
             sent = world.now
-            world.pass_time_beside(self, world.random.choice((0.0, 0.05, 0.3, 3.0)))
+            world.pass_time_beside(world.random.choice((0.0, 0.05, 0.3, 3.0)))
             if world.now - sent > 15.0:  # the exchange was given up (delivery/exchange.py)
                 limits.count_from_now(request)
                 limits.finished(request)
                 return ""
             world.arrived_at_movidesk(self)
-            world.pass_time_beside(self, world.random.choice((0.05, 0.05, 0.3, 3.0)))
+            world.pass_time_beside(world.random.choice((0.05, 0.05, 0.3, 3.0)))
             if world.faults and world.chance(0.03):
                 raise Died  # nobody ever says that the request is over
             if world.now - sent > rate_limit.SLOW:
@@ -195,24 +195,24 @@ class World:
         """Nothing else happens."""
         self.now += seconds
 
-    def pass_time_beside(self, pbx: Pbx, seconds: float) -> None:
-        """Time passes for a thread of this PBX; its other threads and the others go on, if not too deep."""
+    def pass_time_beside(self, seconds: float) -> None:
+        """Time passes for one thread; the others, of all PBXs, go on meanwhile, if they do not interleave too deep already."""
         end = self.now + seconds
         if self.depth < DEEPEST and seconds > 0.2:
             with self.deeper():
                 self.run_until(end)
         self.now = max(self.now, end)
 
-    def step_aside(self, pbx: Pbx, share: float) -> None:
+    def perhaps_stop(self, pbx: Pbx) -> None:
         """The process of this PBX may be stopped here for a while."""
-        if self.faults and self.depth < DEEPEST and self.chance(share / 10):
+        if self.faults and self.depth < DEEPEST and self.chance(0.01):
             self.stop(pbx, self.random.choice((0.2, 0.5, 5.0, 90.0)))
 
     def stop(self, pbx: Pbx, seconds: float) -> None:
         self.disturbed(pbx)
         pbx.busy += 1
         try:
-            self.pass_time_beside(pbx, seconds)
+            self.pass_time_beside(seconds)
         finally:
             pbx.busy -= 1
             self.disturbed(pbx)
@@ -255,20 +255,24 @@ class World:
     # -- what must hold ---------------------------------------------------------------------------------------------
 
     def disturbed(self, *pbxs: Pbx) -> None:
+        """Something is wrong with these PBXs, or with all."""
         for pbx in pbxs or self.pbxs:
             self.calm[pbx.name] = self.now
 
     def is_calm(self, *names: str) -> bool:
+        """Whether nothing has been wrong with these PBXs for CALM seconds."""
         well = {pbx.name for pbx in self.pbxs if not pbx.is_stopped and not pbx.link.cut}
         return not self.redis_down and not self.loss and all(
             name in well and self.now - self.calm[name] > CALM for name in names)
 
     def arrived_at_movidesk(self, pbx: Pbx) -> None:
+        """A request of this PBX; no minute may have more than the limit."""
         self.sent.append((self.now, pbx.name))
         lately = sorted(at for at, _ in self.sent if at > self.now - 60.0)
         assert len(lately) <= self.limit, f"{len(lately)} requests in 60 s, the limit is {self.limit}: {self.sent[-len(lately):]}"
 
-    def executed(self, pbx: Pbx, asked: dict[str, Any], answer: dict[str, Any]) -> None:
+    def heard(self, asked: dict[str, Any], answer: dict[str, Any]) -> None:
+        """Redis has executed a call: it knows of these callers from then on."""
         if answer.get("again") is not False:
             return
         for told in asked["report"]["callers"]:
