@@ -1,4 +1,4 @@
-"""Calls of the script in Redis: each answered in TIMEOUT seconds, and none repeated."""
+"""Calls of the script in Redis. An answer counts only if it comes within TIMEOUT seconds, and no call is repeated."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
 #: Seconds for the connection, and for each answer. A later answer counts for nothing.
 TIMEOUT = 0.3
-#: Seconds for a whole call: with a name to resolve, to which no socket time-out applies, a TLS handshake and a login.
+#: Seconds for a whole call. It may have to resolve a name, to which no socket time-out applies, connect with TLS, and log in.
 LONGEST = 0.9
-#: Also the calls that were given up, and still wait for name resolution. Another call waits for TIMEOUT.
+#: Connections at most, also those of calls that were given up and still wait for name resolution. One call more waits for a free
+#: one, for TIMEOUT.
 MOST_CONNECTIONS = 32
 #: What redis-py or we raise at an answer that is not Redis'.
 NOT_AN_ANSWER = (ValueError, TypeError, LookupError, AttributeError)
@@ -33,8 +34,8 @@ NOT_AN_ANSWER = (ValueError, TypeError, LookupError, AttributeError)
 class Client:
     """A Redis. Several threads may use it; each call takes a connection, and a failed one is closed.
 
-    ca_file: the certificate of the authority that signed Redis' own; '' means the system's. key: of the account's state; it may
-    change, and counts for the calls that begin afterwards.
+    key: of the account's state; it may change, and counts for the calls that begin afterwards. ca_file: the certificate of the
+    authority that signed Redis' own; '' means the system's. text: the script, if not the product's: tests move its clock.
     """
 
     def __init__(self, address: Secret, key: str, ca_file: str = "", text: str = ""):
@@ -51,11 +52,11 @@ class Client:
             **options)
         self._free, self.longest = threading.BoundedSemaphore(MOST_CONNECTIONS), LONGEST
         self.redis = redis.Redis(connection_pool=pool)
-        self.more: tuple[int, ...] = ()  # further arguments, for a script that takes them
+        self.more: tuple[int, ...] = ()  # further arguments, if the script is not the product's
         self._script = self.redis.register_script(text or script.text())
 
     def decide(self, asked: dict[str, object]) -> dict[str, Any]:
-        """Run the script (fleet/decide.lua). Raises Away where Redis does not answer, or does not take it."""
+        """Run the script (fleet/decide.lua) and return its answer. Raises Away if Redis does not answer, or refuses to run it."""
         arguments: list[str | int] = [json.dumps(asked), *self.more]
         answer: dict[str, Any] = self._safely(lambda: _object(self._script([self.key], arguments)))
         return answer
@@ -75,7 +76,8 @@ class Client:
         seconds, micros = self.redis.time()
         return float(seconds + micros / 1e6)
 
-    def _safely(self, action: Any) -> Any:
+    def _safely(self, action: Callable[[], Any]) -> Any:
+        """What the action returns, after LONGEST seconds at most. Raises Away, whatever is wrong with Redis."""
         if not self._free.acquire(timeout=TIMEOUT):
             raise Away(f"{MOST_CONNECTIONS} calls wait for Redis already (does DNS work?)")
         call = _Call(action, self._free.release)
@@ -96,7 +98,7 @@ class Client:
         return call.result
 
     def _mask(self, text: str) -> str:
-        """The text without what stands before the @ of the address: a user and a password."""
+        """The text in one line, without the user and the password that stand before the @ of the address."""
         found = re.match(r"\w+://([^@/]*)@", self._address)
         for part in found.group(1).split(":") if found else ():
             text = text.replace(part, "***") if len(part) > 3 else text
@@ -112,7 +114,7 @@ def _object(text: str | bytes) -> dict[str, Any]:
 
 
 class _Call(threading.Thread):
-    """An action in its own thread, which nobody needs to wait for. Then `result` or `error` is there."""
+    """An action in its own thread, which nobody needs to wait for. When it has ended, `result` or `error` tells how."""
 
     def __init__(self, action: Callable[[], Any], release: Callable[[], None]):
         super().__init__(name="redis", daemon=True)

@@ -61,6 +61,8 @@ local function take_pauses(report)
     end
 end
 
+-- Grants a request of this class if it may go, and returns whether it has. The answer tells how full the window is, and which
+-- pause stands.
 local function try(me, answer, class, demand, aged, places, queue, caller)
     local window = window_of(me)
     local why, ends = pause()
@@ -82,8 +84,8 @@ local function turn(me, answer, ask)
     end
     local queue, stands = queue_of(caller.queue), standing(me, caller)
     answer.position, caller.wants = stands.position, 0
-    if stands.rests > 0 or caller.aside > now then return end
-    if stands.here > 0 and not may_ask_beside(queue, ask, stands.everywhere, pool(me)) then return end
+    if stands.unasked > 0 or caller.aside > now then return end
+    if stands.asked_here > 0 and not may_ask_beside(queue, ask, stands.asked_everywhere, pool(me)) then return end
     local class = request_class(queue, ask)
     if not class or ask.leaves then
         answer.leaves = class and true or nil

@@ -74,19 +74,20 @@ local function queue_of(name)
     return shared.queues[name] or {version = 0, asked = 0, pace = 0, changed = true, full = -1, code = '4'}
 end
 
--- How a caller stands: {position, rests: callers before it whom nobody asks for, everywhere, here: others who are asked for}.
+-- How a caller stands: its position; how many callers before it are not being asked for; how many others are: in its queue, and in
+-- all queues.
 local function standing(me, caller)
-    local found, asking = {position = 1, rests = 0, everywhere = 0, here = 0}, questions()
+    local found, asking = {position = 1, unasked = 0, asked_here = 0, asked_everywhere = 0}, questions()
     each_caller(function(other, name)
         if other.queue == caller.queue and other ~= caller and other.aside <= now and is_before(other, caller) then
             found.position = found.position + 1
-            if not asking[name .. '/' .. other.id] then found.rests = found.rests + 1 end
+            if not asking[name .. '/' .. other.id] then found.unasked = found.unasked + 1 end
         end
     end)
     for id, queue in pairs(asking) do
         if id ~= asked.name .. '/' .. caller.id then
-            found.everywhere = found.everywhere + 1
-            if queue == caller.queue then found.here = found.here + 1 end
+            found.asked_everywhere = found.asked_everywhere + 1
+            if queue == caller.queue then found.asked_here = found.asked_here + 1 end
         end
     end
     return found
@@ -108,8 +109,8 @@ local function may_ask_beside(queue, ask, asking, limit)
     return queue.changed and limit >= BESIDE_FROM and asking < MOST_BESIDE and free >= 2 * (asking + 1)
 end
 
--- Whether it asks for its events' requests. One that cannot reach Movidesk, or whose service is stopped, does not: places that
--- were kept free for its events would stay unused, while callers of all PBXs wait for them.
+-- Whether the PBX delivers its events. One that cannot reach Movidesk, or whose service is stopped, does not: requests kept free
+-- for its events would stay unused, while callers of all PBXs wait for them.
 local function delivers(pbx)
     return (pbx.delivers or 0) > now
 end

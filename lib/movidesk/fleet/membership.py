@@ -7,7 +7,7 @@ That is a small file in memory (movidesk.fleet.memory). It holds
     number              of this PBX, from 0, where it has turns (movidesk.rules.fleet_share); -1 if Redis has given it none
     lapse               steady time until which Redis may count on our part of the limit
     alone               whether the journal decides by itself (movidesk.journal.pool): then no answer is taken
-    complete            whether all PBXs were there at once in this epoch: then each has its number from it, and none two
+    complete            whether all PBXs were there at once in this epoch: then each has a number of its own from it
     failed, since, why  the last failure (steady time), the first one in a row (epoch seconds), and its text
     fails               since when Redis fails (steady time); 0.0 if it answers
     refused             whether Redis has refused us, and no answer since has been without a refusal
@@ -41,17 +41,18 @@ if TYPE_CHECKING:
 #: Seconds by which our own lease is longer than that of Redis: for requests of others that reach Movidesk late, and for clocks
 #: that run at different speeds.
 SPARE = 5.0
-#: Seconds after a failure in which no process calls: many callers look in each second.
-LET_BE = 1.0
+#: Seconds after a failure in which no process calls Redis: else each caller who looks would wait for it.
+PAUSE_AFTER_FAILURE = 1.0
 #: Seconds for which Redis must have answered before this PBX gives up its own line and comes back.
 WELL = 5.0
 #: How often a call is repeated at once because Redis wants to know whether its answer came in time (fleet/state.lua, witness).
 MOST_AGAIN = 3
 #: Seconds for which a PBX keeps its turn without an answer. Clocks of PBXs drift apart by less than 2 SPARE in that time.
 TURNS_FOR = 86400.0
-#: Of the state in Redis. Versions of the product that cannot share their state must not have the same.
+#: The format of the state in Redis, a part of its key. A version of the product that cannot share the state of earlier ones needs
+#: another number.
 FORMAT = 1
-ALONE_WHY = "this PBX uses its own part of the limit"
+ALONE_WHY = "this PBX uses its own share of the limit"
 
 
 class Membership:
@@ -67,8 +68,10 @@ class Membership:
         self._client = client
         self.instance = _instance(config)
         self.memory = Memory(config, self._fresh)
-        #: Seconds for which Redis counts a granted request as under way: it leaves within limits.SEND_WITHIN, or never.
+        #: Seconds for which Redis counts a granted request as under way: it leaves within journal.limits.SEND_WITHIN or never,
+        #: an exchange with Movidesk lasts three times its time-out at most, and a second is to spare.
         self.hold = 3 * config["movidesk", "timeout"] + 6.0
+        #: Requests a minute that this PBX may send for the account, as it last told Redis.
         self.last_limit = config["movidesk", "requests_per_minute"]
 
     @property
@@ -79,8 +82,8 @@ class Membership:
         return self._client
 
     def use_token(self, config: Config) -> None:
-        """The PBX goes over to the account of this configuration's token, and joins the PBXs there. Its other values do not
-        count before the next start."""
+        """From the next call on, the PBX shares the account of this configuration's token with the PBXs there. The other values
+        count only after the next start."""
         self.client.key = account_key(config)
 
     def close(self) -> None:
@@ -136,8 +139,8 @@ class Membership:
         return bool(self.remembered()["refused"])
 
     def is_well(self) -> bool:
-        """Whether Redis answers, and has done so for a while; asks it, without joining."""
-        if 0.0 <= self._steady() - self.remembered()["failed"] < LET_BE:
+        """Whether Redis answers, and has done so for WELL seconds. Asks it, without joining."""
+        if 0.0 <= self._steady() - self.remembered()["failed"] < PAUSE_AFTER_FAILURE:
             return False
         try:
             self._answer({"ack": None})
@@ -173,7 +176,7 @@ class Membership:
         """What is remembered, if Redis may be called now. Raises Away, Refused."""
         with self.memory.change() as memory:
             remembered = dict(memory)
-        if 0.0 <= self._steady() - remembered["failed"] < LET_BE:
+        if 0.0 <= self._steady() - remembered["failed"] < PAUSE_AFTER_FAILURE:
             raise (Refused if remembered["refused"] else Away)(remembered["why"])
         if remembered["alone"]:
             raise Away(ALONE_WHY)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 #: Seconds for which others may hold the file's lock. They hold it for microseconds, unless they are stopped meanwhile.
 PATIENCE = 0.3
+#: Bytes that are read; the file has a few hundred.
 LONGEST = 65536
 
 log = logging.getLogger(__name__)

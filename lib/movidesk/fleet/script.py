@@ -20,7 +20,7 @@ FRESH = 3.0
 #: Seconds for which a PBX's events count after it last asked for the request of one. A delivery that waits for the limit asks
 #: every journal.outbox.LOOK_AGAIN.
 DELIVERS = 5.0
-#: Of how many requests of the window an answer tells when they end.
+#: Of how many requests of the window, at most, an answer tells when each leaves it.
 MOST_OPENS = 100
 
 

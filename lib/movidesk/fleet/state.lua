@@ -20,7 +20,8 @@ local function load()
     end
 end
 
--- PBXs that nobody has seen for KEPT are gone for good. The others are written anew: the user of the docs may not HDEL.
+-- PBXs that have not called for KEPT are gone for good. The others are written anew, because the rights in docs/fleet.md do not
+-- include HDEL.
 local function forget_the_gone()
     local kept, gone = {}, false
     for name, pbx in pairs(pbxs) do

@@ -85,7 +85,7 @@ class Journal:
         self.store.close()
 
     def leave_fleet(self) -> None:
-        """This PBX is in no fleet now: what it knows of the others' callers and agents is removed. Raises JournalError."""
+        """Forget the callers and agents of other PBXs: for one that is in no fleet. Raises JournalError."""
         if self.store.value("SELECT EXISTS (SELECT 1 FROM elsewhere)"):
             with self.store.transaction():
                 self.store.execute("DELETE FROM elsewhere")

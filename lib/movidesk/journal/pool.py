@@ -43,7 +43,11 @@ SEEN = waiting_line.RAISED_FAR_LOOK + waiting_line.GRACE
 HICCUP = 3.0
 #: Two reports of one moment differ by less than this, in seconds.
 SAME = 5.0
+#: Seconds until the next question, if the answer does not tell when a request may go.
+UNKNOWN_WAIT = 5.0
+#: The columns of a waiting_line.Queue.
 _QUEUE = 'name, asked, pace, news, "full", code'
+#: More events than this are not counted.
 _ENOUGH = 1000
 
 
@@ -117,7 +121,7 @@ class Pool:
         return True
 
     def _come_back(self) -> bool:
-        """The journal does not decide by itself any more, if Redis answers steadily, or refuses this PBX."""
+        """End the time alone if Redis answers steadily, or refuses this PBX; returns whether it has ended."""
         if not self.member.is_well() and not self.member.is_refused():
             return False
         try:
@@ -143,7 +147,7 @@ class Pool:
     # -- a grant ----------------------------------------------------------------------------------------------------
 
     def add_grant(self, answer: dict[str, Any]) -> int:
-        """Record the request that Redis has granted; returns its number. Within a transaction."""
+        """Record the request that Redis has granted, and drop old ones; returns its number. Within a transaction."""
         now = self._store.steady()
         self._granted = answer["window"]["used"] + 1, answer["window"]["limit"]
         self._store.execute("DELETE FROM requests WHERE at < :long_ago AND rowid < (SELECT max(rowid) FROM requests)",
@@ -156,12 +160,12 @@ class Pool:
         if answer.get("why"):
             return float(max(0.05, answer["ends"] / 1000))
         if not answer.get("window"):
-            return SAME
+            return UNKNOWN_WAIT
         window, demand = _window(answer["window"]), _demand(answer["demand"])
         if klass in (rate_limit.FREEING, rate_limit.COMPLETED):
             klass = rate_limit.FREEING if demand.anybody else rate_limit.COMPLETED
         step = rate_limit.until_may_go(klass, window, demand, aged, places) if window.limit else None
-        return max(0.05, step or (window.opens[0] if window.opens else SAME))
+        return max(0.05, step or (window.opens[0] if window.opens else UNKNOWN_WAIT))
 
     def reason(self, answer: dict[str, Any]) -> str:
         """Why a request was not granted."""
@@ -222,15 +226,15 @@ class Pool:
         """Those in line, and those for whom a phone rings, who keep their places: id, queue, priority, age, and for how long they
         are seen (0: not in line) and stand aside; the class that they want."""
         found: list[list[object]] = []
-        for call_id, queue, priority, rank, seen, aside, wants, arrived in self._store.rows(
+        for call_id, queue, priority, rank, seen, aside_until, wants, arrived in self._store.rows(
                 lambda *row: row, f"""
                 SELECT call_id, queue, priority, rank, CASE WHEN {STANDS_IN_LINE} OR id = :asker THEN seen_until ELSE :now END,
                        aside_until, wants, arrived FROM calls
                 WHERE {STANDS_IN_LINE} OR id = :asker OR ended IS NULL AND state = 'offered' ORDER BY rank, id""",
                 now=now, asker=asker.id if asker else 0):
             came = waiting_line.arrived(rank, priority) if rank else now - (self._store.clock() - arrived)
-            rests = max(0, ms(max(aside, self._outage_until) - now))
-            found.append([call_id, queue, priority, max(0, ms(now - came)), ms(seen - now), rests,
+            aside = max(0, ms(max(aside_until, self._outage_until) - now))
+            found.append([call_id, queue, priority, max(0, ms(now - came)), ms(seen - now), aside,
                           wants if self._outage_until <= now else 0])
         return found
 

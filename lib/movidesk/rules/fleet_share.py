@@ -3,20 +3,22 @@
 With N PBXs and a limit of L requests a minute:
 
     L >= N   each may send L / N a minute, rounded down
-    L < N    each may send one request in N * `spacing` seconds, in a turn of its own; no minute has more than L turns. Turns are
-             told by Redis' clock, as this PBX knew it last, and by a number that Redis gave it. A request
-             may be `late`
+    L < N    each may send one request in N * `spacing` seconds, in a turn of its own; no minute has more than L turns, even if
+             requests reach Movidesk `late`. When a PBX's turn is follows from Redis' clock, as the PBX knew it last, and from
+             a number that Redis gave it
 
 A PBX lends its part to the others by a lease. Redis counts the parts of those whose lease has lapsed as used up (`pool`), and of
-those who have just joined: until a window and the longest request are over, they may have sent theirs by themselves.
+those who have just joined: until a window and the longest request are over, what they sent before may still count.
 """
 
 from __future__ import annotations
 
 from movidesk.rules.rate_limit import WINDOW
 
-#: How long a turn lasts, in seconds: callers look that often. And by how much a PBX may be wrong about Redis' clock.
-TURN, CLOCK_ERROR = 5.0, 1.0
+#: Seconds of a turn: callers look that often.
+TURN = 5.0
+#: Seconds by which a PBX may be wrong about Redis' clock.
+CLOCK_ERROR = 1.0
 
 
 def part(limit: int, pbxs: int) -> int:
