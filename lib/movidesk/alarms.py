@@ -71,12 +71,12 @@ class Alarm(NamedTuple):
 
     name: str    # one of the table above
     text: str    # what is wrong, and what to do, as one line
-    wrong: str   # the first part of it
-    remedy: str  # what to do; '' if only `movidesk check` can tell
+    wrong: str   # only what is wrong
+    remedy: str  # only what to do; '' if only `movidesk check` can tell
 
 
 def of(name: str, wrong: str, remedy: str = "") -> Alarm:
-    """An alarm with its line."""
+    """An alarm whose line is made of both; without a remedy it sends the reader to `movidesk check`."""
     return Alarm(name, f"{wrong}; {remedy or _('see movidesk check')}", wrong, remedy)
 
 

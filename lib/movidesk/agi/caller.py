@@ -55,7 +55,7 @@ def client_number(channel: Channel) -> str:
     """
     number, presentation = channel.env.get("agi_callerid", ""), channel.env.get("agi_callingpres", "")
     if re.fullmatch("[0-9]{1,3}", presentation) and int(presentation) & RESTRICTION == RESTRICTED:
-        # The name's restriction, or the number's. If the channel is gone, it counts as the number's.
+        # The name or the number is restricted: the channel knows which. If it is gone, we take it for the number.
         return call_states.client_number(number, variable_or_empty(channel, NUMBER_PRESENTATION) or call_states.PROHIBITED)
     return call_states.client_number(number)
 

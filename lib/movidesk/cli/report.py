@@ -52,8 +52,8 @@ def show(settings: Config, period: Period, within: int | None, form: str, caller
     elif form == TEXT:
         _print_text(found, reader, callers)
     elif form == JSON:
-        missing = {"incomplete": report_sheet.incomplete(found, reader.standby)}
-        _print_json({**missing, **(_call_back(found) if callers else _json(found))}, found.callbacks.callers, masked)
+        state = {"incomplete": report_sheet.incomplete(found, reader.standby)}
+        _print_json({**state, **(_call_back(found) if callers else _json(found))}, found.callbacks.callers, masked)
     elif callers:
         _print_csv(CALLER_FIELDS, (_caller(caller, masked) for caller in found.callbacks.callers))
     else:
@@ -81,8 +81,8 @@ def _print_text(report: reports.Report, reader: report_sheet.Reader, callers: bo
 
 
 def _print_json(document: dict[str, Any], callers: Iterable[Caller], masked: Callable[[str], str]) -> None:
-    """Print the document with these callers in its empty list `callers`. One by one: a month of a million calls has 70,000 of
-    them, who would take 60 MB in one piece."""
+    """Print the document with these callers in its empty list `callers`. They are encoded one by one: a month of a
+    million calls has 70,000 of them, which would take 60 MB at once."""
     encode = json.JSONEncoder(indent=2).encode
     before, key, after = encode(document).partition('"callers": [')
     line_end = before[before.rindex("\n"):]

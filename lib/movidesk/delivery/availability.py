@@ -217,7 +217,9 @@ class RequestSender(Needed):
 
     def outage_backoff(self, longest: float) -> float:
         """Seconds until the next try in an outage: half the length of the outage after the last failure, at most `longest`. 0.0
-        in the first BACKOFF_AFTER seconds, and while only one request has failed. The other PBXs' callers do not wait for it."""
+        in the first BACKOFF_AFTER seconds, and while only one request has failed.
+
+        The fleet is told, so that callers of other PBXs do not wait for this one's meanwhile."""
         left = self._outage_left(longest)
         if self.journal.pool is not None:
             self.journal.pool.set_outage(left)

@@ -15,11 +15,11 @@ MESSAGE_ENDINGS = (".wav", ".WAV", ".gsm")
 
 
 def own_message(message: str, folder: str, call_id: str) -> str:
-    """Copy a message from a voicemail box to `folder` and return the path of the copy; '' if there is no message.
+    """The path of a message to link: a copy in `folder` of one from a voicemail box; '' if there is no message.
 
     A box renumbers its messages when one is deleted, so a link to msg0000 would soon play another caller's message.
-    message: VM_MESSAGEFILE, a path without its extension. A path of a whole file is a recording of the PBX's own dialplan
-    (MIXMONITOR_FILENAME): returned as it is. Raises OSError if the copy fails.
+    message: VM_MESSAGEFILE, a path without its extension. The path of an existing file is a recording of the PBX's own dialplan
+    (MIXMONITOR_FILENAME), and is returned as it is. Raises OSError if the copy fails.
     """
     if os.path.isfile(message):
         return message
