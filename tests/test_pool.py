@@ -141,6 +141,32 @@ def test_a_look_of_a_caller_who_waits_writes_nothing(office):
     assert office.asks(0, "a2").position == 2 and written() == before
 
 
+def test_what_a_look_costs_does_not_depend_on_how_many_calls_have_ended(office):
+    """The journal keeps all of [journal] keep_days, and a look holds its lock meanwhile."""
+    store, counted = office.pbxs[0].store, [0]
+
+    def count():
+        counted[0] += 1
+
+    def cost() -> int:
+        office.clock.now += 0.5
+        counted[0] = 0
+        assert office.asks(0, "a2").position == 2
+        office.pbxs[0].pool.beat(10)
+        return counted[0]
+
+    office.asks(0, "a1")
+    office.asks(0, "a2")
+    store.connection.set_progress_handler(count, 5)
+    few = cost()
+    with store.transaction():
+        for number in range(2000):
+            store.execute("INSERT INTO calls (call_id, uniqueid, mode, state, queue, arrived, ended)"
+                          " VALUES (:id, :id, 'control', 'completed', '77', 1, 2)", id=f"old-{number}")
+    assert cost() < few + 500
+    store.connection.set_progress_handler(None, 0)
+
+
 def test_a_new_token_takes_the_pbx_to_the_others_that_have_it(office, tmp_path):
     (first, second), other = office.pbxs, config(tmp_path, token="00000000-1111-2222-3333-444444444444")
     first.pool.member.use_token(other)

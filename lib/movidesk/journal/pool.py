@@ -230,7 +230,9 @@ class Pool:
                 lambda *row: row, f"""
                 SELECT call_id, queue, priority, rank, CASE WHEN {STANDS_IN_LINE} OR id = :asker THEN seen_until ELSE :now END,
                        aside_until, wants, arrived FROM calls
-                WHERE {STANDS_IN_LINE} OR id = :asker OR ended IS NULL AND state = 'offered' ORDER BY rank, id""",
+                WHERE id IN (SELECT id FROM calls INDEXED BY calls_line
+                             WHERE ended IS NULL AND ({STANDS_IN_LINE} OR state = 'offered') UNION SELECT :asker)
+                ORDER BY rank, id""",
                 now=now, asker=asker.id if asker else 0):
             came = waiting_line.arrived(rank, priority) if rank else now - (self._store.clock() - arrived)
             aside = max(0, ms(max(aside_until, self._outage_until) - now))
