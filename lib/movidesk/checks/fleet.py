@@ -181,7 +181,7 @@ def _protection(config: Config) -> list[Finding]:
     if parts.scheme == "unix" or (parts.hostname or "").startswith(LOOPBACK):
         return []
     return [note(_("TLS to Redis"), _(
-        "redis:// sends the password and callers' call ids readable for everybody in between: rediss:// (docs/fleet.md)"))]
+        "with redis:// everybody in between can read the password and the ids of calls: use rediss:// (docs/fleet.md)"))]
 
 
 def _memory(about: dict[str, Any]) -> list[Finding]:
@@ -204,7 +204,8 @@ def _role(about: dict[str, Any]) -> list[Finding]:
         return [trouble(_("Redis' role"), _("a replica, which takes no writes"), _why(),
                         _("[fleet] redis = the one that it copies"))]
     if about.get("cluster_enabled") == 1:
-        return [trouble(_("Redis' role"), _("part of a cluster"), _("another member may have to answer"), _("a plain Redis"))]
+        return [trouble(_("Redis' role"), _("part of a cluster"), _(
+            "the product asks one Redis, and the state may be on another member"), _("a Redis that is in no cluster"))]
     return []
 
 
@@ -239,7 +240,8 @@ def _clock(client: Client) -> list[Finding]:
     skew = (before + time.time()) / 2 - (seconds + micros / 1e6)
     subject, text = _("clock"), _("differs from Redis' by {seconds:.1f} s").format(seconds=abs(skew))
     if abs(skew) > APART:
-        return [trouble(subject, text, _("one of both is wrong, and times in tickets may be"), "apt-get install chrony")]
+        return [trouble(subject, text, _("one of the two is wrong, and the times in tickets may be, too"),
+                        "apt-get install chrony")]
     return [ok(subject, text)]
 
 
