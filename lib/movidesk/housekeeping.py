@@ -216,6 +216,7 @@ class Housekeeping:
         return "" if pool.beat(self._context.limit()) else pool.standing().why
 
     def _leave_fleet(self) -> None:
+        """Without [fleet], forget what another configuration has left of other PBXs: nobody reports of them any more."""
         if not self._context.config["fleet", "redis"]:
             self._safely("leaving the fleet", self._context.journal.leave_fleet)
 

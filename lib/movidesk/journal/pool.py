@@ -225,6 +225,7 @@ class Pool:
     def _callers(self, now: float, asker: Call | None) -> list[list[object]]:
         """Those in line, and those for whom a phone rings, who keep their places: id, queue, priority, age, and for how long they
         are seen (0: not in line) and stand aside; the class that they want."""
+        # By an index, because each look reads this: the journal may hold 100,000 ended calls.
         found: list[list[object]] = []
         for call_id, queue, priority, rank, seen, aside_until, wants, arrived in self._store.rows(
                 lambda *row: row, f"""
@@ -241,7 +242,7 @@ class Pool:
         return found
 
     def _facts(self, now: float) -> dict[str, object]:
-        """What the others' journals take in (`_take_facts`)."""
+        """What the others' journals take in (`take_in`), with ages in milliseconds."""
         return {
             "busy": self._agents.own_callers(),
             "members": [[queue, extension, ms(now - named)] for queue, extension, named in self._agents.members()],
