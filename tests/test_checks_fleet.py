@@ -219,7 +219,7 @@ def test_a_pbx_that_is_refused(redis, look, write_config, tmp_path):
     until(lambda: other.is_well() or other.remembered()["well"], 30)
     until(lambda: (other.is_well(), this.is_well()) and this.is_refused(), 30)
     for member in other, this:
-        member.client.close()
+        member.close()
     found = look(redis.url)["PBXs of this account"]
     assert (found.state, found.why) == (TROUBLE, "this PBX sends nothing until that is mended")
     assert "another PBX of this account is called" in found.text

@@ -52,7 +52,7 @@ def fleet(redis, movidesk, write_config, tmp_path):
     join.shown = lambda *options: movidesk("status", "--fleet", *options)
     yield join
     for membership in made:
-        membership.client.close()
+        membership.close()
 
 
 def test_each_pbx_has_a_line(fleet):
@@ -97,7 +97,7 @@ def test_a_pbx_that_may_not_join(fleet, redis, tmp_path, movidesk):
     try:
         until(lambda: refused(second), 30)
     finally:
-        second.client.close()
+        second.close()
     status, text, _ = fleet.shown()
     assert "this PBX may not join, and sends nothing: another PBX of this account is called pbx1" in text, text
     assert "its share" not in text

@@ -62,7 +62,7 @@ def findings(config: Config) -> list[Finding]:
     except NOT_AN_ANSWER as error:
         found.append(_another_program(config, subject, f"{type(error).__name__}: {error}"))
     finally:
-        membership.client.close()
+        membership.close()
     return found
 
 

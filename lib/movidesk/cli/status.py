@@ -71,7 +71,7 @@ def show_fleet(settings: Config, as_json: bool) -> int:
     try:
         known = fleet_facts.read(settings, journal, membership)
     finally:
-        membership.client.close()
+        membership.close()
     if as_json:
         print(json.dumps(known, indent=2))
     else:
