@@ -140,10 +140,11 @@ class Membership:
 
     def is_well(self) -> bool:
         """Whether Redis answers, and has done so for WELL seconds. Asks it, without joining."""
-        if 0.0 <= self._steady() - self.remembered()["failed"] < PAUSE_AFTER_FAILURE:
+        remembered = self.remembered()
+        if 0.0 <= self._steady() - remembered["failed"] < PAUSE_AFTER_FAILURE:
             return False
         try:
-            self._answer({"ack": None})
+            self._answer({"ack": None, "number": remembered["number"]})
             with self.memory.change() as memory:
                 memory.update(refused=False, well=memory["well"] or self._steady())
                 return bool(self._steady() - memory["well"] >= WELL)
@@ -163,7 +164,7 @@ class Membership:
             for _ in range(MOST_AGAIN):
                 ack = {name: remembered[name] for name in ("epoch", "at", "steady")} if remembered["epoch"] else None
                 begun = self._steady()
-                answer = self._answer({**asked, "ack": ack})
+                answer = self._answer({**asked, "ack": ack, "number": remembered["number"]})
                 remembered = self._remember(answer, begun)
                 if not answer["again"]:
                     return {**answer, "id": asked["id"], "begun": begun}
@@ -202,8 +203,7 @@ class Membership:
     def _ask(self, asked: dict[str, object]) -> dict[str, Any]:
         return self.client.decide({
             "name": self.name, "instance": self.instance, "version": __version__, "pbxs": self.pbxs, "share": self.share,
-            "steady": ms(self._steady()), "limit": self.last_limit, "hold": ms(self.hold),
-            "number": self.remembered()["number"], **asked})
+            "steady": ms(self._steady()), "limit": self.last_limit, "hold": ms(self.hold), **asked})
 
     def _refusal(self, answer: dict[str, Any]) -> str:
         return {
